@@ -1,0 +1,1 @@
+"""Our place on the desktop's session bus: service, lock and sleep watch, notifications."""

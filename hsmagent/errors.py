@@ -1,0 +1,80 @@
+"""The errors that a person may read.
+
+`str(error)` is one sentence that names the thing and, where there is one, the remedy. It never
+holds a PIN, a secret or a message body. Which class it is says whose fault it was and what may
+follow; nothing parses the text.
+"""
+
+
+class HsmAgentError(Exception):
+    """Anything that we report rather than crash on."""
+
+
+class UsageError(HsmAgentError):
+    """The command line or a request names something that is not there or not allowed."""
+
+
+class ConfigError(HsmAgentError):
+    """The configuration file is wrong; the sentence names file, key and what is allowed."""
+
+
+class ProtocolError(HsmAgentError):
+    """A peer sent what its protocol does not allow."""
+
+
+class Unavailable(HsmAgentError):
+    """Something we wanted to use (a prompter, the bus) is not there; the next one may serve."""
+
+
+# -- the person or the policy said no --------------------------------------------------------
+
+
+class Refused(HsmAgentError):
+    """Policy, or the state of the agent, forbids the operation."""
+
+
+class Cancelled(Refused):
+    """The person closed the prompt or chose "no". Ends the request; nothing falls through."""
+
+
+class TimedOut(Refused):
+    """Nobody answered in time."""
+
+
+# -- the token -------------------------------------------------------------------------------
+
+
+class TokenError(HsmAgentError):
+    """A PKCS#11 call failed. `rv` is Cryptoki's return value where there was one (CKR_…)."""
+
+    def __init__(self, message: str, rv: int | None = None) -> None:
+        super().__init__(message)
+        self.rv = rv
+
+
+class TokenGone(TokenError):
+    """The token was removed, or its session died with it. The login is gone too."""
+
+
+class WorkerDied(TokenError):
+    """The module crashed, or hung past its deadline and was killed. The login is gone too."""
+
+
+class LoginNeeded(TokenError):
+    """The operation needs a login and there is none (any more)."""
+
+
+class PinError(TokenError):
+    """C_Login was not made or did not succeed."""
+
+
+class PinIncorrect(PinError):
+    """The token counted a wrong PIN (CKR_PIN_INCORRECT). Never tried again by itself."""
+
+
+class PinLocked(PinError):
+    """The token refuses every PIN until it is unblocked (CKR_PIN_LOCKED)."""
+
+
+class PinLength(PinError):
+    """Shorter or longer than the token allows; the token was not asked."""

@@ -1,0 +1,62 @@
+"""Length-prefixed frames: `uint32 length, length bytes`, big-endian.
+
+The ssh-agent protocol (RFC 9987, section 3), the control protocol and the token workers all
+speak in them. This module does no I/O: bytes in, frames out.
+"""
+
+from hsmagent.errors import ProtocolError
+
+HEADER = 4
+
+# OpenSSH answers a frame of 262144 bytes and hangs up on a longer one.
+SSH_MAX_FRAME = 262_144
+
+
+def encode(body: bytes | bytearray) -> bytes:
+    """Return `body` with its length in front."""
+    return len(body).to_bytes(HEADER, "big") + body
+
+
+class Reader:
+    """Cuts a byte stream into frames.
+
+    `feed` takes what arrived; `next_frame` gives one body at a time. Bodies are bytearrays that
+    belong to the caller, so that one which holds a PIN can be wiped; the reader zeroes its own
+    copy of every frame it has handed out.
+
+    A frame of length zero or above `limit` raises ProtocolError: the stream is lost, hang up.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray | memoryview) -> None:
+        """Add what arrived."""
+        self._buffer += data
+
+    def next_frame(self) -> bytearray | None:
+        """Return the next whole body, or None until more is fed."""
+        buffer = self._buffer
+        if len(buffer) < HEADER:
+            return None
+        length = int.from_bytes(buffer[:HEADER], "big")
+        if not 0 < length <= self._limit:
+            raise ProtocolError(f"a frame of {length} bytes; 1 to {self._limit} are allowed")
+        end = HEADER + length
+        if len(buffer) < end:
+            return None
+        body = buffer[HEADER:end]
+        buffer[:end] = bytes(end)
+        del buffer[:end]
+        return body
+
+    @property
+    def pending(self) -> int:
+        """Bytes that are fed but not yet handed out."""
+        return len(self._buffer)
+
+
+def wipe(secret: bytearray | memoryview) -> None:
+    """Overwrite a secret with zeros, in place."""
+    secret[:] = bytes(len(secret))

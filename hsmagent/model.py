@@ -1,0 +1,344 @@
+"""What the parts speak of: frozen values, and the interfaces through which parts meet.
+
+A key is a key: whether it lives in a token or was added with ssh-add, the ssh agent, the mail
+side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+from urllib.parse import quote
+
+# -- keys and tokens -------------------------------------------------------------------------
+
+
+class KeyType(StrEnum):
+    """The kinds of key that we use."""
+
+    RSA = "RSA"
+    EC = "EC"
+    ED25519 = "Ed25519"
+
+
+@dataclass(frozen=True, slots=True)
+class TokenId:
+    """Which token: enough to tell it from every other one, and to find it again after a re-plug.
+
+    `module` is the path of the PKCS#11 module; label, serial and model are the token's own words,
+    stripped of padding but otherwise untrusted: pass them through `model.printable` before a
+    person sees them.
+    """
+
+    module: str
+    label: str
+    serial: str
+    model: str
+    manufacturer: str = ""
+
+    @property
+    def uri(self) -> str:
+        """The token as a PKCS#11 URI (RFC 7512)."""
+        attributes = {
+            "token": self.label,
+            "serial": self.serial,
+            "model": self.model,
+            "manufacturer": self.manufacturer,
+        }
+        return "pkcs11:" + ";".join(
+            f"{name}={uri_quote(value)}" for name, value in attributes.items() if value
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key pair whose private half somebody can use for us.
+
+    spki: DER SubjectPublicKeyInfo, the key's name within the agent.
+    curve: the curve's name as `cryptography` spells it ("secp256r1", "brainpoolP256r1"), or "".
+    bits: RSA modulus length or the curve's field size.
+    token: where it lives; None for a software key.
+    id: CKA_ID; empty for a software key.
+    certificates: X.509 certificates (DER) with the same CKA_ID.
+    always_authenticate: CKA_ALWAYS_AUTHENTICATE: wants the PIN for each operation.
+    """
+
+    spki: bytes
+    key_type: KeyType
+    bits: int
+    curve: str = ""
+    label: str = ""
+    token: TokenId | None = None
+    id: bytes = b""
+    certificates: tuple[bytes, ...] = ()
+    always_authenticate: bool = False
+    can_sign: bool = True
+    can_decrypt: bool = False
+    can_derive: bool = False
+
+    @property
+    def uri(self) -> str:
+        """The key as a PKCS#11 URI, or "" for a software key."""
+        if self.token is None:
+            return ""
+        uri = self.token.uri
+        if self.label:
+            uri += f";object={uri_quote(self.label)}"
+        if self.id:
+            uri += ";id=" + "".join(f"%{byte:02x}" for byte in self.id)
+        return uri + ";type=private"
+
+
+class Scheme(StrEnum):
+    """How to sign: padding and hash. The signer hashes; callers never hand over a digest."""
+
+    RSA_PKCS1_SHA1 = "rsa-pkcs1-sha1"
+    RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"
+    RSA_PKCS1_SHA384 = "rsa-pkcs1-sha384"
+    RSA_PKCS1_SHA512 = "rsa-pkcs1-sha512"
+    RSA_PSS_SHA256 = "rsa-pss-sha256"  # MGF1 with the same hash, salt as long as the hash
+    RSA_PSS_SHA384 = "rsa-pss-sha384"
+    RSA_PSS_SHA512 = "rsa-pss-sha512"
+    ECDSA_SHA256 = "ecdsa-sha256"
+    ECDSA_SHA384 = "ecdsa-sha384"
+    ECDSA_SHA512 = "ecdsa-sha512"
+    ED25519 = "ed25519"
+
+    @property
+    def hash_name(self) -> str:
+        """The hash as hashlib names it; "" for Ed25519, which takes the message itself."""
+        return self.value.rpartition("-")[2] if "-" in self.value else ""
+
+
+class PinState(StrEnum):
+    """What the token says of its user PIN. SoftHSM and TPMs tell less than cards do."""
+
+    OK = "ok"
+    COUNT_LOW = "count-low"  # a wrong PIN was given since the last right one
+    FINAL_TRY = "final-try"  # the next wrong PIN blocks it
+    LOCKED = "locked"
+    NOT_SET = "not-set"  # CKF_USER_PIN_INITIALIZED is off
+
+
+@dataclass(frozen=True, slots=True)
+class TokenStatus:
+    """One token at this moment; what `hsmagent status`, the prompt and the bus show.
+
+    Times are seconds from now: `idle_left` until the login ends for want of use, `max_left` until
+    it ends in any case; None when logged out. `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the
+    PIN is typed on the reader. `login_required`: CKF_LOGIN_REQUIRED. `notes` says what was skipped
+    while listing and why, `last_error` the newest failure, both in plain words.
+    """
+
+    id: TokenId
+    present: bool
+    logged_in: bool
+    pin_state: PinState
+    pin_pad: bool
+    login_required: bool
+    pin_min: int
+    pin_max: int
+    keys: tuple[Key, ...] = ()
+    idle_left: float | None = None
+    max_left: float | None = None
+    last_error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+# -- unwrapping a mail's content key ---------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RsaUnwrap:
+    """KeyTransRecipientInfo (RFC 5652, section 6.2.1): `padding` "pkcs1" or "oaep".
+
+    The OAEP fields (RFC 4055, section 4.1) name hashes as hashlib does; `label` is pSpecified.
+    """
+
+    encrypted_key: bytes
+    padding: str
+    oaep_hash: str = "sha1"
+    mgf_hash: str = "sha1"
+    label: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class EcdhUnwrap:
+    """KeyAgreeRecipientInfo with an ephemeral EC key (RFC 5753).
+
+    point: the originator's public point, uncompressed (04‖x‖y) on the recipient's curve;
+    kdf_hash: of the ANSI X9.63 KDF; wrap_bits: the AES key wrap's key size (128, 192, 256);
+    shared_info: DER ECC-CMS-SharedInfo; cofactor: dhSinglePass-cofactorDH.
+    """
+
+    encrypted_key: bytes
+    point: bytes
+    kdf_hash: str
+    wrap_bits: int
+    shared_info: bytes
+    cofactor: bool = False
+
+
+Unwrap = RsaUnwrap | EcdhUnwrap
+
+
+# -- who asks, and for what ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A process as /proc shows it. Names inform; they prove nothing."""
+
+    pid: int
+    program: str  # the executable's base name, or "unknown"
+    exe: str = ""  # its full path where readable
+    arguments: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Peer:
+    """Who is on the other end of a socket. `parents` starts with the nearest one."""
+
+    uid: int
+    process: Process
+    parents: tuple[Process, ...] = ()
+
+    @property
+    def chain(self) -> str:
+        """For a person: "ssh ← git ← zsh"."""
+        return " ← ".join(process.program for process in (self.process, *self.parents))
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where an ssh signature goes, from the session-bind of its connection.
+
+    host: the best name we have ("git.example.org", else "SHA256:…"); forwarded: the request came
+    over an agent-forwarding hop, so that `Peer` is only this end of it.
+    """
+
+    host: str
+    host_key: bytes = b""
+    forwarded: bool = False
+
+
+class PurposeKind(StrEnum):
+    """What a private-key operation is for; the words of the config's `allow`."""
+
+    SSH = "ssh"
+    SSHSIG = "sshsig"
+    SSH_CERT = "ssh-cert"
+    MAIL = "mail"
+    GIT = "git"
+    REQUEST = "request"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """A purpose and one printable clause about it: "log in as alice", "sign git commit"."""
+
+    kind: PurposeKind
+    summary: str
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One wish for a private-key operation; travels unchanged from the socket to the log.
+
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation.
+    """
+
+    key: Key
+    purpose: Purpose
+    peer: Peer
+    destination: Destination | None = None
+    confirm: bool = False
+
+
+class Verdict(StrEnum):
+    """What the policy says of a request."""
+
+    ALLOW = "allow"
+    CONFIRM = "confirm"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and, when it is not ALLOW, the sentence that says why."""
+
+    verdict: Verdict
+    reason: str = ""
+
+
+# -- the interfaces --------------------------------------------------------------------------
+
+
+class Signer(Protocol):
+    """A key that signs, wherever it lives. The gate calls it; nothing else does."""
+
+    @property
+    def key(self) -> Key:
+        """The key."""
+        ...
+
+    async def sign(self, scheme: Scheme, data: bytes) -> bytes:
+        """Sign `data` (hashed here, per `scheme`) and check the result against the public key.
+
+        RSA: the signature, as long as the modulus. ECDSA: r‖s, each as long as the order.
+        Ed25519: 64 bytes. Raises TokenError.
+        """
+        ...
+
+
+class Decrypter(Protocol):
+    """A key that decrypts: the two raw operations. Their results never leave the daemon."""
+
+    @property
+    def key(self) -> Key:
+        """The key."""
+        ...
+
+    async def decrypt_raw(self, ciphertext: bytes) -> bytes:
+        """RSA without unpadding (RSADP): the whole block, as long as the modulus."""
+        ...
+
+    async def derive(self, point: bytes, *, cofactor: bool) -> bytes:
+        """ECDH with `point` (04‖x‖y): the shared x coordinate, as long as the field."""
+        ...
+
+
+class Door(Protocol):
+    """The gate as the protocols see it: every private-key operation passes here."""
+
+    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
+        """Decide, ask, log in, sign, record. Raises Refused or TokenError."""
+        ...
+
+
+Clock = Callable[[], float]
+"""Seconds from any fixed start, never going back: time.monotonic, or a test's own."""
+
+Listener = Callable[[], None]
+"""Told that something changed; looks for itself what."""
+
+
+# -- words for a person ----------------------------------------------------------------------
+
+PRINTABLE_LIMIT = 120
+
+
+def printable(text: str, limit: int = PRINTABLE_LIMIT) -> str:
+    """Make foreign text safe to show: no control, format or bidi characters, bounded length.
+
+    Prompters render U+202E and friends (a label could reverse the sentence around it), terminals
+    obey escape codes, and a long name could push the question out of the window.
+    """
+    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+
+
+def uri_quote(value: str) -> str:
+    """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""
+    return quote(value, safe="-._~:[]@!$'()*+,=&")

@@ -1,0 +1,69 @@
+"""The Prompter protocol: what the gate wants of anything that can ask a person.
+
+A prompter only shows text and takes an answer. What the text says, whether a PIN is right and
+what follows is the gate's business, so every prompter behaves alike.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """The words of one dialog, already printable (model.printable); plain text, no markup.
+
+    title: the window's; message: the one bold line; description: who asks and for what, several
+    lines; warning: what went wrong last time, or "". `ok` is the affirmative button's label.
+    """
+
+    title: str
+    message: str
+    description: str
+    warning: str = ""
+    ok: str = "Continue"
+
+
+class Answer(StrEnum):
+    """What became of a typed PIN."""
+
+    DONE = "done"  # logged in: close the dialog
+    AGAIN = "again"  # wrong: show `dialog.text()` anew, which now carries the warning
+    STOP = "stop"  # cannot go on (blocked, token gone): close the dialog
+
+
+class PinDialog(Protocol):
+    """One unlock of one token, as the prompter sees it."""
+
+    def text(self) -> Text:
+        """Return what to show now; asked again before each display, as requests join."""
+        ...
+
+    async def submit(self, pin: bytearray) -> Answer:
+        """Try the PIN, once. Wipes `pin`. An empty PIN is never sent on: AGAIN."""
+        ...
+
+
+class Prompter(Protocol):
+    """Something that can ask a person. One dialog at a time; no lock is held meanwhile.
+
+    All three raise Unavailable when this prompter cannot be used at all (the next one may serve)
+    and TimedOut when nobody answered; and all close their dialog when their task is cancelled.
+    """
+
+    name: str
+
+    async def ask_pin(self, dialog: PinDialog) -> None:
+        """Ask until `submit` says DONE or STOP. Raises Cancelled when the person declines."""
+        ...
+
+    async def confirm(self, text: Text) -> bool:
+        """Ask yes or no; refusal is the default button where the prompter can do that."""
+        ...
+
+    async def notice(self, text: Text) -> None:
+        """Show `text` (no entry) until cancelled: "use the PIN pad", "touch the token".
+
+        Returns early when the person closes it; that does not end what the token waits for.
+        """
+        ...

@@ -1,0 +1,1 @@
+"""The ssh-agent protocol (RFC 9987), sans I/O."""

@@ -1,0 +1,1 @@
+"""Tokens: one worker process per PKCS#11 module, and the login sessions."""

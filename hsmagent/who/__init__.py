@@ -1,0 +1,1 @@
+"""Who is on the other end: the peer process and the ssh destination."""
