@@ -1,0 +1,237 @@
+"""The configuration: one TOML file → one frozen `Config`. docs/configuration.md tells each key.
+
+An unknown key or a wrong value raises ConfigError naming file, key and what is allowed; a typing
+error must never weaken a policy in silence.
+"""
+
+import os
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hsmagent.errors import ConfigError, UsageError
+from hsmagent.model import PurposeKind
+from hsmagent.toml import (
+    Expected,
+    Table,
+    absolute_path,
+    boolean,
+    choice,
+    duration,
+    environment,
+    many,
+    path,
+    text,
+    whole,
+)
+from hsmagent.uri import SCHEME, Pkcs11Uri, parse
+
+CONFIRM = ("never", "always", "forwarded", "remember")
+LET_GO = ("screen-lock", "suspend", "removal")
+PROMPTERS = ("system", "pinentry", "askpass")
+NOTIFY = ("used", "waiting", "removed", "wrong-pin")
+FINGERPRINT = "SHA256:"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleConfig:
+    """One `[[module]]`: a PKCS#11 module and how to run it. `release` in seconds, 0 = never."""
+
+    path: str
+    workers: int = 1
+    parameters: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    release: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class CacheConfig:
+    """How long a login lasts, in seconds, and what ends it early."""
+
+    idle: float = 15 * 60.0
+    max: float = 8 * 3600.0
+    let_go: tuple[str, ...] = LET_GO
+
+
+@dataclass(frozen=True, slots=True)
+class TokenConfig:
+    """One `[[token]]`: what differs from `[cache]` for the tokens that `match` names."""
+
+    match: Pkcs11Uri
+    cache: CacheConfig
+    pin_store: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyConfig:
+    """One `[[key]]`: the policy for the keys that `match` names (URI, fingerprint or label)."""
+
+    match: Pkcs11Uri | str
+    confirm: str = "never"
+    remember: float = 5 * 60.0
+    allow: frozenset[PurposeKind] = frozenset(PurposeKind)
+    hide: bool = False
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PromptConfig:
+    """Which prompters, in which order, and how long one waits for a person (seconds)."""
+
+    order: tuple[str, ...] = PROMPTERS
+    timeout: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class SshConfig:
+    """The ssh side: another agent behind us, certificates, and providers for `ssh-add -s`."""
+
+    upstream: str = ""
+    certificates: tuple[str, ...] = ()
+    providers: tuple[str, ...] = ("/usr/lib/*", "/usr/local/lib/*")
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Everything the file says. No `[[module]]` at all: modules are discovered."""
+
+    modules: tuple[ModuleConfig, ...] = ()
+    tokens: tuple[TokenConfig, ...] = ()
+    keys: tuple[KeyConfig, ...] = ()
+    cache: CacheConfig = field(default_factory=CacheConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    ssh: SshConfig = field(default_factory=SshConfig)
+    notify: tuple[str, ...] = ("waiting", "removed", "wrong-pin")
+
+
+def default_path() -> Path:
+    """Return `$XDG_CONFIG_HOME/hsmagent/config.toml`."""
+    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
+    return Path(home) / "hsmagent" / "config.toml"
+
+
+def load(file: Path, *, required: bool = False) -> Config:
+    """Read the file; a missing one means the defaults, unless it was asked for by name."""
+    try:
+        content = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        if required:
+            raise ConfigError(f"there is no configuration file {file}") from None
+        return Config()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {file}: {error}") from None
+    return read(content, str(file))
+
+
+def read(content: str, file: str) -> Config:
+    """Read the text of a configuration file; `file` is its name in errors."""
+    try:
+        top = Table(tomllib.loads(content), file, "")
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    cache = _cache(top.table("cache"), CacheConfig(), "cache")
+    config = Config(
+        modules=tuple(map(_module, top.tables("module"))),
+        tokens=tuple(_token(table, cache) for table in top.tables("token")),
+        keys=tuple(map(_key, top.tables("key"))),
+        cache=cache,
+        prompt=_prompt(top.table("prompt")),
+        ssh=_ssh(top.table("ssh")),
+        notify=_notify(top.table("notify")),
+    )
+    top.end()
+    return config
+
+
+# -- one function per table ------------------------------------------------------------------
+
+
+def _module(table: Table) -> ModuleConfig:
+    module = ModuleConfig(
+        path=table.take("path", absolute_path),
+        workers=table.take("workers", whole(1, 64), 1),
+        parameters=table.take("parameters", text, ""),
+        env=table.take("env", environment, ()),
+        release=table.take("release", duration, 0.0),
+    )
+    table.end()
+    return module
+
+
+def _token(table: Table, default: CacheConfig) -> TokenConfig:
+    match = table.take("match", pkcs11_uri)
+    pin_store = table.take("pin_store", boolean, default=False)
+    return TokenConfig(match, _cache(table, default, "token"), pin_store)
+
+
+def _cache(table: Table, default: CacheConfig, name: str) -> CacheConfig:
+    cache = CacheConfig(
+        idle=table.take("idle", duration, default.idle),
+        max=table.take("max", duration, default.max),
+        let_go=table.take("let_go", many(choice(*LET_GO)), default.let_go),
+    )
+    table.end()
+    if cache.idle <= 0 or cache.max <= 0:
+        raise table.error(f"idle and max of a {name} must be longer than 0 seconds")
+    return cache
+
+
+def _key(table: Table) -> KeyConfig:
+    default = KeyConfig("")
+    kinds = [str(kind) for kind in PurposeKind]
+    key = KeyConfig(
+        match=table.take("match", key_name),
+        confirm=table.take("confirm", choice(*CONFIRM), default.confirm),
+        remember=table.take("remember", duration, default.remember),
+        allow=frozenset(map(PurposeKind, table.take("allow", many(choice(*kinds)), tuple(kinds)))),
+        hide=table.take("hide", boolean, default=False),
+        name=table.take("name", text, ""),
+    )
+    table.end()
+    return key
+
+
+def _prompt(table: Table) -> PromptConfig:
+    default = PromptConfig()
+    prompt = PromptConfig(
+        order=table.take("order", many(choice(*PROMPTERS)), default.order),
+        timeout=table.take("timeout", duration, default.timeout),
+    )
+    table.end()
+    return prompt
+
+
+def _ssh(table: Table) -> SshConfig:
+    default = SshConfig()
+    ssh = SshConfig(
+        upstream=table.take("upstream", path, default.upstream),
+        certificates=table.take("certificates", many(path), default.certificates),
+        providers=table.take("providers", many(path), default.providers),
+    )
+    table.end()
+    return ssh
+
+
+def _notify(table: Table) -> tuple[str, ...]:
+    events = table.take("events", many(choice(*NOTIFY)), Config().notify)
+    table.end()
+    return events
+
+
+# -- how keys and tokens are named ----------------------------------------------------------
+
+
+def pkcs11_uri(value: object) -> Pkcs11Uri:
+    """Read a PKCS#11 URI."""
+    try:
+        return parse(text(value))
+    except UsageError as error:
+        raise Expected(f"a PKCS#11 URI ({error})") from None
+
+
+def key_name(value: object) -> Pkcs11Uri | str:
+    """Read a key's name: a PKCS#11 URI, a SHA256 fingerprint or a label."""
+    name = text(value)
+    if not name:
+        raise Expected("a PKCS#11 URI, a fingerprint (SHA256:…) or a label")
+    return pkcs11_uri(name) if name.startswith(SCHEME) else name

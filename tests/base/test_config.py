@@ -1,0 +1,144 @@
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmagent import config
+from hsmagent.errors import ConfigError
+from hsmagent.model import PurposeKind
+
+EVERYTHING = """
+[[module]]
+path = "/usr/lib/softhsm/libsofthsm2.so"
+workers = 2
+parameters = "configdir='/x'"
+env = { SOFTHSM2_CONF = "/x/softhsm2.conf" }
+release = "30s"
+
+[[token]]
+match = "pkcs11:token=work"
+idle = "1h30m"
+pin_store = true
+
+[[key]]
+match = "pkcs11:object=ssh"
+confirm = "remember"
+remember = "5m"
+allow = ["ssh", "git"]
+hide = true
+name = "work laptop"
+
+[[key]]
+match = "SHA256:abc"
+
+[cache]
+idle = "10m"
+max = "1d"
+let_go = ["suspend"]
+
+[prompt]
+order = ["askpass"]
+timeout = "45s"
+
+[ssh]
+upstream = "~/agent.sock"
+certificates = ["~/.ssh/*-cert.pub"]
+providers = ["/opt/*"]
+
+[notify]
+events = ["used"]
+"""
+
+
+def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/u")
+    read = config.read(EVERYTHING, "config.toml")
+    assert read.modules[0] == config.ModuleConfig(
+        path="/usr/lib/softhsm/libsofthsm2.so",
+        workers=2,
+        parameters="configdir='/x'",
+        env=(("SOFTHSM2_CONF", "/x/softhsm2.conf"),),
+        release=30.0,
+    )
+    assert read.tokens[0].match.token == "work"
+    assert read.tokens[0].cache == config.CacheConfig(5400.0, 86400.0, ("suspend",))
+    assert read.tokens[0].pin_store
+    assert read.keys[0].allow == {PurposeKind.SSH, PurposeKind.GIT}
+    assert (read.keys[0].confirm, read.keys[0].remember) == ("remember", 300.0)
+    assert (read.keys[0].hide, read.keys[0].name) == (True, "work laptop")
+    assert read.keys[1].match == "SHA256:abc"
+    assert read.keys[1].allow == set(PurposeKind)
+    assert read.prompt == config.PromptConfig(("askpass",), 45.0)
+    assert read.ssh.upstream == "/home/u/agent.sock"
+    assert read.ssh.certificates == ("/home/u/.ssh/*-cert.pub",)
+    assert read.notify == ("used",)
+
+
+def test_an_empty_file_and_no_file_are_the_defaults(tmp_path: Path) -> None:
+    assert config.read("", "config.toml") == config.Config()
+    assert config.load(tmp_path / "none.toml") == config.Config()
+
+
+def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="there is no configuration file"):
+        config.load(tmp_path / "none.toml", required=True)
+
+
+def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read"):
+        config.load(tmp_path)
+    latin = tmp_path / "latin.toml"
+    latin.write_bytes(b"# \xff")
+    with pytest.raises(ConfigError, match="cannot read"):
+        config.load(latin)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[cach]", "config.toml: unknown key 'cach'; known: cache, module"),
+        ("[cache]\nidel = '1m'", r"\[cache\]: unknown key 'idel'; known: idle, max, let_go"),
+        ("[cache]\nidle = 15", 'idle = 15: must be a duration such as "30s"'),
+        ("[cache]\nidle = '0'", "longer than 0"),
+        ("[cache]\nidle = '15 min'", "must be a duration"),
+        ("[cache]\nlet_go = ['lunch']", 'each entry one of "screen-lock"'),
+        ("cache = 3", r"\[cache\] must be a table"),
+        ("[[module]]", r"\[\[module\]\] 1: path is missing"),
+        ("[module]\npath = '/x'", r"double brackets, as \[\[module\]\]"),
+        ("[[module]]\npath = 'x.so'", "must be an absolute path"),
+        ("[[module]]\npath = '/x'\nworkers = 0", "a whole number from 1 to 64"),
+        ("[[module]]\npath = '/x'\nworkers = true", "a whole number from 1 to 64"),
+        ("[[module]]\npath = '/x'\nenv = { LD_PRELOAD = 'x' }", "LD_"),
+        ("[[module]]\npath = '/x'\nenv = { A = 1 }", "must be a string"),
+        ("[[token]]\nmatch = 'work'", "must be a PKCS#11 URI"),
+        ("[[token]]\nmatch = 'pkcs11:?pin-value=1'", "pin-value is refused"),
+        ("[[token]]\nmatch = 'pkcs11:'\npin_store = 'yes'", "must be true or false"),
+        ("[[key]]\nmatch = ''", "a fingerprint"),
+        ("[[key]]\nmatch = 'a'\nconfirm = 'sometimes'", 'one of "never", "always"'),
+        ("[[key]]\nmatch = 'a'\nallow = 'ssh'", "must be a list"),
+        ("[prompt]\norder = ['window']", 'one of "system", "pinentry", "askpass"'),
+        ('[ssh]\nupstream = "a\\u0001b"', "control characters"),
+        ("= 1", "is not valid TOML"),
+    ],
+)
+def test_errors_name_file_key_and_what_is_allowed(text: str, sentence: str) -> None:
+    with pytest.raises(ConfigError, match=sentence) as caught:
+        config.read(text, "config.toml")
+    assert str(caught.value).startswith("config.toml")
+
+
+@given(st.text(max_size=200))
+def test_no_text_crashes_the_reader(text: str) -> None:
+    try:
+        config.read(text, "config.toml")
+    except ConfigError as error:
+        assert str(error).startswith("config.toml")  # noqa: PT017
+
+
+def test_the_default_path_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/xdg")
+    assert config.default_path() == Path("/xdg/hsmagent/config.toml")
+    monkeypatch.delenv("XDG_CONFIG_HOME")
+    monkeypatch.setenv("HOME", "/home/u")
+    assert config.default_path() == Path("/home/u/.config/hsmagent/config.toml")
