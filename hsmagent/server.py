@@ -1,0 +1,265 @@
+"""Sockets: who may connect, frames in, replies out in order. What a frame means is not our affair.
+
+One asyncio protocol serves both the ssh socket and the control socket. A connection answers one
+frame at a time, so replies keep the order of the requests and no connection can crowd out the
+others; what waits (a signature, a person) waits alone.
+"""
+
+import asyncio
+import fcntl
+import logging
+import os
+import socket
+import stat
+import struct
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Protocol
+
+from hsmagent import frame
+from hsmagent.errors import ProtocolError, UsageError
+
+log = logging.getLogger(__name__)
+
+BACKLOG = 128
+RECEIVE = 65536
+# More would serve nobody: each program holds one or two connections.
+MAX_CONNECTIONS = 1024
+
+_UCRED = struct.Struct("iII")
+
+
+class Conversation(Protocol):
+    """The meaning behind one connection."""
+
+    def respond_now(self, body: bytearray) -> bytes | None:
+        """Return the reply, or None when `respond` must be awaited for it."""
+        ...
+
+    async def respond(self, body: bytearray) -> bytes:
+        """Return the reply; may wait. Raises nothing that a peer can provoke."""
+        ...
+
+
+Opener = Callable[[socket.socket], Conversation]
+"""Begins a conversation on an accepted socket."""
+
+
+class Server:
+    """One listening socket and its connections, for the uids that it serves."""
+
+    def __init__(
+        self,
+        listening: socket.socket,
+        opener: Opener,
+        *,
+        uids: Collection[int],
+        limit: int = frame.SSH_MAX_FRAME,
+    ) -> None:
+        self._listening = listening
+        self._uids = uids
+        self._opener = opener
+        self._limit = limit
+        self._server: asyncio.Server | None = None
+        self._connections: set[Connection] = set()
+        # Filled and emptied within one turn of the loop, so one buffer serves every connection.
+        self._buffer = bytearray(RECEIVE)
+
+    async def start(self) -> None:
+        """Accept connections from now on."""
+        loop = asyncio.get_running_loop()
+        self._server = await loop.create_unix_server(
+            self._connection, sock=self._listening, backlog=BACKLOG
+        )
+
+    async def close(self) -> None:
+        """Stop accepting and end every connection."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [task for c in tuple(self._connections) if (task := c.end()) is not None]
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _connection(self) -> "Connection":
+        return Connection(self._admit, self._connections.discard, self._buffer, self._limit)
+
+    def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
+        uid = peer_uid(sock)
+        if uid not in self._uids:
+            log.warning("refused a connection from uid %d", uid)
+            return None
+        if len(self._connections) >= MAX_CONNECTIONS:
+            log.warning("refused a connection: %d are open", MAX_CONNECTIONS)
+            return None
+        self._connections.add(connection)
+        return self._opener(sock)
+
+
+class Connection(asyncio.BufferedProtocol):
+    """Frames of one connection: read, answered one at a time, written.
+
+    BufferedProtocol, since its buffer can be wiped: a frame may hold a PIN.
+    """
+
+    def __init__(
+        self,
+        admit: Callable[["Connection", socket.socket], Conversation | None],
+        gone: Callable[["Connection"], None],
+        buffer: bytearray,
+        limit: int,
+    ) -> None:
+        self._admit = admit
+        self._gone = gone
+        self._buffer = buffer
+        self._limit = limit
+        self._reader = frame.Reader(limit)
+        self._writable = True
+        self._task: asyncio.Task[None] | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the peer, or hang up on it."""
+        if not isinstance(transport, asyncio.Transport):  # pragma: no cover - asyncio's contract
+            raise TypeError("a stream transport is needed")
+        self._transport = transport
+        conversation = self._admit(self, transport.get_extra_info("socket"))
+        if conversation is None:
+            transport.abort()
+            return
+        self._conversation = conversation
+
+    def get_buffer(self, sizehint: int) -> bytearray:  # noqa: ARG002 - asyncio's signature
+        """Return where the next bytes go."""
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        """Take the bytes that arrived, and answer what is complete."""
+        view = memoryview(self._buffer)[:nbytes]
+        self._reader.feed(view)
+        frame.wipe(view)
+        self._pump()
+        # A whole frame is left over: we wait for a signature, or for the peer to read. Read no more.
+        if self._reader.pending >= self._limit + frame.HEADER:
+            self._transport.pause_reading()
+
+    def _pump(self) -> None:
+        while self._task is None and self._writable and not self._transport.is_closing():
+            try:
+                body = self._reader.next_frame()
+            except ProtocolError as error:
+                log.warning("hung up on a client: %s", error)
+                self._transport.abort()
+                return
+            if body is None:
+                return
+            reply = self._conversation.respond_now(body)
+            if reply is None:
+                self._task = asyncio.get_running_loop().create_task(self._answer(body))
+            else:
+                self._transport.write(frame.encode(reply))
+
+    async def _answer(self, body: bytearray) -> None:
+        try:
+            reply = await self._conversation.respond(body)
+        except Exception:
+            log.exception("a request failed in a way it should not")
+            self._transport.abort()
+        else:
+            self._transport.write(frame.encode(reply))
+        finally:
+            self._task = None
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._pump()
+
+    def pause_writing(self) -> None:
+        """Stop answering a peer that does not read its replies."""
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        """Go on: the peer reads again."""
+        self._writable = True
+        self._transport.resume_reading()
+        self._pump()
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
+        """Forget the peer; nobody waits for what it asked."""
+        self._gone(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Hang up; return the task that still unwinds, if any."""
+        self._transport.abort()
+        if self._task is not None:
+            self._task.cancel()
+        return self._task
+
+
+def peer_uid(sock: socket.socket) -> int:
+    """Return the uid of the process that connected (SO_PEERCRED)."""
+    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    uid: int = _UCRED.unpack(credentials)[1]
+    return uid
+
+
+# -- listening -------------------------------------------------------------------------------
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for our sockets, 0700. Raises UsageError if another one could reach in."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UsageError(f"{folder} is not a directory of ours; remove it")
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def listen(path: Path) -> socket.socket:
+    """Bind a stream socket at `path`, 0600, in place of one that nobody answers on.
+
+    Raises UsageError when somebody does answer there, or when the path cannot be bound.
+    """
+    with _alone_in(path.parent):
+        if _answers(path):
+            raise UsageError(f"another agent already answers at {path}; stop it first")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise UsageError(f"{path} is there and is not a socket; remove it")
+            path.unlink()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # umask rather than chmod: the socket must not be open to others for a moment.
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise UsageError(f"cannot listen at {path}: {error.strerror or error}") from None
+        finally:
+            os.umask(before)
+    listening.settimeout(0)
+    return listening
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let two agents that start at once take turns: each looks, then binds."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (ConnectionRefusedError, FileNotFoundError):
+            return False
+        except OSError:
+            return True  # a full backlog or a slow accept is still somebody
+        return True
