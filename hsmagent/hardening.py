@@ -14,7 +14,7 @@ def forbid_dumps() -> None:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set one process attribute, as prctl(2) does. Raises OSError."""
+    """Set one attribute of this process. Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         errno = ctypes.get_errno()

@@ -283,11 +283,12 @@ class Signer(Protocol):
         """The key."""
         ...
 
-    async def sign(self, scheme: Scheme, data: bytes) -> bytes:
+    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
         """Sign `data` (hashed here, per `scheme`) and check the result against the public key.
 
         RSA: the signature, as long as the modulus. ECDSA: r‖s, each as long as the order.
-        Ed25519: 64 bytes. Raises TokenError.
+        Ed25519: 64 bytes. `pin` is given for `always_authenticate` keys only, and wiped.
+        Raises TokenError.
         """
         ...
 
@@ -300,11 +301,11 @@ class Decrypter(Protocol):
         """The key."""
         ...
 
-    async def decrypt_raw(self, ciphertext: bytes) -> bytes:
+    async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
         """RSA without unpadding (RSADP): the whole block, as long as the modulus."""
         ...
 
-    async def derive(self, point: bytes, *, cofactor: bool) -> bytes:
+    async def derive(self, point: bytes, *, cofactor: bool, pin: bytearray | None = None) -> bytes:
         """ECDH with `point` (04‖x‖y): the shared x coordinate, as long as the field."""
         ...
 

@@ -137,7 +137,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader.feed(view)
         frame.wipe(view)
         self._pump()
-        # A whole frame is left over: we wait for a signature, or for the peer to read. Read no more.
+        # A whole frame is left over: we wait for a signature, or for the peer to read.
         if self._reader.pending >= self._limit + frame.HEADER:
             self._transport.pause_reading()
 
