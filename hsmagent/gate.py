@@ -1,0 +1,183 @@
+"""The one door: every private-key operation, whoever asks, passes here.
+
+policy → confirmation → login → operation → record. No lock is held while a person is asked:
+requests for one token share one prompt (`unlock.Unlock`), all others go on.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
+
+from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused
+from hsmagent.model import Request, Scheme, Signer, TokenId, Verdict
+from hsmagent.policy import Policy
+from hsmagent.prompt import words
+from hsmagent.prompt.base import Prompter
+from hsmagent.unlock import LoginSession, Unlock, ask_for_pin
+
+T = TypeVar("T")
+
+Operation = Callable[[bytearray | None], Awaitable[bytes]]
+"""The token's work; takes the PIN for a key that wants it each time, else None."""
+
+Record = Callable[[Request, str, str], None]
+"""Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
+
+
+class Gate:
+    """Decides on requests and carries them out. Implements `model.Door`."""
+
+    def __init__(
+        self,
+        *,
+        sessions: Callable[[TokenId], LoginSession],
+        policy: Policy,
+        prompter: Prompter,
+        record: Record,
+        timeout: float,
+    ) -> None:
+        self._sessions = sessions
+        self._policy = policy
+        self._prompter = prompter
+        self._record = record
+        self._timeout = timeout
+        self._unlocks: dict[TokenId, Unlock] = {}
+        self._dialogs: set[asyncio.Task[Any]] = set()
+        self._closed_because = ""
+
+    def configure(self, policy: Policy, prompter: Prompter, timeout: float) -> None:
+        """Take what a reread configuration says; requests that wait keep their prompt."""
+        self._policy = policy
+        self._prompter = prompter
+        self._timeout = timeout
+        for unlock in self._unlocks.values():
+            unlock.configure(prompter, timeout)
+
+    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
+        """Sign, if policy and person agree. Raises Refused or TokenError."""
+        return await self.perform(request, lambda pin: signer.sign(scheme, data, pin))
+
+    async def perform(self, request: Request, operation: Operation) -> bytes:
+        """Carry out an operation, if policy and person agree. Raises Refused or TokenError."""
+        try:
+            result = await self._pass(request, operation)
+        except Refused as error:
+            self._record(request, "refused", str(error))
+            raise
+        except HsmAgentError as error:
+            self._record(request, "failed", str(error))
+            raise
+        self._record(request, "used", "")
+        return result
+
+    async def unlock(self, token: TokenId, pin: bytearray | None) -> None:
+        """Log in with a PIN that a person gave in a terminal; serves all who wait for it."""
+        await self._sessions(token).login(pin)
+        self.unlocked(token)
+
+    def unlocked(self, token: TokenId) -> None:
+        """Let the requests go on that wait for this token."""
+        if token in self._unlocks:
+            self._unlocks[token].served()
+
+    async def raise_prompt(self, request: Request) -> None:
+        """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
+        if request.key.token is not None:
+            await self._log_in(self._sessions(request.key.token), request)
+
+    def close(self, reason: str) -> None:
+        """Ask nobody anything from now on (the screen is locked); refuse all who wait."""
+        self._closed_because = reason
+        self._policy.forget()
+        for unlock in tuple(self._unlocks.values()):
+            unlock.refuse(Refused(reason))
+        for dialog in tuple(self._dialogs):
+            dialog.cancel()
+
+    def open(self) -> None:
+        """Ask again: the screen is unlocked."""
+        self._closed_because = ""
+
+    # -- the way through ---------------------------------------------------------------------
+
+    async def _pass(self, request: Request, operation: Operation) -> bytes:
+        decision = self._policy.decide(request)
+        if decision.verdict is Verdict.DENY:
+            raise Refused(decision.reason)
+        confirm = decision.verdict is Verdict.CONFIRM
+        if request.key.token is None:
+            return await self._use(request, operation, None, confirm=confirm)
+        session = self._sessions(request.key.token)
+        try:
+            confirm = await self._ready(session, request) and confirm
+            return await self._use(request, operation, session, confirm=confirm)
+        except LoginNeeded:
+            # Somebody else ended the login under us: ask, once more. Nothing is retried unasked.
+            confirm = await self._log_in(session, request) and confirm
+            return await self._use(request, operation, session, confirm=confirm)
+
+    async def _ready(self, session: LoginSession, request: Request) -> bool:
+        """See to the login. Return whether a needed confirmation is still to be had."""
+        if session.logged_in or not session.status().login_required:
+            return True
+        return await self._log_in(session, request)
+
+    async def _log_in(self, session: LoginSession, request: Request) -> bool:
+        self._may_ask()
+        unlock = self._unlocks.get(session.id)
+        if unlock is None:
+            unlock = self._unlocks[session.id] = Unlock(session, self._prompter, self._timeout)
+        typed_for_this = await unlock.join(request)
+        if typed_for_this:
+            self._policy.confirmed(request)
+        return not typed_for_this
+
+    async def _use(
+        self,
+        request: Request,
+        operation: Operation,
+        session: LoginSession | None,
+        *,
+        confirm: bool,
+    ) -> bytes:
+        if request.key.always_authenticate and session is not None:
+            return await self._ask(self._use_with_pin(request, operation, session))
+        if confirm:
+            if not await self._ask(self._prompter.confirm(words.confirm(request))):
+                raise Cancelled("the person said no")
+            self._policy.confirmed(request)
+        return await operation(None)
+
+    async def _use_with_pin(
+        self, request: Request, operation: Operation, session: LoginSession
+    ) -> bytes:
+        """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
+        result = b""
+
+        async def attempt(pin: bytearray) -> None:
+            nonlocal result
+            result = await operation(pin)
+
+        await ask_for_pin(self._prompter, session.status, lambda: [request], attempt)
+        return result
+
+    async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
+        """Put one question, unless the screen is locked; `close` takes it back."""
+        if self._closed_because:
+            question.close()
+            raise Refused(self._closed_because)
+        dialog = asyncio.ensure_future(question)
+        self._dialogs.add(dialog)
+        try:
+            return await dialog
+        except asyncio.CancelledError:
+            asker = asyncio.current_task()
+            if asker is not None and asker.cancelling():
+                raise
+            raise Refused(self._closed_because) from None
+        finally:
+            self._dialogs.discard(dialog)
+
+    def _may_ask(self) -> None:
+        if self._closed_because:
+            raise Refused(self._closed_because)

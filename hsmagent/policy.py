@@ -1,0 +1,81 @@
+"""What the configuration says of a request: allow it, ask a person, or refuse it."""
+
+from collections.abc import Callable, Sequence
+
+from hsmagent.config import KeyConfig
+from hsmagent.model import Clock, Decision, Key, Request, Verdict
+from hsmagent.prompt.words import key_line
+
+ALLOW = Decision(Verdict.ALLOW)
+
+Named = Callable[[Key, KeyConfig], bool]
+"""Whether a `[[key]]` entry means this key."""
+
+_Confirmed = tuple[bytes, str, str]
+
+
+class Policy:
+    """The `[[key]]` entries, and the confirmations that are still remembered.
+
+    The first entry that matches a key decides; a key without one may do everything unasked. A
+    constraint set with `ssh-add -c` asks in any case.
+    """
+
+    def __init__(self, entries: Sequence[KeyConfig], named: Named, clock: Clock) -> None:
+        self._entries = entries
+        self._named = named
+        self._clock = clock
+        self._default = KeyConfig("")
+        self._by_key: dict[bytes, KeyConfig] = {}
+        self._remembered: dict[_Confirmed, float] = {}
+
+    def decide(self, request: Request) -> Decision:
+        """Return the verdict on a request, and why when it is not ALLOW."""
+        entry = self.entry(request.key)
+        if request.purpose.kind not in entry.allow:
+            return Decision(
+                Verdict.DENY,
+                f"the configuration does not allow {key_line(request.key)} "
+                f"to be used for {request.purpose.kind}",
+            )
+        if request.confirm:
+            return Decision(Verdict.CONFIRM, "the key was added with a confirm constraint")
+        if self._must_ask(entry, request):
+            return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
+        return ALLOW
+
+    def confirmed(self, request: Request) -> None:
+        """Remember that a person agreed to this request, where the configuration says so."""
+        entry = self.entry(request.key)
+        if entry.confirm == "remember":
+            self._remembered[_what(request)] = self._clock() + entry.remember
+
+    def forget(self) -> None:
+        """Drop every remembered confirmation: the screen was locked, the user said lock."""
+        self._remembered.clear()
+
+    def entry(self, key: Key) -> KeyConfig:
+        """Return the entry that decides for a key."""
+        found = self._by_key.get(key.spki)
+        if found is None:
+            found = next((e for e in self._entries if self._named(key, e)), self._default)
+            self._by_key[key.spki] = found
+        return found
+
+    def _must_ask(self, entry: KeyConfig, request: Request) -> bool:
+        match entry.confirm:
+            case "always":
+                return True
+            case "forwarded":
+                return request.destination is not None and request.destination.forwarded
+            case "remember":
+                until = self._remembered.get(_what(request), float("-inf"))
+                return until <= self._clock()
+        return False
+
+
+def _what(request: Request) -> _Confirmed:
+    """Return what a confirmation holds for: this key, program and destination."""
+    process = request.peer.process
+    host = request.destination.host if request.destination else ""
+    return request.key.spki, process.exe or process.program, host

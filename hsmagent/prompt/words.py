@@ -1,0 +1,125 @@
+"""What a person reads: every sentence of every dialog, made from frozen values.
+
+All foreign text passes `printable`. The order is the order of the questions a person has: which
+token, who asks, for what, where, with which key.
+"""
+
+from collections.abc import Sequence
+
+from hsmagent.model import Key, KeyType, PinState, Request, TokenId, TokenStatus, printable
+from hsmagent.prompt.base import Text
+
+LISTED = 4  # more requests than these are counted, not listed: the window stays small
+
+LAST_TRY = "One try is left: another wrong PIN blocks the token."
+COUNT_LOW = "A wrong PIN was given before. Few tries may be left."
+TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
+
+UNBLOCK = (
+    "Unblock it with its SO-PIN or PUK, for example `pkcs11-tool --login --login-type so "
+    "--init-pin` for a SmartCard-HSM."
+)
+
+
+def token_name(token: TokenId) -> str:
+    """Return the token's label, or its model where it has none."""
+    return printable(token.label or token.model or "token", 60)
+
+
+def key_line(key: Key) -> str:
+    """Return a key in a few words: its label and kind."""
+    kind = key.curve if key.key_type is KeyType.EC else str(key.key_type)
+    size = f" {key.bits}" if key.key_type is KeyType.RSA else ""
+    return f"{printable(key.label, 60) or 'unnamed key'} ({kind}{size})"
+
+
+def request_line(request: Request) -> str:
+    """Return who asks and for what, in one clause: "ssh ← git wants to log in to host as u"."""
+    line = f"{request.peer.chain} wants to {request.purpose.summary}"
+    if request.destination is not None and request.destination.host:
+        line += f" at {printable(request.destination.host, 80)}"
+        if request.destination.forwarded:
+            line += " (forwarded)"
+    return line
+
+
+def describe(requests: Sequence[Request]) -> str:
+    """Return the lines about everyone who waits; the first one in full."""
+    if not requests:
+        return ""
+    first, *others = requests
+    lines = [request_line(first), f"Key: {key_line(first.key)}"]
+    if others:
+        lines.append("Also waiting:")
+        lines += [f"• {request_line(request)}" for request in others[: LISTED - 1]]
+        if len(requests) > LISTED:
+            lines.append(f"• and {len(requests) - LISTED} more")
+    return "\n".join(lines)
+
+
+def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
+    """Return the PIN dialog of a token, for the requests that wait for it."""
+    name = token_name(status.id)
+    return Text(
+        title=f"Unlock {name}",
+        message=f"PIN for the token “{name}”",
+        description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
+        warning="\n".join(filter(None, (warning, tries(status.pin_state)))),
+        ok="Unlock",
+    )
+
+
+def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
+    """Return the question before the try that may block a token."""
+    name = token_name(status.id)
+    return Text(
+        title=f"Last try for {name}",
+        message=f"Really enter a PIN for “{name}”?",
+        description=describe(requests),
+        warning=LAST_TRY,
+        ok="Enter PIN",
+    )
+
+
+def use_pin_pad(status: TokenStatus, requests: Sequence[Request]) -> Text:
+    """Return the note that the reader's own keys are to be used."""
+    name = token_name(status.id)
+    return Text(
+        title=f"Unlock {name}",
+        message=f"Type the PIN of “{name}” on the reader",
+        description=describe(requests),
+        warning=tries(status.pin_state),
+    )
+
+
+def confirm(request: Request) -> Text:
+    """Return the yes-or-no question before one use of a key."""
+    return Text(
+        title="Use a key",
+        message=f"Allow the use of {key_line(request.key)}?",
+        description=request_line(request),
+        ok="Allow",
+    )
+
+
+def tries(state: PinState) -> str:
+    """Return what a person should know of the tries left, or ""."""
+    return {PinState.FINAL_TRY: LAST_TRY, PinState.COUNT_LOW: COUNT_LOW}.get(state, "")
+
+
+def tpm_note(token: TokenId) -> str:
+    """Return the warning about a TPM's global lockout, or "" for another token."""
+    return TPM if "tpm2" in token.module.rpartition("/")[2] else ""
+
+
+def locked(token: TokenId) -> str:
+    """Return the sentence about a token whose PIN is blocked, with the remedy."""
+    return f"the PIN of the token {token_name(token)!r} is locked. {UNBLOCK}"
+
+
+def not_set(token: TokenId) -> str:
+    """Return the sentence about a token that has no user PIN yet."""
+    return (
+        f"the token {token_name(token)!r} has no user PIN yet; set one, for example with "
+        "`pkcs11-tool --init-pin`"
+    )

@@ -1,0 +1,236 @@
+"""One unlock of one token, for every request that waits for it.
+
+The first request that needs the login raises the prompt, later ones join it and the prompt lists
+them. A right PIN, typed in the prompt or given by `hsmagent unlock`, serves all of them; a cancel
+refuses all of them. C_Login is called once for each PIN that comes in, and never by ourselves.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+from hsmagent.errors import (
+    Cancelled,
+    HsmAgentError,
+    PinError,
+    PinIncorrect,
+    PinLength,
+    PinLocked,
+    TimedOut,
+    Unavailable,
+)
+from hsmagent.frame import wipe
+from hsmagent.model import PinState, Request, TokenId, TokenStatus
+from hsmagent.prompt import words
+from hsmagent.prompt.base import Answer, Prompter, Text
+
+log = logging.getLogger(__name__)
+
+
+class LoginSession(Protocol):
+    """A token's login, as the gate sees it."""
+
+    @property
+    def id(self) -> TokenId:
+        """The token."""
+        ...
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether private keys can be used now."""
+        ...
+
+    def status(self) -> TokenStatus:
+        """Return the token's present state."""
+        ...
+
+    async def login(self, pin: bytearray | None) -> None:
+        """Call C_Login, once; None for a PIN pad. Wipes `pin`. Raises TokenError."""
+        ...
+
+
+class Dialog:
+    """A PinDialog: hands each typed PIN to `attempt`, and turns the outcome into an answer."""
+
+    def __init__(
+        self,
+        status: Callable[[], TokenStatus],
+        requests: Callable[[], list[Request]],
+        attempt: Callable[[bytearray], Awaitable[None]],
+    ) -> None:
+        self._status = status
+        self._requests = requests
+        self._attempt = attempt
+        self._warning = ""
+        self.error: HsmAgentError | None = None
+
+    def text(self) -> Text:
+        """Return what to show now."""
+        return words.ask_pin(self._status(), self._requests(), self._warning)
+
+    async def submit(self, pin: bytearray) -> Answer:
+        """Try the PIN, once."""
+        if not pin:
+            self._warning = "The PIN is empty."
+            return Answer.AGAIN
+        try:
+            await self._attempt(pin)
+        except PinLength as error:
+            self._warning = _sentence(error)
+            return Answer.AGAIN
+        except PinIncorrect as error:
+            return self._again_or_stop(error)
+        except HsmAgentError as error:
+            self.error = error
+            return Answer.STOP
+        finally:
+            wipe(pin)
+        self.error = None
+        return Answer.DONE
+
+    def _again_or_stop(self, error: PinIncorrect) -> Answer:
+        self._warning = "Wrong PIN."
+        state = self._status().pin_state
+        if state is PinState.LOCKED:
+            self.error = PinLocked(words.locked(self._status().id), error.rv)
+            return Answer.STOP
+        if state is PinState.FINAL_TRY:
+            # The last try wants a second question first: leave this dialog, ask that one.
+            self.error = error
+            return Answer.STOP
+        return Answer.AGAIN
+
+
+class Unlock:
+    """The requests that wait for one token's login, and the one prompt that serves them."""
+
+    def __init__(self, session: LoginSession, prompter: Prompter, timeout: float) -> None:
+        self._session = session
+        self._prompter = prompter
+        self._timeout = timeout
+        self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
+        self._task: asyncio.Task[None] | None = None
+
+    def configure(self, prompter: Prompter, timeout: float) -> None:
+        """Ask with these from the next prompt on."""
+        self._prompter = prompter
+        self._timeout = timeout
+
+    async def join(self, request: Request) -> bool:
+        """Wait for the login. Return whether the PIN was typed for this very request.
+
+        Raises Refused (cancelled, nobody answered) or TokenError.
+        """
+        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        self._waiting[waiter] = request
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+        try:
+            return await waiter
+        finally:
+            del self._waiting[waiter]
+            if not self._waiting and self._task is not None:
+                self._task.cancel()  # nobody is left to ask for: the dialog closes
+
+    def served(self) -> None:
+        """Tell everyone who waits that the token was unlocked by other means."""
+        self._end(lambda waiter, _first: waiter.set_result(False))
+
+    def refuse(self, error: HsmAgentError) -> None:
+        """Refuse everyone who waits, and close the dialog."""
+        self._end(lambda waiter, _first: waiter.set_exception(error))
+
+    def _end(self, settle: Callable[["asyncio.Future[bool]", bool], None]) -> None:
+        first = True
+        for waiter in tuple(self._waiting):
+            if not waiter.done():
+                settle(waiter, first)
+                first = False
+
+    async def _run(self) -> None:
+        try:
+            await self._ask()
+        except HsmAgentError as error:
+            self.refuse(error)
+        except Exception:
+            log.exception("a prompt failed in a way it should not")
+            self.refuse(Unavailable("the prompt failed; the log has the details"))
+        else:
+            self._end(lambda waiter, first: waiter.set_result(first))
+        finally:
+            self._task = None
+
+    async def _ask(self) -> None:
+        status = self._session.status()
+        if status.pin_state is PinState.LOCKED:
+            raise PinLocked(words.locked(status.id))
+        if status.pin_state is PinState.NOT_SET:
+            raise PinError(words.not_set(status.id))
+        try:
+            if status.pin_pad:
+                await self._ask_at_pin_pad()
+            else:
+                await ask_for_pin(
+                    self._prompter, self._session.status, self._requests, self._session.login
+                )
+        except Unavailable as why:
+            await self._wait_for_terminal(why)
+
+    async def _ask_at_pin_pad(self) -> None:
+        text = words.use_pin_pad(self._session.status(), self._requests())
+        await confirm_last_try(self._prompter, self._session.status(), self._requests())
+        notice = asyncio.create_task(self._prompter.notice(text))
+        try:
+            await self._session.login(None)
+        finally:
+            notice.cancel()
+            await asyncio.gather(notice, return_exceptions=True)
+
+    async def _wait_for_terminal(self, why: Unavailable) -> None:
+        """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
+        name = words.token_name(self._session.id)
+        log.warning(
+            "the token %r is locked and no window can ask for its PIN (%s); "
+            "run `hsmagent unlock` within %d seconds",
+            name,
+            why,
+            self._timeout,
+        )
+        await asyncio.sleep(self._timeout)
+        raise TimedOut(f"the token {name!r} is locked; run `hsmagent unlock` and try again")
+
+    def _requests(self) -> list[Request]:
+        return list(self._waiting.values())
+
+
+async def ask_for_pin(
+    prompter: Prompter,
+    status: Callable[[], TokenStatus],
+    requests: Callable[[], list[Request]],
+    attempt: Callable[[bytearray], Awaitable[None]],
+) -> None:
+    """Ask until `attempt` accepts a PIN. Raises what ended it: Refused, TokenError, Unavailable."""
+    dialog = Dialog(status, requests, attempt)
+    while True:
+        await confirm_last_try(prompter, status(), requests())
+        await prompter.ask_pin(dialog)
+        if dialog.error is None:
+            return
+        if not isinstance(dialog.error, PinIncorrect):
+            raise dialog.error
+
+
+async def confirm_last_try(
+    prompter: Prompter, status: TokenStatus, requests: list[Request]
+) -> None:
+    """Before the try that may block the token, ask whether to go on. Raises Cancelled."""
+    if status.pin_state is PinState.FINAL_TRY and not await prompter.confirm(
+        words.last_try(status, requests)
+    ):
+        raise Cancelled(f"the last try for {words.token_name(status.id)!r} was left untouched")
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:].rstrip(".") + "."
