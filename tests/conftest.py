@@ -1,0 +1,8 @@
+"""What holds for every test."""
+
+from hypothesis import settings
+
+# The same examples in every run, so that a failure belongs to the change that shows it, and no
+# deadline, since the tests share few cores. The fuzz targets are there for the long search.
+settings.register_profile("hsmagent", database=None, deadline=None, derandomize=True)
+settings.load_profile("hsmagent")
