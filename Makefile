@@ -1,0 +1,73 @@
+# `make help` lists what there is. Each goal does its own set-up.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Another Python: make PYTHON=/path/to/python3 test
+PYTHON = $(shell build-aux/find-python)
+VENV := .venv
+BIN := $(VENV)/bin
+
+# Arguments for pytest, as in: make test ARGS='tests/ssh -k bind'
+ARGS :=
+# The tests wait more than they compute, so more of them than there are cores.
+WORKERS := 4
+
+# A package index's address and certificates come from the caller's pip configuration.
+PIP := $(BIN)/python -I -m pip --quiet --quiet --disable-pip-version-check
+
+.PHONY: help
+help: ## list the goals
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s'|'
+
+.PHONY: setup
+setup: ## install the missing Debian packages of packages.debian (root or sudo)
+	@build-aux/setup
+
+.PHONY: venv
+venv: $(VENV)/ready ## make .venv with hsmagent and all it needs, pinned
+
+# Built anew whenever the pins change, so that nothing lingers from older ones. Wheels only: no
+# package's own code runs while it is installed.
+$(VENV)/ready: requirements/dev.txt pyproject.toml | setup
+	@test -n "$(PYTHON)"
+	rm -rf $(VENV)
+	$(PYTHON) -I -m venv $(VENV)
+	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: test
+test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' for some of them)
+	@$(BIN)/python -m compileall -q hsmagent
+	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider \
+		--numprocesses $(WORKERS) --dist worksteal $(ARGS)
+
+.PHONY: lint
+lint: venv ## ruff, mypy --strict, shellcheck
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	git grep --untracked -lE '^#!/bin/(ba)?sh' -- ':!*.py' | xargs shellcheck
+
+.PHONY: format
+format: venv ## let ruff put the code in shape
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+.PHONY: demo
+demo: venv ## the main job for real: a token, ssh and git; touches nothing of yours
+	@demo/run
+
+.PHONY: fresh
+fresh: ## run `make demo` and `make test` on fresh Debian 12 and 13 systems (root)
+	@build-aux/fresh bookworm trixie
+
+.PHONY: pins
+pins: ## compile requirements/*.txt anew (ARGS=--upgrade for the newest versions)
+	build-aux/pins $(PYTHON) $(ARGS)
+
+.PHONY: clean
+clean: ## remove what the other goals made here
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -prune -exec rm -rf {} +
