@@ -1,0 +1,52 @@
+"""A virtual SmartCard-HSM behind the real pcscd and OpenSC.
+
+`with inserted(furnished()) as reader:` puts a card into a reader that only clients with
+`reader.provider.environment` see.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from tests.parts.card.card import DEFAULT_PIN, DEFAULT_SO_PIN, Card
+from tests.parts.card.furnished import furnished
+from tests.parts.card.vpcd import Slot
+from tests.parts.pcscd import Pcscd
+from tests.parts.provider import Provider, find_module
+
+__all__ = ["DEFAULT_PIN", "DEFAULT_SO_PIN", "Card", "Reader", "furnished", "inserted"]
+
+
+class Reader:
+    """A reader with a card: plug, unplug, and what clients need to find it."""
+
+    def __init__(self, pcscd: Pcscd, card: Card) -> None:
+        self.pcscd = pcscd
+        self.card = card
+        self._slot = Slot(card, pcscd.port)
+        self.plug = self._slot.plug
+        self.unplug = self._slot.unplug
+
+    @property
+    def provider(self) -> Provider:
+        """OpenSC's module, and the way to our pcscd."""
+        return Provider(find_module("opensc-pkcs11.so"), DEFAULT_PIN, self.pcscd.environment)
+
+    def restart_pcscd(self) -> None:
+        """End pcscd, start it again and put the card back in."""
+        self.pcscd.stop()
+        self.unplug()
+        self.pcscd.start()
+        self.plug()
+
+
+@contextmanager
+def inserted(card: Card) -> Iterator[Reader]:
+    """Start a pcscd of its own and put `card` into its reader."""
+    pcscd = Pcscd()
+    reader = Reader(pcscd, card)
+    try:
+        reader.plug()
+        yield reader
+    finally:
+        reader.unplug()
+        pcscd.close()

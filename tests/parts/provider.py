@@ -1,0 +1,26 @@
+"""What a test needs to know of a token: the same for a card, a TPM and a database."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class Provider:
+    """A PKCS#11 module with one token behind it, ready to be loaded by a process of its own.
+
+    `environment` is to be added to the process's; `parameters` is the string for C_Initialize.
+    """
+
+    module: str
+    pin: str
+    environment: Mapping[str, str] = field(default_factory=dict)
+    parameters: str = ""
+
+
+def find_module(name: str) -> str:
+    """Return the path of a module that the system installed, whatever its architecture."""
+    found = sorted([*Path("/usr/lib").glob(f"*/{name}"), *Path("/usr/lib").glob(name)])
+    if not found:
+        raise FileNotFoundError(f"{name} is not installed")
+    return str(found[0])
