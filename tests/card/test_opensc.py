@@ -1,6 +1,8 @@
 """The virtual card through the real OpenSC: what a person's card can do, this one can."""
 
 import hashlib
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -219,3 +221,9 @@ def run_on(reader: Reader, folder: Path, number: int, data: bytes, *arguments: s
     files = ["--input-file", str(source), "--output-file", str(target)]
     pkcs11_tool(reader.provider, *arguments, "--id", f"{number:02x}", *files, pin=DEFAULT_PIN)
     return target.read_bytes()
+
+
+def test_runs_a_command_with_a_card() -> None:
+    command = [sys.executable, "-m", "tests.parts.card", "--genuine", "opensc-tool", "--atr"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert "3b:fe:18" in ended.stdout

@@ -20,7 +20,8 @@ class Provider:
 
 def find_module(name: str) -> str:
     """Return the path of a module that the system installed, whatever its architecture."""
-    found = sorted([*Path("/usr/lib").glob(f"*/{name}"), *Path("/usr/lib").glob(name)])
+    places = (name, f"*/{name}", f"*/nss/{name}")
+    found = [path for place in places for path in Path("/usr/lib").glob(place)]
     if not found:
         raise FileNotFoundError(f"{name} is not installed")
     return str(found[0])
