@@ -258,8 +258,8 @@ def _answers(path: Path) -> bool:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))
-        except (ConnectionRefusedError, FileNotFoundError):
-            return False
+        except (TimeoutError, BlockingIOError):
+            return True  # a full backlog is still somebody
         except OSError:
-            return True  # a full backlog or a slow accept is still somebody
+            return False
         return True

@@ -1,0 +1,275 @@
+"""Hostile and unlucky clients against the sockets; what the frames mean does not matter here."""
+
+import asyncio
+import os
+import socket
+import stat
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from hsmagent import frame, server
+from hsmagent.errors import UsageError
+from hsmagent.server import Server, listen, make_folder
+
+
+class Echo:
+    """Answers at once, but for frames that begin with "wait"."""
+
+    def __init__(self) -> None:
+        self.held = asyncio.Event()
+
+    def respond_now(self, body: bytearray) -> bytes | None:
+        return None if body.startswith((b"wait", b"fail")) else bytes(body)
+
+    async def respond(self, body: bytearray) -> bytes:
+        if body.startswith(b"fail"):
+            raise RuntimeError
+        await self.held.wait()
+        return bytes(body)
+
+
+class Running:
+    def __init__(self, path: Path, uids: set[int]) -> None:
+        self.path = path
+        self.conversations: list[Echo] = []
+        self.server = Server(listen(path), self._open, uids=uids)
+
+    def _open(self, _sock: socket.socket) -> Echo:
+        self.conversations.append(Echo())
+        return self.conversations[-1]
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_unix_connection(str(self.path))
+
+
+@pytest.fixture
+async def running(tmp_path: Path) -> AsyncIterator[Running]:
+    it = Running(tmp_path / "s", {os.getuid()})
+    await it.server.start()
+    yield it
+    await it.server.close()
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    length = int.from_bytes(await reader.readexactly(4), "big")
+    return await reader.readexactly(length)
+
+
+async def hang_up(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+async def test_replies_keep_the_order_of_the_requests(running: Running) -> None:
+    reader, writer = await running.connect()
+    for body in (b"one", b"wait two", b"three"):
+        writer.write(frame.encode(body))
+    assert await read_frame(reader) == b"one"
+    running.conversations[0].held.set()
+    assert await read_frame(reader) == b"wait two"
+    assert await read_frame(reader) == b"three"
+    await hang_up(writer)
+
+
+async def test_a_waiting_connection_keeps_nobody_waiting(running: Running) -> None:
+    _, waiting = await running.connect()
+    waiting.write(frame.encode(b"wait"))
+    reader, writer = await running.connect()
+    writer.write(frame.encode(b"now"))
+    assert await read_frame(reader) == b"now"
+    await hang_up(waiting)
+    await hang_up(writer)
+
+
+@pytest.mark.parametrize("length", [0, 262_145, 0xFFFFFFFF])
+async def test_a_bad_length_ends_the_connection_and_no_other(running: Running, length: int) -> None:
+    reader, writer = await running.connect()
+    other_reader, other = await running.connect()
+    writer.write(length.to_bytes(4, "big") + b"x")
+    assert await reader.read() == b""
+    other.write(frame.encode(b"still here"))
+    assert await read_frame(other_reader) == b"still here"
+    await hang_up(writer)
+    await hang_up(other)
+
+
+async def test_a_frame_may_come_byte_by_byte(running: Running) -> None:
+    reader, writer = await running.connect()
+    for byte in frame.encode(b"slowly"):
+        writer.write(bytes([byte]))
+        await writer.drain()
+        await asyncio.sleep(0)
+    assert await read_frame(reader) == b"slowly"
+    await hang_up(writer)
+
+
+async def test_the_largest_frame_is_answered_even_behind_one_that_waits(running: Running) -> None:
+    reader, writer = await running.connect()
+    body = os.urandom(frame.SSH_MAX_FRAME)
+    writer.write(frame.encode(b"wait") + frame.encode(body) * 3)
+    while not running.conversations:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0.05)
+    running.conversations[0].held.set()
+    assert await read_frame(reader) == b"wait"
+    for _ in range(3):
+        assert await read_frame(reader) == body
+    await hang_up(writer)
+
+
+async def test_what_a_peer_sends_while_it_waits_is_bounded(running: Running) -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(running.path))
+    sock.settimeout(0)
+    loop = asyncio.get_running_loop()
+    await loop.sock_sendall(sock, frame.encode(b"wait"))
+    flood = frame.encode(bytes(100_000)) * 100
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(loop.sock_sendall(sock, flood), 0.3)
+    [connection] = running.server._connections
+    assert connection._reader.pending < 2 * frame.SSH_MAX_FRAME
+    sock.close()
+
+
+async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running) -> None:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(str(running.path))
+    sock.settimeout(0)
+    loop = asyncio.get_running_loop()
+    flood = frame.encode(bytes(100_000)) * 200
+    sender = asyncio.ensure_future(loop.sock_sendall(sock, flood))
+    await asyncio.wait([sender], timeout=0.3)
+    assert not sender.done()
+    [connection] = running.server._connections
+    assert connection._transport.get_write_buffer_size() < 2 * frame.SSH_MAX_FRAME
+    reader, writer = await running.connect()
+    writer.write(frame.encode(b"others are served"))
+    assert await read_frame(reader) == b"others are served"
+    await hang_up(writer)
+    # It gets everything once it reads.
+    left = len(flood)
+    while left:
+        left -= len(await loop.sock_recv(sock, 1 << 20))
+    await sender
+    sock.close()
+
+
+async def test_five_hundred_connections_are_served(running: Running) -> None:
+    peers = [await running.connect() for _ in range(500)]
+    for number, (_, writer) in enumerate(peers):
+        writer.write(frame.encode(b"%d" % number))
+    for number, (reader, _) in enumerate(peers):
+        assert await read_frame(reader) == b"%d" % number
+    for _, writer in peers:
+        await hang_up(writer)
+    while running.server._connections:
+        await asyncio.sleep(0)
+
+
+async def test_beyond_the_limit_new_ones_are_refused(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    peers = [await running.connect() for _ in range(2)]
+    reader, writer = await running.connect()
+    assert await reader.read() == b""
+    for _, open_writer in (*peers, (reader, writer)):
+        await hang_up(open_writer)
+
+
+async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> None:
+    _, writer = await running.connect()
+    writer.write(frame.encode(b"wait"))
+    while not any(c._task for c in running.server._connections):
+        await asyncio.sleep(0)
+    [connection] = running.server._connections
+    task = connection._task
+    assert task is not None
+    await hang_up(writer)
+    while not task.done():
+        await asyncio.sleep(0)
+    assert task.cancelled()
+
+
+async def test_a_fault_of_ours_ends_one_connection(running: Running) -> None:
+    reader, writer = await running.connect()
+    writer.write(frame.encode(b"fail"))
+    assert await reader.read() == b""
+    reader, again = await running.connect()
+    again.write(frame.encode(b"next"))
+    assert await read_frame(reader) == b"next"
+    await hang_up(writer)
+    await hang_up(again)
+
+
+async def test_another_uid_is_refused(tmp_path: Path) -> None:
+    # We cannot change our uid in a test, so the server serves somebody else.
+    strangers = Running(tmp_path / "s", {os.getuid() + 1})
+    await strangers.server.start()
+    reader, writer = await strangers.connect()
+    writer.write(frame.encode(b"let me in"))
+    try:
+        answer = await reader.read()
+    except ConnectionResetError:
+        answer = b""
+    assert answer == b""
+    assert strangers.conversations == []
+    await hang_up(writer)
+    await strangers.server.close()
+
+
+# -- listening -------------------------------------------------------------------------------
+
+
+def test_the_folder_and_the_socket_are_closed_to_others(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    make_folder(folder)
+    listening = listen(folder / "s")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert stat.S_IMODE((folder / "s").stat().st_mode) == 0o600
+    listening.close()
+
+
+def test_an_open_folder_of_ours_is_closed(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    make_folder(tmp_path)
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+
+
+def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(UsageError, match="not a directory of ours"):
+        make_folder(tmp_path / "link")
+
+
+def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
+    listen(tmp_path / "s").close()
+    assert (tmp_path / "s").exists()
+    listen(tmp_path / "s").close()
+
+
+def test_a_socket_that_answers_is_left_alone(tmp_path: Path) -> None:
+    first = listen(tmp_path / "s")
+    with pytest.raises(UsageError, match="another agent already answers"):
+        listen(tmp_path / "s")
+    probe = socket.socket(socket.AF_UNIX)
+    probe.connect(str(tmp_path / "s"))
+    probe.close()
+    first.close()
+
+
+def test_a_file_in_place_of_the_socket_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "s").write_text("precious")
+    with pytest.raises(UsageError, match="is not a socket"):
+        listen(tmp_path / "s")
+    assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="cannot listen at"):
+        listen(tmp_path / ("x" * 200))
