@@ -85,6 +85,10 @@ class Gate:
         if request.key.token is not None:
             await self._log_in(self._sessions(request.key.token), request)
 
+    def forget(self) -> None:
+        """Forget remembered confirmations."""
+        self._policy.forget()
+
     def close(self, reason: str) -> None:
         """Ask nobody anything from now on (the screen is locked); refuse all who wait."""
         self._closed_because = reason

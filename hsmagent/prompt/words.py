@@ -28,9 +28,17 @@ def token_name(token: TokenId) -> str:
 
 def key_line(key: Key) -> str:
     """Return a key in a few words: its label and kind."""
-    kind = key.curve if key.key_type is KeyType.EC else str(key.key_type)
-    size = f" {key.bits}" if key.key_type is KeyType.RSA else ""
-    return f"{printable(key.label, 60) or 'unnamed key'} ({kind}{size})"
+    return f"{printable(key.label, 60) or 'unnamed key'} ({key_kind(key)})"
+
+
+def key_kind(key: Key) -> str:
+    """Return the kind of a key: "RSA 2048", "EC secp256r1", "Ed25519"."""
+    match key.key_type:
+        case KeyType.RSA:
+            return f"RSA {key.bits}"
+        case KeyType.EC:
+            return f"EC {key.curve}"
+    return str(key.key_type)
 
 
 def request_line(request: Request) -> str:

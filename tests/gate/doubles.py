@@ -1,0 +1,181 @@
+"""A token and a person that do as they are told, for what no real part does on command."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+from hsmagent.errors import (
+    Cancelled,
+    HsmAgentError,
+    LoginNeeded,
+    PinIncorrect,
+    PinLength,
+    PinLocked,
+    TokenError,
+    Unavailable,
+)
+from hsmagent.frame import wipe
+from hsmagent.model import (
+    Destination,
+    Key,
+    KeyType,
+    Peer,
+    PinState,
+    Process,
+    Purpose,
+    PurposeKind,
+    Request,
+    Scheme,
+    TokenId,
+    TokenStatus,
+)
+from hsmagent.prompt.base import Answer, PinDialog, Text
+
+TOKEN = TokenId("/usr/lib/softhsm/libsofthsm2.so", "work", "1234", "SoftHSM v2")
+KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
+SOFTWARE_KEY = Key(b"soft", KeyType.ED25519, 256, label="soft")
+RIGHT = b"648219"
+
+
+def request(
+    key: Key = KEY,
+    *,
+    kind: PurposeKind = PurposeKind.SSH,
+    program: str = "ssh",
+    host: str = "git.example.org",
+    forwarded: bool = False,
+    confirm: bool = False,
+) -> Request:
+    peer = Peer(1000, Process(1, program, f"/usr/bin/{program}"), (Process(2, "git"),))
+    purpose = Purpose(kind, "log in as alice")
+    return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
+
+
+class FakeSession:
+    """A token with three tries, that counts every C_Login."""
+
+    def __init__(self, *, tries: int = 3, pin_pad: bool = False) -> None:
+        self.id = TOKEN
+        self.tries = tries
+        self.pin_pad = pin_pad
+        self.logged_in = False
+        self.login_calls = 0
+        self.login_required = True
+        self.fault: TokenError | None = None
+
+    def status(self) -> TokenStatus:
+        states = {0: PinState.LOCKED, 1: PinState.FINAL_TRY, 2: PinState.COUNT_LOW}
+        return TokenStatus(
+            id=self.id,
+            present=True,
+            logged_in=self.logged_in,
+            pin_state=states.get(self.tries, PinState.OK),
+            pin_pad=self.pin_pad,
+            login_required=self.login_required,
+            pin_min=4,
+            pin_max=16,
+        )
+
+    async def login(self, pin: bytearray | None) -> None:
+        if self.logged_in:
+            return
+        if pin is not None and not 4 <= len(pin) <= 16:
+            raise PinLength("a PIN of 4 to 16 characters is needed")
+        self.login_calls += 1
+        await asyncio.sleep(0)
+        if self.fault is not None:
+            raise self.fault
+        if self.tries == 0:
+            raise PinLocked("locked")
+        if pin is not None and bytes(pin) != RIGHT:
+            self.tries -= 1
+            raise PinIncorrect("wrong PIN")
+        if pin is not None:
+            wipe(pin)
+        self.tries = 3
+        self.logged_in = True
+
+
+class FakeSigner:
+    """Signs when its token is logged in."""
+
+    def __init__(self, key: Key, session: FakeSession | None) -> None:
+        self.key = key
+        self.session = session
+        self.pins: list[bytes] = []
+        self.loses_login = 0  # so many times, somebody else logs the token out
+
+    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
+        await asyncio.sleep(0)
+        if self.session is not None and self.loses_login:
+            self.loses_login -= 1
+            self.session.logged_in = False
+        if self.session is not None and self.session.login_required and not self.session.logged_in:
+            raise LoginNeeded("log in first")
+        if self.key.always_authenticate:
+            assert pin is not None
+            self.pins.append(bytes(pin))
+            if bytes(pin) != RIGHT:
+                raise PinIncorrect("wrong PIN")
+        return b"signed " + data
+
+
+class FakePerson:
+    """A prompter whose person types the PINs that are laid out, and says yes or no."""
+
+    name = "fake"
+
+    def __init__(self, pins: Sequence[bytes | HsmAgentError] = (), *, agrees: bool = True) -> None:
+        self.pins = list(pins)
+        self.agrees = agrees
+        self.shown: list[Text] = []
+        self.confirmed: list[Text] = []
+        self.noticed: list[Text] = []
+        self.open = 0
+        self.hold: asyncio.Event | None = None
+        self.on_confirm: Callable[[], None] = lambda: None
+
+    async def ask_pin(self, dialog: PinDialog) -> None:
+        self.open += 1
+        try:
+            while True:
+                self.shown.append(dialog.text())
+                await self._think()
+                if not self.pins:
+                    raise Cancelled("the person closed the dialog")
+                pin = self.pins.pop(0)
+                if isinstance(pin, HsmAgentError):
+                    raise pin
+                if await dialog.submit(bytearray(pin)) is not Answer.AGAIN:
+                    return
+        finally:
+            self.open -= 1
+
+    async def confirm(self, text: Text) -> bool:
+        self.confirmed.append(text)
+        self.on_confirm()
+        await self._think()
+        return self.agrees
+
+    async def notice(self, text: Text) -> None:
+        self.noticed.append(text)
+        await asyncio.Event().wait()
+
+    async def _think(self) -> None:
+        await asyncio.sleep(0)
+        if self.hold is not None:
+            await self.hold.wait()
+
+
+class Nobody:
+    """No prompter can be used."""
+
+    name = "nobody"
+
+    async def ask_pin(self, dialog: PinDialog) -> None:
+        raise Unavailable("no prompter is there")
+
+    async def confirm(self, text: Text) -> bool:
+        raise Unavailable("no prompter is there")
+
+    async def notice(self, text: Text) -> None:
+        raise Unavailable("no prompter is there")

@@ -1,0 +1,390 @@
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from hsmagent.config import KeyConfig
+from hsmagent.errors import (
+    Cancelled,
+    LoginNeeded,
+    PinIncorrect,
+    PinLocked,
+    Refused,
+    TimedOut,
+    TokenError,
+    Unavailable,
+    WorkerDied,
+)
+from hsmagent.gate import Gate
+from hsmagent.model import PurposeKind, Request, Scheme
+from hsmagent.policy import Policy
+from hsmagent.prompt.base import Prompter
+from tests.gate.doubles import (
+    KEY,
+    RIGHT,
+    SOFTWARE_KEY,
+    TOKEN,
+    FakePerson,
+    FakeSession,
+    FakeSigner,
+    Nobody,
+    request,
+)
+
+
+class Door:
+    """A gate with one token behind it."""
+
+    def __init__(
+        self,
+        prompter: Prompter,
+        session: FakeSession | None = None,
+        entries: tuple[KeyConfig, ...] = (),
+        timeout: float = 60.0,
+    ) -> None:
+        self.session = session or FakeSession()
+        self.log: list[tuple[str, str]] = []
+        self.now = 0.0
+        self.signer = FakeSigner(KEY, self.session)
+        self.gate = Gate(
+            sessions=lambda _token: self.session,
+            policy=Policy(entries, lambda _key, _entry: True, lambda: self.now),
+            prompter=prompter,
+            record=lambda _request, outcome, reason: self.log.append((outcome, reason)),
+            timeout=timeout,
+        )
+
+    async def sign(self, wish: Request | None = None) -> bytes:
+        return await self.gate.sign(wish or request(), self.signer, Scheme.ECDSA_SHA256, b"data")
+
+
+async def until(condition: object) -> None:
+    while not condition():  # type: ignore[operator]
+        await asyncio.sleep(0)
+
+
+async def test_the_pin_is_asked_when_the_key_is_used_and_then_not_again() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person)
+    assert await door.sign() == b"signed data"
+    assert await door.sign() == b"signed data"
+    assert len(person.shown) == 1
+    assert door.session.login_calls == 1
+    assert door.log == [("used", ""), ("used", "")]
+
+
+async def test_the_dialog_says_which_token_who_asks_for_what_and_where() -> None:
+    person = FakePerson([RIGHT])
+    await Door(person).sign()
+    [text] = person.shown
+    assert text.message == "PIN for the token “work”"
+    assert "ssh ← git wants to log in as alice at git.example.org" in text.description
+    assert "ssh (EC secp256r1)" in text.description
+    assert text.warning == ""
+
+
+async def test_a_wrong_pin_asks_again_with_a_warning() -> None:
+    person = FakePerson([b"111111", RIGHT])
+    door = Door(person)
+    assert await door.sign() == b"signed data"
+    assert "Wrong PIN." in person.shown[1].warning
+    assert "Few tries" in person.shown[1].warning
+    assert door.session.login_calls == 2
+
+
+async def test_the_last_try_needs_a_second_yes() -> None:
+    person = FakePerson([b"111111", b"222222", RIGHT])
+    door = Door(person)
+    assert await door.sign() == b"signed data"
+    assert len(person.confirmed) == 1
+    assert "blocks the token" in person.confirmed[0].warning
+    assert "One try is left" in person.shown[2].warning
+
+
+async def test_the_last_try_is_left_untouched_when_the_person_says_no() -> None:
+    person = FakePerson([RIGHT], agrees=False)
+    door = Door(person, FakeSession(tries=1))
+    with pytest.raises(Cancelled, match="left untouched"):
+        await door.sign()
+    assert door.session.login_calls == 0
+    assert person.shown == []
+
+
+async def test_a_blocked_token_never_prompts_and_names_the_remedy() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, FakeSession(tries=0))
+    with pytest.raises(PinLocked, match="Unblock it"):
+        await door.sign()
+    assert (person.shown, door.session.login_calls) == ([], 0)
+
+
+async def test_blocking_it_in_the_dialog_ends_the_request() -> None:
+    person = FakePerson([b"333333", RIGHT])
+    door = Door(person, FakeSession(tries=1))
+    with pytest.raises(PinLocked, match="Unblock it"):
+        await door.sign()
+    assert door.session.login_calls == 1
+    assert person.pins == [RIGHT]
+
+
+@pytest.mark.parametrize("pin", [b"", b"123", b"1" * 17])
+async def test_a_pin_that_cannot_be_right_costs_no_try(pin: bytes) -> None:
+    person = FakePerson([pin, RIGHT])
+    door = Door(person)
+    await door.sign()
+    assert door.session.login_calls == 1
+    assert person.shown[1].warning != ""
+
+
+async def test_cancel_refuses_everyone_who_waits() -> None:
+    person = FakePerson()
+    person.hold = asyncio.Event()
+    door = Door(person)
+    waiting = [asyncio.ensure_future(door.sign()) for _ in range(3)]
+    await until(lambda: person.shown)
+    person.hold.set()
+    results = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(result) for result in results] == [Cancelled] * 3
+    assert len(person.shown) == 1
+    assert [outcome for outcome, _ in door.log] == ["refused"] * 3
+
+
+async def test_one_prompt_serves_all_and_lists_those_who_joined() -> None:
+    person = FakePerson([b"111111", RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    first = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    others = [asyncio.ensure_future(door.sign(request(program=f"p{n}"))) for n in range(5)]
+    await asyncio.sleep(0)
+    person.hold.set()
+    assert await asyncio.gather(first, *others) == [b"signed data"] * 6
+    again = person.shown[1].description
+    assert "Also waiting:" in again
+    assert "p0 ← git wants" in again
+    assert "and 2 more" in again
+    assert door.session.login_calls == 2
+
+
+async def test_an_unlock_in_a_terminal_serves_all_and_closes_the_dialog() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    waiting = [asyncio.ensure_future(door.sign()) for _ in range(2)]
+    await until(lambda: person.shown)
+    await door.gate.unlock(TOKEN, bytearray(RIGHT))
+    assert await asyncio.gather(*waiting) == [b"signed data"] * 2
+    await until(lambda: person.open == 0)
+    assert door.session.login_calls == 1
+
+
+async def test_a_client_that_leaves_takes_its_dialog_along() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    gone = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    await until(lambda: person.open == 0)
+    person.hold.set()
+    assert await door.sign() == b"signed data"
+    assert door.session.login_calls == 1
+
+
+async def test_without_a_prompter_a_request_waits_for_the_terminal() -> None:
+    door = Door(Nobody())
+    waiting = asyncio.ensure_future(door.sign())
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    await door.gate.unlock(TOKEN, bytearray(RIGHT))
+    assert await waiting == b"signed data"
+
+
+async def test_and_is_refused_when_nobody_comes() -> None:
+    door = Door(Nobody(), timeout=0.01)
+    with pytest.raises(TimedOut, match="run `hsmagent unlock`"):
+        await door.sign()
+
+
+async def test_a_fault_during_login_is_not_tried_again() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    session = FakeSession()
+    session.fault = WorkerDied("the module crashed")
+    door = Door(person, session)
+    with pytest.raises(WorkerDied):
+        await door.sign()
+    assert session.login_calls == 1
+    assert person.pins == [RIGHT]
+    assert door.log[0][0] == "failed"
+
+
+async def test_a_login_lost_under_us_asks_again_once() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    door = Door(person)
+    await door.sign()
+    door.signer.loses_login = 1
+    assert await door.sign() == b"signed data"
+    assert door.session.login_calls == 2
+    assert len(person.shown) == 2
+
+
+async def test_a_login_lost_again_and_again_is_an_error() -> None:
+    person = FakePerson([RIGHT, RIGHT, RIGHT])
+    door = Door(person)
+    door.signer.loses_login = 2
+    with pytest.raises(LoginNeeded):
+        await door.sign()
+    assert door.session.login_calls == 2
+
+
+async def test_a_token_that_needs_no_login_is_used_without_asking() -> None:
+    session = FakeSession()
+    session.login_required = False
+    person = FakePerson()
+    assert await Door(person, session).sign() == b"signed data"
+    assert person.shown == []
+
+
+async def test_a_pin_pad_is_pointed_at() -> None:
+    person = FakePerson()
+    door = Door(person, FakeSession(pin_pad=True))
+    assert await door.sign() == b"signed data"
+    assert "on the reader" in person.noticed[0].message
+    assert door.session.login_calls == 1
+
+
+async def test_a_key_that_wants_its_pin_each_time_gets_it_each_time() -> None:
+    person = FakePerson([RIGHT, b"111111", RIGHT, RIGHT])
+    door = Door(person)
+    key = replace(KEY, always_authenticate=True)
+    door.signer = FakeSigner(key, door.session)
+    assert await door.sign(request(key)) == b"signed data"
+    assert await door.sign(request(key)) == b"signed data"
+    assert door.signer.pins == [b"111111", RIGHT, RIGHT]
+    assert door.session.login_calls == 1
+
+
+# -- policy ----------------------------------------------------------------------------------
+
+
+async def test_what_the_configuration_does_not_allow_is_refused_and_recorded() -> None:
+    entry = KeyConfig("", allow=frozenset([PurposeKind.MAIL]))
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(entry,))
+    with pytest.raises(Refused, match=r"does not allow .* to be used for ssh"):
+        await door.sign()
+    assert door.log[0][0] == "refused"
+    assert person.shown == []
+
+
+async def test_confirm_always_asks_each_time_but_a_typed_pin_is_a_yes() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="always"),))
+    await door.sign()
+    assert person.confirmed == []
+    await door.sign()
+    assert len(person.confirmed) == 1
+    person.agrees = False
+    with pytest.raises(Cancelled):
+        await door.sign()
+
+
+async def test_a_pin_confirms_only_the_request_it_was_typed_for() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person, entries=(KeyConfig("", confirm="always"),))
+    waiting = [asyncio.ensure_future(door.sign()) for _ in range(3)]
+    await until(lambda: person.shown)
+    person.hold.set()
+    await asyncio.gather(*waiting)
+    assert len(person.confirmed) == 2
+
+
+async def test_confirm_forwarded_asks_only_over_a_hop() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="forwarded"),))
+    await door.sign()
+    await door.sign()
+    assert person.confirmed == []
+    await door.sign(request(forwarded=True))
+    assert "(forwarded)" in person.confirmed[0].description
+
+
+async def test_remember_holds_for_program_and_destination_and_a_while() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="remember", remember=300.0),))
+    await door.sign()  # the PIN was typed for it
+    await door.sign()
+    assert person.confirmed == []
+    await door.sign(request(host="other.example.org"))
+    await door.sign(request(program="scp"))
+    assert len(person.confirmed) == 2
+    door.now = 300.0
+    await door.sign()
+    assert len(person.confirmed) == 3
+    door.gate.forget()
+    await door.sign()
+    assert len(person.confirmed) == 4
+
+
+async def test_an_ssh_add_c_constraint_confirms_a_software_key() -> None:
+    person = FakePerson()
+    door = Door(person)
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    assert await door.sign(request(SOFTWARE_KEY, confirm=True)) == b"signed data"
+    assert len(person.confirmed) == 1
+    assert await door.sign(request(SOFTWARE_KEY)) == b"signed data"
+    assert len(person.confirmed) == 1
+
+
+async def test_no_prompter_means_no_confirmation() -> None:
+    door = Door(Nobody())
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    with pytest.raises(Unavailable):
+        await door.sign(request(SOFTWARE_KEY, confirm=True))
+
+
+# -- the screen is locked --------------------------------------------------------------------
+
+
+async def test_nothing_is_asked_while_the_screen_is_locked() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person)
+    door.gate.close("the screen is locked")
+    with pytest.raises(Refused, match="the screen is locked"):
+        await door.sign()
+    door.gate.open()
+    assert await door.sign() == b"signed data"
+
+
+async def test_locking_the_screen_closes_every_dialog() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    soft = Door(person)
+    soft.signer = FakeSigner(SOFTWARE_KEY, None)
+    waiting = asyncio.ensure_future(door.sign())
+    confirming = asyncio.ensure_future(soft.sign(request(SOFTWARE_KEY, confirm=True)))
+    await until(lambda: person.shown and person.confirmed)
+    door.gate.close("the screen is locked")
+    soft.gate.close("the screen is locked")
+    results = await asyncio.gather(waiting, confirming, return_exceptions=True)
+    assert [type(result) for result in results] == [Refused, Refused]
+    await until(lambda: person.open == 0)
+
+
+async def test_faults_of_the_token_are_told_and_recorded() -> None:
+    session = FakeSession()
+    session.fault = TokenError("the token failed: CKR_DEVICE_ERROR", 0x30)
+    door = Door(FakePerson([RIGHT]), session)
+    with pytest.raises(TokenError, match="CKR_DEVICE_ERROR"):
+        await door.sign()
+    assert door.log == [("failed", "the token failed: CKR_DEVICE_ERROR")]
+
+
+async def test_no_pin_reaches_the_log() -> None:
+    door = Door(FakePerson([b"271828", b"314159"]))
+    with pytest.raises((Cancelled, PinIncorrect)):
+        await door.sign()
+    assert "271828" not in repr(door.log)
