@@ -1,0 +1,88 @@
+"""Which PKCS#11 modules to load when the configuration names none.
+
+p11-kit's registration files (pkcs11.conf(5)) say what is installed; OpenSC and SoftHSM are found
+by their usual paths as well. Trust stores and keyrings are left out: they hold no keys of a token.
+"""
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+SYSTEM_MODULES = ("/usr/share/p11-kit/modules", "/etc/pkcs11/modules")
+USER_MODULES = "pkcs11/modules"  # below $XDG_CONFIG_HOME
+
+# Where p11-kit looks for a module that is registered by its bare name.
+LIBRARY_PATTERNS = (
+    "/usr/lib/*/pkcs11",
+    "/usr/lib64/pkcs11",
+    "/usr/lib/pkcs11",
+    "/usr/lib/*-linux-gnu*",
+    "/usr/lib64",
+    "/usr/lib",
+)
+USUAL = (
+    "/usr/lib/*/opensc-pkcs11.so",
+    "/usr/lib64/opensc-pkcs11.so",
+    "/usr/lib/softhsm/libsofthsm2.so",
+    "/usr/lib/*/softhsm/libsofthsm2.so",
+    "/usr/lib64/softhsm/libsofthsm2.so",
+)
+LEFT_OUT = ("p11-kit-trust", "p11-kit-proxy", "p11-kit-client", "gnome-keyring")
+
+
+def discover() -> tuple[str, ...]:
+    """Return the paths of the installed modules, each once, in a stable order."""
+    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    folders = [*SYSTEM_MODULES, f"{config_home}/{USER_MODULES}"]
+    registered = [path for folder in folders for path in registrations(Path(folder))]
+    usual = [path for pattern in USUAL for path in sorted(glob.glob(pattern))]  # noqa: PTH207
+    return tuple(_each_once([*registered, *usual]))
+
+
+def registrations(folder: Path) -> Iterator[str]:
+    """Return the modules that the `.module` files of one folder register for us."""
+    for file in sorted(folder.glob("*.module")):
+        try:
+            settings = parse(file.read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError):
+            continue
+        path = _find(settings.get("module", ""))
+        if path and _is_for_us(settings, path):
+            yield path
+
+
+def parse(text: str) -> dict[str, str]:
+    """Read one registration file: `name: value` lines, `#` comments."""
+    lines = (line.strip() for line in text.splitlines())
+    pairs = (line.partition(":") for line in lines if line and not line.startswith("#"))
+    return {name.strip(): value.strip() for name, _, value in pairs}
+
+
+def _is_for_us(settings: dict[str, str], path: str) -> bool:
+    listed = settings.get("enable-in", "")
+    programs = {name.strip() for name in listed.split(",")}
+    return (
+        not any(name in path for name in LEFT_OUT)
+        and settings.get("trust-policy", "no") != "yes"
+        and (not listed or "hsmagent" in programs)
+        and "hsmagent" not in settings.get("disable-in", "")
+    )
+
+
+def _find(module: str) -> str:
+    if not module or module.startswith("/"):
+        return module if Path(module).is_file() else ""
+    for pattern in LIBRARY_PATTERNS:
+        for found in sorted(glob.glob(f"{pattern}/{module}")):  # noqa: PTH207
+            return found
+    return ""
+
+
+def _each_once(paths: Iterable[str]) -> Iterator[str]:
+    seen = set()
+    for path in paths:
+        real = os.path.realpath(path)
+        if real not in seen:
+            seen.add(real)
+            yield path

@@ -1,0 +1,66 @@
+from pathlib import Path
+
+import pytest
+
+from hsmagent import discovery
+
+
+def register(folder: Path, name: str, text: str) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / f"{name}.module").write_text(text)
+
+
+def test_registrations_are_read_as_p11_kit_writes_them(tmp_path: Path) -> None:
+    module = tmp_path / "libtoken.so"
+    module.touch()
+    modules = tmp_path / "modules"
+    register(modules, "token", f"# a comment\n\nmodule: {module}\ncritical: no\n")
+    register(modules, "gone", "module: /nowhere/lib.so\n")
+    register(modules, "trust", f"module: {module}\ntrust-policy: yes\n")
+    register(modules, "other", f"module: {module}\nenable-in: firefox, thunderbird\n")
+    register(modules, "not-us", f"module: {module}\ndisable-in: hsmagent\n")
+    register(modules, "proxy", f"module: {module}\ndisable-in: p11-kit-proxy\n")
+    (modules / "latin.module").write_bytes(b"module: \xff")
+    assert list(discovery.registrations(modules)) == [str(module)] * 2
+    register(modules, "us", f"module: {module}\nenable-in: hsmagent\n")
+    assert len(list(discovery.registrations(modules))) == 3
+
+
+def test_a_bare_name_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "x86" / "pkcs11"
+    folder.mkdir(parents=True)
+    (folder / "libtoken.so").touch()
+    monkeypatch.setattr(discovery, "LIBRARY_PATTERNS", (f"{tmp_path}/*/pkcs11",))
+    register(tmp_path / "modules", "token", "module: libtoken.so")
+    assert list(discovery.registrations(tmp_path / "modules")) == [str(folder / "libtoken.so")]
+
+
+def test_each_module_comes_once_though_registered_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "libtoken.so"
+    module.touch()
+    (tmp_path / "link.so").symlink_to(module)
+    register(tmp_path / "modules", "token", f"module: {module}")
+    monkeypatch.setattr(discovery, "SYSTEM_MODULES", (str(tmp_path / "modules"),))
+    monkeypatch.setattr(discovery, "USUAL", (f"{tmp_path}/*.so",))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert discovery.discover() == (str(module),)
+
+
+def test_the_users_own_registrations_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = tmp_path / "libtoken.so"
+    module.touch()
+    (tmp_path / "pkcs11").mkdir()
+    register(tmp_path / "pkcs11" / "modules", "token", f"module: {module}")
+    monkeypatch.setattr(discovery, "SYSTEM_MODULES", ())
+    monkeypatch.setattr(discovery, "USUAL", ())
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert discovery.discover() == (str(module),)
+
+
+@pytest.mark.parametrize("name", ["p11-kit-trust.so", "gnome-keyring-pkcs11.so"])
+def test_trust_and_keyrings_are_left_out(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
+    register(tmp_path / "modules", "x", f"module: {tmp_path / name}")
+    assert list(discovery.registrations(tmp_path / "modules")) == []
