@@ -1,0 +1,78 @@
+"""A client's end of the control socket. Imports next to nothing: the quick commands use it."""
+
+import os
+
+from hsmagent import frame
+from hsmagent.errors import HsmAgentError, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+CONTROL_MAX_FRAME = 1 << 24
+
+# First byte of the frame that carries a PIN to the daemon.
+PIN_PLAIN = 0
+PIN_LAST_TRY_CONFIRMED = 1
+
+
+def default_runtime_dir() -> str:
+    """Return `$XDG_RUNTIME_DIR/hsmagent`. Raises UsageError when there is no such place."""
+    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
+    if not os.path.isdir(base):  # noqa: PTH112 - pathlib costs more than this whole module
+        raise UsageError("XDG_RUNTIME_DIR is not set; set it, or give --runtime-dir")
+    return base + "/hsmagent"
+
+
+class Daemon:
+    """A connection to the daemon's control socket. Raises HsmAgentError with its sentence."""
+
+    def __init__(self, runtime_dir: str = "") -> None:
+        import _socket
+
+        path = (runtime_dir or default_runtime_dir()) + "/control.sock"
+        self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        try:
+            self._socket.connect(path)
+        except OSError:
+            raise HsmAgentError(
+                f"no daemon answers at {path}; start it with "
+                "`systemctl --user start hsmagent` or `hsmagent daemon`"
+            ) from None
+        self._reader = frame.Reader(CONTROL_MAX_FRAME)
+
+    def call(self, op: str, **fields: object) -> "dict[str, Any]":
+        """Ask for one operation; return its answer. Binary fields are base64 text."""
+        import json
+
+        return self.exchange(bytearray(json.dumps({"op": op, **fields}).encode()))
+
+    def exchange(self, body: bytearray) -> "dict[str, Any]":
+        """Send one frame (wiped) and return the answer to it."""
+        import json
+
+        message = bytearray(frame.encode(body))
+        frame.wipe(body)
+        try:
+            self._socket.sendall(message)
+            answer = json.loads(self._receive())
+        except OSError:
+            raise HsmAgentError("the daemon hung up; its log says why") from None
+        finally:
+            frame.wipe(message)
+        if "error" in answer:
+            raise (UsageError if answer.get("usage") else HsmAgentError)(answer["error"])
+        result: dict[str, Any] = answer["ok"]
+        return result
+
+    def _receive(self) -> bytearray:
+        while (body := self._reader.next_frame()) is None:
+            data = self._socket.recv(65536)
+            if not data:
+                raise OSError
+            self._reader.feed(data)
+        return body
+
+    def close(self) -> None:
+        """Hang up."""
+        self._socket.close()

@@ -1,0 +1,83 @@
+"""The answers of the daemon, laid out for a terminal. Imports nothing: it is on the quick path."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Any
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+
+PIN_WORDS = {
+    "ok": "ok",
+    "count-low": "a wrong one was given",
+    "final-try": "ONE TRY LEFT",
+    "locked": "LOCKED, unblock it with the SO-PIN or PUK",
+    "not-set": "not set yet",
+}
+
+
+def status(answer: "dict[str, Any]") -> str:
+    """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
+    blocks = [_token(token) for token in answer["tokens"]]
+    blocks += [
+        f"module {module['path']}: {module['error']}\n"
+        for module in answer["modules"]
+        if module["error"]
+    ]
+    return "\n".join(blocks) or "no token is present\n"
+
+
+def _token(token: "dict[str, Any]") -> str:
+    rows = [
+        ("login", login(token)),
+        ("PIN", PIN_WORDS[token["pin_state"]] + (" (PIN pad)" if token["pin_pad"] else "")),
+        ("keys", str(token["keys"])),
+        ("model", " ".join(filter(None, (token["model"], token["serial"])))),
+        ("module", token["module"]),
+    ]
+    if token["last_error"]:
+        rows.append(("trouble", token["last_error"]))
+    return f"{token['label']}\n" + "".join(f"  {name:8}{text}\n" for name, text in rows)
+
+
+def login(token: "dict[str, Any]") -> str:
+    """Return a token's login in words: "unlocked, 14 min left (at most 7 h 59 min)"."""
+    if not token["present"]:
+        return "not present"
+    if not token["login_required"]:
+        return "not needed"
+    if not token["logged_in"]:
+        return "locked"
+    idle, most = token["idle_left"], token["max_left"]
+    if idle is None or most is None:
+        return "unlocked"
+    if idle >= most:
+        return f"unlocked, {span(most)} left"
+    return f"unlocked, {span(idle)} left if unused, {span(most)} at most"
+
+
+def span(seconds: float) -> str:
+    """Return a time span in its two largest units: "1 h 30 min", "14 min 5 s", "9 s"."""
+    whole = int(seconds)
+    days, rest = divmod(whole, _DAY)
+    hours, rest = divmod(rest, _HOUR)
+    minutes, rest = divmod(rest, _MINUTE)
+    parts = [(days, "d"), (hours, "h"), (minutes, "min"), (rest, "s")]
+    while len(parts) > 1 and not parts[0][0]:
+        del parts[0]
+    return " ".join(f"{number} {unit}" for number, unit in parts[:2] if number) or "0 s"
+
+
+def keys(answer: "dict[str, Any]") -> str:
+    """Lay out `hsmagent keys`: a block for each key, then what was skipped and why."""
+    blocks = [_key(key) for key in answer["keys"]]
+    if answer["notes"]:
+        blocks.append("Skipped:\n" + "".join(f"  {note}\n" for note in answer["notes"]))
+    return "\n".join(blocks) or "no keys; `hsmagent status` shows the tokens\n"
+
+
+def _key(key: "dict[str, Any]") -> str:
+    rows = [key["fingerprint"] or "", key["uri"]]
+    rows.append(key["ssh"] or "not for ssh, which has no name for this curve")
+    rows += [f"certificate: {subject}" for subject in key["certificates"]]
+    head = f"{key['label'] or 'unnamed key'} on {key['token']}: {key['kind']}\n"
+    return head + "".join(f"  {row}\n" for row in rows if row)

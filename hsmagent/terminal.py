@@ -1,0 +1,116 @@
+"""Asking in the terminal: a PIN without echo, and a plain yes or no.
+
+The echo comes back whatever happens: on an error, an interrupt, a hang-up or a stop (Ctrl-Z).
+"""
+
+import os
+import signal
+import termios
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from hsmagent.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
+from hsmagent.errors import HsmAgentError
+from hsmagent.frame import wipe
+
+MOST = 1024  # no token takes a longer PIN
+_LFLAG = 3
+_ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+
+
+def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> bytearray:
+    """Ask for the PIN of the token that the daemon described; return the frame to send it in."""
+    body = bytearray([PIN_LAST_TRY_CONFIRMED if last_try else PIN_PLAIN])
+    if asked["pin_pad"]:
+        print(f"Type the PIN of {asked['token']} on the reader.")
+        return body
+    pin = read_line(0) if from_stdin else ask_pin(asked)
+    body += pin
+    wipe(pin)
+    if len(body) == 1:
+        raise HsmAgentError("the PIN is empty; nothing was tried")
+    return body
+
+
+def ask_pin(asked: dict[str, Any]) -> bytearray:
+    """Read a PIN from the terminal without echo."""
+    warning = f"{asked['warning']}\n" if asked["warning"] else ""
+    with _terminal() as tty:
+        prompt = f"{warning}PIN for {asked['token']}: "
+        with _without_echo(tty, prompt):
+            pin = read_line(tty)
+        os.write(tty, b"\n")
+    return pin
+
+
+def agree(question: str) -> bool:
+    """Ask a yes-or-no question; only "yes" is yes."""
+    with _terminal() as tty:
+        os.write(tty, f"{question} Type yes to go on: ".encode())
+        return bytes(read_line(tty)).strip() == b"yes"
+
+
+def read_line(descriptor: int) -> bytearray:
+    """Read one line, without its end; nothing of it stays behind in a buffer of ours."""
+    line, piece = bytearray(), bytearray(1)
+    while len(line) <= MOST and os.readv(descriptor, [piece]) and piece != b"\n":
+        line += piece
+    wipe(piece)
+    if line.endswith(b"\r"):
+        del line[-1]
+    return line
+
+
+@contextmanager
+def _terminal() -> Iterator[int]:
+    try:
+        tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        raise HsmAgentError("there is no terminal to ask for the PIN in; use --stdin") from None
+    try:
+        yield tty
+    finally:
+        os.close(tty)
+
+
+@contextmanager
+def _without_echo(tty: int, prompt: str) -> Iterator[None]:
+    before = termios.tcgetattr(tty)
+    silent = [*before]
+    silent[_LFLAG] &= ~termios.ECHO
+
+    def hide() -> None:
+        os.write(tty, prompt.encode())
+        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+
+    def restore() -> None:
+        termios.tcsetattr(tty, termios.TCSAFLUSH, before)
+
+    def end(number: int, _frame: FrameType | None) -> None:
+        restore()
+        os.write(tty, b"\n")
+        os._exit(128 + number)
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        restore()
+        _stop_here(number, stop)
+        hide()
+
+    handlers = {number: signal.signal(number, end) for number in _ENDS}
+    handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, stop)
+    hide()
+    try:
+        yield
+    finally:
+        restore()
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+
+
+def _stop_here(number: int, handler: Callable[[int, FrameType | None], None]) -> None:
+    """Stop as the shell expects, and come back with our handler in place."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    signal.signal(number, handler)
