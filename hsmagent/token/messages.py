@@ -1,0 +1,146 @@
+"""What daemon and worker say to each other: one request, one reply, in order.
+
+Values only; `codec` turns them into bytes.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+# -- requests --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """List the slots and their tokens; `objects`: with the objects of each token."""
+
+    objects: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Poll:
+    """Say whether a token came or went; answered by Done with a fingerprint of the slots."""
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """C_Login as the user, once, if the slot still holds `token` (TokenInfo.identity).
+
+    `pin` None is the PIN pad. Whoever holds the message wipes the PIN.
+    """
+
+    slot: int
+    token: bytes
+    pin: bytearray | None
+
+
+@dataclass(frozen=True, slots=True)
+class Logout:
+    """C_Logout, drop every handle of the slot, close its sessions."""
+
+    slot: int
+
+
+class Action(IntEnum):
+    """What to do with a private key."""
+
+    SIGN = 1
+    DECRYPT = 2
+    DERIVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """A private-key operation.
+
+    The key is named by CKA_KEY_TYPE, CKA_ID and, where several share these, its label.
+    `parameter` is the mechanism's, as C lays it out; `data` what to sign or decrypt or the
+    other's public point. `pin` is for a key that wants it each time (CKU_CONTEXT_SPECIFIC).
+    """
+
+    action: Action
+    slot: int
+    key_type: int
+    mechanism: int
+    id: bytes
+    label: bytes
+    parameter: bytes
+    data: bytes
+    pin: bytearray | None = None
+
+
+Request = Look | Poll | Login | Logout | Operate
+
+
+# -- replies ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """It worked; `value` is the signature, the plaintext, the shared secret or nothing."""
+
+    value: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """It did not: which call, and its CKR_*.
+
+    login_lost: the token's login ended with it. rv 0 stands for a failure outside Cryptoki that
+    `where` tells.
+    """
+
+    rv: int
+    where: str
+    login_lost: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RawObject:
+    """An object's attributes, as the token gave them: (CKA_*, bytes)."""
+
+    attributes: tuple[tuple[int, bytes], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenInfo:
+    """CK_TOKEN_INFO without its padding, and the token's objects if they were asked for.
+
+    complete: the private objects are among them, since we are logged in or need no login.
+    """
+
+    label: bytes
+    manufacturer: bytes
+    model: bytes
+    serial: bytes
+    flags: int
+    pin_min: int
+    pin_max: int
+    complete: bool
+    objects: tuple[RawObject, ...] = ()
+
+    @property
+    def identity(self) -> bytes:
+        """What tells this token from another in the same slot."""
+        return b"\0".join((self.label, self.manufacturer, self.model, self.serial))
+
+
+@dataclass(frozen=True, slots=True)
+class SlotInfo:
+    """A slot: its flags, the CKR_* that kept us from its token (or 0), and the token."""
+
+    slot: int
+    flags: int
+    rv: int = 0
+    logged_in: bool = False
+    notes: tuple[str, ...] = ()
+    token: TokenInfo | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """The answer to Look."""
+
+    slots: tuple[SlotInfo, ...]
+
+
+Reply = Done | Failed | Slots

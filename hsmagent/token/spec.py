@@ -1,0 +1,145 @@
+"""Cryptoki's numbers (PKCS#11 2.40 and 3.0), spelled as in its header files, and what they mean.
+
+No PKCS#11 library is imported here: the daemon and the worker both read this.
+"""
+
+# Object classes, and what we read of an object.
+CKO_CERTIFICATE = 1
+CKO_PUBLIC_KEY = 2
+CKO_PRIVATE_KEY = 3
+
+CKA_CLASS = 0x000
+CKA_LABEL = 0x003
+CKA_VALUE = 0x011
+CKA_CERTIFICATE_TYPE = 0x080
+CKA_KEY_TYPE = 0x100
+CKA_ID = 0x102
+CKA_ENCRYPT = 0x104
+CKA_DECRYPT = 0x105
+CKA_SIGN = 0x108
+CKA_VERIFY = 0x10A
+CKA_DERIVE = 0x10C
+CKA_MODULUS = 0x120
+CKA_PUBLIC_EXPONENT = 0x122
+CKA_EC_PARAMS = 0x180
+CKA_EC_POINT = 0x181
+CKA_ALWAYS_AUTHENTICATE = 0x202
+
+CKC_X_509 = 0
+CKK_RSA = 0x00
+CKK_EC = 0x03
+CKK_EC_EDWARDS = 0x40
+
+CKM_RSA_PKCS = 0x0001
+CKM_RSA_X_509 = 0x0003
+CKM_RSA_PKCS_PSS = 0x000D
+CKM_SHA256 = 0x0250
+CKM_SHA384 = 0x0260
+CKM_SHA512 = 0x0270
+CKM_ECDSA = 0x1041
+CKM_ECDH1_DERIVE = 0x1050
+CKM_ECDH1_COFACTOR_DERIVE = 0x1051
+CKM_EDDSA = 0x1057
+
+CKG_MGF1_SHA256 = 2
+CKG_MGF1_SHA384 = 3
+CKG_MGF1_SHA512 = 4
+
+# Of a slot.
+CKF_TOKEN_PRESENT = 0x1
+CKF_REMOVABLE_DEVICE = 0x2
+CKF_HW_SLOT = 0x4
+# Of a token.
+CKF_LOGIN_REQUIRED = 0x4
+CKF_USER_PIN_INITIALIZED = 0x8
+CKF_PROTECTED_AUTHENTICATION_PATH = 0x100
+CKF_TOKEN_INITIALIZED = 0x400
+CKF_USER_PIN_COUNT_LOW = 0x10000
+CKF_USER_PIN_FINAL_TRY = 0x20000
+CKF_USER_PIN_LOCKED = 0x40000
+
+CKR_OK = 0x000
+CKR_GENERAL_ERROR = 0x005
+CKR_FUNCTION_FAILED = 0x006
+CKR_DEVICE_ERROR = 0x030
+CKR_DEVICE_REMOVED = 0x032
+CKR_FUNCTION_NOT_SUPPORTED = 0x054
+CKR_KEY_HANDLE_INVALID = 0x060
+CKR_PIN_INCORRECT = 0x0A0
+CKR_PIN_INVALID = 0x0A1
+CKR_PIN_LEN_RANGE = 0x0A2
+CKR_PIN_LOCKED = 0x0A4
+CKR_SESSION_CLOSED = 0x0B0
+CKR_SESSION_HANDLE_INVALID = 0x0B3
+CKR_TOKEN_NOT_PRESENT = 0x0E0
+CKR_TOKEN_NOT_RECOGNIZED = 0x0E1
+CKR_USER_ALREADY_LOGGED_IN = 0x100
+CKR_USER_NOT_LOGGED_IN = 0x101
+CKR_USER_PIN_NOT_INITIALIZED = 0x102
+CKR_CRYPTOKI_NOT_INITIALIZED = 0x190
+
+_NAMES = """
+CANCEL=1 HOST_MEMORY=2 SLOT_ID_INVALID=3 GENERAL_ERROR=5 FUNCTION_FAILED=6 ARGUMENTS_BAD=7
+NO_EVENT=8 NEED_TO_CREATE_THREADS=9 CANT_LOCK=a ATTRIBUTE_SENSITIVE=11 ATTRIBUTE_TYPE_INVALID=12
+ATTRIBUTE_VALUE_INVALID=13 ACTION_PROHIBITED=1b DATA_INVALID=20 DATA_LEN_RANGE=21 DEVICE_ERROR=30
+DEVICE_MEMORY=31 DEVICE_REMOVED=32 ENCRYPTED_DATA_INVALID=40 ENCRYPTED_DATA_LEN_RANGE=41
+FUNCTION_CANCELED=50 FUNCTION_NOT_PARALLEL=51 FUNCTION_NOT_SUPPORTED=54 KEY_HANDLE_INVALID=60
+KEY_SIZE_RANGE=62 KEY_TYPE_INCONSISTENT=63 KEY_NOT_NEEDED=64 KEY_CHANGED=65 KEY_NEEDED=66
+KEY_FUNCTION_NOT_PERMITTED=68 KEY_UNEXTRACTABLE=6a MECHANISM_INVALID=70 MECHANISM_PARAM_INVALID=71
+OBJECT_HANDLE_INVALID=82 OPERATION_ACTIVE=90 OPERATION_NOT_INITIALIZED=91 PIN_INCORRECT=a0
+PIN_INVALID=a1 PIN_LEN_RANGE=a2 PIN_EXPIRED=a3 PIN_LOCKED=a4 SESSION_CLOSED=b0 SESSION_COUNT=b1
+SESSION_HANDLE_INVALID=b3 SESSION_PARALLEL_NOT_SUPPORTED=b4 SESSION_READ_ONLY=b5 SESSION_EXISTS=b6
+SESSION_READ_WRITE_SO_EXISTS=b8 SIGNATURE_INVALID=c0 TEMPLATE_INCOMPLETE=d0
+TEMPLATE_INCONSISTENT=d1 TOKEN_NOT_PRESENT=e0 TOKEN_NOT_RECOGNIZED=e1 TOKEN_WRITE_PROTECTED=e2
+USER_ALREADY_LOGGED_IN=100 USER_NOT_LOGGED_IN=101 USER_PIN_NOT_INITIALIZED=102
+USER_TYPE_INVALID=103 USER_ANOTHER_ALREADY_LOGGED_IN=104 USER_TOO_MANY_TYPES=105
+RANDOM_NO_RNG=121 DOMAIN_PARAMS_INVALID=130 CURVE_NOT_SUPPORTED=140 BUFFER_TOO_SMALL=150
+CRYPTOKI_NOT_INITIALIZED=190 CRYPTOKI_ALREADY_INITIALIZED=191 MUTEX_BAD=1a0
+LIBRARY_LOAD_FAILED=1c2 FUNCTION_REJECTED=200
+"""
+
+RETURN_VALUES: dict[int, str] = {
+    int(number, 16): "CKR_" + name
+    for name, _, number in (word.partition("=") for word in _NAMES.split())
+}
+
+# For a person; what is missing here is told by its name alone.
+_MEANINGS = {
+    0x001: "the operation was cancelled on the reader",
+    0x002: "the module ran out of memory",
+    CKR_GENERAL_ERROR: "the module failed without a reason",
+    CKR_FUNCTION_FAILED: "the token could not do it",
+    CKR_DEVICE_ERROR: "the token or its reader failed",
+    0x031: "the token ran out of memory",
+    CKR_DEVICE_REMOVED: "the token was removed",
+    0x050: "the operation was cancelled on the reader",
+    CKR_FUNCTION_NOT_SUPPORTED: "the module cannot do that",
+    CKR_KEY_HANDLE_INVALID: "the private key is not there",
+    0x062: "the token does not take a key of this size",
+    0x063: "the key is not of the right kind for that",
+    0x068: "the token does not permit that with this key",
+    0x070: "the token cannot do that with this key",
+    0x071: "the token cannot do that with these parameters",
+    0x0A3: "the PIN has expired: change it with the token's own tool",
+    CKR_PIN_LEN_RANGE: "the token does not take a PIN of this length",
+    CKR_SESSION_CLOSED: "the session was closed",
+    0x0B1: "the token has no session left",
+    CKR_SESSION_HANDLE_INVALID: "the session has ended",
+    CKR_TOKEN_NOT_PRESENT: "the token is not there",
+    CKR_TOKEN_NOT_RECOGNIZED: "the token is not one that the module knows",
+    CKR_USER_ALREADY_LOGGED_IN: "an earlier login was still open",
+    CKR_USER_NOT_LOGGED_IN: "nobody is logged in",
+    CKR_USER_PIN_NOT_INITIALIZED: "no PIN is set: set one with the token's own tool",
+    0x104: "the security officer is logged in",
+}
+
+
+def rv_name(rv: int) -> str:
+    """Return the name of a return value: "CKR_DEVICE_ERROR", or "CKR 0x80000001"."""
+    return RETURN_VALUES.get(rv, f"CKR 0x{rv:x}")
+
+
+def rv_meaning(rv: int) -> str:
+    """Return what a return value says, in plain words with its name."""
+    meaning = _MEANINGS.get(rv)
+    return f"{meaning} ({rv_name(rv)})" if meaning else rv_name(rv)

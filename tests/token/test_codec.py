@@ -1,0 +1,135 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmagent.errors import ProtocolError
+from hsmagent.frame import Reader
+from hsmagent.token import codec
+from hsmagent.token.messages import (
+    Action,
+    Done,
+    Failed,
+    Login,
+    Logout,
+    Look,
+    Operate,
+    Poll,
+    RawObject,
+    Reply,
+    Request,
+    SlotInfo,
+    Slots,
+    TokenInfo,
+)
+
+u64 = st.integers(0, 2**64 - 1)
+blob = st.binary(max_size=40)
+pins = st.none() | st.binary(max_size=20).map(bytearray)
+
+requests = st.one_of(
+    st.builds(Look, st.booleans()),
+    st.just(Poll()),
+    st.builds(Login, u64, blob, pins),
+    st.builds(Logout, u64),
+    st.builds(Operate, st.sampled_from(Action), u64, u64, u64, blob, blob, blob, blob, pins),
+)
+objects = st.builds(RawObject, st.lists(st.tuples(u64, blob), max_size=4).map(tuple))
+infos = st.builds(
+    TokenInfo,
+    *(blob, blob, blob, blob, u64, u64, u64, st.booleans()),
+    st.lists(objects, max_size=3).map(tuple),
+)
+slots = st.builds(
+    SlotInfo,
+    *(u64, u64, u64, st.booleans()),
+    st.lists(st.text(max_size=10), max_size=2).map(tuple),
+    st.none() | infos,
+)
+replies = st.one_of(
+    st.builds(Done, blob),
+    st.builds(Failed, u64, st.text(max_size=20), st.booleans()),
+    st.builds(Slots, st.lists(slots, max_size=3).map(tuple)),
+)
+
+
+def body_of(frame: bytearray) -> bytearray:
+    reader = Reader(codec.MAX_REPLY)
+    bodies = []
+    for byte in frame:  # one at a time, as a slow socket would
+        reader.feed(bytes((byte,)))
+        if (body := reader.next_frame()) is not None:
+            bodies.append(body)
+    (body,) = bodies
+    return body
+
+
+@given(requests)
+def test_requests_survive(request: Request) -> None:
+    assert codec.decode_request(body_of(codec.encode(request))) == request
+
+
+@given(replies)
+def test_replies_survive(reply: Reply) -> None:
+    assert codec.decode_reply(body_of(codec.encode(reply))) == reply
+
+
+GOLDEN: list[tuple[Request | Reply, str]] = [
+    (Look(objects=True), "00000002 01 01"),
+    (Poll(), "00000001 02"),
+    (
+        Login(7, b"tok", bytearray(b"1234")),
+        "00000019 03 0000000000000007 00000003 746f6b 01 00000004 31323334",
+    ),
+    (Login(7, b"", None), "0000000e 03 0000000000000007 00000000 00"),
+    (Logout(1), "00000009 04 0000000000000001"),
+    (
+        Operate(Action.SIGN, 1, 3, 0x1041, b"\x05", b"l", b"", b"dd"),
+        (
+            "0000002f 05 01 0000000000000001 0000000000000003 0000000000001041"
+            " 00000001 05 00000001 6c 00000000 00000002 6464 00"
+        ),
+    ),
+    (Done(b"ok"), "00000007 81 00000002 6f6b"),
+    (Failed(0xA0, "C_Login"), "00000015 82 00000000000000a0 00 00000007 435f4c6f67696e"),
+    (Slots(()), "00000005 83 00000000"),
+]
+
+
+@pytest.mark.parametrize(("message", "golden"), GOLDEN)
+def test_golden(message: Request | Reply, golden: str) -> None:
+    assert codec.encode(message) == bytes.fromhex(golden)
+
+
+@given(replies, st.data())
+def test_a_reply_cut_short_is_an_error(reply: Reply, data: st.DataObject) -> None:
+    body = body_of(codec.encode(reply))
+    cut = data.draw(st.integers(0, len(body) - 1))
+    with pytest.raises(ProtocolError):
+        codec.decode_reply(body[:cut])
+
+
+@given(replies, st.binary(min_size=1, max_size=4))
+def test_something_behind_the_end_is_an_error(reply: Reply, more: bytes) -> None:
+    with pytest.raises(ProtocolError):
+        codec.decode_reply(body_of(codec.encode(reply)) + more)
+
+
+@given(st.binary(max_size=200))
+def test_noise_is_an_error_or_a_message(noise: bytes) -> None:
+    for decode in (codec.decode_reply, codec.decode_request):
+        try:
+            decode(noise)
+        except ProtocolError:
+            continue
+
+
+def test_a_request_is_not_a_reply() -> None:
+    with pytest.raises(ProtocolError):
+        codec.decode_reply(body_of(codec.encode(Poll())))
+
+
+def test_an_unknown_action_is_an_error() -> None:
+    body = body_of(codec.encode(Operate(Action.SIGN, 1, 3, 1, b"", b"", b"", b"")))
+    body[1] = 9
+    with pytest.raises(ProtocolError, match="action 9"):
+        codec.decode_request(body)
