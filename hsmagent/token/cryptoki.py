@@ -1,0 +1,205 @@
+"""The Cryptoki calls that python-pkcs11 lacks, makes unsafely, or reports without their CKR_*.
+
+Through `C_GetFunctionList` and ctypes: C_Initialize with parameters (NSS), the slot list, slot and
+token info as raw bytes (PIN length limits, flags at this moment), a session that lives for the
+login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
+"""
+
+import ctypes
+from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
+from dataclasses import dataclass
+from typing import Any
+
+from hsmagent.token.spec import CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, rv_meaning
+
+_CKF_SERIAL_SESSION = 4
+_CKF_DONT_BLOCK = 1
+CKU_USER = 1
+_MAX_SLOTS = 1024  # more is a module gone wrong
+_CKS_RO_USER_FUNCTIONS = 1
+_CKS_RW_USER_FUNCTIONS = 3
+
+# Where each function stands in CK_FUNCTION_LIST, behind its CK_VERSION, and what it takes.
+_FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
+    "C_Initialize": (0, (c_void_p,)),
+    "C_GetSlotList": (4, (c_ubyte, c_void_p, c_void_p)),
+    "C_GetSlotInfo": (5, (c_ulong, c_void_p)),
+    "C_GetTokenInfo": (6, (c_ulong, c_void_p)),
+    "C_OpenSession": (12, (c_ulong, c_ulong, c_void_p, c_void_p, c_void_p)),
+    "C_CloseSession": (13, (c_ulong,)),
+    "C_GetSessionInfo": (15, (c_ulong, c_void_p)),
+    "C_Login": (18, (c_ulong, c_ulong, c_void_p, c_ulong)),
+    "C_Logout": (19, (c_ulong,)),
+    "C_WaitForSlotEvent": (67, (c_ulong, c_void_p, c_void_p)),
+}
+
+
+class CryptokiError(Exception):
+    """A call that did not return CKR_OK."""
+
+    def __init__(self, call: str, rv: int) -> None:
+        super().__init__(f"{call}: {rv_meaning(rv)}")
+        self.call = call
+        self.rv = rv
+
+
+class _Version(ctypes.Structure):
+    _fields_ = (("major", c_ubyte), ("minor", c_ubyte))
+
+
+class _SlotInfo(ctypes.Structure):
+    _fields_ = (
+        ("description", c_char * 64),
+        ("manufacturer", c_char * 32),
+        ("flags", c_ulong),
+        ("hardware", _Version),
+        ("firmware", _Version),
+    )
+
+
+class _TokenInfo(ctypes.Structure):
+    # Byte arrays and not c_char ones, whose value would end at the first NUL.
+    _fields_ = (
+        ("label", c_ubyte * 32),
+        ("manufacturer", c_ubyte * 32),
+        ("model", c_ubyte * 16),
+        ("serial", c_ubyte * 16),
+        ("flags", c_ulong),
+        ("sessions", c_ulong * 4),
+        ("pin_max", c_ulong),
+        ("pin_min", c_ulong),
+        ("memory", c_ulong * 4),
+        ("hardware", _Version),
+        ("firmware", _Version),
+        ("clock", c_ubyte * 16),
+    )
+
+
+class _SessionInfo(ctypes.Structure):
+    _fields_ = (("slot", c_ulong), ("state", c_ulong), ("flags", c_ulong), ("error", c_ulong))
+
+
+class _InitializeArgs(ctypes.Structure):
+    _fields_ = (
+        ("mutexes", c_void_p * 4),
+        ("flags", c_ulong),
+        ("reserved", ctypes.c_char_p),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class RawToken:
+    """CK_TOKEN_INFO, its padding stripped."""
+
+    label: bytes
+    manufacturer: bytes
+    model: bytes
+    serial: bytes
+    flags: int
+    pin_min: int
+    pin_max: int
+
+
+def _stripped(field: Any) -> bytes:
+    # Blanks are the standard's padding, NULs a common mistake.
+    return bytes(field).rstrip(b" \0")
+
+
+class Cryptoki:
+    """A loaded module. Raises OSError when it cannot be loaded, CryptokiError from its calls."""
+
+    def __init__(self, path: str) -> None:
+        library = ctypes.CDLL(path)
+        pointer = c_void_p()
+        try:
+            rv = library.C_GetFunctionList(byref(pointer))
+        except AttributeError:
+            raise OSError(f"{path} is not a PKCS#11 module") from None
+        if rv != CKR_OK or not pointer.value:
+            raise CryptokiError("C_GetFunctionList", rv)
+        first = pointer.value + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
+        self._calls: dict[str, Any] = {}
+        for name, (index, arguments) in _FUNCTIONS.items():
+            address = c_void_p.from_address(first + index * ctypes.sizeof(c_void_p)).value
+            if address:
+                self._calls[name] = ctypes.CFUNCTYPE(c_ulong, *arguments)(address)
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        call = self._calls.get(name)
+        rv = CKR_FUNCTION_NOT_SUPPORTED if call is None else call(*arguments)
+        if rv != CKR_OK:
+            raise CryptokiError(name, rv)
+
+    def initialize(self, parameters: str) -> None:
+        """C_Initialize; `parameters` are for modules such as NSS that want a string."""
+        if not parameters:
+            self._call("C_Initialize", None)
+            return
+        arguments = _InitializeArgs(reserved=parameters.encode())
+        self._call("C_Initialize", byref(arguments))
+
+    def slots(self) -> tuple[int, ...]:
+        """Return the ids of all slots, with a token or without."""
+        count = c_ulong(0)
+        self._call("C_GetSlotList", 0, None, byref(count))
+        if count.value > _MAX_SLOTS:
+            raise CryptokiError("C_GetSlotList", CKR_GENERAL_ERROR)
+        ids = (c_ulong * count.value)()
+        if count.value:
+            self._call("C_GetSlotList", 0, ids, byref(count))
+        return tuple(ids[: count.value])
+
+    def slot_flags(self, slot: int) -> int:
+        """Return the slot's CKF_* flags."""
+        info = _SlotInfo()
+        self._call("C_GetSlotInfo", slot, byref(info))
+        return int(info.flags)
+
+    def token(self, slot: int) -> RawToken:
+        """Return what the token says of itself now."""
+        info = _TokenInfo()
+        self._call("C_GetTokenInfo", slot, byref(info))
+        return RawToken(
+            label=_stripped(info.label),
+            manufacturer=_stripped(info.manufacturer),
+            model=_stripped(info.model),
+            serial=_stripped(info.serial),
+            flags=info.flags,
+            pin_min=info.pin_min,
+            pin_max=info.pin_max,
+        )
+
+    def open_session(self, slot: int) -> int:
+        """C_OpenSession, read-only; return its handle."""
+        handle = c_ulong()
+        self._call("C_OpenSession", slot, _CKF_SERIAL_SESSION, None, None, byref(handle))
+        return handle.value
+
+    def close_session(self, session: int) -> None:
+        """C_CloseSession."""
+        self._call("C_CloseSession", session)
+
+    def logged_in(self, session: int) -> bool:
+        """Return whether the session has user functions. Raises when it is gone."""
+        info = _SessionInfo()
+        self._call("C_GetSessionInfo", session, byref(info))
+        return info.state in {_CKS_RO_USER_FUNCTIONS, _CKS_RW_USER_FUNCTIONS}
+
+    def login(self, session: int, pin: bytearray | None) -> None:
+        """C_Login as the user, once; None is the PIN pad. The caller wipes `pin`."""
+        if pin is None:
+            self._call("C_Login", session, CKU_USER, None, 0)
+            return
+        # The module reads the bytearray itself: no copy is left behind.
+        buffer = (c_ubyte * len(pin)).from_buffer(pin)
+        self._call("C_Login", session, CKU_USER, buffer, len(pin))
+
+    def logout(self, session: int) -> None:
+        """C_Logout."""
+        self._call("C_Logout", session)
+
+    def slot_event(self) -> bool:
+        """Return whether a token came or went since the last call, where the module can tell."""
+        slot = c_ulong()
+        call = self._calls.get("C_WaitForSlotEvent")
+        return call is not None and call(_CKF_DONT_BLOCK, byref(slot), None) == CKR_OK
