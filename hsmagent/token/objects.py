@@ -1,0 +1,331 @@
+"""A token's objects as keys. Pure: raw attributes in, `Key`s and notes out.
+
+Public keys come from public key objects and certificates and are paired by CKA_ID with each other
+and, once we are logged in, with the private keys. Without a login the private keys are unseen, and
+every public key is taken to have one. What is odd is skipped with a note and hides nothing else.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from hsmagent.model import Key, KeyType, TokenId, printable
+from hsmagent.token import spec
+from hsmagent.token.messages import RawObject
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+
+_DER_OID = 0x06
+_DER_OCTET_STRING = 0x04
+_DER_SHORT_LENGTH = 0x80
+_UNCOMPRESSED = 0x04
+_ED25519_BYTES = 32
+
+# CKA_EC_PARAMS, an OID in DER, of the curves that we use.
+_CURVES: dict[bytes, ec.EllipticCurve] = {
+    bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1(),
+    bytes.fromhex("06052b81040022"): ec.SECP384R1(),
+    bytes.fromhex("06052b81040023"): ec.SECP521R1(),
+    bytes.fromhex("06052b8104000a"): ec.SECP256K1(),
+    bytes.fromhex("06092b2403030208010107"): ec.BrainpoolP256R1(),
+    bytes.fromhex("06092b240303020801010b"): ec.BrainpoolP384R1(),
+    bytes.fromhex("06092b240303020801010d"): ec.BrainpoolP512R1(),
+}
+# Ed25519 has two OIDs in use and, as a PrintableString, a name (PKCS#11 3.0, section 2.3.10).
+_ED25519_PARAMS = frozenset(
+    {
+        bytes.fromhex("06032b6570"),
+        bytes.fromhex("06092b06010401da470f01"),
+        b"\x13\x0cedwards25519",
+    }
+)
+_CURVE_NAMES = frozenset(curve.name for curve in _CURVES.values())
+
+_Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+class _Odd(Exception):
+    """Why an object is skipped, in plain words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What a token holds for us.
+
+    keys: by CKA_ID, so that the order stays the same however the token lists. orphans: public
+    keys (SPKI) without a private one; empty unless the private keys could be seen.
+    """
+
+    keys: tuple[Key, ...] = ()
+    orphans: frozenset[bytes] = frozenset()
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Private:
+    """A private key object."""
+
+    key_type: KeyType
+    id: bytes
+    label: str
+    modulus: bytes
+    usable: Mapping[int, bool]
+
+    def fits(self, key: Key) -> bool:
+        """Whether it may be the other half of `key`, as far as the token tells."""
+        if self.key_type is not key.key_type or self.id != key.id:
+            return False
+        if not self.modulus:
+            return True
+        public = load_der_public_key(key.spki)
+        return (
+            isinstance(public, rsa.RSAPublicKey)
+            and int.from_bytes(self.modulus, "big") == public.public_numbers().n
+        )
+
+
+def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> Listing:
+    """Return the keys among a token's objects.
+
+    complete: the private keys are listed too, so that what has none is left out.
+    """
+    notes: list[str] = []
+    found: list[Key] = []
+    certificates: list[Key] = []
+    privates: list[_Private] = []
+    for raw in objects:
+        values = dict(raw.attributes)
+        kind = _ulong(values.get(spec.CKA_CLASS, b""))
+        try:
+            if kind == spec.CKO_PUBLIC_KEY:
+                found.append(_from_public(token, values))
+            elif kind == spec.CKO_CERTIFICATE:
+                certificates.append(_from_certificate(token, values))
+            elif kind == spec.CKO_PRIVATE_KEY:
+                privates.append(_private(values))
+                _add_from_private(token, values, found)
+        except _Odd as odd:
+            notes.append(f"{_name(values)}: {odd}")
+    merged = _merge(found, certificates)
+    notes += _same_id(merged, privates)
+    if not complete:
+        return Listing(tuple(merged), notes=tuple(notes))
+    keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
+    notes += _unpaired(keys, privates)
+    orphans = {key.spki for key in merged} - {key.spki for key in keys}
+    return Listing(tuple(keys), frozenset(orphans), tuple(notes))
+
+
+# -- single objects --------------------------------------------------------------------------
+
+
+def _ulong(value: bytes) -> int:
+    return int.from_bytes(value, sys.byteorder)
+
+
+def _label(values: Mapping[int, bytes]) -> str:
+    return values.get(spec.CKA_LABEL, b"").decode(errors="replace")
+
+
+def _name(values: Mapping[int, bytes]) -> str:
+    label, number = _label(values), values.get(spec.CKA_ID, b"")
+    named = f"“{printable(label)}”" if label else "without a label"
+    return f"the object {named}" + (f" (id {number.hex()})" if number else "")
+
+
+def _key(
+    token: TokenId, public: _Public, values: Mapping[int, bytes], certificate: bytes = b""
+) -> Key:
+    """Return a Key for a public key that we use. Raises _Odd for any other."""
+    curve = ""
+    if isinstance(public, rsa.RSAPublicKey):
+        key_type, bits = KeyType.RSA, public.key_size
+        if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
+            raise _Odd(f"an RSA key of {bits} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)")
+    elif isinstance(public, ec.EllipticCurvePublicKey):
+        key_type, bits, curve = KeyType.EC, public.curve.key_size, public.curve.name
+        if curve not in _CURVE_NAMES:
+            raise _Odd(f"the curve {curve} is not supported")
+    else:
+        key_type, bits = KeyType.ED25519, 256
+    return Key(
+        spki=public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo),
+        key_type=key_type,
+        bits=bits,
+        curve=curve,
+        label=_label(values),
+        token=token,
+        id=values.get(spec.CKA_ID, b""),
+        certificates=(certificate,) if certificate else (),
+        can_sign=any(values.get(spec.CKA_VERIFY, b"\1")),
+        can_decrypt=key_type is KeyType.RSA and any(values.get(spec.CKA_ENCRYPT, b"\1")),
+        can_derive=key_type is KeyType.EC,
+    )
+
+
+def _from_public(token: TokenId, values: Mapping[int, bytes]) -> Key:
+    kind = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
+    if spec.CKA_KEY_TYPE not in values:
+        raise _Odd("a public key that does not tell its type")
+    if kind == spec.CKK_RSA:
+        return _key(token, _rsa(values), values)
+    if kind == spec.CKK_EC:
+        return _key(token, _ec(values), values)
+    if kind == spec.CKK_EC_EDWARDS:
+        return _key(token, _ed25519(values), values)
+    raise _Odd(f"a key of type 0x{kind:x} is not supported")
+
+
+def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
+    if _ulong(values.get(spec.CKA_CERTIFICATE_TYPE, b"\0")) != spec.CKC_X_509:
+        raise _Odd("a certificate that is not X.509")
+    der = values.get(spec.CKA_VALUE, b"")
+    try:
+        public = x509.load_der_x509_certificate(der).public_key()
+    except Exception as error:
+        # Foreign DER may fail in many ways, some not foreseen; none may hide the other objects.
+        raise _Odd("a certificate that cannot be read") from error
+    if not isinstance(public, _Public):
+        raise _Odd("a certificate for a key of a kind that is not supported")
+    return _key(token, public, values, certificate=der)
+
+
+def _private(values: Mapping[int, bytes]) -> _Private:
+    kinds = {
+        spec.CKK_RSA: KeyType.RSA,
+        spec.CKK_EC: KeyType.EC,
+        spec.CKK_EC_EDWARDS: KeyType.ED25519,
+    }
+    number = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
+    if spec.CKA_KEY_TYPE not in values or number not in kinds:
+        raise _Odd(f"a private key of type 0x{number:x} is not supported")
+    flags = (spec.CKA_SIGN, spec.CKA_DECRYPT, spec.CKA_DERIVE, spec.CKA_ALWAYS_AUTHENTICATE)
+    return _Private(
+        key_type=kinds[number],
+        id=values.get(spec.CKA_ID, b""),
+        label=_label(values),
+        modulus=values.get(spec.CKA_MODULUS, b""),
+        usable={flag: any(values.get(flag, b"\0")) for flag in flags},
+    )
+
+
+def _add_from_private(token: TokenId, values: Mapping[int, bytes], found: list[Key]) -> None:
+    """Take the public half that an RSA private key tells, for where no object does."""
+    if values.get(spec.CKA_MODULUS) and values.get(spec.CKA_PUBLIC_EXPONENT):
+        found.append(_key(token, _rsa(values), values))
+
+
+def _rsa(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
+    n = int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big")
+    e = int.from_bytes(values.get(spec.CKA_PUBLIC_EXPONENT, b""), "big")
+    if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
+        raise _Odd(
+            f"an RSA key of {n.bit_length()} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)"
+        )
+    try:
+        return rsa.RSAPublicNumbers(e, n).public_key()
+    except ValueError as error:
+        raise _Odd("an RSA key whose numbers make no sense") from error
+
+
+def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:
+    parameters = values.get(spec.CKA_EC_PARAMS, b"")
+    curve = _CURVES.get(parameters)
+    if curve is None:
+        what = f"the curve {parameters.hex()}" if parameters[:1] == b"\6" else "a curve of its own"
+        raise _Odd(f"{what[:80]} is not supported")
+    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), 1 + 2 * ((curve.key_size + 7) // 8))
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    except ValueError as error:
+        raise _Odd("an EC key whose point is not on its curve") from error
+
+
+def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:
+    if values.get(spec.CKA_EC_PARAMS, b"") not in _ED25519_PARAMS:
+        raise _Odd("an Edwards curve other than Ed25519 is not supported")
+    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), _ED25519_BYTES)
+    if len(point) != _ED25519_BYTES:
+        raise _Odd("an Ed25519 key whose point has the wrong length")
+    return ed25519.Ed25519PublicKey.from_public_bytes(point)
+
+
+def _unwrapped(point: bytes, size: int) -> bytes:
+    """Return a CKA_EC_POINT of `size` bytes without the OCTET STRING around it, if there is one.
+
+    Tokens give it either way. The length tells which, since a raw point may begin like the DER.
+    """
+    for header in (2, 3):
+        if len(point) == header + size and point[0] == _DER_OCTET_STRING:
+            return point[header:]
+    return point
+
+
+# -- pairing ---------------------------------------------------------------------------------
+
+
+def _merge(found: Sequence[Key], certificates: Sequence[Key]) -> list[Key]:
+    """Make one Key of the objects that hold the same public key under the same CKA_ID."""
+    merged: dict[tuple[bytes, bytes], Key] = {}
+    for key in (*found, *certificates):
+        name = (key.id, key.spki)
+        known = merged.get(name)
+        if known is None:
+            merged[name] = key
+        else:
+            merged[name] = replace(
+                known,
+                label=known.label or key.label,
+                certificates=known.certificates + key.certificates,
+                can_sign=known.can_sign and key.can_sign,
+                can_decrypt=known.can_decrypt and key.can_decrypt,
+            )
+    return sorted(merged.values(), key=lambda key: (key.id, key.label, key.spki))
+
+
+def _same_id(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
+    """Note every CKA_ID that names more than one key pair."""
+    notes = []
+    for number in dict.fromkeys(key.id for key in keys):
+        pairs = sum(private.id == number for private in privates)
+        if pairs > 1 or sum(key.id == number for key in keys) > 1:
+            where = f"the id {number.hex()}" if number else "an empty id"
+            notes.append(
+                f"several keys share {where}: the token may use the wrong one, and such"
+                " signatures are refused; give each key an id of its own"
+            )
+    return notes
+
+
+def _paired(key: Key, privates: Sequence[_Private]) -> Key | None:
+    """Return `key` with what its private half tells, or None when there is no such half."""
+    fitting = [private for private in privates if private.fits(key)]
+    if not fitting:
+        return None
+    private = next((p for p in fitting if p.label == key.label), fitting[0])
+    return replace(
+        key,
+        label=key.label or private.label,
+        always_authenticate=private.usable[spec.CKA_ALWAYS_AUTHENTICATE],
+        can_sign=private.usable[spec.CKA_SIGN],
+        can_decrypt=private.usable[spec.CKA_DECRYPT] and key.key_type is KeyType.RSA,
+        can_derive=private.usable[spec.CKA_DERIVE] and key.key_type is KeyType.EC,
+    )
+
+
+def _unpaired(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
+    return [
+        f"the private key “{printable(private.label)}” (id {private.id.hex()}) has no public key"
+        " and no certificate: import one of them"
+        for private in privates
+        if not any(private.fits(key) for key in keys)
+    ]
