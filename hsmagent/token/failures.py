@@ -1,0 +1,68 @@
+"""What a worker's Failed means to a person: one sentence, and the right kind of error."""
+
+from hsmagent.errors import (
+    LoginNeeded,
+    PinError,
+    PinIncorrect,
+    PinLength,
+    PinLocked,
+    TokenError,
+    TokenGone,
+)
+from hsmagent.model import TokenId, printable
+from hsmagent.token import spec
+from hsmagent.token.messages import Failed
+
+_GONE = frozenset(
+    {
+        spec.CKR_DEVICE_REMOVED,
+        spec.CKR_TOKEN_NOT_PRESENT,
+        spec.CKR_TOKEN_NOT_RECOGNIZED,
+        0x003,  # CKR_SLOT_ID_INVALID
+    }
+)
+
+
+def told(failed: Failed) -> str:
+    """Return what failed in plain words: "C_Login: the token was removed (CKR_…)"."""
+    return f"{failed.where}: {spec.rv_meaning(failed.rv)}" if failed.rv else failed.where
+
+
+def name_of(token: TokenId) -> str:
+    """Return a token's name for a sentence."""
+    return f"“{printable(token.label)}”"
+
+
+def login_error(token: TokenId, failed: Failed) -> TokenError:
+    """Return the error for a failed C_Login."""
+    name, rv = name_of(token), failed.rv
+    if rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID}:
+        return PinIncorrect(f"The PIN for {name} is wrong.", rv)
+    if rv == spec.CKR_PIN_LOCKED:
+        return locked(token)
+    if rv == spec.CKR_PIN_LEN_RANGE:
+        return PinLength(f"{name} does not take a PIN of this length.", rv)
+    if rv in _GONE:
+        return TokenGone(f"{name} is not there any more: plug it in again.", rv)
+    return PinError(f"Logging in to {name} failed: {told(failed)}.", rv)
+
+
+def locked(token: TokenId) -> PinLocked:
+    """Return the error for a token that takes no PIN any more."""
+    return PinLocked(
+        f"The PIN of {name_of(token)} is blocked: unblock it with its PUK or SO PIN"
+        " and the token's own tool.",
+        spec.CKR_PIN_LOCKED,
+    )
+
+
+def operation_error(token: TokenId, failed: Failed, *, with_pin: bool) -> TokenError:
+    """Return the error for a failed private-key operation."""
+    name, rv = name_of(token), failed.rv
+    if with_pin and rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED}:
+        return login_error(token, failed)
+    if rv in _GONE:
+        return TokenGone(f"{name} is not there any more: plug it in again.", rv)
+    if rv == spec.CKR_USER_NOT_LOGGED_IN or failed.login_lost:
+        return LoginNeeded(f"The login to {name} has ended: {told(failed)}.", rv)
+    return TokenError(f"{name} failed: {told(failed)}.", rv)

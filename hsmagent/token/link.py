@@ -1,0 +1,257 @@
+"""The daemon's end of one worker process: spawn it, talk to it, kill it when it is late.
+
+The worker answers in order, so requests need no numbers: the oldest one is the one being worked
+on, and its deadline runs from the moment when it became that. A worker that misses a deadline,
+ends, or says something that does not parse is killed and done with; `pool` starts another.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import hsmagent
+from hsmagent.errors import ProtocolError, WorkerDied
+from hsmagent.frame import Reader, wipe
+from hsmagent.model import printable
+from hsmagent.token import codec
+from hsmagent.token.messages import Reply, Request
+
+log = logging.getLogger(__name__)
+
+_RECEIVE = 1 << 16
+# What a module may say on stderr before we stop listening until the next worker.
+_STDERR_LINES = 200
+# The interpreter is isolated (-I), so it is told where this very package lies.
+_PACKAGE_ROOT = str(Path(hsmagent.__file__).parent.parent)
+_START = "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.token.worker as w; w.main()"
+
+
+def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Return what a module may see: ours without LD_*, and what the configuration adds."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("LD_")}
+    return kept | dict(extra)
+
+
+class Link:
+    """One worker. Make it in a running loop; it is spawned at once.
+
+    on_room: called after replies were taken in, when more could be sent.
+    on_lost: called once, with what happened in plain words, when the worker is no more.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        parameters: str,
+        env: tuple[tuple[str, str], ...],
+        *,
+        start_seconds: float,
+        on_room: Callable[[], None],
+        on_lost: Callable[[str], None],
+    ) -> None:
+        self._path = path
+        self._loop = asyncio.get_running_loop()
+        self._on_room = on_room
+        self._on_lost = on_lost
+        self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
+        self._since = self._loop.time()
+        self._timer: asyncio.TimerHandle | None = None
+        self._reader = Reader(codec.MAX_REPLY)
+        self._buffer = memoryview(bytearray(_RECEIVE))
+        self._unsent = bytearray()
+        self._stderr_lines = _STDERR_LINES
+        self.alive = True
+        self.exited: asyncio.Future[None] = self._loop.create_future()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            self._process = self._spawn(theirs, parameters, env)
+        self._socket.settimeout(0)
+        self._loop.add_reader(self._socket, self._readable)
+        self.ready: asyncio.Future[Reply] = self._loop.create_future()
+        self._expect(start_seconds, self.ready)
+        """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
+
+    def _spawn(
+        self, theirs: socket.socket, parameters: str, env: tuple[tuple[str, str], ...]
+    ) -> subprocess.Popen[bytes]:
+        arguments = (_PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid()), self._path, parameters)
+        process = subprocess.Popen(
+            [sys.executable, "-I", "-c", _START, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            pass_fds=(theirs.fileno(),),
+            env=worker_environment(env),
+            start_new_session=True,  # a Ctrl-C at the daemon's terminal is not for the module
+        )
+        self._pidfd = os.pidfd_open(process.pid)
+        self._loop.add_reader(self._pidfd, self._reap)
+        if process.stderr is not None:
+            os.set_blocking(process.stderr.fileno(), False)
+            self._loop.add_reader(process.stderr, self._drain_stderr)
+        return process
+
+    @property
+    def pid(self) -> int:
+        """The worker's process id."""
+        return self._process.pid
+
+    @property
+    def depth(self) -> int:
+        """How many requests are with the worker."""
+        return len(self._waiting)
+
+    def request(self, message: Request, seconds: float) -> asyncio.Future[Reply]:
+        """Send a request; the future ends within `seconds` of its turn.
+
+        The future raises WorkerDied. A PIN in `message` is the caller's to wipe.
+        """
+        future: asyncio.Future[Reply] = self._loop.create_future()
+        self.submit(message, seconds, future)
+        return future
+
+    def submit(self, message: Request, seconds: float, future: "asyncio.Future[Reply]") -> None:
+        """Send a request whose answer goes into `future`."""
+        if not self.alive:
+            future.set_exception(WorkerDied(f"The worker of {self._path} has ended."))
+            return
+        self._expect(seconds, future)
+        self._send(codec.encode(message))
+
+    def kill(self, why: str) -> None:
+        """End the worker now; whatever waits for it fails with `why`."""
+        if not self.alive:
+            return
+        self.alive = False
+        if self._timer is not None:
+            self._timer.cancel()
+        self._loop.remove_reader(self._socket)
+        self._loop.remove_writer(self._socket)
+        self._socket.close()
+        wipe(self._unsent)
+        if self._process.returncode is None:
+            signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            if not future.done():
+                future.set_exception(WorkerDied(why))
+                future.exception()  # whoever gave up waiting need not hear of it
+        self._on_lost(why)
+
+    # -- deadlines ---------------------------------------------------------------------------
+
+    def _expect(self, seconds: float, future: "asyncio.Future[Reply]") -> None:
+        if not self._waiting:
+            self._since = self._loop.time()
+        self._waiting.append((seconds, future))
+        if self._timer is None:
+            self._timer = self._loop.call_at(self._since + seconds, self._check)
+
+    def _check(self) -> None:
+        """Kill a worker that is late. Lazy: armed once per deadline, not once per request."""
+        self._timer = None
+        if not self._waiting:
+            return
+        due = self._since + self._waiting[0][0]
+        if due > self._loop.time():
+            self._timer = self._loop.call_at(due, self._check)
+            return
+        log.warning("%s: no answer within %g s, killed", self._path, self._waiting[0][0])
+        self.kill(f"The module {self._path} did not answer in time and was restarted.")
+
+    # -- the socket --------------------------------------------------------------------------
+
+    def _send(self, out: bytearray) -> None:
+        if self._unsent:
+            self._unsent += out
+        else:
+            try:
+                sent = self._socket.send(out)
+            except BlockingIOError:
+                sent = 0
+            except OSError:
+                sent = len(out)  # it has ended; `_readable` is about to learn that
+            if sent < len(out):
+                self._unsent += memoryview(out)[sent:]
+                self._loop.add_writer(self._socket, self._writable)
+        wipe(out)
+
+    def _writable(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            sent = len(self._unsent)
+        self._unsent[:sent] = bytes(sent)
+        del self._unsent[:sent]
+        if not self._unsent:
+            self._loop.remove_writer(self._socket)
+
+    def _readable(self) -> None:
+        try:
+            received = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        if not received:
+            self.kill(f"The module {self._path} crashed and was restarted.")
+            return
+        arrived = self._buffer[:received]
+        self._reader.feed(arrived)
+        wipe(arrived)
+        try:
+            self._take_replies()
+        except ProtocolError as error:
+            log.warning("%s: %s", self._path, error)
+            self.kill(f"The module {self._path} wrecked its worker, which was restarted.")
+        else:
+            self._on_room()
+
+    def _take_replies(self) -> None:
+        while (body := self._reader.next_frame()) is not None:
+            if not self._waiting:
+                raise ProtocolError("a reply that nobody asked for")
+            reply = codec.decode_reply(body)
+            wipe(body)
+            _, future = self._waiting.popleft()
+            self._since = self._loop.time()
+            if not future.done():
+                future.set_result(reply)
+
+    # -- the process -------------------------------------------------------------------------
+
+    def _reap(self) -> None:
+        self._loop.remove_reader(self._pidfd)
+        status = self._process.wait()
+        os.close(self._pidfd)
+        if self._process.stderr is not None:
+            self._drain_stderr()
+            self._loop.remove_reader(self._process.stderr)
+            self._process.stderr.close()
+        if status not in {0, -signal.SIGKILL}:
+            log.warning("%s: its worker ended with status %d", self._path, status)
+        self.exited.set_result(None)
+
+    def _drain_stderr(self) -> None:
+        stderr = self._process.stderr
+        if stderr is None or stderr.closed:
+            return
+        try:
+            text = os.read(stderr.fileno(), _RECEIVE).decode(errors="replace")
+        except BlockingIOError:
+            return
+        if not text:
+            self._loop.remove_reader(stderr)
+        for line in text.splitlines():
+            self._stderr_lines -= 1
+            if self._stderr_lines >= 0:
+                log.info("%s says: %s", self._path, printable(line))

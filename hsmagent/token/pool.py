@@ -1,0 +1,355 @@
+"""The workers of one module, and the queue in front of them.
+
+A card has one worker; a software token or a network HSM may have several that sign in parallel.
+Requests wait here, in the order in which they came, and only a few are with a worker at a time:
+enough that it never idles, few enough that little is lost when it dies. What a worker had in hand
+when it died fails; what still waited here goes to another one.
+
+Nothing in here ever repeats a request, and a login least of all.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+
+from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
+from hsmagent.model import TokenId
+from hsmagent.token.failures import name_of, told
+from hsmagent.token.link import Link
+from hsmagent.token.messages import Failed, Logout, Look, Operate, Reply, SlotInfo, Slots
+
+log = logging.getLogger(__name__)
+
+# Requests with one worker: while the daemon checks one signature, the next is being made.
+DEPTH = 4
+_FIRST_PAUSE = 0.5
+_LONGEST_PAUSE = 30.0
+# A worker that lived so long was sound; its end starts the back-off anew.
+_SOUND_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """One [[module]] of the configuration.
+
+    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
+    after so many idle seconds, so that other programs get the card; 0 is never.
+    """
+
+    path: str
+    workers: int = 1
+    parameters: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    release: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """How long a module may take, in seconds, before its worker is killed.
+
+    An RSA-4096 signature takes a card seconds, reading all of a card's objects many; at a PIN pad
+    or a touch button a person acts.
+    """
+
+    start: float = 20.0
+    look: float = 30.0
+    poll: float = 10.0
+    login: float = 30.0
+    pin_pad: float = 90.0
+    operate: float = 45.0
+    close: float = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a worker sees a token: the slot, and what must still be in it at login."""
+
+    slot: int
+    identity: bytes
+
+
+@dataclass(slots=True)
+class Call:
+    """A private-key operation that waits or is under way."""
+
+    token: TokenId
+    needs_login: bool
+    build: Callable[[int], Operate]
+    seconds: float
+    future: asyncio.Future[Reply]
+    member: "Member | None" = None
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """One place for a worker in the pool; the worker in it may be replaced.
+
+    up: it has loaded the module and looked at the tokens. broken: it could not load it, and is
+    not started again until somebody asks to look.
+    """
+
+    link: Link | None = None
+    places: dict[TokenId, Place] = field(default_factory=dict)
+    logins: set[TokenId] = field(default_factory=set)
+    up: bool = False
+    broken: bool = False
+    deaths: int = 0
+    born: float = 0.0
+
+    def serves(self, token: TokenId, *, needs_login: bool) -> bool:
+        """Whether an operation on `token` could run here."""
+        if self.link is None or token not in self.places:
+            return False
+        return not needs_login or token in self.logins
+
+
+class Pool:
+    """The workers of one module.
+
+    identify: names a slot's token, or returns None for one that is not used.
+    on_look: takes what a worker saw, and whether it was asked for objects too.
+    on_login_lost: a token's last login ended, for the reason told.
+    on_state: workers came or went.
+    """
+
+    def __init__(
+        self,
+        spec: ModuleSpec,
+        deadlines: Deadlines,
+        *,
+        identify: Callable[[SlotInfo], TokenId | None],
+        on_look: Callable[[Slots, bool], None],
+        on_login_lost: Callable[[TokenId, str], None],
+        on_state: Callable[[], None],
+    ) -> None:
+        self.spec = spec
+        self.deadlines = deadlines
+        self._identify = identify
+        self._on_look = on_look
+        self._on_login_lost = on_login_lost
+        self._on_state = on_state
+        self._loop = asyncio.get_running_loop()
+        self._queue: deque[Call] = deque()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self._changed = asyncio.Event()
+        self._links: set[Link] = set()
+        self.members = [Member() for _ in range(max(1, spec.workers))]
+        self.last_error = ""
+
+    # -- life --------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Spawn the workers and look at the tokens. A module that fails shows in `last_error`."""
+        await asyncio.gather(*(self._begin(member) for member in self.members))
+
+    async def close(self) -> None:
+        """Log out everywhere and end the workers, within Deadlines.close and a moment."""
+        self._closed = True
+        for task in self._tasks:
+            task.cancel()
+        logouts = [
+            future
+            for member in self.members
+            for token in tuple(member.logins)
+            if (future := self.send_logout(member, token)) is not None
+        ]
+        if logouts:
+            await asyncio.wait(logouts, timeout=self.deadlines.close)
+        links = tuple(self._links)
+        for link in links:
+            link.kill("The agent is closing.")
+        if links:
+            await asyncio.wait([link.exited for link in links], timeout=self.deadlines.close)
+
+    @property
+    def pids(self) -> tuple[int, ...]:
+        """The process ids of the living workers."""
+        return tuple(member.link.pid for member in self.members if member.link is not None)
+
+    async def _begin(self, member: Member) -> None:
+        """Fill one place with a worker that has looked at the tokens."""
+        link = Link(
+            self.spec.path,
+            self.spec.parameters,
+            self.spec.env,
+            start_seconds=self.deadlines.start,
+            on_room=self.dispatch,
+            on_lost=lambda why: self._lost(member, link, why),
+        )
+        self._links.add(link)
+        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        member.born = self._loop.time()
+        member.broken = False
+        member.link = link
+        try:
+            reply = await link.ready
+            if isinstance(reply, Failed):
+                member.broken = True
+                link.kill(f"The module {self.spec.path} does not start: {told(reply)}.")
+                return
+            await self.look_with(member, objects=member is self.members[0])
+            member.up = True
+            self._state_changed()
+        except TokenError as error:
+            self.last_error = str(error)
+
+    def _lost(self, member: Member, link: Link, why: str) -> None:
+        if member.link is not link or self._closed:
+            return
+        self.last_error = why
+        lost, member.logins, member.places, member.link = member.logins, set(), {}, None
+        member.up = False
+        sound = self._loop.time() - member.born > _SOUND_SECONDS
+        member.deaths = 1 if sound else member.deaths + 1
+        for token in lost:
+            self._tell_if_last(token, why)
+        if not member.broken:
+            self._spawn_task(self._revive(member))
+        self.dispatch()
+        self._state_changed()
+
+    async def _revive(self, member: Member) -> None:
+        """Put a new worker in the place of a dead one, later each time it dies young."""
+        if member.deaths > 1:
+            await asyncio.sleep(min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE))
+        await self._begin(member)
+
+    def restart(self, why: str) -> None:
+        """Replace every worker: the module sees new readers and new tokens only that way."""
+        for member in self.members:
+            if member.link is not None:
+                member.deaths = 0
+                member.link.kill(why)
+
+    def _spawn_task(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _state_changed(self) -> None:
+        self._changed.set()
+        self._changed = asyncio.Event()
+        self._on_state()
+
+    # -- looking -----------------------------------------------------------------------------
+
+    async def look(self, *, objects: bool) -> None:
+        """Look at the tokens with every worker, and at their objects with one of them.
+
+        That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
+        """
+        await asyncio.gather(*(self._begin(member) for member in self.members if member.broken))
+        living = [member for member in self.members if member.up]
+        living.sort(key=lambda member: -len(member.logins))
+        if not living:
+            raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
+        for member in living:
+            await self.look_with(member, objects=objects and member is living[0])
+
+    async def look_with(self, member: Member, *, objects: bool) -> None:
+        """Look with one worker and learn where it sees which token."""
+        if member.link is None:
+            return
+        reply = await member.link.request(Look(objects), self.deadlines.look)
+        if not isinstance(reply, Slots):
+            what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
+            raise TokenError(f"The module {self.spec.path} does not list its tokens: {what}.")
+        places: dict[TokenId, Place] = {}
+        for slot in reply.slots:
+            token = self._identify(slot)
+            if token is None or slot.token is None or token in places:
+                continue
+            places[token] = Place(slot.slot, slot.token.identity)
+            if not slot.logged_in:
+                self.login_lost(member, token, "another program ended it")
+        for token in member.logins - places.keys():
+            self.login_lost(member, token, "the token was removed")
+        member.places = places
+        self._on_look(reply, objects)
+        self.dispatch()
+        self._state_changed()
+
+    async def wait_for(self, token: TokenId) -> None:
+        """Wait until a worker sees `token`. Raises TokenGone, WorkerDied; bounded."""
+        try:
+            async with asyncio.timeout(self.deadlines.start):
+                while not any(token in member.places for member in self.members):
+                    if all(member.up or member.broken for member in self.members):
+                        raise TokenGone(f"{name_of(token)} is not there: plug it in.")
+                    await self._changed.wait()
+        except TimeoutError:
+            gone = f"{name_of(token)} is not there: plug it in."
+            raise WorkerDied(self.last_error or gone) from None
+
+    # -- logins ------------------------------------------------------------------------------
+
+    def members_with(self, token: TokenId) -> list[Member]:
+        """Return the members that see `token`."""
+        return [member for member in self.members if token in member.places]
+
+    def has_login(self, token: TokenId) -> bool:
+        """Whether any worker is logged in to `token`."""
+        return any(token in member.logins for member in self.members)
+
+    def send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
+        """C_Logout behind what the worker has in hand; from now on nothing new goes there."""
+        member.logins.discard(token)
+        place = member.places.get(token)
+        if member.link is None or place is None:
+            return None
+        return member.link.request(Logout(place.slot), self.deadlines.login)
+
+    def login_lost(self, member: Member, token: TokenId, why: str) -> None:
+        """Note that a login ended on the token's side."""
+        if token in member.logins:
+            member.logins.discard(token)
+            self._tell_if_last(token, why)
+
+    def _tell_if_last(self, token: TokenId, why: str) -> None:
+        if not self.has_login(token):
+            self._on_login_lost(token, why)
+
+    # -- operations --------------------------------------------------------------------------
+
+    def operate(
+        self, token: TokenId, build: Callable[[int], Operate], *, needs_login: bool
+    ) -> Call:
+        """Queue a private-key operation; `build` makes the message for the worker's slot."""
+        call = Call(token, needs_login, build, self.deadlines.operate, self._loop.create_future())
+        self._queue.append(call)
+        self.dispatch()
+        return call
+
+    def dispatch(self) -> None:
+        """Hand out what waits, oldest first, as far as the workers have room."""
+        queue = self._queue
+        while queue:
+            call = queue[0]
+            if call.future.done():  # its caller gave up
+                queue.popleft()
+                continue
+            able = False
+            chosen: Member | None = None
+            chosen_depth = DEPTH
+            for member in self.members:
+                if member.link is not None and member.serves(
+                    call.token, needs_login=call.needs_login
+                ):
+                    able = True
+                    if member.link.depth < chosen_depth:
+                        chosen, chosen_depth = member, member.link.depth
+            if chosen is not None and chosen.link is not None:
+                queue.popleft()
+                call.member = chosen
+                message = call.build(chosen.places[call.token].slot)
+                chosen.link.submit(message, call.seconds, call.future)
+            elif able:
+                return
+            else:
+                queue.popleft()
+                call.future.set_exception(
+                    LoginNeeded(f"The login to {name_of(call.token)} has ended.")
+                )

@@ -1,0 +1,394 @@
+"""One token's login: who may use it, for how long, and the keys behind it.
+
+The PIN passes through and is not kept. What is kept is the token's own login, until it was unused
+for `idle` seconds, until it is `max` seconds old, or until the token, its worker or somebody here
+ends it; then C_Logout is called for real and every handle dropped.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from hsmagent.errors import (
+    HsmAgentError,
+    LoginNeeded,
+    PinError,
+    PinLength,
+    TokenError,
+    TokenGone,
+    WorkerDied,
+)
+from hsmagent.frame import wipe
+from hsmagent.model import Clock, Key, KeyType, Listener, PinState, Scheme, TokenId, TokenStatus
+from hsmagent.token import schemes, spec
+from hsmagent.token.failures import locked, login_error, name_of, operation_error
+from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
+from hsmagent.token.pool import Member, Pool
+from hsmagent.token.verify import Checker
+
+log = logging.getLogger(__name__)
+
+_KEY_TYPES = {
+    KeyType.RSA: spec.CKK_RSA,
+    KeyType.EC: spec.CKK_EC,
+    KeyType.ED25519: spec.CKK_EC_EDWARDS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Of one login, in seconds: unused, and in all."""
+
+    idle: float
+    max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A login's times, by the injected clock."""
+
+    started: float
+    used: float
+
+    def idle_left(self, limits: Limits, now: float) -> float:
+        """Seconds until it ends for want of use."""
+        return self.used + limits.idle - now
+
+    def max_left(self, limits: Limits, now: float) -> float:
+        """Seconds until it ends in any case."""
+        return self.started + limits.max - now
+
+    def left(self, limits: Limits, now: float) -> float:
+        """Seconds until it ends."""
+        return min(self.idle_left(limits, now), self.max_left(limits, now))
+
+
+def pin_state(flags: int) -> PinState:
+    """Return what CK_TOKEN_INFO's flags say of the user PIN; the worst counts."""
+    for flag, state in (
+        (spec.CKF_USER_PIN_LOCKED, PinState.LOCKED),
+        (spec.CKF_USER_PIN_FINAL_TRY, PinState.FINAL_TRY),
+        (spec.CKF_USER_PIN_COUNT_LOW, PinState.COUNT_LOW),
+    ):
+        if flags & flag:
+            return state
+    required = flags & spec.CKF_LOGIN_REQUIRED
+    return (
+        PinState.OK if flags & spec.CKF_USER_PIN_INITIALIZED or not required else PinState.NOT_SET
+    )
+
+
+class TokenSession:
+    """A token as the rest of the daemon sees it, for as long as the daemon has known it."""
+
+    def __init__(
+        self,
+        token: TokenId,
+        pool: Pool,
+        *,
+        clock: Clock,
+        limits: Callable[[TokenId], Limits],
+        on_change: Listener,
+    ) -> None:
+        self.id = token
+        self._pool = pool
+        self._clock = clock
+        self._limits = limits
+        self._on_change = on_change
+        self._loop = asyncio.get_running_loop()
+        self._lock = asyncio.Lock()
+        self._lease: Lease | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._info: TokenInfo | None = None
+        self._keys: dict[bytes, Key] = {}
+        self._notes: tuple[str, ...] = ()
+        self._last_error = ""
+
+    # -- what is known -----------------------------------------------------------------------
+
+    @property
+    def present(self) -> bool:
+        """Whether the token was there when last looked at."""
+        return self._info is not None
+
+    @property
+    def login_required(self) -> bool:
+        """CKF_LOGIN_REQUIRED: without a login its private keys cannot be used."""
+        return self._info is None or bool(self._info.flags & spec.CKF_LOGIN_REQUIRED)
+
+    @property
+    def logged_in(self) -> bool:
+        """Whether an operation would find a login that has not run out."""
+        return self._left() > 0 and self._pool.has_login(self.id)
+
+    @property
+    def keys(self) -> Mapping[bytes, Key]:
+        """The token's keys by SPKI."""
+        return self._keys
+
+    def status(self) -> TokenStatus:
+        """Return the token as it is now."""
+        flags = self._info.flags if self._info is not None else spec.CKF_LOGIN_REQUIRED
+        lease = self._lease if self.logged_in else None
+        limits, now = self._limits_now(), self._clock()
+        return TokenStatus(
+            id=self.id,
+            present=self.present,
+            logged_in=lease is not None,
+            pin_state=pin_state(flags) if self.present else PinState.OK,
+            pin_pad=bool(flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH),
+            login_required=self.login_required,
+            pin_min=self._info.pin_min if self._info is not None else 0,
+            pin_max=self._info.pin_max if self._info is not None else 0,
+            keys=tuple(self._keys.values()),
+            idle_left=None if lease is None else lease.idle_left(limits, now),
+            max_left=None if lease is None else lease.max_left(limits, now),
+            last_error=self._last_error,
+            notes=self._notes,
+        )
+
+    def seen(self, info: TokenInfo, keys: Mapping[bytes, Key], notes: tuple[str, ...]) -> None:
+        """Take in what a look found."""
+        self._info = info
+        self._keys = dict(keys)
+        self._notes = notes
+
+    def flags_seen(self, info: TokenInfo) -> None:
+        """Take in a look that left the objects out."""
+        self._info = info
+
+    def unseen(self) -> None:
+        """Take in that the token is not there any more."""
+        self._info = None
+        self._keys = {}
+        self._notes = ()
+        self.login_ended("the token was removed")
+
+    # -- the login ---------------------------------------------------------------------------
+
+    def _limits_now(self) -> Limits:
+        limits = self._limits(self.id)
+        release = self._pool.spec.release
+        return Limits(min(limits.idle, release), limits.max) if release > 0 else limits
+
+    def _left(self) -> float:
+        return 0.0 if self._lease is None else self._lease.left(self._limits_now(), self._clock())
+
+    async def login(self, pin: bytearray | None) -> None:
+        """Log in with one C_Login, or none when that cannot help; None is the PIN pad.
+
+        With several workers, each needs the PIN once; the first failure ends it, so that a wrong
+        PIN costs one try. When all are logged in already, nothing is done. `pin` is wiped in any
+        case. Raises PinIncorrect, PinLocked, PinLength, PinError, TokenGone, WorkerDied,
+        TokenError.
+        """
+        # A caller that gives up must not leave a login that nobody knows of.
+        task = self._loop.create_task(self._login_and_wipe(pin))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        await asyncio.shield(task)
+
+    async def _login_and_wipe(self, pin: bytearray | None) -> None:
+        try:
+            async with self._lock:
+                await self._login(pin)
+                self._last_error = ""
+        except HsmAgentError as error:
+            self._last_error = str(error)
+            raise
+        finally:
+            if pin is not None:
+                wipe(pin)
+            self._on_change()
+
+    async def _login(self, pin: bytearray | None) -> None:
+        self._end_if_expired()
+        await self._pool.wait_for(self.id)
+        if all(self.id in member.logins for member in self._pool.members_with(self.id)):
+            return
+        await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
+        self._check_pin(pin)
+        try:
+            for member in self._pool.members_with(self.id):
+                if self.id not in member.logins:
+                    await self._login_with(member, pin)
+        except (PinError, TokenGone):
+            await self._look_quietly(objects=False)
+            raise
+        except WorkerDied:
+            # No second try; but what other workers have of it serves.
+            if not self._pool.has_login(self.id):
+                raise
+        await self._look_quietly(objects=True)
+
+    def _check_pin(self, pin: bytearray | None) -> None:
+        """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
+        info = self._info
+        if info is None:
+            raise TokenGone(f"{name_of(self.id)} is not there: plug it in.")
+        if info.flags & spec.CKF_USER_PIN_LOCKED:
+            raise locked(self.id)
+        if pin is None:
+            if not info.flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH:
+                raise PinError(f"{name_of(self.id)} has no PIN pad: a PIN is needed.")
+            return
+        check_length(self.id, info, pin)
+
+    async def _login_with(self, member: Member, pin: bytearray | None) -> None:
+        """C_Login, the one and only."""
+        place, link = member.places.get(self.id), member.link
+        if place is None or link is None:
+            return
+        deadlines = self._pool.deadlines
+        seconds = deadlines.pin_pad if pin is None else deadlines.login
+        reply = await link.request(Login(place.slot, place.identity, pin), seconds)
+        if isinstance(reply, Failed):
+            raise login_error(self.id, reply)
+        member.logins.add(self.id)
+        now = self._clock()
+        if self._lease is None:
+            self._lease = Lease(now, now)
+            self._arm()
+
+    async def _look_quietly(self, *, objects: bool) -> None:
+        """Look at the token's flags and objects; the login's outcome stands whatever comes."""
+        try:
+            await self._pool.look(objects=objects)
+        except TokenError as error:
+            log.warning("%s: %s", self._pool.spec.path, error)
+
+    async def logout(self) -> None:
+        """C_Logout and drop every handle; returns when the token is logged out."""
+        waiting = self._end("")
+        if waiting:
+            await asyncio.wait(waiting)
+
+    def login_ended(self, why: str) -> None:
+        """Take in that the login ended on the token, or with its worker."""
+        if self._lease is not None:
+            self._end(f"The login to {name_of(self.id)} has ended: {why}")
+        self._on_change()
+
+    def _end(self, why: str) -> "list[asyncio.Future[Reply]]":
+        """Forget the login and send C_Logout to every worker that has it."""
+        self._lease = None
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if why:
+            self._last_error = why
+            log.info("%s", why)
+        futures = [
+            future
+            for member in self._pool.members
+            if self.id in member.logins
+            and (future := self._pool.send_logout(member, self.id)) is not None
+        ]
+        self._pool.dispatch()
+        self._on_change()
+        return futures
+
+    def _arm(self) -> None:
+        self._timer = self._loop.call_later(max(0.0, self._left()), self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        if self._lease is not None and not self._end_if_expired():
+            self._arm()
+
+    def _end_if_expired(self) -> bool:
+        if self._lease is None or self._left() > 0:
+            return False
+        self._end("")
+        log.info("The login to %s has run out.", name_of(self.id))
+        return True
+
+    # -- private keys ------------------------------------------------------------------------
+
+    async def operate(
+        self,
+        action: Action,
+        key: Key,
+        mechanism: int,
+        data: bytes,
+        *,
+        parameter: bytes = b"",
+        pin: bytearray | None = None,
+    ) -> bytes:
+        """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
+        now = self._clock()
+        needs_login = self.login_required
+        if self._lease is not None:
+            if self._end_if_expired():
+                raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
+            self._lease = Lease(self._lease.started, now)
+        elif needs_login:
+            raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
+        key_type, label = _KEY_TYPES[key.key_type], key.label.encode()
+        call = self._pool.operate(
+            self.id,
+            lambda slot: Operate(
+                action, slot, key_type, mechanism, key.id, label, parameter, data, pin
+            ),
+            needs_login=needs_login,
+        )
+        try:
+            reply = await call.future
+        except WorkerDied as error:
+            self._last_error = str(error)
+            raise
+        finally:
+            if pin is not None:
+                wipe(pin)
+        if isinstance(reply, Done):
+            return reply.value
+        if not isinstance(reply, Failed):
+            raise TokenError(f"{name_of(self.id)} gave an answer to something else.")
+        failure = operation_error(self.id, reply, with_pin=pin is not None)
+        self._last_error = str(failure)
+        if reply.login_lost and call.member is not None:
+            self._pool.login_lost(call.member, self.id, str(failure))
+        raise failure
+
+
+def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:
+    """Raise PinLength when the token cannot take `pin`; a token may state no sane limits."""
+    low, high = max(1, info.pin_min), info.pin_max
+    if low <= len(pin) and (not high or high < low or len(pin) <= high):
+        return
+    allowed = f"{low} to {high}" if high >= low else f"at least {low}"
+    raise PinLength(f"{name_of(token)} takes a PIN of {allowed} characters; it was not asked.")
+
+
+class TokenSigner:
+    """One key of a token: model.Signer and model.Decrypter."""
+
+    def __init__(self, session: TokenSession, key: Key) -> None:
+        self.session = session
+        self._key = key
+        self._checker: Checker | None = None
+
+    @property
+    def key(self) -> Key:
+        """The key; what a login tells about it (always_authenticate, …) shows here at once."""
+        return self.session.keys.get(self._key.spki, self._key)
+
+    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
+        """Sign `data`; `pin` is for a key that wants it each time. See model.Signer."""
+        prepared = schemes.prepare(self._key, scheme, data)
+        signature = await self.session.operate(
+            Action.SIGN,
+            self._key,
+            prepared.mechanism,
+            prepared.data,
+            parameter=prepared.parameter,
+            pin=pin,
+        )
+        if self._checker is None:
+            self._checker = Checker(self._key)
+        if not self._checker.holds(scheme, prepared.digest, signature):
+            raise TokenError(
+                f"{name_of(self.session.id)} made a signature that does not fit the key"
+                f" {self._key.label!r}: are there two keys with one id?"
+            )
+        return signature

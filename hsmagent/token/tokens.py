@@ -1,0 +1,230 @@
+"""Every token of every module: what the daemon holds of this package.
+
+A module that cannot be loaded, a slot that fails, a token that is gone: none raises here, each is
+told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and never waits.
+"""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsmagent.errors import HsmAgentError, TokenGone
+from hsmagent.model import Clock, Listener, TokenId, TokenStatus, printable
+from hsmagent.token import objects, spec
+from hsmagent.token.failures import name_of
+from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
+from hsmagent.token.pool import Deadlines, ModuleSpec, Pool
+from hsmagent.token.session import Limits, TokenSession, TokenSigner
+
+log = logging.getLogger(__name__)
+
+__all__ = [
+    "Deadlines",
+    "Limits",
+    "ModuleSpec",
+    "ModuleStatus",
+    "TokenSession",
+    "TokenSigner",
+    "Tokens",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleStatus:
+    """One module at this moment; `state` in plain words, `pids` of its living workers."""
+
+    path: str
+    state: str
+    pids: tuple[int, ...] = ()
+    last_error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class _Loaded:
+    """One module with its tokens."""
+
+    def __init__(
+        self,
+        spec: ModuleSpec,
+        deadlines: Deadlines,
+        new_session: Callable[[TokenId, Pool], TokenSession],
+        on_change: Listener,
+    ) -> None:
+        self.spec = spec
+        self.sessions: dict[TokenId, TokenSession] = {}
+        self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
+        self.notes: tuple[str, ...] = ()
+        self._new_session = new_session
+        self._on_change = on_change
+        self.pool = Pool(
+            spec,
+            deadlines,
+            identify=self._identify,
+            on_look=self._absorb,
+            on_login_lost=self._login_lost,
+            on_state=on_change,
+        )
+
+    def status(self) -> ModuleStatus:
+        """Return the module as it is now."""
+        wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
+        if living == wanted:
+            state = "running"
+        elif living:
+            state = f"running with {living} of {wanted} workers"
+        else:
+            state = "not running"
+        return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, self.notes)
+
+    def _identify(self, slot: SlotInfo) -> TokenId | None:
+        token = slot.token
+        if token is None or not token.label or not token.flags & spec.CKF_TOKEN_INITIALIZED:
+            return None
+        words = (token.label, token.serial, token.model, token.manufacturer)
+        return TokenId(self.spec.path, *(word.decode(errors="replace") for word in words))
+
+    def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
+        """Take in what a worker saw."""
+        notes: list[str] = []
+        there: set[TokenId] = set()
+        for slot in looked.slots:
+            token = self._identify(slot)
+            if token is None or slot.token is None or token in there:
+                notes += _slot_notes(slot, again=token is not None)
+                continue
+            there.add(token)
+            session = self.sessions.get(token)
+            if session is None:
+                session = self.sessions[token] = self._new_session(token, self.pool)
+            if with_objects:
+                self._absorb_objects(session, slot.token, slot.notes)
+            else:
+                session.flags_seen(slot.token)
+        for token, session in self.sessions.items():
+            if token not in there and session.present:
+                self.signers.pop(token, None)
+                session.unseen()
+        self.notes = tuple(notes)
+        self._on_change()
+
+    def _absorb_objects(
+        self, session: TokenSession, info: TokenInfo, notes: tuple[str, ...]
+    ) -> None:
+        listing = objects.keys_of(session.id, info.objects, complete=info.complete)
+        keys = {key.spki: key for key in listing.keys}
+        session.seen(info, keys, notes + listing.notes)
+        known = {signer.key.spki: signer for signer in self.signers.get(session.id, ())}
+        self.signers[session.id] = tuple(
+            known.get(spki) or TokenSigner(session, key) for spki, key in keys.items()
+        )
+
+    def _login_lost(self, token: TokenId, why: str) -> None:
+        session = self.sessions.get(token)
+        if session is not None:
+            session.login_ended(why)
+
+
+def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
+    """Say why a slot's token is not used, if there is one."""
+    if slot.rv:
+        return [f"slot {slot.slot} cannot be read: {spec.rv_meaning(slot.rv)}"]
+    token = slot.token
+    if token is None or not token.flags & spec.CKF_TOKEN_INITIALIZED:
+        return []
+    if again:
+        label = printable(token.label.decode(errors="replace"))
+        return [f"slot {slot.slot}: a second token that calls itself “{label}” is skipped"]
+    return [f"slot {slot.slot}: a token without a label is skipped: give it one"]
+
+
+class Tokens:
+    """All modules. Make it in a running loop.
+
+    limits: how long a login to that token may last; asked anew each time. on_change: something
+    that `modules`, `statuses` or `signers` return has changed.
+    """
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        state_dir: Path,
+        limits: Callable[[TokenId], Limits],
+        on_change: Listener,
+        deadlines: Deadlines | None = None,
+    ) -> None:
+        self._clock = clock
+        self._state_dir = state_dir
+        self._limits = limits
+        self._on_change = on_change
+        self._deadlines = deadlines or Deadlines()
+        self._modules: dict[str, _Loaded] = {}
+
+    def _new_session(self, token: TokenId, pool: Pool) -> TokenSession:
+        return TokenSession(
+            token, pool, clock=self._clock, limits=self._limits, on_change=self._on_change
+        )
+
+    async def add(self, spec: ModuleSpec) -> None:
+        """Start a module's workers and list its tokens; a module that is there already stays."""
+        if spec.path in self._modules:
+            return
+        loaded = _Loaded(spec, self._deadlines, self._new_session, self._on_change)
+        self._modules[spec.path] = loaded
+        await loaded.pool.start()
+
+    async def remove(self, path: str) -> None:
+        """Log out of a module's tokens and end its workers."""
+        loaded = self._modules.pop(path, None)
+        if loaded is not None:
+            await loaded.pool.close()
+            self._on_change()
+
+    def modules(self) -> tuple[ModuleStatus, ...]:
+        """Return how each module is."""
+        return tuple(loaded.status() for loaded in self._modules.values())
+
+    def statuses(self) -> tuple[TokenStatus, ...]:
+        """Return how each token is that was seen since the start."""
+        return tuple(
+            session.status()
+            for loaded in self._modules.values()
+            for session in loaded.sessions.values()
+        )
+
+    def signers(self) -> tuple[TokenSigner, ...]:
+        """Return every key of every token that is there, in the order of modules and objects."""
+        return tuple(
+            signer
+            for loaded in self._modules.values()
+            for signers in loaded.signers.values()
+            for signer in signers
+        )
+
+    def session(self, token: TokenId) -> TokenSession:
+        """Return a token's session. Raises TokenGone."""
+        loaded = self._modules.get(token.module)
+        session = loaded.sessions.get(token) if loaded is not None else None
+        if session is None:
+            raise TokenGone(f"{name_of(token)} is not there: plug it in.")
+        return session
+
+    async def refresh(self) -> None:
+        """Look again now, at tokens, objects and PIN flags."""
+        for loaded in tuple(self._modules.values()):
+            try:
+                await loaded.pool.look(objects=True)
+            except HsmAgentError as error:
+                log.warning("%s", error)
+
+    async def logout_all(self) -> None:
+        """Log out of every token."""
+        for loaded in tuple(self._modules.values()):
+            for session in tuple(loaded.sessions.values()):
+                await session.logout()
+
+    async def close(self) -> None:
+        """Log out everywhere and end all workers, bounded in time."""
+        for path in tuple(self._modules):
+            await self.remove(path)

@@ -1,0 +1,240 @@
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+import pytest
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
+from hsmagent.model import Key, KeyType, PinState, Scheme, TokenId
+from hsmagent.token.session import Limits
+from hsmagent.token.tokens import ModuleSpec, Tokens, TokenSession, TokenSigner
+from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.token.conftest import FakeClock, NewTokens
+
+SCHEMES = {
+    KeyType.RSA: [scheme for scheme in Scheme if "rsa" in scheme],
+    KeyType.EC: [scheme for scheme in Scheme if "ecdsa" in scheme],
+    KeyType.ED25519: [Scheme.ED25519],
+}
+
+
+def pin(text: str = PIN) -> bytearray:
+    return bytearray(text.encode())
+
+
+def session_of(tokens: Tokens) -> TokenSession:
+    return tokens.session(tokens.statuses()[0].id)
+
+
+def signer_of(tokens: Tokens, label: str) -> TokenSigner:
+    return next(signer for signer in tokens.signers() if signer.key.label == label)
+
+
+async def test_every_key_is_listed_without_a_pin(tokens: Tokens) -> None:
+    (status,) = tokens.statuses()
+    assert (status.id.label, status.present, status.logged_in) == ("work", True, False)
+    assert status.pin_state is PinState.OK
+    assert (status.pin_min, status.pin_max) == (4, 255)
+    assert status.login_required
+    assert not status.pin_pad
+    labels = [signer.key.label for signer in tokens.signers()]
+    assert labels == ["p256", "p384", "p521", "ed25519", "rsa", "brainpool"]
+    assert signer_of(tokens, "brainpool").key.curve == "brainpoolP256r1"
+    for signer in tokens.signers():
+        load_der_public_key(signer.key.spki)
+        assert signer.key.token == status.id
+        assert signer.key.can_sign
+
+
+async def test_every_scheme_of_every_key_signs(tokens: Tokens) -> None:
+    typed = pin()
+    await session_of(tokens).login(typed)
+    assert typed == bytes(len(PIN))
+    for signer in tokens.signers():
+        for scheme in SCHEMES[signer.key.key_type]:
+            assert await signer.sign(scheme, b"data")  # checked against the public key inside
+
+
+async def test_a_scheme_that_does_not_fit_the_key(tokens: Tokens) -> None:
+    with pytest.raises(TokenError, match="EC key cannot sign with rsa"):
+        await signer_of(tokens, "p256").sign(Scheme.RSA_PKCS1_SHA256, b"data")
+
+
+async def test_no_signature_without_a_login(tokens: Tokens) -> None:
+    signer = signer_of(tokens, "p256")
+    with pytest.raises(LoginNeeded):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    await signer.session.logout()
+    with pytest.raises(LoginNeeded):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert not signer.session.status().logged_in
+
+
+async def test_a_wrong_pin_is_told_and_the_right_one_still_works(
+    own_hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
+    session = session_of(tokens)
+    typed = pin("00000000")
+    with pytest.raises(PinIncorrect, match="PIN for “own” is wrong"):
+        await session.login(typed)
+    assert typed == bytes(8)
+    assert session.status().pin_state is PinState.COUNT_LOW
+    assert "wrong" in session.status().last_error
+    await session.login(pin())
+    assert session.status().pin_state is PinState.OK
+    assert session.status().last_error == ""
+
+
+@pytest.mark.parametrize("typed", ["", "123", "1" * 256])
+async def test_a_pin_of_a_length_the_token_cannot_take_never_reaches_it(
+    tokens: Tokens, typed: str
+) -> None:
+    with pytest.raises(PinLength, match="4 to 255"):
+        await session_of(tokens).login(pin(typed))
+    assert session_of(tokens).status().pin_state is PinState.OK
+
+
+async def test_no_pin_pad(tokens: Tokens) -> None:
+    with pytest.raises(TokenError, match="no PIN pad"):
+        await session_of(tokens).login(None)
+
+
+async def test_a_login_ends_when_unused_and_in_any_case(tokens: Tokens, clock: FakeClock) -> None:
+    signer = signer_of(tokens, "p256")
+    await signer.session.login(pin())
+    status = signer.session.status()
+    assert (status.idle_left, status.max_left) == (900, 28800)
+    for _ in range(32):
+        clock.now += 899
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    clock.now += 33
+    status = signer.session.status()
+    assert not status.logged_in
+    assert status.max_left is None
+    with pytest.raises(LoginNeeded, match="run out"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    await signer.session.login(pin())
+    clock.now += 900
+    with pytest.raises(LoginNeeded, match="run out"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_a_login_ends_by_itself(hsm: SoftHsm, new_tokens: NewTokens) -> None:
+    changed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    tokens = new_tokens(clock=loop.time, limits=lambda _: Limits(0.05, 60), on_change=changed.set)
+    await tokens.add(ModuleSpec(MODULE, env=hsm.env))
+    session = session_of(tokens)
+    await session.login(pin())
+    async with asyncio.timeout(10):
+        while session._lease is not None:
+            changed.clear()
+            await changed.wait()
+
+
+async def test_release_shortens_the_idle_time(hsm: SoftHsm, new_tokens: NewTokens) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=hsm.env, release=7))
+    await session_of(tokens).login(pin())
+    assert session_of(tokens).status().idle_left == 7
+
+
+async def test_many_sign_at_once_on_several_workers_with_one_pin(
+    hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, workers=2, env=hsm.env))
+    (module,) = tokens.modules()
+    assert len(module.pids) == 2
+    signer = signer_of(tokens, "p256")
+    await signer.session.login(pin())
+    data = [bytes([number]) * 40 for number in range(200)]
+    signatures = await asyncio.gather(*(signer.sign(Scheme.ECDSA_SHA256, one) for one in data))
+    assert len(set(signatures)) == 200
+
+
+async def test_a_killed_worker_is_replaced_and_logged_out(tokens: Tokens) -> None:
+    signer = signer_of(tokens, "p256")
+    await signer.session.login(pin())
+    (module,) = tokens.modules()
+    os.kill(module.pids[0], signal.SIGKILL)
+    with suppress(WorkerDied):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")  # may be the one that it died with
+    with pytest.raises(LoginNeeded):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert not signer.session.status().logged_in
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert tokens.modules()[0].pids != module.pids
+
+
+async def test_a_pool_goes_on_with_the_members_that_live(
+    hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, workers=2, env=hsm.env))
+    signer = signer_of(tokens, "p256")
+    await signer.session.login(pin())
+    os.kill(tokens.modules()[0].pids[0], signal.SIGKILL)
+    for _ in range(20):
+        with suppress(WorkerDied):
+            await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert signer.session.status().logged_in
+
+
+async def test_a_bad_module_shows_and_does_not_raise(new_tokens: NewTokens) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec("/nonexistent/module.so"))
+    await tokens.add(ModuleSpec("/lib/x86_64-linux-gnu/libc.so.6"))
+    missing, wrong = tokens.modules()
+    assert missing.state == "not running"
+    assert "cannot be loaded" in missing.last_error
+    assert wrong.state == "not running"
+    assert tokens.signers() == ()
+    await tokens.refresh()
+
+
+async def test_a_token_nobody_has_seen(tokens: Tokens) -> None:
+    with pytest.raises(TokenGone, match="“other” is not there"):
+        tokens.session(TokenId(MODULE, "other", "1", "model"))
+
+
+async def test_remove_and_close_end_the_workers(hsm: SoftHsm, new_tokens: NewTokens) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=hsm.env))
+    (pid,) = tokens.modules()[0].pids
+    await session_of(tokens).login(pin())
+    await tokens.remove(MODULE)
+    assert tokens.modules() == ()
+    assert tokens.signers() == ()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+async def test_a_signature_by_another_key_is_refused(tokens: Tokens) -> None:
+    signer = signer_of(tokens, "p256")
+    other = signer_of(tokens, "brainpool").key
+    await signer.session.login(pin())
+    mixed = Key(
+        **{field: getattr(signer.key, field) for field in Key.__slots__}
+        | {"id": other.id, "label": ""}
+    )
+    wrong = TokenSigner(signer.session, mixed)
+    with pytest.raises(TokenError, match="does not fit the key"):
+        await wrong.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_the_worker_cannot_be_dumped_or_debugged(tokens: Tokens) -> None:
+    (pid,) = tokens.modules()[0].pids
+    with open(f"/proc/{pid}/limits") as limits:  # noqa: ASYNC230, PTH123
+        core = next(line for line in limits if line.startswith("Max core file size"))
+    assert core.split()[4:6] == ["0", "0"]
+    # What is not dumpable belongs to root in /proc.
+    assert os.stat(f"/proc/{pid}/environ").st_uid == 0  # noqa: PTH116
