@@ -1,0 +1,66 @@
+"""A writer for DER (ITU-T X.690): what signing and encrypting put around their results.
+
+Every function returns one whole encoded element. Large contents are never passed through it:
+`header` gives the identifier and length alone.
+"""
+
+from datetime import UTC, datetime
+
+NULL = b"\x05\x00"
+
+# RFC 5652 section 11.3: UTCTime through 2049.
+_UTC_TIME_ENDS = 2050
+
+
+def header(tag: int, length: int) -> bytes:
+    """Return identifier and length octets in front of `length` bytes."""
+    if length < 0x80:  # noqa: PLR2004 (the short form)
+        return bytes((tag, length))
+    size = (length.bit_length() + 7) // 8
+    return bytes((tag, 0x80 | size)) + length.to_bytes(size, "big")
+
+
+def tlv(tag: int, *parts: bytes) -> bytes:
+    """One element with `parts` as its contents."""
+    body = b"".join(parts)
+    return header(tag, len(body)) + body
+
+
+def sequence(*parts: bytes) -> bytes:
+    """SEQUENCE of elements in the order given."""
+    return tlv(0x30, *parts)
+
+
+def set_of(*parts: bytes) -> bytes:
+    """SET OF elements, sorted as DER wants (X.690, section 11.6)."""
+    return tlv(0x31, *sorted(parts))
+
+
+def octets(value: bytes) -> bytes:
+    """OCTET STRING."""
+    return tlv(0x04, value)
+
+
+def integer(value: int) -> bytes:
+    """INTEGER, zero or more."""
+    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+
+
+def oid(dotted: str) -> bytes:
+    """OBJECT IDENTIFIER from its dotted form."""
+    first, second, *rest = (int(arc) for arc in dotted.split("."))
+    body = bytearray()
+    for arc in (first * 40 + second, *rest):
+        groups = [arc & 0x7F]
+        while arc := arc >> 7:
+            groups.append(0x80 | arc & 0x7F)
+        body += bytes(reversed(groups))
+    return tlv(0x06, bytes(body))
+
+
+def time(moment: datetime) -> bytes:
+    """UTCTime through 2049, GeneralizedTime after (RFC 5652, section 11.3)."""
+    moment = moment.astimezone(UTC)
+    if moment.year < _UTC_TIME_ENDS:
+        return tlv(0x17, moment.strftime("%y%m%d%H%M%SZ").encode())
+    return tlv(0x18, moment.strftime("%Y%m%d%H%M%SZ").encode())

@@ -1,0 +1,49 @@
+"""The one small interface through which mail reaches private keys."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from hsmagent.model import Key, Scheme, Unwrap
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What the prompt tells a person about one operation; foreign text, not yet printable.
+
+    program: who asked us ("neomutt", "git"), sender: the From header, subject: the Subject.
+    """
+
+    program: str = ""
+    sender: str = ""
+    subject: str = ""
+
+
+class MailKeys(Protocol):
+    """Private keys that somebody else holds: the daemon, or a test's software keys.
+
+    There is no raw RSA, no ready digest and no ECDH secret in it, so that whoever talks to it
+    has neither a signing oracle nor a padding oracle.
+    """
+
+    def keys(self) -> Sequence[Key]:
+        """Return the keys with their certificates. Asks for no PIN."""
+        ...
+
+    def sign_attributes(
+        self, key: Key, scheme: Scheme, attributes: bytes, context: Context
+    ) -> bytes:
+        """Sign a mail's signed attributes, given as the DER SET OF (tag 0x31).
+
+        They are hashed on the other side. RSA: as long as the modulus; ECDSA: r‖s, each as long
+        as the order; Ed25519: 64 bytes. Raises Refused or TokenError.
+        """
+        ...
+
+    def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
+        """Return a content-encryption key of exactly `length` bytes.
+
+        A random one when anything about the ciphertext is wrong; the caller cannot tell. Raises
+        Refused or TokenError only for what does not depend on the ciphertext.
+        """
+        ...

@@ -1,0 +1,183 @@
+"""Where a message waits while we look at it: bytes that are written once and read at any offset.
+
+Small ones stay in memory. Larger ones go to a file that never has a name, in the runtime folder
+(memory, private to the user) or else in TMPDIR. A sealed spool encrypts what reaches the file
+with a key that only this process has, so that no decrypted mail lies on a disk.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Protocol, Self
+
+from hsmagent.errors import HsmAgentError, UsageError
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.ciphers import Cipher
+    from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+CHUNK = 256 * 1024
+IN_MEMORY = 1024 * 1024
+MAX_MESSAGE = 512 * 1024 * 1024
+_BLOCK = 16
+
+
+class Source(Protocol):
+    """Bytes that can be read again and again."""
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        ...
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset`; fewer only at the end."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A Source over bytes that are already there."""
+
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """How many there are."""
+        return len(self.data)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return a slice."""
+        return self.data[offset : offset + count]
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A stretch of a Source: from `start` up to, not including, `end`."""
+
+    source: Source
+    start: int
+    end: int
+
+    @classmethod
+    def whole(cls, source: Source) -> "Region":
+        """All of `source`."""
+        return cls(source, 0, source.size)
+
+    @property
+    def size(self) -> int:
+        """How many bytes it spans."""
+        return self.end - self.start
+
+    def chunks(self) -> Iterator[bytes]:
+        """Yield its bytes, CHUNK at a time."""
+        offset = self.start
+        while offset < self.end:
+            data = self.source.read_at(offset, min(CHUNK, self.end - offset))
+            if not data:
+                raise HsmAgentError("the message ended while it was read")
+            offset += len(data)
+            yield data
+
+    def read(self, limit: int, what: str) -> bytes:
+        """Return all of it; UsageError when it is larger than `limit`."""
+        if self.size > limit:
+            raise UsageError(f"{what} has {self.size} bytes; {limit} are allowed")
+        return b"".join(self.chunks())
+
+
+class Spool:
+    """A Source that is filled by `write`. `close` (or leaving `with`) gives the bytes up."""
+
+    def __init__(self, *, sealed: bool = False) -> None:
+        self._memory = bytearray()
+        self._fd: int | None = None
+        self._size = 0
+        self._seal = _Seal() if sealed else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def size(self) -> int:
+        """How many bytes were written."""
+        return self._size
+
+    def write(self, data: bytes | bytearray) -> None:
+        """Append; UsageError above MAX_MESSAGE."""
+        if self._size + len(data) > MAX_MESSAGE:
+            raise UsageError(f"the message is larger than {MAX_MESSAGE >> 20} MiB")
+        if self._fd is None and self._size + len(data) > IN_MEMORY:
+            self._fd = _unnamed_file()
+            held, self._memory = self._memory, bytearray()
+            self._append(self._fd, bytes(held))
+        if self._fd is None:
+            self._memory += data
+        else:
+            self._append(self._fd, data)
+        self._size += len(data)
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset`."""
+        if self._fd is None:
+            return bytes(memoryview(self._memory)[offset : offset + count])
+        if self._seal is None:
+            return os.pread(self._fd, count, offset)
+        lead = offset % _BLOCK
+        return self._seal.open(os.pread(self._fd, lead + count, offset - lead), offset - lead)[
+            lead:
+        ]
+
+    def close(self) -> None:
+        """Forget everything."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+        self._memory = bytearray()
+        self._size = 0
+
+    def _append(self, fd: int, data: bytes | bytearray) -> None:
+        view = memoryview(data if self._seal is None else self._seal.close(data))
+        while view:
+            view = view[os.write(fd, view) :]
+
+
+class _Seal:
+    """AES-256-CTR under a key of its own, for one file that is only ever appended to."""
+
+    def __init__(self) -> None:
+        self._key = os.urandom(32)
+        self._writer = self._cipher(0).encryptor()
+
+    def _cipher(self, block: int) -> "Cipher[CTR]":
+        from cryptography.hazmat.primitives.ciphers import Cipher
+        from cryptography.hazmat.primitives.ciphers.algorithms import AES
+        from cryptography.hazmat.primitives.ciphers.modes import CTR
+
+        return Cipher(AES(self._key), CTR(block.to_bytes(_BLOCK, "big")))
+
+    def close(self, data: bytes | bytearray) -> bytes:
+        return self._writer.update(data)
+
+    def open(self, data: bytes, offset: int) -> bytes:
+        return self._cipher(offset // _BLOCK).decryptor().update(data)
+
+
+def fill(spool: Spool, file: IO[bytes]) -> None:
+    """Copy `file` to its end into `spool`."""
+    while data := file.read(CHUNK):
+        spool.write(data)
+
+
+def _unnamed_file() -> int:
+    folders = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/var/tmp", "/tmp")  # noqa: S108 (never named)
+    for folder in folders:
+        if folder:
+            try:
+                return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+            except OSError:
+                continue
+    raise HsmAgentError("no folder for a temporary file; set TMPDIR to one that can be written")
