@@ -1,0 +1,125 @@
+"""Mail addresses as they stand in From, To, Cc and Bcc (RFC 5322, section 3.4).
+
+A strict reader in linear time: who signed is decided by comparing these addresses, so a field
+that other readers might take differently is refused rather than guessed at.
+"""
+
+import re
+
+from hsmagent.errors import UsageError
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>[ \t\r\n]+)
+  | (?P<quoted>"(?:[^"\\\r\n]|\\[^\r\n]|\r?\n[ \t])*")
+  | (?P<atom>[^\s()<>\[\]:;@\\,."]+)
+  | (?P<literal>\[[^\[\]\\\r\n]*\])
+  | (?P<special>[<>:;@,.(])
+    """,
+    re.VERBOSE,
+)
+_WORD = ("atom", "quoted")
+Token = tuple[str, str]
+
+
+def mailboxes(field: str) -> tuple[str, ...]:
+    """Return the addr-specs of an address list, domains in lower case; UsageError if unsure."""
+    found: list[str] = []
+    current: list[Token] = []
+    in_group = False
+    for kind, text in _tokens(field):
+        if kind == "special" and text == ":" and not in_group and _is_phrase(current):
+            in_group, current = True, []
+        elif kind == "special" and (text == "," or (text == ";" and in_group)):
+            if current:
+                found.append(_mailbox(current))
+            current = []
+            in_group = in_group and text == ","
+        else:
+            current.append((kind, text))
+    if current:
+        if in_group:
+            raise _wrong(field)
+        found.append(_mailbox(current))
+    return tuple(found)
+
+
+def normal(address: str) -> str:
+    """Fold what may be folded: the domain's case. The part before the @ is its owner's."""
+    local, at, domain = address.rpartition("@")
+    return local + at + domain.lower()
+
+
+def _wrong(field: str) -> UsageError:
+    return UsageError(f"cannot tell the addresses in {field.strip()[:80]!r}")
+
+
+def _tokens(field: str) -> list[Token]:
+    tokens: list[Token] = []
+    position = 0
+    while position < len(field):
+        match = _TOKEN.match(field, position)
+        if match is None or match.lastgroup is None:
+            raise _wrong(field)
+        position = match.end()
+        if match.group() == "(":
+            position = _after_comment(field, position)
+        elif match.lastgroup != "space":
+            tokens.append((match.lastgroup, match.group()))
+    return tokens
+
+
+def _after_comment(field: str, position: int) -> int:
+    depth = 1
+    while position < len(field):
+        character = field[position]
+        position += 2 if character == "\\" else 1
+        depth += (character == "(") - (character == ")")
+        if depth == 0:
+            return position
+    raise _wrong(field)
+
+
+def _is_phrase(tokens: list[Token]) -> bool:
+    """Tell whether this is a display name; dots are obsolete, but written ("John Q. Public")."""
+    return all(kind in _WORD or text == "." for kind, text in tokens)
+
+
+def _mailbox(tokens: list[Token]) -> str:
+    texts = [text for _, text in tokens]
+    if tokens[-1] == ("special", ">") and ("special", "<") in tokens:
+        opening = tokens.index(("special", "<"))
+        if not _is_phrase(tokens[:opening]):
+            raise _wrong(" ".join(texts))
+        return _addr_spec(tokens[opening + 1 : -1])
+    return _addr_spec(tokens)
+
+
+def _addr_spec(tokens: list[Token]) -> str:
+    text = "".join(text for _, text in tokens)
+    at = [index for index, token in enumerate(tokens) if token == ("special", "@")]
+    if len(at) != 1:
+        raise _wrong(text)
+    local, domain = tokens[: at[0]], tokens[at[0] + 1 :]
+    if not _dotted(local, _WORD):
+        raise _wrong(text)
+    if not (_dotted(domain, ("atom",)) or [kind for kind, _ in domain] == ["literal"]):
+        raise _wrong(text)
+    return normal("".join(_plain(text) for _, text in local) + "@" + "".join(t for _, t in domain))
+
+
+def _dotted(tokens: list[Token], kinds: tuple[str, ...]) -> bool:
+    """Tell whether this is `word *("." word)`."""
+    return (
+        len(tokens) % 2 == 1
+        and all(kind in kinds for kind, _ in tokens[::2])
+        and all(text == "." for _, text in tokens[1::2])
+    )
+
+
+def _plain(word: str) -> str:
+    """`"john"@example.org` and `john@example.org` are the same mailbox."""
+    if not word.startswith('"'):
+        return word
+    inner = re.sub(r"\\(.)", r"\1", word[1:-1])
+    return inner if re.fullmatch(r"[^\s()<>\[\]:;@\\,\"]+", inner) else word

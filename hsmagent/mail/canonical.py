@@ -1,0 +1,208 @@
+"""The form in which an entity is signed: one that no relay has a reason to change.
+
+RFC 8551, section 3.1: lines end in CRLF, and what is signed is 7-bit clean. Relays also fold long
+lines, strip white space at line ends and quote lines that begin with "From ", so text with any of
+these goes as quoted-printable and everything else as base64.
+"""
+
+import binascii
+import re
+from collections.abc import Iterable, Iterator
+
+from hsmagent.mail import mime, multipart
+from hsmagent.mail.ber import Malformed
+from hsmagent.mail.mime import Entity, Field
+from hsmagent.mail.spool import Memory, Region, Spool
+
+LINE_MAX = 998  # RFC 5322, section 2.1.1
+MAX_DEPTH = 16
+_QP_LINE = 75
+_QP_TEXT_MAX = 2 * 1024 * 1024
+_BASE64_LINE = 57  # bytes that make a line of 76 characters
+_FRAGILE = (b"\nFrom ", b" \n", b"\t\n", b" \r\n", b"\t\r\n", b"\0")
+_QP_UNSAFE = re.compile(rb"[^\t -<>-~]|[\t ]+\Z|\AF(?=rom )|\A\.\Z")
+_LINE_SPACE = re.compile(rb"(?<=\S)[ \t]+(?=\r?\n)")
+_OPAQUE = ("multipart/signed", "multipart/encrypted")
+
+
+def crlf(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Turn every LF that has no CR before it into CRLF."""
+    for chunk in lf(chunks):
+        yield chunk.replace(b"\n", b"\r\n")
+
+
+def lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Turn every CRLF into LF; a CR alone stays."""
+    held = b""
+    for chunk in chunks:
+        data = held + chunk
+        held = b"\r" if data.endswith(b"\r") else b""
+        yield data[: len(data) - len(held)].replace(b"\r\n", b"\n")
+    if held:
+        yield held
+
+
+def base64_lines(chunks: Iterable[bytes], newline: bytes = b"\n") -> Iterator[bytes]:
+    """Encode in lines of 76 characters."""
+    held = b""
+    for chunk in chunks:
+        data = held + chunk
+        whole = len(data) - len(data) % _BASE64_LINE
+        held = data[whole:]
+        if whole:
+            yield _wrap(binascii.b2a_base64(data[:whole], newline=False), newline)
+    if held:
+        yield binascii.b2a_base64(held, newline=False) + newline
+
+
+def from_base64(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
+    """Decode, white space left out; Malformed when it is not base64."""
+    held = b""
+    for chunk in chunks:
+        data = held + chunk.translate(None, b" \t\r\n")
+        whole = len(data) & ~3
+        held = data[whole:]
+        if held and b"=" in data[:whole]:
+            raise Malformed(f"{what} is not valid base64")
+        yield _decode(data[:whole], what)
+    if held:
+        raise Malformed(f"{what} is not valid base64: it is cut short")
+
+
+def sturdy(region: Region) -> bool:
+    """Tell whether no relay has a reason to touch this."""
+    tail, column = b"\n", 0
+    for chunk in region.chunks():
+        window = tail + chunk
+        if not chunk.isascii() or any(mark in window for mark in _FRAGILE):
+            return False
+        if b"\r" in window.replace(b"\r\n", b"\n")[:-1]:
+            return False
+        column = _column_after(chunk, column)
+        if column < 0:
+            return False
+        tail = window[-6:]
+    return not tail.endswith((b" ", b"\t", b"\r"))
+
+
+def prepare(fields: tuple[Field, ...], body: Region, newline: bytes) -> list[Region]:
+    """Return the entity that is to be signed, as regions to be read one after the other.
+
+    The body is left where it is when it is sturdy; only otherwise is it written anew.
+    """
+    if sturdy(body):
+        return [Region.whole(Memory(_head(fields, newline))), body]
+    spool = Spool()
+    _write(Entity(fields, body, body), spool, newline, 0)
+    return [Region.whole(spool)]
+
+
+def _write(entity: Entity, out: Spool, newline: bytes, depth: int) -> None:
+    kind = entity.content_type.kind
+    if depth > MAX_DEPTH:
+        raise Malformed(f"parts nested more than {MAX_DEPTH} deep")
+    if sturdy(entity.body) or kind in _OPAQUE:
+        _copy(entity.fields, entity.body, out, newline)
+    elif kind.startswith("multipart/"):
+        out.write(_head(_without_encoding(entity), newline))
+        mark = b"--" + multipart.boundary(entity)
+        for part in multipart.parts(entity):
+            out.write(mark + newline)
+            _write(mime.read(part), out, newline, depth + 1)
+            out.write(newline)
+        out.write(mark + b"--" + newline)
+    elif kind == "message/rfc822":
+        out.write(_head(_without_encoding(entity), newline))
+        _write(mime.read(entity.body), out, newline, depth + 1)
+    else:
+        _leaf(entity, out, newline)
+
+
+def _leaf(entity: Entity, out: Spool, newline: bytes) -> None:
+    text = entity.content_type.kind.startswith("text/")
+    chunks = _decoded(entity)
+    if text and entity.body.size <= _QP_TEXT_MAX and entity.encoding != "base64":
+        encoding = b"quoted-printable"
+        body: Iterable[bytes] = _quoted_printable(b"".join(chunks), newline)
+    else:
+        encoding = b"base64"
+        body = base64_lines(crlf(chunks) if text else chunks, newline)
+    field = Field("content-transfer-encoding", b"Content-Transfer-Encoding: " + encoding + newline)
+    out.write(_head((*_without_encoding(entity), field), newline))
+    for chunk in body:
+        out.write(chunk)
+
+
+def _decoded(entity: Entity) -> Iterator[bytes]:
+    if entity.encoding == "base64":
+        return from_base64(entity.body.chunks(), "a part")
+    if entity.encoding == "quoted-printable":
+        return iter(
+            [binascii.a2b_qp(entity.body.read(_QP_TEXT_MAX * 8, "a quoted-printable part"))]
+        )
+    if entity.encoding in {"7bit", "8bit", "binary"}:
+        return entity.body.chunks()
+    raise Malformed(f"a part in the unknown encoding {entity.encoding[:40]!r}")
+
+
+def _copy(fields: tuple[Field, ...], body: Region, out: Spool, newline: bytes) -> None:
+    out.write(_head(fields, newline))
+    for chunk in body.chunks():
+        out.write(chunk)
+
+
+def _head(fields: tuple[Field, ...], newline: bytes) -> bytes:
+    return b"".join(_LINE_SPACE.sub(b"", field.raw) for field in fields) + newline
+
+
+def _without_encoding(entity: Entity) -> tuple[Field, ...]:
+    return tuple(field for field in entity.fields if field.name != "content-transfer-encoding")
+
+
+def _quoted_printable(text: bytes, newline: bytes) -> Iterator[bytes]:
+    lines = text.replace(b"\r\n", b"\n").split(b"\n")
+    last = lines.pop()
+    for line in lines:
+        yield _qp_line(line, newline) + newline
+    if last:
+        yield _qp_line(last, newline)
+
+
+def _qp_line(line: bytes, newline: bytes) -> bytes:
+    """Encode one line; what was "From " or white space at an end comes out as =XX."""
+    coded = _QP_UNSAFE.sub(lambda m: b"".join(b"=%02X" % byte for byte in m.group()), line)
+    pieces = []
+    while len(coded) > _QP_LINE + 1:
+        cut = _QP_LINE
+        escape = coded.rfind(b"=", cut - 2, cut)
+        cut = escape if escape >= 0 else cut
+        pieces.append(coded[:cut] + b"=")
+        coded = coded[cut:]
+        if coded.startswith(b"From "):
+            coded = b"=46" + coded[1:]
+    return newline.join((*pieces, coded))
+
+
+def _column_after(chunk: bytes, column: int) -> int:
+    """Return how far into a line `chunk` ends; -1 when a line in it is longer than LINE_MAX."""
+    start = -column
+    while True:
+        if len(chunk) - start <= LINE_MAX + 1:
+            newline = chunk.rfind(b"\n", max(0, start))
+            return len(chunk) - newline - 1 if newline >= 0 else len(chunk) - start
+        newline = chunk.rfind(b"\n", max(0, start), start + LINE_MAX + 2)
+        if newline < 0:
+            return -1
+        start = newline + 1
+
+
+def _wrap(encoded: bytes, newline: bytes) -> bytes:
+    lines = [encoded[at : at + 76] for at in range(0, len(encoded), 76)]
+    return newline.join(lines) + newline
+
+
+def _decode(data: bytes, what: str) -> bytes:
+    try:
+        return binascii.a2b_base64(data, strict_mode=True)
+    except binascii.Error as error:
+        raise Malformed(f"{what} is not valid base64: {error}") from None

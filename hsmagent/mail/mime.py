@@ -1,0 +1,186 @@
+"""MIME entities (RFC 2045, RFC 5322): the header, its fields and where the body starts.
+
+Two readers who disagree about a message are how a signature comes to cover less than what is
+shown, so what is ambiguous is refused: a repeated Content-Type, a boundary that is not there, a
+parameter given twice. Everything is linear in the size of the message.
+"""
+
+import re
+from dataclasses import dataclass
+
+from hsmagent.errors import UsageError
+from hsmagent.mail.ber import Malformed
+from hsmagent.mail.spool import Region
+
+MAX_HEADER = 1024 * 1024
+
+_FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
+_TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+")
+_VALUE = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^\s()<>@,;:\\"\[\]?=]+)')
+_SPACE = re.compile(r"[ \t\r\n]*")
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One header field: `name` in lower case, `raw` as it stood, folded and with line ending."""
+
+    name: str
+    raw: bytes
+
+    @property
+    def value(self) -> str:
+        """What stands after the colon, unfolded."""
+        text = self.raw.partition(b":")[2].decode("utf-8", "surrogateescape")
+        return re.sub(r"\r?\n(?=[ \t])", "", text).strip()
+
+
+@dataclass(frozen=True, slots=True)
+class ContentType:
+    """A Content-Type: `kind` like "text/plain" and the parameters, names in lower case."""
+
+    kind: str
+    parameters: dict[str, str]
+
+    def get(self, name: str) -> str:
+        """Return a parameter, or ""."""
+        return self.parameters.get(name, "")
+
+
+PLAIN = ContentType("text/plain", {})
+
+
+@dataclass(frozen=True, slots=True)
+class Entity:
+    """A header and the region of its body. `region` is both together."""
+
+    fields: tuple[Field, ...]
+    region: Region
+    body: Region
+
+    def all(self, name: str) -> list[str]:
+        """Return the values of every field of this name."""
+        return [field.value for field in self.fields if field.name == name]
+
+    def one(self, name: str) -> str:
+        """Return the value of a field that may stand once; "" when it is absent."""
+        values = self.all(name)
+        if len(values) > 1:
+            raise Malformed(f"the message has {len(values)} {name.title()} fields")
+        return values[0] if values else ""
+
+    @property
+    def content_type(self) -> ContentType:
+        """The Content-Type; text/plain when there is none."""
+        value = self.one("content-type")
+        return content_type(value) if value else PLAIN
+
+    @property
+    def encoding(self) -> str:
+        """The Content-Transfer-Encoding, in lower case; "7bit" when there is none."""
+        return self.one("content-transfer-encoding").lower() or "7bit"
+
+    @property
+    def newline(self) -> bytes:
+        """The line ending that the header uses."""
+        head = self.region.source.read_at(self.region.start, MAX_HEADER)
+        line, found, _ = head.partition(b"\n")
+        return b"\r\n" if found and line.endswith(b"\r") else b"\n"
+
+
+def read(region: Region) -> Entity:
+    """Split an entity into header and body. Lines end in LF or CRLF."""
+    head = region.source.read_at(region.start, min(region.size, MAX_HEADER))
+    fields: list[Field] = []
+    position = 0
+    while position < len(head):
+        end = _line_end(head, position)
+        if head[position:end] in (b"\n", b"\r\n"):
+            return Entity(
+                tuple(fields), region, Region(region.source, region.start + end, region.end)
+            )
+        match = _FIELD.match(head, position, end)
+        if match is None:
+            if not fields and head.startswith(b"From "):  # an mbox's first line
+                position = end
+                continue
+            raise Malformed("this is not a message: no header fields before the first empty line")
+        while head[end : end + 1] in (b" ", b"\t"):
+            end = _line_end(head, end)
+        fields.append(Field(match.group(1).decode("ascii").lower(), head[position:end]))
+        position = end
+    if region.size > MAX_HEADER:
+        raise Malformed(f"the message's header is larger than {MAX_HEADER >> 20} MiB")
+    return Entity(tuple(fields), region, Region(region.source, region.end, region.end))
+
+
+def content_type(value: str) -> ContentType:
+    """Read a Content-Type or Content-Disposition value (RFC 2045, section 5.1)."""
+    text = _without_comments(value)
+    kind, _, rest = text.partition(";")
+    parameters: dict[str, str] = {}
+    position = 0
+    while position < len(rest):
+        position = _skip(rest, position)
+        if rest[position : position + 1] == ";":
+            position += 1
+            continue
+        if position >= len(rest):
+            break
+        name, position = _parameter(rest, position, parameters)
+        if name == "":
+            raise Malformed("a Content-Type that cannot be read")
+    return ContentType("".join(kind.lower().split()), parameters)
+
+
+def _parameter(rest: str, position: int, parameters: dict[str, str]) -> tuple[str, int]:
+    match = _TOKEN.match(rest, position)
+    if match is None:
+        return "", position
+    name = match.group().lower()
+    position = _skip(rest, match.end())
+    if rest[position : position + 1] != "=":
+        return "", position
+    found = _VALUE.match(rest, _skip(rest, position + 1))
+    if found is None:
+        return "", position
+    if name in parameters:
+        raise Malformed(f"a Content-Type with two parameters {name!r}")
+    quoted, plain = found.groups()
+    parameters[name] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+    position = _skip(rest, found.end())
+    if position < len(rest) and rest[position] != ";":
+        return "", position
+    return name, position
+
+
+def _skip(text: str, position: int) -> int:
+    match = _SPACE.match(text, position)
+    return match.end() if match else position
+
+
+def _without_comments(value: str) -> str:
+    """Drop RFC 822 comments outside quoted strings."""
+    kept: list[str] = []
+    depth, position, quoted = 0, 0, False
+    while position < len(value):
+        character = value[position]
+        step = 2 if character == "\\" and (quoted or depth) else 1
+        if quoted or (depth == 0 and character != "("):
+            quoted ^= character == '"' and step == 1
+            kept.append(value[position : position + step])
+        else:
+            depth += (character == "(") - (character == ")")
+        position += step
+    return "".join(kept)
+
+
+def _line_end(data: bytes, position: int) -> int:
+    found = data.find(b"\n", position)
+    return len(data) if found < 0 else found + 1
+
+
+def header_safe(text: str, what: str) -> str:
+    """Return `text` if it may stand in a header: no CR, LF or NUL can start a field of its own."""
+    if any(character in text for character in "\r\n\0"):
+        raise UsageError(f"{what} holds a line break or NUL, which cannot stand in a header")
+    return text
