@@ -1,0 +1,179 @@
+"""X.509 certificates as mail needs them: who, by which address, for which key, until when."""
+
+import binascii
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from asn1crypto import x509
+
+from hsmagent.errors import UsageError
+from hsmagent.mail.address import normal
+from hsmagent.model import Key, printable
+
+MAX_CHAIN = 8
+_PEM = re.compile(
+    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----([^-]+)-----END ",
+)
+
+
+class Certificate:
+    """One certificate; equal when its DER is. What cannot be read raises UsageError."""
+
+    def __init__(self, der: bytes) -> None:
+        self.der = der
+        try:
+            # All of it is read now: asn1crypto is lazy, and a foreign certificate that breaks
+            # later would break something that did not expect it.
+            self.parsed: Any = x509.Certificate.load(der, strict=True)
+            _ = self.parsed.native
+        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
+            raise UsageError(f"a certificate that cannot be read: {error}") from None
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Certificate) and other.der == self.der
+
+    def __hash__(self) -> int:
+        return hash(self.der)
+
+    @cached_property
+    def serial(self) -> int:
+        """The serial number."""
+        return int(self.parsed.serial_number)
+
+    @cached_property
+    def issuer_der(self) -> bytes:
+        """The issuer's Name, as it stands in the certificate."""
+        return bytes(self.parsed.issuer.dump())
+
+    @cached_property
+    def subject_der(self) -> bytes:
+        """The subject's Name."""
+        return bytes(self.parsed.subject.dump())
+
+    @cached_property
+    def spki(self) -> bytes:
+        """The SubjectPublicKeyInfo."""
+        return bytes(self.parsed.public_key.dump())
+
+    @cached_property
+    def key_identifier(self) -> bytes:
+        """The SubjectKeyIdentifier, or what RFC 5280 would have it be."""
+        given = self.parsed.key_identifier_value
+        return bytes(given.native if given else self.parsed.public_key.sha1)
+
+    @cached_property
+    def not_before(self) -> datetime:
+        """Valid from (UTC)."""
+        moment: datetime = self.parsed.not_valid_before
+        return moment
+
+    @cached_property
+    def not_after(self) -> datetime:
+        """Valid through (UTC)."""
+        moment: datetime = self.parsed.not_valid_after
+        return moment
+
+    @cached_property
+    def key_usage(self) -> frozenset[str]:
+        """The names of the KeyUsage bits; all of them when the extension is not there."""
+        value = self.parsed.key_usage_value
+        everything = x509.KeyUsage._map.values()  # noqa: SLF001 (asn1crypto has no other list)
+        return frozenset(everything if value is None else value.native)
+
+    @cached_property
+    def addresses(self) -> tuple[str, ...]:
+        """Mail addresses: SAN rfc822Name, and only without any the subject's emailAddress."""
+        names = self.parsed.subject_alt_name_value
+        found = [str(n.native) for n in names or () if n.name == "rfc822_name"]
+        if not found:
+            for rdn in self.parsed.subject.chosen:
+                found += [
+                    str(a["value"].native) for a in rdn if a["type"].native == "email_address"
+                ]
+        return tuple(dict.fromkeys(normal(address) for address in found))
+
+    @cached_property
+    def name(self) -> str:
+        """The subject for a person: its common name, or the whole of it."""
+        native = self.parsed.subject.native
+        common = native.get("common_name", "")
+        if isinstance(common, list):
+            common = common[-1]
+        return printable(common or self.parsed.subject.human_friendly)
+
+    @cached_property
+    def issuer_name(self) -> str:
+        """The issuer for a person."""
+        return printable(self.parsed.issuer.human_friendly)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the DER, in hex."""
+        return sha256(self.der).hexdigest()
+
+    @property
+    def is_root(self) -> bool:
+        """Self-issued: it is its own issuer."""
+        return self.issuer_der == self.subject_der
+
+    def valid_at(self, moment: datetime) -> bool:
+        """Tell whether `moment` lies within the validity."""
+        return self.not_before <= moment <= self.not_after
+
+
+def read_file(path: str) -> list[Certificate]:
+    """Return the certificates of a PEM or DER file."""
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    found = read(data)
+    if not found:
+        raise UsageError(f"there is no certificate in {path}")
+    return found
+
+
+def read(data: bytes) -> list[Certificate]:
+    """Return the certificates of PEM text (any number, among other text) or of one DER."""
+    if data[:1] == b"\x30":
+        return [Certificate(data)]
+    try:
+        return [Certificate(binascii.a2b_base64(body)) for body in _PEM.findall(data)]
+    except binascii.Error as error:
+        raise UsageError(f"a certificate that is not valid base64: {error}") from None
+
+
+def pem(certificate: Certificate) -> str:
+    """Return the certificate as PEM."""
+    text = binascii.b2a_base64(certificate.der, newline=False).decode()
+    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
+    return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))
+
+
+def of_key(key: Key, files: Iterable[Certificate] = ()) -> list[Certificate]:
+    """Return the certificates for a key: the token's own and those of `files` that match it."""
+    own: list[Certificate] = []
+    for data in key.certificates:
+        try:
+            own.append(Certificate(data))
+        except UsageError:
+            continue  # an odd object on the token must not hide the good ones
+    return [c for c in dict.fromkeys((*own, *files)) if c.spki == key.spki]
+
+
+def chain(leaf: Certificate, pool: Sequence[Certificate]) -> list[Certificate]:
+    """Return `leaf` and its issuers as far as `pool` has them, without a self-issued root."""
+    found = [leaf]
+    while len(found) < MAX_CHAIN:
+        issuer = next(
+            (c for c in pool if c.subject_der == found[-1].issuer_der and not c.is_root), None
+        )
+        if issuer is None or issuer in found:
+            break
+        found.append(issuer)
+    return found

@@ -1,0 +1,1 @@
+"""Cryptographic Message Syntax (RFC 5652): what S/MIME puts around a MIME entity."""

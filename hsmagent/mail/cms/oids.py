@@ -1,0 +1,87 @@
+"""The object identifiers that we use, by the names their specifications give them."""
+
+from hsmagent.model import Scheme
+
+# RFC 5652, RFC 5083
+ID_DATA = "1.2.840.113549.1.7.1"
+ID_SIGNED_DATA = "1.2.840.113549.1.7.2"
+ID_ENVELOPED_DATA = "1.2.840.113549.1.7.3"
+ID_CT_AUTH_ENVELOPED_DATA = "1.2.840.113549.1.9.16.1.23"
+ID_CONTENT_TYPE = "1.2.840.113549.1.9.3"
+ID_MESSAGE_DIGEST = "1.2.840.113549.1.9.4"
+ID_SIGNING_TIME = "1.2.840.113549.1.9.5"
+
+# RFC 8551, section 2.5.2; RFC 5035
+SMIME_CAPABILITIES = "1.2.840.113549.1.9.15"
+ID_AA_SIGNING_CERTIFICATE_V2 = "1.2.840.113549.1.9.16.2.47"
+
+# RFC 5754, RFC 4055, RFC 8419
+RSA_ENCRYPTION = "1.2.840.113549.1.1.1"
+ID_RSAES_OAEP = "1.2.840.113549.1.1.7"
+ID_MGF1 = "1.2.840.113549.1.1.8"
+ID_P_SPECIFIED = "1.2.840.113549.1.1.9"
+ID_RSASSA_PSS = "1.2.840.113549.1.1.10"
+ID_ED25519 = "1.3.101.112"
+ECDSA_WITH = {
+    "sha256": "1.2.840.10045.4.3.2",
+    "sha384": "1.2.840.10045.4.3.3",
+    "sha512": "1.2.840.10045.4.3.4",
+}
+DIGESTS = {
+    "sha1": "1.3.14.3.2.26",
+    "sha224": "2.16.840.1.101.3.4.2.4",
+    "sha256": "2.16.840.1.101.3.4.2.1",
+    "sha384": "2.16.840.1.101.3.4.2.2",
+    "sha512": "2.16.840.1.101.3.4.2.3",
+}
+
+# RFC 3565, RFC 5084
+AES_CBC = {
+    "2.16.840.1.101.3.4.1.2": 16,
+    "2.16.840.1.101.3.4.1.22": 24,
+    "2.16.840.1.101.3.4.1.42": 32,
+}
+AES_GCM = {
+    "2.16.840.1.101.3.4.1.6": 16,
+    "2.16.840.1.101.3.4.1.26": 24,
+    "2.16.840.1.101.3.4.1.46": 32,
+}
+AES_WRAP = {
+    "2.16.840.1.101.3.4.1.5": 128,
+    "2.16.840.1.101.3.4.1.25": 192,
+    "2.16.840.1.101.3.4.1.45": 256,
+}
+AES_128_CBC = "2.16.840.1.101.3.4.1.2"
+AES_256_CBC = "2.16.840.1.101.3.4.1.42"
+AES_128_GCM = "2.16.840.1.101.3.4.1.6"
+AES_256_GCM = "2.16.840.1.101.3.4.1.46"
+AES_256_WRAP = "2.16.840.1.101.3.4.1.45"
+DES_EDE3_CBC = "1.2.840.113549.3.7"
+
+# RFC 5753, section 7.1.4: key agreement scheme → (hash of the X9.63 KDF, cofactor)
+DH_STD_SHA256KDF = "1.3.132.1.11.1"
+ECDH = {
+    "1.3.133.16.840.63.0.2": ("sha1", False),
+    "1.3.132.1.11.0": ("sha224", False),
+    DH_STD_SHA256KDF: ("sha256", False),
+    "1.3.132.1.11.2": ("sha384", False),
+    "1.3.132.1.11.3": ("sha512", False),
+    "1.3.133.16.840.63.0.3": ("sha1", True),
+    "1.3.132.1.14.0": ("sha224", True),
+    "1.3.132.1.14.1": ("sha256", True),
+    "1.3.132.1.14.2": ("sha384", True),
+    "1.3.132.1.14.3": ("sha512", True),
+}
+
+# RFC 8551, section 3.5.3.2
+_MICALG = {"sha256": "sha-256", "sha384": "sha-384", "sha512": "sha-512"}
+
+
+def digest_name(scheme: Scheme) -> str:
+    """Return the hash that a signature's content digest uses (RFC 8419: SHA-512 for Ed25519)."""
+    return scheme.hash_name or "sha512"
+
+
+def micalg(scheme: Scheme) -> str:
+    """Return the micalg parameter that goes with a signature."""
+    return _MICALG[digest_name(scheme)]

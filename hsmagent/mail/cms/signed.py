@@ -1,0 +1,139 @@
+"""Building SignedData (RFC 5652, section 5) with the profile of RFC 8551.
+
+The content never passes through here: `wrap` gives what stands before and after it.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+
+from hsmagent.mail import der
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms import oids
+from hsmagent.model import Key, KeyType, Scheme
+
+_SALT = {"sha256": 32, "sha384": 48, "sha512": 64}
+
+
+def attributes(digest: bytes, scheme: Scheme, certificate: Certificate, moment: datetime) -> bytes:
+    """Return the DER SET OF signed attributes over a content whose digest is `digest`."""
+    return der.set_of(
+        _attribute(oids.ID_CONTENT_TYPE, der.oid(oids.ID_DATA)),
+        _attribute(oids.ID_MESSAGE_DIGEST, der.octets(digest)),
+        _attribute(oids.ID_SIGNING_TIME, der.time(moment)),
+        _attribute(oids.ID_AA_SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
+        _attribute(oids.SMIME_CAPABILITIES, _capabilities(scheme)),
+    )
+
+
+def signer_info(
+    certificate: Certificate, scheme: Scheme, signed_attributes: bytes, signature: bytes
+) -> bytes:
+    """Return the SignerInfo (section 5.3); `signature` as MailKeys gives it."""
+    return der.sequence(
+        der.integer(1),
+        der.sequence(certificate.issuer_der, der.integer(certificate.serial)),
+        digest_algorithm(scheme),
+        b"\xa0" + signed_attributes[1:],
+        _signature_algorithm(scheme),
+        der.octets(_signature_value(scheme, signature)),
+    )
+
+
+def wrap(
+    info: bytes, scheme: Scheme, certificates: Sequence[Certificate], length: int | None
+) -> tuple[bytes, bytes]:
+    """Return what comes before and after the content: a whole ContentInfo around it.
+
+    length: of the content that goes in between, or None for a detached signature.
+    """
+    content = b"" if length is None else _nested_headers(length, (0xA0, 0x04))
+    kind = der.oid(oids.ID_DATA)
+    inside = len(kind) + len(content) + (length or 0)
+    before = der.integer(1) + der.set_of(digest_algorithm(scheme)) + der.header(0x30, inside)
+    before += kind + content
+    after = der.tlv(0xA0, *sorted(certificate.der for certificate in certificates))
+    after += der.set_of(info)
+    total = len(before) + (length or 0) + len(after)
+    signed = der.oid(oids.ID_SIGNED_DATA)
+    head = _nested_headers(total, (0xA0, 0x30))
+    return der.header(0x30, len(signed) + len(head) + total) + signed + head + before, after
+
+
+def digest_algorithm(scheme: Scheme) -> bytes:
+    """Return the AlgorithmIdentifier, without parameters (RFC 5754, section 2)."""
+    return der.sequence(der.oid(oids.DIGESTS[oids.digest_name(scheme)]))
+
+
+def best_scheme(key: Key, *, pss: bool = False) -> Scheme:
+    """Return the scheme of the profile for a key: the hash follows the strength of the curve."""
+    if key.key_type is KeyType.ED25519:
+        return Scheme.ED25519
+    if key.key_type is KeyType.RSA:
+        return Scheme.RSA_PSS_SHA256 if pss else Scheme.RSA_PKCS1_SHA256
+    if key.bits <= 256:  # noqa: PLR2004 (bits)
+        return Scheme.ECDSA_SHA256
+    return Scheme.ECDSA_SHA384 if key.bits <= 384 else Scheme.ECDSA_SHA512  # noqa: PLR2004
+
+
+def _nested_headers(length: int, tags: tuple[int, ...]) -> bytes:
+    """Return the headers of elements that hold nothing but each other, outermost first."""
+    result = b""
+    for tag in reversed(tags):
+        result = der.header(tag, len(result) + length) + result
+    return result
+
+
+def _attribute(kind: str, value: bytes) -> bytes:
+    return der.sequence(der.oid(kind), der.set_of(value))
+
+
+def _signing_certificate(certificate: Certificate) -> bytes:
+    """SigningCertificateV2 (RFC 5035, section 3); SHA-256 is the default and so left out."""
+    issuer = der.sequence(der.tlv(0xA4, certificate.issuer_der))
+    identifier = der.sequence(
+        der.octets(hashlib.sha256(certificate.der).digest()),
+        der.sequence(issuer, der.integer(certificate.serial)),
+    )
+    return der.sequence(der.sequence(identifier))
+
+
+def _capabilities(scheme: Scheme) -> bytes:
+    """Say what we can read, best first (RFC 8551, section 2.5.2)."""
+    ciphers = (oids.AES_256_GCM, oids.AES_128_GCM, oids.AES_256_CBC, oids.AES_128_CBC)
+    known = [der.sequence(der.oid(cipher)) for cipher in ciphers]
+    if scheme.value.startswith("ecdsa"):
+        wrap_with = der.sequence(der.oid(oids.AES_256_WRAP))
+        known.append(der.sequence(der.oid(oids.DH_STD_SHA256KDF), wrap_with))
+    return der.sequence(*known)
+
+
+def _signature_algorithm(scheme: Scheme) -> bytes:
+    if scheme is Scheme.ED25519:
+        return der.sequence(der.oid(oids.ID_ED25519))
+    if scheme.value.startswith("ecdsa"):
+        return der.sequence(der.oid(oids.ECDSA_WITH[scheme.hash_name]))
+    if scheme.value.startswith("rsa-pss"):
+        return der.sequence(der.oid(oids.ID_RSASSA_PSS), _pss_parameters(scheme))
+    return der.sequence(der.oid(oids.RSA_ENCRYPTION), der.NULL)
+
+
+def _pss_parameters(scheme: Scheme) -> bytes:
+    """RSASSA-PSS-params (RFC 4055, section 3.1)."""
+    digest = der.sequence(der.oid(oids.DIGESTS[scheme.hash_name]), der.NULL)
+    return der.sequence(
+        der.tlv(0xA0, digest),
+        der.tlv(0xA1, der.sequence(der.oid(oids.ID_MGF1), digest)),
+        der.tlv(0xA2, der.integer(_SALT[scheme.hash_name])),
+    )
+
+
+def _signature_value(scheme: Scheme, signature: bytes) -> bytes:
+    """ECDSA signatures travel as a SEQUENCE of r and s (RFC 5753, section 2.1.1)."""
+    if not scheme.value.startswith("ecdsa"):
+        return signature
+    half = len(signature) // 2
+    r, s = signature[:half], signature[half:]
+    return der.sequence(
+        der.integer(int.from_bytes(r, "big")), der.integer(int.from_bytes(s, "big"))
+    )

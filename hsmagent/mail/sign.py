@@ -1,0 +1,196 @@
+"""`sign`: one entity or message in, multipart/signed or opaque signed-data out."""
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from itertools import chain
+from typing import Protocol
+
+from hsmagent.errors import UsageError
+from hsmagent.mail import address, canonical, certificates, identity, mime
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms import oids, signed
+from hsmagent.mail.identity import Identity
+from hsmagent.mail.keys import Context, MailKeys
+from hsmagent.mail.mime import Entity, Field
+from hsmagent.mail.spool import Region
+from hsmagent.model import Key, Scheme
+
+
+class Writer(Protocol):
+    """Where a result goes: a binary file or a Spool."""
+
+    def write(self, data: bytes, /) -> object:
+        """Take all of `data`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to sign. key: see identity.find; sender: the address when there is no key named."""
+
+    now: datetime
+    key: str = ""
+    sender: str = ""
+    opaque: bool = False
+    pss: bool = False
+    allow_expired: bool = False
+    files: tuple[Certificate, ...] = ()
+    program: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A SignedData around (or, detached, beside) its content."""
+
+    before: bytes
+    after: bytes
+    scheme: Scheme
+    warnings: tuple[str, ...] = field(default=())
+
+    def around(self, content: Iterable[bytes]) -> Iterator[bytes]:
+        """Yield the whole CMS message."""
+        yield self.before
+        yield from content
+        yield self.after
+
+
+def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tuple[str, ...]:
+    """Sign an entity or a message and write the result; return what to warn the person of.
+
+    Nothing is written before the signature is there. The message's own fields stay outside,
+    Content-* goes into what is signed.
+    """
+    entity = mime.read(region)
+    newline = entity.newline
+    who = who_signs(entity, keys, options)
+    inner = canonical.prepare(inner_fields(entity), entity.body, newline)
+
+    def content() -> Iterator[bytes]:
+        return canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
+
+    made = content_signature(content, keys, who, options, context_of(entity, options.program))
+    head = b"".join(field.raw for field in outer_fields(entity))
+    out.write(canonical_head(head, newline) + b"MIME-Version: 1.0" + newline)
+    if options.opaque:
+        _write_opaque(out, made, content(), newline)
+    else:
+        plain = canonical.lf(chain.from_iterable(piece.chunks() for piece in inner))
+        _write_detached(out, made, plain, newline)
+    return made.warnings
+
+
+def content_signature(
+    content: Callable[[], Iterator[bytes]],
+    keys: MailKeys,
+    who: Identity,
+    options: Options,
+    context: Context,
+) -> Signed:
+    """Sign `content`, bytes as they will be verified."""
+    scheme = signed.best_scheme(who.key, pss=options.pss or _demands_pss(who))
+    state, length = hashlib.new(oids.digest_name(scheme)), 0
+    for chunk in content():
+        state.update(chunk)
+        length += len(chunk)
+    attributes = signed.attributes(state.digest(), scheme, who.certificate, options.now)
+    signature = keys.sign_attributes(who.key, scheme, attributes, context)
+    info = signed.signer_info(who.certificate, scheme, attributes, signature)
+    sent = certificates.chain(who.certificate, options.files)
+    before, after = signed.wrap(info, scheme, sent, length if options.opaque else None)
+    return Signed(before, after, scheme, who.warnings)
+
+
+def who_signs(entity: Entity, keys: MailKeys, options: Options) -> Identity:
+    """Return the key for a message: by name, by the sender given, or by its From."""
+    every = keys.keys()
+    if options.key or options.sender:
+        return _find(every, options.key or options.sender, options)
+    sender = address.mailboxes(entity.one("from"))
+    if not sender:
+        raise UsageError("the message has no From; say whose key signs with --key or --from")
+    return _find(every, sender[0], options)
+
+
+def _find(every: Sequence[Key], wanted: str, options: Options) -> Identity:
+    return identity.find(
+        every, wanted, options.now, files=options.files, allow_expired=options.allow_expired
+    )
+
+
+def context_of(entity: Entity, program: str) -> Context:
+    """Return what the prompt may tell of this message."""
+    return Context(program, "".join(entity.all("from")[:1]), "".join(entity.all("subject")[:1]))
+
+
+def is_content(field: Field) -> bool:
+    """Tell whether a field describes the content, and so belongs inside."""
+    return field.name.startswith("content-") or field.name == "mime-version"
+
+
+def outer_fields(entity: Entity) -> tuple[Field, ...]:
+    """Return the fields that stay with the message."""
+    return tuple(field for field in entity.fields if not is_content(field))
+
+
+def inner_fields(entity: Entity) -> tuple[Field, ...]:
+    """Return the fields that go into what is signed or encrypted; Content-Type at least."""
+    inner = tuple(f for f in entity.fields if f.name.startswith("content-"))
+    if not any(f.name == "content-type" for f in inner):
+        kind = b"Content-Type: text/plain; charset=utf-8" + entity.newline
+        inner = (Field("content-type", kind), *inner)
+    return inner
+
+
+def canonical_head(head: bytes, newline: bytes) -> bytes:
+    """Give every line of a header the same ending."""
+    return head.replace(b"\r\n", b"\n").replace(b"\n", newline)
+
+
+def _demands_pss(who: Identity) -> bool:
+    """Tell whether the key is for PSS alone: id-RSASSA-PSS in its certificate (RFC 4055)."""
+    return bool(who.certificate.parsed.public_key.algorithm == "rsassa_pss")
+
+
+def _write_opaque(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:
+    lines = (
+        b'Content-Type: application/pkcs7-mime; smime-type=signed-data; name="smime.p7m"',
+        b"Content-Transfer-Encoding: base64",
+        b'Content-Disposition: attachment; filename="smime.p7m"',
+        b"",
+        b"",
+    )
+    out.write(newline.join(lines))
+    for chunk in canonical.base64_lines(made.around(content), newline):
+        out.write(chunk)
+
+
+def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:
+    mark = b"----" + os.urandom(16).hex().upper().encode()
+    head = (
+        b'Content-Type: multipart/signed; protocol="application/pkcs7-signature";',
+        b' micalg=%s; boundary="%s"' % (oids.micalg(made.scheme).encode(), mark),
+        b"",
+        b"This is a signed message (S/MIME).",
+        b"",
+        b"--" + mark,
+        b"",
+    )
+    out.write(newline.join(head))
+    for chunk in content:
+        out.write(chunk if newline == b"\n" else chunk.replace(b"\n", newline))
+    part = (
+        b"",
+        b"--" + mark,
+        b'Content-Type: application/pkcs7-signature; name="smime.p7s"',
+        b"Content-Transfer-Encoding: base64",
+        b'Content-Disposition: attachment; filename="smime.p7s"',
+        b"",
+        b"",
+    )
+    out.write(newline.join(part))
+    for chunk in canonical.base64_lines(iter((made.before + made.after,)), newline):
+        out.write(chunk)
+    out.write(newline + b"--" + mark + b"--" + newline)
