@@ -1,0 +1,217 @@
+"""`hsmagent smime …` and `hsmagent certs …`: arguments in, exit status out."""
+
+import sys
+from argparse import ArgumentParser, Namespace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.mail import store
+from hsmagent.mail.keys import MailKeys
+from hsmagent.mail.spool import Region, Spool, fill
+from hsmagent.model import printable
+
+if TYPE_CHECKING:
+    from hsmagent.mail.certificates import Certificate
+    from hsmagent.mail.verify import Judge
+
+KeysFactory = Callable[[], MailKeys]
+
+
+def main(argv: Sequence[str], keys: KeysFactory) -> int:
+    """Run one verb; `argv` starts with "smime" or "certs". 0 done, 1 failed, 2 usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        status: int = arguments.run(arguments, keys)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return 1
+    except HsmAgentError as error:
+        sys.stderr.write(f"hsmagent: {error}\n")
+        return 1
+    except OSError as error:
+        sys.stderr.write(f"hsmagent: {error.filename or 'the message'}: {error.strerror}\n")
+        return 1
+    return status
+
+
+def _sign(arguments: Namespace, keys: KeysFactory) -> int:
+    from hsmagent.mail import certificates, sign
+
+    files = [c for path in arguments.certificate for c in certificates.read_file(path)]
+    options = sign.Options(
+        now=datetime.now(UTC),
+        key=arguments.key,
+        sender=arguments.sender,
+        opaque=arguments.opaque,
+        pss=arguments.pss,
+        allow_expired=arguments.allow_expired,
+        files=(*files, *(entry.certificate for entry in store.default().entries())),
+        program="hsmagent smime sign",
+    )
+    with _read(arguments.file) as spool:
+        warnings = sign.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
+    _warn(warnings)
+    return 0
+
+
+def _verify(arguments: Namespace, _: KeysFactory) -> int:
+    from hsmagent.mail import verify
+
+    with _read(arguments.file) as spool:
+        found = verify.message(Region.whole(spool), judge(arguments))
+        report = found.report.json() if arguments.json else found.report.text()
+        (sys.stderr if arguments.content == "-" else sys.stdout).write(report + "\n")
+        if arguments.content and found.report.ok and found.content:
+            with _output(arguments.content) as out:
+                for chunk in found.content.chunks():
+                    out.write(chunk)
+    return 0 if found.report.ok else 1
+
+
+def _certs_add(arguments: Namespace, _: KeysFactory) -> int:
+    from hsmagent.mail import certificates
+
+    kept = store.default()
+    for path in arguments.file:
+        found = certificates.read(_contents(path))
+        for certificate in found:
+            kept.add(certificate, root=arguments.root)
+            _say(_line(certificate))
+        if not found:
+            _learn(path, arguments, kept)
+    return 0
+
+
+def _learn(path: str, arguments: Namespace, kept: store.Store) -> None:
+    """Take the signers of a signed message, with what they say they can read."""
+    from hsmagent.mail import verify
+
+    def learned(certificate: "Certificate", capabilities: frozenset[str]) -> None:
+        kept.add(certificate, capabilities)
+        _say(_line(certificate))
+
+    with _read(path) as spool:
+        anchors = replace(judge(arguments), learned=learned)
+        report = verify.message(Region.whole(spool), anchors).report
+    if not any(signature.ok for signature in report.signatures):
+        raise UsageError(f"{path} is neither a certificate nor a message whose signature holds")
+
+
+def _certs_list(_: Namespace, __: KeysFactory) -> int:
+    kept = store.default()
+    for root in (False, True):
+        for entry in kept.entries(root=root):
+            _say(_line(entry.certificate) + ("  (root)" if root else ""))
+    return 0
+
+
+def _certs_remove(arguments: Namespace, _: KeysFactory) -> int:
+    _say(f"{store.default().remove(arguments.wanted)} removed")
+    return 0
+
+
+def judge(arguments: Namespace) -> "Judge":
+    """Return what to measure signatures by: the roots, CRLs and time that the options give."""
+    from hsmagent.mail import certificates, trust, verify
+
+    kept = store.default()
+    given = [c for path in arguments.ca for c in certificates.read_file(path)]
+    roots = tuple(given) or (*trust.system_roots(), *kept.roots())
+    crls = tuple(trust.read_crl(path) for path in arguments.crl)
+    return verify.Judge(
+        trust.Anchors(roots, crls, required=arguments.require_crl),
+        arguments.at or datetime.now(UTC),
+        known=tuple(entry.certificate for entry in kept.entries()),
+    )
+
+
+def _line(certificate: "Certificate") -> str:
+    addresses = printable(", ".join(certificate.addresses)) or "no address"
+    until = f"{certificate.not_after:%Y-%m-%d}"
+    return f"{certificate.fingerprint[:16]}  {until}  {addresses}  {certificate.name}"
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(line + "\n")
+
+
+def _warn(warnings: Sequence[str]) -> None:
+    for warning in warnings:
+        sys.stderr.write(f"hsmagent: {warning}\n")
+
+
+def _contents(path: str) -> bytes:
+    with _read(path) as spool:
+        return spool.read_at(0, spool.size)
+
+
+def _read(path: str) -> Spool:
+    spool = Spool()
+    if path == "-":
+        fill(spool, sys.stdin.buffer)
+    else:
+        with Path(path).open("rb") as file:
+            fill(spool, file)
+    return spool
+
+
+def _output(path: str) -> AbstractContextManager[IO[bytes]]:
+    return nullcontext(sys.stdout.buffer) if path == "-" else Path(path).open("wb")
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def _parser() -> ArgumentParser:
+    parser = ArgumentParser("hsmagent", description="S/MIME with the keys in your tokens")
+    commands = parser.add_subparsers(required=True)
+    smime = commands.add_parser("smime", help="one message in, one out").add_subparsers(
+        required=True
+    )
+    _sign_options(smime.add_parser("sign", help="sign a message or MIME entity"))
+    verify = smime.add_parser("verify", help="say who signed which part, and if it holds")
+    verify.add_argument("--json", action="store_true", help="the report for a program")
+    verify.add_argument(
+        "--content", metavar="FILE", help="write what is signed there (- is stdout)"
+    )
+    _trust_options(verify)
+    verify.add_argument("file", nargs="?", default="-")
+    verify.set_defaults(run=_verify)
+    certs = commands.add_parser("certs", help="the certificates of others").add_subparsers(
+        required=True
+    )
+    add = certs.add_parser("add", help="take in certificates, or the signers of a message")
+    add.add_argument("--root", action="store_true", help="trust it to issue others")
+    _trust_options(add)
+    add.add_argument("file", nargs="+")
+    add.set_defaults(run=_certs_add)
+    certs.add_parser("list").set_defaults(run=_certs_list)
+    remove = certs.add_parser("remove", help="by address or fingerprint")
+    remove.add_argument("wanted")
+    remove.set_defaults(run=_certs_remove)
+    return parser
+
+
+def _sign_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--key", default="", help="URI, fingerprint, label or address")
+    parser.add_argument("--from", dest="sender", default="", metavar="ADDRESS")
+    parser.add_argument("--opaque", action="store_true", help="content inside the signature")
+    parser.add_argument("--pss", action="store_true", help="RSA-PSS instead of PKCS #1 v1.5")
+    parser.add_argument("--allow-expired", action="store_true")
+    parser.add_argument("--certificate", action="append", default=[], metavar="FILE")
+    parser.add_argument("file", nargs="?", default="-")
+    parser.set_defaults(run=_sign)
+
+
+def _trust_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--ca", action="append", default=[], metavar="FILE", help="roots to trust")
+    parser.add_argument("--crl", action="append", default=[], metavar="FILE")
+    parser.add_argument("--require-crl", action="store_true", help="no CRL is a failure")
+    parser.add_argument("--at", type=_moment, metavar="TIME", help="judge the chain as of then")

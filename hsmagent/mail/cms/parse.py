@@ -1,0 +1,39 @@
+"""Reading the outside of a CMS message: its kind, and small structures by asn1crypto."""
+
+from typing import Any
+
+from hsmagent.mail import ber
+from hsmagent.mail.ber import Malformed, Reader
+from hsmagent.mail.spool import Source
+
+OID_MAX = 64
+ALGORITHM_MAX = 4096
+
+
+def open_content(source: Source) -> tuple[str, Reader]:
+    """Enter a ContentInfo (RFC 5652, section 3): its type, and the reader before the value."""
+    reader = Reader(source)
+    reader.enter(ber.SEQUENCE, "the CMS message")
+    kind = object_identifier(reader, "its type")
+    reader.enter(ber.context(0), "its content")
+    return kind, reader
+
+
+def object_identifier(reader: Reader, what: str) -> str:
+    """Take an OBJECT IDENTIFIER, dotted."""
+    from asn1crypto.core import ObjectIdentifier
+
+    data = reader.element(OID_MAX, what, ber.OBJECT_IDENTIFIER)
+    return str(load(ObjectIdentifier, data, what).dotted)
+
+
+def load(kind: Any, data: bytes, what: str) -> Any:
+    """Parse a small structure in full; Malformed when it is not one."""
+    try:
+        value = kind.load(data, strict=True)
+        _ = value.native
+    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
+        raise Malformed(f"{what} cannot be read: {error}".splitlines()[0]) from None
+    except RecursionError:
+        raise Malformed(f"{what} is nested too deeply") from None
+    return value

@@ -1,0 +1,111 @@
+"""The certificates of those we write to, and the roots we trust: a folder of PEM files.
+
+Each file is named by its certificate's SHA-256 and starts with lines that say whose it is and
+what its owner can read, so that finding one by address parses only those that may fit.
+"""
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from hsmagent.errors import UsageError
+from hsmagent.mail import certificates
+from hsmagent.mail.address import normal
+from hsmagent.mail.certificates import Certificate
+
+_ADDRESS = "Address: "
+_CAPABILITY = "Capability: "
+_FILE_MAX = 256 * 1024
+_ENCRYPTING = {"key_encipherment", "key_agreement"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One stored certificate; capabilities: OIDs of what its owner said to be able to read."""
+
+    certificate: Certificate
+    capabilities: frozenset[str] = frozenset()
+
+
+class Store:
+    """Two folders below `base`: `certs` and `roots`."""
+
+    def __init__(self, base: Path) -> None:
+        self._base = base
+
+    def add(
+        self, certificate: Certificate, capabilities: Iterable[str] = (), *, root: bool = False
+    ) -> None:
+        """Put a certificate in; what was known of its owner's capabilities is replaced."""
+        folder = self._folder(root=root)
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lines = [_ADDRESS + a for a in certificate.addresses if a.isprintable()]
+        lines += [_CAPABILITY + oid for oid in sorted(capabilities)]
+        text = "".join(line + "\n" for line in lines) + certificates.pem(certificate)
+        path = folder / f"{certificate.fingerprint}.pem"
+        draft = path.with_suffix(f".{os.getpid()}.new")
+        draft.write_text(text, "utf-8")
+        draft.replace(path)
+
+    def entries(self, *, root: bool = False) -> list[Entry]:
+        """Return everything that can be read."""
+        return [entry for _, text in self._files(root=root) for entry in _parse(text)]
+
+    def roots(self) -> tuple[Certificate, ...]:
+        """Return the roots that were added."""
+        return tuple(entry.certificate for entry in self.entries(root=True))
+
+    def find(self, address: str, now: datetime) -> Entry | None:
+        """Return the certificate to encrypt to for an address: the one valid longest."""
+        address = normal(address)
+        line = _ADDRESS + address + "\n"
+        fitting = [
+            entry
+            for _, text in self._files(root=False)
+            if line in text
+            for entry in _parse(text)
+            if address in entry.certificate.addresses
+            and entry.certificate.key_usage & _ENCRYPTING
+            and entry.certificate.valid_at(now)
+        ]
+        return max(fitting, key=lambda e: e.certificate.not_after, default=None)
+
+    def remove(self, wanted: str) -> int:
+        """Remove by address or fingerprint (SHA-256, or its first 16 digits or more)."""
+        digits = wanted.replace(":", "").lower()
+        count = 0
+        for root in (False, True):
+            for path, text in self._files(root=root):
+                named = len(digits) >= 16 and path.name.startswith(digits)  # noqa: PLR2004
+                if named or _ADDRESS + normal(wanted) + "\n" in text:
+                    path.unlink()
+                    count += 1
+        if not count:
+            raise UsageError(f"no certificate for {wanted!r}; `hsmagent certs list` shows them")
+        return count
+
+    def _folder(self, *, root: bool) -> Path:
+        return self._base / ("roots" if root else "certs")
+
+    def _files(self, *, root: bool) -> Iterator[tuple[Path, str]]:
+        for path in sorted(self._folder(root=root).glob("*.pem")):
+            if path.stat().st_size <= _FILE_MAX:
+                yield path, path.read_text("utf-8", "replace")
+
+
+def default() -> Store:
+    """Return the user's store, in $XDG_DATA_HOME/hsmagent."""
+    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
+    return Store(Path(data) / "hsmagent")
+
+
+def _parse(text: str) -> list[Entry]:
+    try:
+        found = certificates.read(text.encode())
+    except UsageError:
+        return []
+    known = {line.removeprefix(_CAPABILITY) for line in text.splitlines()}
+    capabilities = frozenset(word for word in known if word[:1].isdigit())
+    return [Entry(certificate, capabilities) for certificate in found]

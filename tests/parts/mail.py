@@ -1,0 +1,45 @@
+"""Keys and certificates that the mail tests share; made once per process."""
+
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from hsmagent.mail import sign
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.spool import Memory, Region, Spool
+from hsmagent.mail.trust import Anchors
+from hsmagent.mail.verify import Judge
+from tests.parts.pki import NOW, Authority, Person, SoftwareKeys, authority
+
+KINDS = ("rsa", "p256", "p384", "p521", "brainpool", "ed25519")
+
+
+@cache
+def root() -> Authority:
+    return authority()
+
+
+@cache
+def person(kind: str, address: str = "alice@example.org", name: str = "Alice Example") -> Person:
+    return root().issue(kind, name, mail=(address,))
+
+
+def region(data: bytes) -> Region:
+    return Region.whole(Memory(data))
+
+
+def judge() -> Judge:
+    return Judge(Anchors((Certificate(root().der),)), NOW)
+
+
+def signed(message: bytes, who: Person, **options: Any) -> bytes:
+    out = Spool()
+    sign.message(region(message), out, SoftwareKeys([who]), sign.Options(now=NOW, **options))
+    return out.read_at(0, out.size)
+
+
+def ca_file(folder: Path) -> str:
+    """Write the root where OpenSSL can read it."""
+    path = folder / "ca.pem"
+    path.write_bytes(root().pem)
+    return str(path)
