@@ -227,3 +227,15 @@ def test_runs_a_command_with_a_card() -> None:
     command = [sys.executable, "-m", "tests.parts.card", "--genuine", "opensc-tool", "--atr"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "3b:fe:18" in ended.stdout
+
+
+def test_logs_in_by_its_pin_pad(reader: Reader) -> None:
+    reader.card.pad = []
+    assert "PIN pad present" in flags(reader)
+    reader.card.pad.append("000000")
+    with pytest.raises(ToolFailed, match="CKR_PIN_INCORRECT"):
+        pkcs11_tool(reader.provider, "--list-objects", "--login")
+    reader.card.pad.append(DEFAULT_PIN)
+    assert "Private Key" in pkcs11_tool(reader.provider, "--list-objects", "--login")
+    assert reader.card.user is not None
+    assert (reader.card.user.presented, reader.card.user.left) == (2, 3)

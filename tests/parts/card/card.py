@@ -27,6 +27,7 @@ SO_PIN_RESETS_USER_PIN = 0x01  # an option of INITIALIZE
 
 USER = 0x81  # references of the PINs
 SO = 0x88
+PAD = 0x85  # asked only whether the card has a way of its own to check the person
 
 LARGEST_CHALLENGE = 1024
 FILE_OFFSET = b"\x54\x02"
@@ -38,8 +39,9 @@ DEFAULT_SO_PIN = "3537363231383830"  # 16 hexadecimal digits, as tools want it
 class Card:
     """One card. `serial` (11 characters) tells it from others; PINs are the tools' defaults.
 
-    `user` and `so` hold the retry counters, `knobs` the faults and the log. A test reads and
-    turns them from its own thread; commands come in one at a time.
+    `user` and `so` hold the retry counters, `knobs` the faults and the log. `pad` makes it a card
+    with a PIN pad: what a person is going to type there, oldest first. A test reads and turns all
+    this from its own thread; commands come in one at a time.
     """
 
     def __init__(self, serial: str = "DENK0100001", label: str = "card") -> None:
@@ -47,6 +49,7 @@ class Card:
         self.user: Pin | None = Pin(DEFAULT_PIN.encode(), 3)
         self.so: Pin | None = Pin(bytes.fromhex(DEFAULT_SO_PIN), 15)
         self.options = SO_PIN_RESETS_USER_PIN
+        self.pad: list[str] | None = None
         self.knobs = Knobs()
         self.files = files.Files()
         self.keys: dict[int, keys.PrivateKey] = {}
@@ -194,14 +197,17 @@ class Card:
         pin = {USER: self.user, SO: self.so}.get(reference)
         if pin is not None:
             return pin
-        # 85 and 86 ask for biometry and a PIN pad: there is none.
         raise Answer(SW.REFERENCE_DATA_UNUSABLE if reference == USER else SW.REFERENCE_NOT_FOUND)
 
     def _verify(self, command: Command) -> bytes:
+        if command.p2 == PAD and self.pad is not None:
+            self._pin(USER).query()
         pin = self._pin(command.p2)
         if not command.data:
-            if command.p2 == USER and self._logged_in:
-                return b""
+            if command.p2 == USER:
+                self._look_at_pad(pin)
+                if self._logged_in:
+                    return b""
             pin.query()
         if command.p2 == USER:
             self._logged_in = False
@@ -209,6 +215,12 @@ class Card:
         if command.p2 == USER:
             self._logged_in = True
         return b""
+
+    def _look_at_pad(self, pin: Pin) -> None:
+        """Take what was typed: OpenSC's C_Login without a PIN ends in such a query."""
+        if self.pad and not self._logged_in:
+            pin.check(self.pad.pop(0).encode())
+            self._logged_in = True
 
     def _change(self, command: Command) -> bytes:
         self._pin(command.p2).change(command.data)
