@@ -40,7 +40,7 @@ def wrong_pin(reader: Reader) -> str:
 
 def test_shows_the_token(kept: Reader) -> None:
     text = pkcs11_tool(kept.provider, "--list-slots")
-    assert "work (UserPIN)" in text
+    assert "token label        : work" in text  # older: "work (UserPIN)"
     assert "DENK0100001" in text
     assert "PIN pad" not in text
 
@@ -167,7 +167,7 @@ def test_changes_the_pin(reader: Reader) -> None:
 def test_initialises(reader: Reader) -> None:
     pins = ["--so-pin", DEFAULT_SO_PIN, "--pin", "123456"]
     run_tool(reader.provider, "sc-hsm-tool", "--initialize", *pins, "--label", "fresh")
-    assert "fresh (UserPIN)" in pkcs11_tool(reader.provider, "--list-slots")
+    assert ": fresh" in pkcs11_tool(reader.provider, "--list-slots")
     assert reader.card.keys == {}
     assert "Key Object" not in listing(reader, pin="123456")
 
@@ -195,12 +195,11 @@ def test_is_unplugged_in_the_middle_of_a_signature(reader: Reader, tmp_path: Pat
 
 def test_answers_a_status_word_that_the_test_chose(reader: Reader, tmp_path: Path) -> None:
     knobs = reader.card.knobs
-    # The driver and the tool both try twice.
-    knobs.override[INS.SIGN] = (SW.INTERNAL, 4)
+    knobs.override[INS.SIGN] = (SW.INTERNAL, 99)  # the driver and the tool try more than once
     with pytest.raises(ToolFailed, match="CKR_GENERAL_ERROR"):
         sign(reader, tmp_path, P256, bytes(32), "ECDSA")
+    assert knobs.override.pop(INS.SIGN) < (SW.INTERNAL, 99)
     sign(reader, tmp_path, P256, bytes(32), "ECDSA")
-    assert knobs.count()[INS.SIGN] == 5
 
 
 def test_pcscd_is_restarted(reader: Reader) -> None:

@@ -56,7 +56,7 @@ class Pcscd:
             f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:0x{self.port:04X}\n'
             f"LIBPATH {DRIVER}\nCHANNELID 0x{self.port:04X}\n"
         )
-        self._command = [PCSCD, "--foreground", "--info", "--config", str(readers)]
+        self._command = [PCSCD, "--foreground", "--info", "--config", str(readers), *_options()]
         self.start()
 
     @property
@@ -98,6 +98,13 @@ class Pcscd:
         self.stop()
         self._claim.close()
         self._folder.cleanup()
+
+
+@functools.cache
+def _options() -> list[str]:
+    """Return what newer ones want to be told: there is no polkit to ask whether we may."""
+    text = subprocess.run([PCSCD, "--help"], capture_output=True, text=True, check=False)
+    return ["--disable-polkit"] if "--disable-polkit" in text.stdout + text.stderr else []
 
 
 @functools.cache

@@ -20,7 +20,7 @@ class Provider:
 
 def find_module(name: str) -> str:
     """Return the path of a module that the system installed, whatever its architecture."""
-    places = (name, f"*/{name}", f"*/nss/{name}")
+    places = (name, f"*/{name}", f"*/pkcs11/{name}")
     found = [path for place in places for path in Path("/usr/lib").glob(place)]
     if not found:
         raise FileNotFoundError(f"{name} is not installed")
