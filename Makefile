@@ -60,7 +60,7 @@ demo: venv ## the main job for real: a token, ssh and git; touches nothing of yo
 	@demo/run
 
 .PHONY: fresh
-fresh: ## run `make demo` and `make test` on fresh Debian 12 and 13 systems (root)
+fresh: setup ## run `make demo` and `make test` on fresh Debian 12 and 13 systems (root)
 	@build-aux/fresh bookworm trixie
 
 .PHONY: pins
