@@ -23,6 +23,7 @@ from hsmagent.token.messages import (
     Look,
     Operate,
     Poll,
+    Polled,
     RawObject,
     Reply,
     Request,
@@ -40,6 +41,7 @@ _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _FAILED = struct.Struct(">Q?")
 _OPERATE = struct.Struct(">BQQQ")
+_PAIR = struct.Struct(">QQ")
 _SLOT = struct.Struct(">QQQ?")
 _TOKEN = struct.Struct(">QQQ?")
 
@@ -238,6 +240,22 @@ def _get_object(reader: _Reader) -> RawObject:
     )
 
 
+def _put_polled(out: bytearray, message: Polled) -> None:
+    out += _U64.pack(message.events) + _U32.pack(len(message.slots))
+    for pair in message.slots:
+        out += _PAIR.pack(*pair)
+
+
+def _get_polled(reader: _Reader) -> Polled:
+    (events,) = reader.fields(_U64)
+    return Polled(events, tuple(_get_pair(reader) for _ in range(reader.count())))
+
+
+def _get_pair(reader: _Reader) -> tuple[int, int]:
+    slot, flags = reader.fields(_PAIR)
+    return slot, flags
+
+
 _Put = Callable[[bytearray, Any], None]
 _Get = Callable[[_Reader], Any]
 
@@ -252,6 +270,7 @@ _REPLIES: dict[int, tuple[type, _Put, _Get]] = {
     0x81: (Done, _put_done, _get_done),
     0x82: (Failed, _put_failed, _get_failed),
     0x83: (Slots, _put_slots, _get_slots),
+    0x84: (Polled, _put_polled, _get_polled),
 }
 _WRITERS = {
     kind: (number, put)

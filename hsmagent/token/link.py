@@ -63,6 +63,7 @@ class Link:
         self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_due = 0.0
         self._reader = Reader(codec.MAX_REPLY)
         self._buffer = memoryview(bytearray(_RECEIVE))
         self._unsent = bytearray()
@@ -151,17 +152,28 @@ class Link:
         if not self._waiting:
             self._since = self._loop.time()
         self._waiting.append((seconds, future))
-        if self._timer is None:
-            self._timer = self._loop.call_at(self._since + seconds, self._check)
+        self._arm()
 
-    def _check(self) -> None:
-        """Kill a worker that is late. Lazy: armed once per deadline, not once per request."""
-        self._timer = None
+    def _arm(self) -> None:
+        """See that the timer runs by the oldest request's deadline.
+
+        Lazy: one that runs earlier looks again then, so that most requests touch no timer.
+        """
         if not self._waiting:
             return
         due = self._since + self._waiting[0][0]
-        if due > self._loop.time():
-            self._timer = self._loop.call_at(due, self._check)
+        if self._timer is not None:
+            if self._timer_due <= due:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_at(due, self._check)
+        self._timer_due = due
+
+    def _check(self) -> None:
+        """Kill a worker that is late."""
+        self._timer = None
+        if not self._waiting or self._since + self._waiting[0][0] > self._loop.time():
+            self._arm()
             return
         log.warning("%s: no answer within %g s, killed", self._path, self._waiting[0][0])
         self.kill(f"The module {self._path} did not answer in time and was restarted.")
@@ -224,6 +236,7 @@ class Link:
             wipe(body)
             _, future = self._waiting.popleft()
             self._since = self._loop.time()
+            self._arm()
             if not future.done():
                 future.set_result(reply)
 

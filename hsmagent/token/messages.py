@@ -18,7 +18,7 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Poll:
-    """Say whether a token came or went; answered by Done with a fingerprint of the slots."""
+    """Say which slots have a token, without asking the tokens; answered by Polled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,4 +143,16 @@ class Slots:
     slots: tuple[SlotInfo, ...]
 
 
-Reply = Done | Failed | Slots
+@dataclass(frozen=True, slots=True)
+class Polled:
+    """The answer to Poll: each slot's id and flags.
+
+    events: how many slot events the worker has seen; tells of a card that was swapped between two
+    polls.
+    """
+
+    events: int
+    slots: tuple[tuple[int, int], ...]
+
+
+Reply = Done | Failed | Slots | Polled

@@ -29,6 +29,7 @@ from hsmagent.token.messages import (
     Action,
     Login,
     Operate,
+    Polled,
     RawObject,
     SlotInfo,
     TokenInfo,
@@ -159,18 +160,20 @@ class Module:
 
     # -- looking -----------------------------------------------------------------------------
 
-    def poll(self) -> bytes:
-        """Return a fingerprint that changes when a token comes or goes; asks no token anything."""
+    def poll(self) -> Polled:
+        """Tell which slots have a token. Asks no token anything: no card is woken."""
         if self._cryptoki.slot_event():
             self._events += 1
-        out = struct.pack(">Q", self._events)
-        for slot in self._cryptoki.slots():
-            try:
-                flags = self._cryptoki.slot_flags(slot)
-            except CryptokiError:
-                flags = 0
-            out += struct.pack(">QQ", slot, flags)
-        return out
+        return Polled(
+            self._events,
+            tuple((slot, self._slot_flags(slot)) for slot in self._cryptoki.slots()),
+        )
+
+    def _slot_flags(self, slot: int) -> int:
+        try:
+            return self._cryptoki.slot_flags(slot)
+        except CryptokiError:
+            return 0
 
     def look(self, *, objects: bool) -> tuple[SlotInfo, ...]:
         """List every slot; one that fails says why in its `rv` and does not hide the others."""

@@ -270,6 +270,17 @@ def _unwrapped(point: bytes, size: int) -> bytes:
     return point
 
 
+def key_of(token: TokenId, spki: bytes) -> Key:
+    """Return the bare Key of a public key that was used before. Raises ValueError."""
+    public = load_der_public_key(spki)
+    if not isinstance(public, _Public):
+        raise ValueError("a key of a kind that is not supported")  # noqa: TRY004 - one error for all
+    try:
+        return _key(token, public, {})
+    except _Odd as odd:
+        raise ValueError(str(odd)) from None
+
+
 # -- pairing ---------------------------------------------------------------------------------
 
 

@@ -18,7 +18,17 @@ from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
 from hsmagent.model import TokenId
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.link import Link
-from hsmagent.token.messages import Failed, Logout, Look, Operate, Reply, SlotInfo, Slots
+from hsmagent.token.messages import (
+    Failed,
+    Logout,
+    Look,
+    Operate,
+    Poll,
+    Polled,
+    Reply,
+    SlotInfo,
+    Slots,
+)
 
 log = logging.getLogger(__name__)
 
@@ -191,8 +201,6 @@ class Pool:
                 link.kill(f"The module {self.spec.path} does not start: {told(reply)}.")
                 return
             await self.look_with(member, objects=member is self.members[0])
-            member.up = True
-            self._state_changed()
         except TokenError as error:
             self.last_error = str(error)
 
@@ -242,7 +250,7 @@ class Pool:
         That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
         """
         await asyncio.gather(*(self._begin(member) for member in self.members if member.broken))
-        living = [member for member in self.members if member.up]
+        living = [member for member in self.members if member.link is not None]
         living.sort(key=lambda member: -len(member.logins))
         if not living:
             raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
@@ -267,10 +275,23 @@ class Pool:
                 self.login_lost(member, token, "another program ended it")
         for token in member.logins - places.keys():
             self.login_lost(member, token, "the token was removed")
-        member.places = places
+        member.places, member.up = places, True
         self._on_look(reply, objects)
         self.dispatch()
         self._state_changed()
+
+    async def poll(self) -> Polled:
+        """Ask which slots have a token. Raises WorkerDied, TokenError."""
+        lead = next((member for member in self.members if member.up), None)
+        if lead is None or lead.link is None:
+            raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
+        reply = await lead.link.request(Poll(), self.deadlines.poll)
+        if isinstance(reply, Polled):
+            return reply
+        what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
+        # A module that cannot even list its slots is past help; a new one may not be.
+        lead.link.kill(f"The module {self.spec.path} does not list its slots: {what}.")
+        raise TokenError(self.last_error)
 
     async def wait_for(self, token: TokenId) -> None:
         """Wait until a worker sees `token`. Raises TokenGone, WorkerDied; bounded."""

@@ -20,7 +20,17 @@ from hsmagent.errors import (
     WorkerDied,
 )
 from hsmagent.frame import wipe
-from hsmagent.model import Clock, Key, KeyType, Listener, PinState, Scheme, TokenId, TokenStatus
+from hsmagent.model import (
+    Clock,
+    Key,
+    KeyType,
+    Listener,
+    PinState,
+    Scheme,
+    TokenId,
+    TokenStatus,
+    printable,
+)
 from hsmagent.token import schemes, spec
 from hsmagent.token.failures import locked, login_error, name_of, operation_error
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
@@ -318,6 +328,7 @@ class TokenSession:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         now = self._clock()
         needs_login = self.login_required
+        self._check_pin_per_use(key, pin)
         if self._lease is not None:
             if self._end_if_expired():
                 raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
@@ -350,6 +361,16 @@ class TokenSession:
             self._pool.login_lost(call.member, self.id, str(failure))
         raise failure
 
+    def _check_pin_per_use(self, key: Key, pin: bytearray | None) -> None:
+        """Ask no token for what it would refuse, or count as a wrong PIN."""
+        key = self._keys.get(key.spki, key)
+        if pin is None and key.always_authenticate:
+            raise PinError(
+                f"The key “{printable(key.label)}” wants its PIN for each use: try again."
+            )
+        if pin is not None and self._info is not None:
+            check_length(self.id, self._info, pin)
+
 
 def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:
     """Raise PinLength when the token cannot take `pin`; a token may state no sane limits."""
@@ -361,7 +382,11 @@ def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:
 
 
 class TokenSigner:
-    """One key of a token: model.Signer and model.Decrypter."""
+    """One key of a token: model.Signer and model.Decrypter.
+
+    `pin`, on every operation, is for a key with always_authenticate, and wiped. All raise
+    LoginNeeded, PinError, TokenGone, WorkerDied or another TokenError.
+    """
 
     def __init__(self, session: TokenSession, key: Key) -> None:
         self.session = session
@@ -374,7 +399,7 @@ class TokenSigner:
         return self.session.keys.get(self._key.spki, self._key)
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
-        """Sign `data`; `pin` is for a key that wants it each time. See model.Signer."""
+        """Sign `data`, per `scheme`, and check the result. See model.Signer."""
         prepared = schemes.prepare(self._key, scheme, data)
         signature = await self.session.operate(
             Action.SIGN,
@@ -384,11 +409,47 @@ class TokenSigner:
             parameter=prepared.parameter,
             pin=pin,
         )
+        if not self._check().holds(scheme, prepared.digest, signature):
+            raise self._misfit("a signature")
+        return signature
+
+    async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
+        """RSADP, checked by encrypting again. See model.Decrypter."""
+        size = (self._key.bits + 7) // 8
+        if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
+            raise TokenError("That was not encrypted for this key.")
+        plain = await self.session.operate(
+            Action.DECRYPT, self._key, spec.CKM_RSA_X_509, ciphertext, pin=pin
+        )
+        block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
+        if not self._check().encrypts(block, ciphertext):
+            raise self._misfit("a decryption")
+        return block
+
+    async def derive(self, point: bytes, *, cofactor: bool, pin: bytearray | None = None) -> bytes:
+        """ECDH. See model.Decrypter.
+
+        All our curves have the cofactor 1, so that both kinds of ECDH give the same, and tokens
+        that know only the plain one serve for both.
+        """
+        del cofactor
+        size = (self._key.bits + 7) // 8
+        if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
+            raise TokenError("That was not encrypted for this key.")
+        secret = await self.session.operate(
+            Action.DERIVE, self._key, spec.CKM_ECDH1_DERIVE, point, pin=pin
+        )
+        if len(secret) > size:
+            raise self._misfit("a shared secret")
+        return secret.rjust(size, b"\0")
+
+    def _check(self) -> Checker:
         if self._checker is None:
             self._checker = Checker(self._key)
-        if not self._checker.holds(scheme, prepared.digest, signature):
-            raise TokenError(
-                f"{name_of(self.session.id)} made a signature that does not fit the key"
-                f" {self._key.label!r}: are there two keys with one id?"
-            )
-        return signature
+        return self._checker
+
+    def _misfit(self, what: str) -> TokenError:
+        return TokenError(
+            f"{name_of(self.session.id)} made {what} that does not fit the key"
+            f" “{printable(self._key.label)}”: are there two keys with one id?"
+        )

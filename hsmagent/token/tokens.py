@@ -13,8 +13,10 @@ from hsmagent.errors import HsmAgentError, TokenGone
 from hsmagent.model import Clock, Listener, TokenId, TokenStatus, printable
 from hsmagent.token import objects, spec
 from hsmagent.token.failures import name_of
+from hsmagent.token.hotplug import Watch
 from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
 from hsmagent.token.pool import Deadlines, ModuleSpec, Pool
+from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.session import Limits, TokenSession, TokenSigner
 
 log = logging.getLogger(__name__)
@@ -50,8 +52,11 @@ class _Loaded:
         deadlines: Deadlines,
         new_session: Callable[[TokenId, Pool], TokenSession],
         on_change: Listener,
+        memories: Memories,
     ) -> None:
         self.spec = spec
+        self._memories = memories
+        self._public: dict[TokenId, frozenset[bytes]] = {}
         self.sessions: dict[TokenId, TokenSession] = {}
         self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
         self.notes: tuple[str, ...] = ()
@@ -65,6 +70,12 @@ class _Loaded:
             on_login_lost=self._login_lost,
             on_state=on_change,
         )
+        self.watch = Watch(self.pool)
+
+    async def close(self) -> None:
+        """Log out and end the workers."""
+        self.watch.close()
+        await self.pool.close()
 
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
@@ -106,12 +117,19 @@ class _Loaded:
                 self.signers.pop(token, None)
                 session.unseen()
         self.notes = tuple(notes)
+        self.watch.looked(looked.slots)
         self._on_change()
 
     def _absorb_objects(
         self, session: TokenSession, info: TokenInfo, notes: tuple[str, ...]
     ) -> None:
         listing = objects.keys_of(session.id, info.objects, complete=info.complete)
+        if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
+            public = self._public.get(session.id, frozenset())
+            self._memories.keep(session.id, memory_of(listing, public))
+        elif not info.complete:
+            self._public[session.id] = frozenset(key.spki for key in listing.keys)
+            listing = self._memories.of(session.id).complete(listing)
         keys = {key.spki: key for key in listing.keys}
         session.seen(info, keys, notes + listing.notes)
         known = {signer.key.spki: signer for signer in self.signers.get(session.id, ())}
@@ -141,8 +159,9 @@ def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
 class Tokens:
     """All modules. Make it in a running loop.
 
-    limits: how long a login to that token may last; asked anew each time. on_change: something
-    that `modules`, `statuses` or `signers` return has changed.
+    state_dir: where public keys are remembered. limits: how long a login to that token may last;
+    asked anew each time. on_change: something that `modules`, `statuses` or `signers` return has
+    changed.
     """
 
     def __init__(
@@ -155,7 +174,7 @@ class Tokens:
         deadlines: Deadlines | None = None,
     ) -> None:
         self._clock = clock
-        self._state_dir = state_dir
+        self._memories = Memories(state_dir)
         self._limits = limits
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
@@ -170,7 +189,7 @@ class Tokens:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
             return
-        loaded = _Loaded(spec, self._deadlines, self._new_session, self._on_change)
+        loaded = _Loaded(spec, self._deadlines, self._new_session, self._on_change, self._memories)
         self._modules[spec.path] = loaded
         await loaded.pool.start()
 
@@ -178,7 +197,7 @@ class Tokens:
         """Log out of a module's tokens and end its workers."""
         loaded = self._modules.pop(path, None)
         if loaded is not None:
-            await loaded.pool.close()
+            await loaded.close()
             self._on_change()
 
     def modules(self) -> tuple[ModuleStatus, ...]:

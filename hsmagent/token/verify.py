@@ -53,3 +53,12 @@ class Checker:
         except (InvalidSignature, ValueError):
             return False
         return True
+
+    def encrypts(self, block: bytes, ciphertext: bytes) -> bool:
+        """Return whether this RSA key makes `ciphertext` of `block`, without any padding."""
+        public = self._public
+        if not isinstance(public, rsa.RSAPublicKey):
+            return False
+        numbers = public.public_numbers()
+        again = pow(int.from_bytes(block, "big"), numbers.e, numbers.n)
+        return again == int.from_bytes(ciphertext, "big")

@@ -51,7 +51,7 @@ def answer(module: Module, request: Request) -> Reply:
             case Look(objects=objects):
                 return Slots(module.look(objects=objects))
             case Poll():
-                return Done(module.poll())
+                return module.poll()
             case Login():
                 module.login(request)
             case Logout(slot=slot):

@@ -50,7 +50,8 @@ class SoftHsm:
             env=os.environ | dict(self.env),
             check=False,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             timeout=60,
         )
         if done.returncode:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
+from tests.parts.faulty import Faulty, build
 from tests.parts.softhsm import MODULE, SoftHsm
 
 
@@ -45,6 +46,18 @@ def own_hsm(tmp_path: Path) -> SoftHsm:
     hsm.init_token("own")
     hsm.generate("own", "EC:prime256v1", "01", "p256")
     return hsm
+
+
+@pytest.fixture(scope="session")
+def faulty_module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the module that misbehaves on command."""
+    return build(tmp_path_factory.mktemp("faulty"))
+
+
+@pytest.fixture
+def faulty(faulty_module: Path, own_hsm: SoftHsm, tmp_path: Path) -> Faulty:
+    """Put it in front of a SoftHSM of the test's own."""
+    return Faulty.create(faulty_module, tmp_path / "faults", MODULE, own_hsm.env)
 
 
 NewTokens = Callable[..., Tokens]

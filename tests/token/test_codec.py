@@ -14,6 +14,7 @@ from hsmagent.token.messages import (
     Look,
     Operate,
     Poll,
+    Polled,
     RawObject,
     Reply,
     Request,
@@ -48,6 +49,7 @@ slots = st.builds(
 replies = st.one_of(
     st.builds(Done, blob),
     st.builds(Failed, u64, st.text(max_size=20), st.booleans()),
+    st.builds(Polled, u64, st.lists(st.tuples(u64, u64), max_size=3).map(tuple)),
     st.builds(Slots, st.lists(slots, max_size=3).map(tuple)),
 )
 
@@ -91,6 +93,10 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
     ),
     (Done(b"ok"), "00000007 81 00000002 6f6b"),
     (Failed(0xA0, "C_Login"), "00000015 82 00000000000000a0 00 00000007 435f4c6f67696e"),
+    (
+        Polled(1, ((2, 3),)),
+        "0000001d 84 0000000000000001 00000001 0000000000000002 0000000000000003",
+    ),
     (Slots(()), "00000005 83 00000000"),
 ]
 

@@ -1,0 +1,140 @@
+"""What a login showed of a token, kept for when nobody is logged in.
+
+Some tokens hide their public keys until then; and only a login tells which public keys have a
+private half, and which of these want the PIN for each use. One small JSON file per token in the
+state folder, 0600, replaced in one step. Nothing in it is secret; a file that does not make sense
+counts as none.
+"""
+
+import hashlib
+import json
+import logging
+import os
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from hsmagent.model import Key, TokenId
+from hsmagent.token.objects import Listing, key_of
+
+log = logging.getLogger(__name__)
+
+_FLAGS = ("always_authenticate", "can_sign", "can_decrypt", "can_derive")
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """keys by SPKI; hidden: those seen only when logged in; orphans: public keys of nobody."""
+
+    keys: Mapping[bytes, Key]
+    hidden: frozenset[bytes] = frozenset()
+    orphans: frozenset[bytes] = frozenset()
+
+    def complete(self, listing: Listing) -> Listing:
+        """Return what a listing without a login would be with one, as far as is known."""
+        known = []
+        for key in listing.keys:
+            if key.spki in self.orphans:
+                continue
+            old = self.keys.get(key.spki)
+            known.append(key if old is None else _with_flags(key, _flags(old)))
+        listed = {key.spki for key in listing.keys}
+        known += [key for spki, key in self.keys.items() if spki in self.hidden - listed]
+        return replace(listing, keys=tuple(sorted(known, key=lambda key: (key.id, key.label))))
+
+
+def _flags(key: Key) -> dict[str, bool]:
+    return {flag: getattr(key, flag) for flag in _FLAGS}
+
+
+def _with_flags(key: Key, flags: Mapping[str, bool]) -> Key:
+    changes: dict[str, Any] = dict(flags)
+    return replace(key, **changes)
+
+
+def memory_of(listing: Listing, public: frozenset[bytes]) -> Memory:
+    """Return what to remember of a listing under a login; `public` is what shows without one."""
+    keys = {key.spki: key for key in listing.keys}
+    return Memory(keys, frozenset(keys) - public, listing.orphans)
+
+
+class Memories:
+    """The files, in `folder`, which is made when there is something to keep."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[TokenId, Memory] = {}
+
+    def of(self, token: TokenId) -> Memory:
+        """Return what is remembered of a token; an empty Memory if nothing is."""
+        if token not in self._known:
+            self._known[token] = self._read(token)
+        return self._known[token]
+
+    def keep(self, token: TokenId, memory: Memory) -> None:
+        """Remember. A folder that cannot be written costs only the memory of the next start."""
+        if memory == self.of(token):
+            return
+        self._known[token] = memory
+        path = self._path(token)
+        fresh = path.with_suffix(f".{os.getpid()}")
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fresh.touch(mode=0o600)
+            with fresh.open("w") as file:
+                json.dump(_to_json(token, memory), file)
+                file.flush()
+                os.fsync(file.fileno())
+            fresh.replace(path)
+        except OSError as error:
+            log.warning("the public keys of a token are not remembered: %s", error)
+
+    def _path(self, token: TokenId) -> Path:
+        name = hashlib.sha256(f"{token.module}\n{token.uri}".encode()).hexdigest()
+        return self._folder / f"token-{name[:32]}.json"
+
+    def _read(self, token: TokenId) -> Memory:
+        try:
+            return _from_json(token, json.loads(self._path(token).read_bytes()))
+        except FileNotFoundError:
+            pass
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+            log.warning("what was remembered of a token cannot be read: %s", type(error).__name__)
+        return Memory({})
+
+
+def _to_json(token: TokenId, memory: Memory) -> dict[str, Any]:
+    return {
+        "token": token.uri,
+        "keys": [
+            {
+                "spki": b64encode(key.spki).decode(),
+                "id": key.id.hex(),
+                "label": key.label,
+                "certificates": [b64encode(der).decode() for der in key.certificates],
+                "hidden": key.spki in memory.hidden,
+                **_flags(key),
+            }
+            for key in memory.keys.values()
+        ],
+        "orphans": [b64encode(spki).decode() for spki in sorted(memory.orphans)],
+    }
+
+
+def _from_json(token: TokenId, stored: dict[str, Any]) -> Memory:
+    keys: dict[bytes, Key] = {}
+    hidden = set()
+    for one in stored["keys"]:
+        key = replace(
+            key_of(token, b64decode(one["spki"])),
+            id=bytes.fromhex(one["id"]),
+            label=str(one["label"]),
+            certificates=tuple(b64decode(der) for der in one["certificates"]),
+        )
+        keys[key.spki] = _with_flags(key, {flag: bool(one[flag]) for flag in _FLAGS})
+        if one["hidden"]:
+            hidden.add(key.spki)
+    orphans = frozenset(b64decode(spki) for spki in stored["orphans"])
+    return Memory(keys, frozenset(hidden), orphans)

@@ -1,0 +1,450 @@
+"""What a broken module, a pulled card or a blocked PIN does, and what it must not do."""
+
+import asyncio
+import time
+
+import pytest
+
+from hsmagent.errors import (
+    LoginNeeded,
+    PinError,
+    PinIncorrect,
+    PinLocked,
+    TokenError,
+    TokenGone,
+    WorkerDied,
+)
+from hsmagent.model import PinState, Scheme
+from hsmagent.token import spec
+from hsmagent.token.tokens import Deadlines, ModuleSpec, Tokens, TokenSession, TokenSigner
+from tests.parts.faulty import FOREVER, Action, Faulty
+from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.token.conftest import NewTokens
+
+# Long enough for a busy machine, short enough for a test.
+SHORT = Deadlines(start=10, look=2, poll=2, login=2, pin_pad=2, operate=2, close=2)
+# Every call that listing, logging in and signing make.
+CALLS = (
+    "C_Initialize",
+    "C_GetInfo",
+    "C_GetSlotList",
+    "C_GetSlotInfo",
+    "C_GetTokenInfo",
+    "C_OpenSession",
+    "C_CloseSession",
+    "C_GetSessionInfo",
+    "C_Login",
+    "C_Logout",
+    "C_GetAttributeValue",
+    "C_FindObjectsInit",
+    "C_FindObjects",
+    "C_FindObjectsFinal",
+    "C_SignInit",
+    "C_Sign",
+)
+USED_WITH_A_LOGIN = ("C_SignInit", "C_Sign")
+HARDWARE = spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT
+
+
+def pin(text: str = PIN) -> bytearray:
+    return bytearray(text.encode())
+
+
+def session_of(tokens: Tokens) -> TokenSession:
+    return tokens.session(tokens.statuses()[0].id)
+
+
+def only_signer(tokens: Tokens) -> TokenSigner:
+    (signer,) = tokens.signers()
+    return signer
+
+
+async def loaded(faulty: Faulty, new_tokens: NewTokens, **changes: object) -> Tokens:
+    tokens = new_tokens(deadlines=SHORT, **changes)
+    await tokens.add(ModuleSpec(faulty.module, env=faulty.env))
+    return tokens
+
+
+async def until(condition: object, seconds: float = 15) -> None:
+    """Wait until condition() is true."""
+    async with asyncio.timeout(seconds):
+        while not condition():  # type: ignore[operator]
+            await asyncio.sleep(0.02)
+
+
+async def works(tokens: Tokens) -> None:
+    """See that a login and a signature work, however long the back-off has to be waited for."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await tokens.refresh()
+                signer = only_signer(tokens)
+                if not signer.session.logged_in:
+                    await signer.session.login(pin())
+                await signer.sign(Scheme.ECDSA_SHA256, b"data")
+            except (TokenError, ValueError):
+                await asyncio.sleep(0.1)
+            else:
+                return
+
+
+async def test_a_crash_in_sign(faulty: Faulty, new_tokens: NewTokens) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    faulty.strike("C_Sign", Action.CRASH)
+    with pytest.raises(WorkerDied, match="crashed and was restarted"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    with pytest.raises(LoginNeeded):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert "crashed" in signer.session.status().last_error
+    assert faulty.calls("C_Login") == 1
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_a_hang_in_sign_ends_at_its_deadline(faulty: Faulty, new_tokens: NewTokens) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    faulty.strike("C_Sign", Action.HANG)
+    before = time.monotonic()
+    with pytest.raises(WorkerDied, match="did not answer in time"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert time.monotonic() - before < SHORT.operate + 5
+    await works(tokens)
+
+
+async def test_a_hang_answers_all_who_wait_and_repeats_nothing(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    faulty.strike("C_Sign", Action.HANG)
+    waiting = [signer.sign(Scheme.ECDSA_SHA256, bytes([n])) for n in range(40)]
+    answers = await asyncio.gather(*waiting, return_exceptions=True)
+    assert all(isinstance(answer, WorkerDied | LoginNeeded) for answer in answers)
+    assert faulty.calls("C_Sign") == 1
+    assert faulty.calls("C_Login") == 1
+
+
+async def test_listing_never_waits_behind_a_signature(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    faulty.strike("C_Sign", Action.HANG)
+    signing = asyncio.ensure_future(signer.sign(Scheme.ECDSA_SHA256, b"data"))
+    await until(lambda: faulty.calls("C_Sign") == 1)
+    assert tokens.signers() == (signer,)
+    assert tokens.statuses()[0].logged_in
+    assert not signing.done()
+    with pytest.raises(WorkerDied):
+        await signing
+
+
+@pytest.mark.parametrize("action", [Action.CRASH, Action.HANG])
+async def test_a_login_that_kills_the_worker_is_not_repeated(
+    faulty: Faulty, new_tokens: NewTokens, action: Action
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    faulty.strike("C_Login", action)
+    typed = pin()
+    with pytest.raises(WorkerDied):
+        await session.login(typed)
+    assert typed == bytes(len(PIN))
+    await until(lambda: tokens.modules()[0].state == "running")
+    assert faulty.calls("C_Login") == 1
+    assert not session.logged_in
+    await session.login(pin())
+    assert faulty.calls("C_Login") == 2
+
+
+@pytest.mark.parametrize(
+    "rv", [spec.CKR_GENERAL_ERROR, spec.CKR_DEVICE_ERROR, spec.CKR_USER_ALREADY_LOGGED_IN, 0x104]
+)
+async def test_a_failed_login_is_not_repeated(
+    faulty: Faulty, new_tokens: NewTokens, rv: int
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    faulty.strike("C_Login", Action.RETURN, rv)
+    with pytest.raises(PinError, match=spec.rv_name(rv)):
+        await session.login(pin())
+    assert faulty.calls("C_Login") == 1
+    assert not session.logged_in
+    await session.login(pin())
+    assert session.logged_in
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_a_login_that_worked_and_said_it_did_not_is_undone(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    faulty.strike("C_Login", Action.LIE, spec.CKR_DEVICE_ERROR)
+    with pytest.raises(PinError):
+        await session.login(pin())
+    # Were the first login still there, any PIN would be taken for the right one.
+    with pytest.raises(PinIncorrect):
+        await session.login(pin("11111111"))
+
+
+async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
+    faulty.set(tries_max=3, tries_left=3)
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    for state, error in (
+        (PinState.COUNT_LOW, PinIncorrect),
+        (PinState.FINAL_TRY, PinIncorrect),
+        (PinState.LOCKED, PinLocked),
+    ):
+        with pytest.raises(error):
+            await session.login(pin("11111111"))
+        assert session.status().pin_state is state
+    assert faulty.calls("C_Login") == 3
+    with pytest.raises(PinLocked, match="blocked: unblock it"):
+        await session.login(pin())
+    assert faulty.calls("C_Login") == 3
+    faulty.set(tries_left=3)  # unblocked with its own tool
+    await session.login(pin())
+    assert session.status().pin_state is PinState.OK
+
+
+async def test_a_wrong_pin_costs_one_try_however_many_workers(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    faulty.set(tries_max=3, tries_left=3)
+    tokens = new_tokens(deadlines=SHORT)
+    await tokens.add(ModuleSpec(faulty.module, workers=3, env=faulty.env))
+    session = session_of(tokens)
+    with pytest.raises(PinIncorrect):
+        await session.login(pin("11111111"))
+    assert faulty.calls("C_Login") == 1
+    assert faulty.get("tries_left") == 2
+    await session.login(pin())
+    assert faulty.calls("C_Login") == 4
+
+
+async def test_two_logins_at_once_are_one(faulty: Faulty, new_tokens: NewTokens) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    await asyncio.gather(session.login(pin()), session.login(pin()))
+    assert faulty.calls("C_Login") == 1
+
+
+async def test_a_login_goes_on_when_its_caller_gives_up(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    calling = asyncio.ensure_future(session.login(pin()))
+    await until(lambda: faulty.calls("C_Login") == 1)
+    calling.cancel()
+    await until(lambda: session.logged_in)
+
+
+async def test_pin_pad(faulty: Faulty, new_tokens: NewTokens) -> None:
+    faulty.set(token_flags=spec.CKF_PROTECTED_AUTHENTICATION_PATH)
+    tokens = new_tokens(deadlines=SHORT)
+    await tokens.add(ModuleSpec(faulty.module, env=(*faulty.env, ("FAULTY_PIN_PAD", PIN))))
+    session = session_of(tokens)
+    assert session.status().pin_pad
+    await session.login(None)
+    await only_signer(tokens).sign(Scheme.ECDSA_SHA256, b"data")
+    assert faulty.calls("C_Login") == 1
+
+
+async def test_a_token_that_is_pulled_out_and_put_back(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    faulty.set(slot_flags=HARDWARE)
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    faulty.unplug()
+    before = time.monotonic()
+    await until(lambda: not tokens.signers())
+    assert time.monotonic() - before < 3
+    (status,) = tokens.statuses()
+    assert (status.present, status.logged_in) == (False, False)
+    assert "removed" in status.last_error
+    with pytest.raises((LoginNeeded, TokenGone)):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    with pytest.raises(TokenGone, match="plug it in"):
+        await signer.session.login(pin())
+    faulty.plug()
+    await until(tokens.signers)
+    assert faulty.calls("C_Login") == 1
+    assert not signer.session.logged_in
+    await signer.session.login(pin())
+    await only_signer(tokens).sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_a_token_that_is_pulled_out_while_it_signs(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    faulty.unplug()
+    with pytest.raises(TokenGone, match="plug it in"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert not signer.session.logged_in
+    faulty.plug()
+    await works(tokens)
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_a_card_that_another_program_resets(faulty: Faulty, new_tokens: NewTokens) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    faulty.reset_card()
+    with pytest.raises(LoginNeeded):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert not signer.session.logged_in
+    assert faulty.calls("C_Login") == 1
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_a_failed_operation_leaves_the_login(faulty: Faulty, new_tokens: NewTokens) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.session.login(pin())
+    for function in USED_WITH_A_LOGIN:
+        faulty.strike(function, Action.RETURN, spec.CKR_DEVICE_ERROR)
+        with pytest.raises(TokenError, match="CKR_DEVICE_ERROR"):
+            await signer.sign(Scheme.ECDSA_SHA256, b"data")
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    assert faulty.calls("C_Login") == 1
+
+
+async def test_a_failing_slot_hides_no_other(
+    faulty: Faulty, own_hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    own_hsm.init_token("second")
+    own_hsm.generate("second", "EC:prime256v1", "01", "other")
+    tokens = await loaded(faulty, new_tokens)
+    assert len(tokens.signers()) == 2
+    serial = tokens.statuses()[0].id.serial
+    # SoftHSM's slot ids are the serial's last 31 bits.
+    faulty.set(failing_slot=(int(serial[-8:], 16) & 0x7FFFFFFF) + 1)
+    await tokens.refresh()
+    assert len(tokens.signers()) == 1
+    assert "CKR_DEVICE_ERROR" in tokens.modules()[0].notes[0]
+
+
+async def test_odd_objects_hide_no_others(
+    faulty: Faulty, own_hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    own_hsm.generate("own", "EC:prime256v1", "02", "odd one")
+    own_hsm.generate("own", "EC:prime256v1", "03", b"caf\xe9".decode(errors="surrogateescape"))
+    own_hsm.generate("own", "rsa:1024", "04", "short")
+    faulty.set(odd_type=0x80000123)
+    tokens = await loaded(faulty, new_tokens)
+    assert [signer.key.label for signer in tokens.signers()] == ["p256", "caf\ufffd"]
+    notes = " ".join(tokens.statuses()[0].notes)
+    assert "“odd one” (id 02): a key of type 0x80000123 is not supported" in notes
+    assert "“short” (id 04): an RSA key of 1024 bits is not used" in notes
+    await session_of(tokens).login(pin())
+    for signer in tokens.signers():
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_two_private_keys_under_one_id(own_hsm: SoftHsm, new_tokens: NewTokens) -> None:
+    own_hsm.generate("own", "EC:prime256v1", "01", "twin")
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
+    assert "several keys share the id 01" in tokens.statuses()[0].notes[0]
+    await session_of(tokens).login(pin())
+    # The labels tell the twins apart here.
+    assert [signer.key.label for signer in tokens.signers()] == ["p256", "twin"]
+    for signer in tokens.signers():
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_a_token_that_hides_its_keys_until_login(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    faulty.set(hide_public=1)
+    tokens = await loaded(faulty, new_tokens)
+    assert tokens.signers() == ()
+    await session_of(tokens).login(pin())
+    key = only_signer(tokens).key
+    await session_of(tokens).logout()
+    await tokens.refresh()
+    assert only_signer(tokens).key == key
+    again = await loaded(faulty, new_tokens)  # after a restart of the daemon
+    assert only_signer(again).key == key
+    await session_of(again).login(pin())
+    await only_signer(again).sign(Scheme.ECDSA_SHA256, b"data")
+
+
+@pytest.mark.parametrize("function", CALLS)
+@pytest.mark.parametrize(
+    ("action", "argument"),
+    [
+        (Action.RETURN, spec.CKR_GENERAL_ERROR),
+        (Action.RETURN, spec.CKR_DEVICE_REMOVED),
+        (Action.CRASH, 0),
+        (Action.GARBAGE, 2**62),
+    ],
+)
+async def test_every_call_may_fail_and_the_next_request_works(
+    faulty: Faulty, new_tokens: NewTokens, function: str, action: Action, argument: int
+) -> None:
+    faulty.strike(function, action, argument)
+    tokens = await loaded(faulty, new_tokens)
+    typed = 0
+    for _ in range(3):
+        try:
+            await tokens.refresh()
+            signer = only_signer(tokens)
+            if not signer.session.logged_in:
+                typed += 1
+                await signer.session.login(pin())
+            await signer.sign(Scheme.ECDSA_SHA256, b"data")
+            await signer.session.logout()
+        except (TokenError, ValueError):
+            continue
+    faulty.heal()
+    assert faulty.calls("C_Login") <= typed
+    await works(tokens)
+
+
+async def test_a_module_that_keeps_crashing_is_restarted_ever_more_slowly(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    faulty.strike("C_GetSlotList", Action.CRASH, times=FOREVER)
+    tokens = await loaded(faulty, new_tokens)
+    await asyncio.sleep(3)
+    assert faulty.calls("C_Initialize") <= 5
+    assert "crashed" in tokens.modules()[0].last_error
+    assert tokens.modules()[0].state == "not running"
+
+
+async def test_a_pin_per_use(own_hsm: SoftHsm, faulty: Faulty, new_tokens: NewTokens) -> None:
+    own_hsm.generate("own", "EC:prime256v1", "09", "each time", "--always-auth")
+    tokens = await loaded(faulty, new_tokens)
+    await session_of(tokens).login(pin())
+    signer = next(s for s in tokens.signers() if s.key.label == "each time")
+    assert signer.key.always_authenticate
+    typed = pin()
+    await signer.sign(Scheme.ECDSA_SHA256, b"data", typed)
+    assert typed == bytes(len(PIN))
+    with pytest.raises(PinError, match="wants its PIN for each use"):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    with pytest.raises(PinIncorrect):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data", pin("11111111"))
+    await signer.sign(Scheme.ECDSA_SHA256, b"data", pin())
+    assert faulty.calls("C_Login") == 4
