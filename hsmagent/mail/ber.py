@@ -13,11 +13,13 @@ from typing import NamedTuple
 from hsmagent.errors import UsageError
 from hsmagent.mail.spool import Region, Source
 
+BIT_STRING = 0x03
 OCTET_STRING = 0x04
 OBJECT_IDENTIFIER = 0x06
 INTEGER = 0x02
 SEQUENCE = 0x30
 SET = 0x31
+KEY_IDENTIFIER = ENCRYPTED_CONTENT = 0x80  # [0] IMPLICIT OCTET STRING
 CONSTRUCTED = 0x20
 
 MAX_DEPTH = 32

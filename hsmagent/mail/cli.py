@@ -16,7 +16,10 @@ from hsmagent.mail.spool import Region, Spool, fill
 from hsmagent.model import printable
 
 if TYPE_CHECKING:
+    from hsmagent.mail import sign
     from hsmagent.mail.certificates import Certificate
+    from hsmagent.mail.mime import Entity
+    from hsmagent.mail.report import Report
     from hsmagent.mail.verify import Judge
 
 KeysFactory = Callable[[], MailKeys]
@@ -40,23 +43,40 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
 
 
 def _sign(arguments: Namespace, keys: KeysFactory) -> int:
-    from hsmagent.mail import certificates, sign
+    from hsmagent.mail import sign
 
-    files = [c for path in arguments.certificate for c in certificates.read_file(path)]
-    options = sign.Options(
-        now=datetime.now(UTC),
+    options = _sign_values(arguments, datetime.now(UTC))
+    with _read(arguments.file) as spool:
+        warnings = sign.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
+    _warn(warnings)
+    return 0
+
+
+def _sign_values(arguments: Namespace, now: datetime) -> "sign.Options":
+    from hsmagent.mail import sign
+
+    return sign.Options(
+        now=now,
         key=arguments.key,
         sender=arguments.sender,
         opaque=arguments.opaque,
         pss=arguments.pss,
         allow_expired=arguments.allow_expired,
-        files=(*files, *(entry.certificate for entry in store.default().entries())),
-        program="hsmagent smime sign",
+        files=_own_files(arguments),
+        program="hsmagent smime",
     )
-    with _read(arguments.file) as spool:
-        warnings = sign.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
-    _warn(warnings)
-    return 0
+
+
+def _own_files(arguments: Namespace) -> "tuple[Certificate, ...]":
+    """Return the certificates given, and those of the store: issuers, and our own old ones."""
+    stored = (entry.certificate for entry in store.default().entries())
+    return (*_certificates(arguments.certificate), *stored)
+
+
+def _certificates(paths: Sequence[str]) -> "list[Certificate]":
+    from hsmagent.mail import certificates
+
+    return [certificate for path in paths for certificate in certificates.read_file(path)]
 
 
 def _verify(arguments: Namespace, _: KeysFactory) -> int:
@@ -71,6 +91,67 @@ def _verify(arguments: Namespace, _: KeysFactory) -> int:
                 for chunk in found.content.chunks():
                     out.write(chunk)
     return 0 if found.report.ok else 1
+
+
+def _decrypt(arguments: Namespace, keys: KeysFactory) -> int:
+    from hsmagent.mail import decrypt
+
+    options = decrypt.Options(
+        files=_own_files(arguments),
+        judge=judge(arguments) if arguments.all else None,
+        program="hsmagent smime decrypt",
+    )
+    with _read(arguments.file) as spool:
+        done = decrypt.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
+    _warn(done.warnings)
+    if done.report is not None:
+        _write_report(arguments, done.report)
+        return 0 if done.report.ok or not done.report.signatures else 1
+    return 0
+
+
+def _write_report(arguments: Namespace, report: "Report") -> None:
+    text = report.json() if arguments.json else report.text()
+    if arguments.report:
+        Path(arguments.report).write_text(text + "\n", "utf-8")
+    else:
+        sys.stderr.write(text + "\n")
+
+
+def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
+    from hsmagent.mail import encrypt, mime, sign
+
+    now, kept = datetime.now(UTC), store.default()
+    with _read(arguments.file) as spool, Spool(sealed=True) as signed:
+        region = Region.whole(spool)
+        options = encrypt.Options(
+            now,
+            to=tuple(arguments.to),
+            given=tuple(store.Entry(c) for c in _certificates(arguments.recipient)),
+            own=_own_copy(mime.read(region), arguments, keys, kept, now),
+            gcm={"gcm": True, "cbc": False}.get(arguments.cipher),
+            oaep=arguments.oaep,
+        )
+        if arguments.sign:
+            _warn(sign.message(region, signed, keys(), _sign_values(arguments, now)))
+            region = Region.whole(signed)
+        encrypt.message(region, sys.stdout.buffer, kept, options)
+    return 0
+
+
+def _own_copy(
+    entity: "Entity", arguments: Namespace, keys: KeysFactory, kept: store.Store, now: datetime
+) -> tuple[store.Entry, ...]:
+    """Find what our own copy is encrypted to: in the store, else on a token."""
+    from hsmagent.mail import encrypt, identity
+
+    if arguments.not_to_self:
+        return ()
+    own = encrypt.own_entry(entity, kept, arguments.sender, now)
+    if own is None:
+        sender = arguments.sender or entity.one("from")
+        own = identity.for_encryption(keys().keys(), sender, now)
+    return (encrypt.can_all(own),)
 
 
 def _certs_add(arguments: Namespace, _: KeysFactory) -> int:
@@ -117,11 +198,10 @@ def _certs_remove(arguments: Namespace, _: KeysFactory) -> int:
 
 def judge(arguments: Namespace) -> "Judge":
     """Return what to measure signatures by: the roots, CRLs and time that the options give."""
-    from hsmagent.mail import certificates, trust, verify
+    from hsmagent.mail import trust, verify
 
     kept = store.default()
-    given = [c for path in arguments.ca for c in certificates.read_file(path)]
-    roots = tuple(given) or (*trust.system_roots(), *kept.roots())
+    roots = tuple(_certificates(arguments.ca)) or (*trust.system_roots(), *kept.roots())
     crls = tuple(trust.read_crl(path) for path in arguments.crl)
     return verify.Judge(
         trust.Anchors(roots, crls, required=arguments.require_crl),
@@ -184,6 +264,8 @@ def _parser() -> ArgumentParser:
     _trust_options(verify)
     verify.add_argument("file", nargs="?", default="-")
     verify.set_defaults(run=_verify)
+    _decrypt_options(smime.add_parser("decrypt", help="give the entity inside"))
+    _encrypt_options(smime.add_parser("encrypt", help="for those in To and Cc, and ourselves"))
     certs = commands.add_parser("certs", help="the certificates of others").add_subparsers(
         required=True
     )
@@ -197,6 +279,27 @@ def _parser() -> ArgumentParser:
     remove.add_argument("wanted")
     remove.set_defaults(run=_certs_remove)
     return parser
+
+
+def _decrypt_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="take off further layers, and verify")
+    parser.add_argument("--json", action="store_true", help="with --all: the report for a program")
+    parser.add_argument("--report", metavar="FILE", help="with --all: write the report there")
+    parser.add_argument("--certificate", action="append", default=[], metavar="FILE")
+    _trust_options(parser)
+    parser.add_argument("file", nargs="?", default="-")
+    parser.set_defaults(run=_decrypt)
+
+
+def _encrypt_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--recipient", action="append", default=[], metavar="FILE")
+    parser.add_argument("--to", action="append", default=[], metavar="ADDRESS")
+    parser.add_argument("--not-to-self", action="store_true", help="no copy that we can read")
+    parser.add_argument("--cipher", choices=("auto", "gcm", "cbc"), default="auto")
+    parser.add_argument("--oaep", action="store_true", help="RSA-OAEP instead of PKCS #1 v1.5")
+    parser.add_argument("--sign", action="store_true", help="sign first")
+    _sign_options(parser)
+    parser.set_defaults(run=_encrypt)
 
 
 def _sign_options(parser: ArgumentParser) -> None:

@@ -8,8 +8,9 @@ from hashlib import sha1, sha256
 from hsmagent import uri
 from hsmagent.errors import UsageError
 from hsmagent.mail import certificates
-from hsmagent.mail.address import mailboxes, normal
+from hsmagent.mail.address import mailboxes
 from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.store import ENCRYPTING, Entry
 from hsmagent.model import Key, printable
 
 WARN_AHEAD = timedelta(days=30)
@@ -68,11 +69,24 @@ def selector(wanted: str) -> Callable[[Key, Certificate], bool]:
     return lambda key, _: key.label == wanted
 
 
-def owners(keys: Sequence[Key], address: str, now: datetime) -> list[tuple[Key, Certificate]]:
-    """Return our pairs that sign for `address` now."""
-    pairs = _signing_pairs(keys, ())
-    address = normal(address)
-    return [(k, c) for k, c in pairs if address in c.addresses and c.valid_at(now)]
+def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
+    """Return our own certificate that mail for `sender` can be encrypted to."""
+    names = mailboxes(sender)
+    fitting = [
+        certificate
+        for key in keys
+        if key.can_decrypt or key.can_derive
+        for certificate in certificates.of_key(key)
+        if certificate.key_usage & ENCRYPTING
+        and certificate.valid_at(now)
+        and any(name in certificate.addresses for name in names)
+    ]
+    if not fitting:
+        raise UsageError(
+            f"you have no certificate for {printable(sender) or 'a sender'} to encrypt your own "
+            "copy to; --not-to-self does without one"
+        )
+    return Entry(max(fitting, key=lambda certificate: certificate.not_after))
 
 
 def _signing_pairs(

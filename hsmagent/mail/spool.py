@@ -20,6 +20,7 @@ CHUNK = 256 * 1024
 IN_MEMORY = 1024 * 1024
 MAX_MESSAGE = 512 * 1024 * 1024
 _BLOCK = 16
+_FOLDERS = ("/var/tmp", "/tmp")  # noqa: S108 - the files there never have a name
 
 
 class Source(Protocol):
@@ -173,8 +174,8 @@ def fill(spool: Spool, file: IO[bytes]) -> None:
 
 
 def _unnamed_file() -> int:
-    folders = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"), "/var/tmp", "/tmp")  # noqa: S108 (never named)
-    for folder in folders:
+    named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
+    for folder in (*named, *_FOLDERS):
         if folder:
             try:
                 return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

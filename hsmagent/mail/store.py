@@ -18,7 +18,7 @@ from hsmagent.mail.certificates import Certificate
 _ADDRESS = "Address: "
 _CAPABILITY = "Capability: "
 _FILE_MAX = 256 * 1024
-_ENCRYPTING = {"key_encipherment", "key_agreement"}
+ENCRYPTING = {"key_encipherment", "key_agreement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Store:
             if line in text
             for entry in _parse(text)
             if address in entry.certificate.addresses
-            and entry.certificate.key_usage & _ENCRYPTING
+            and entry.certificate.key_usage & ENCRYPTING
             and entry.certificate.valid_at(now)
         ]
         return max(fitting, key=lambda e: e.certificate.not_after, default=None)

@@ -50,10 +50,14 @@ def message(region: Region, judge: Judge) -> Verified:
     if content is None and not found:
         _search(entity, judge, found, "part ", [_MAX_SEARCH])
         problems.append("only a part of it is signed" if found else "the message is not signed")
+    return Verified(report_on(entity, found, problems), content)
+
+
+def report_on(entity: Entity, found: list[Signature], problems: Sequence[str] = ()) -> Report:
+    """Return the report on these signatures in this message, with the From compared."""
     sender, matches = _sender(entity, found)
-    if matches is False:
-        problems.append(_mismatch(sender, found))
-    return Verified(Report(sender, matches, tuple(found), tuple(problems)), content)
+    mismatch = [_mismatch(sender, found)] if matches is False and found else []
+    return Report(sender, matches, tuple(found), (*problems, *mismatch))
 
 
 def peel(

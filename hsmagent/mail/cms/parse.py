@@ -37,3 +37,12 @@ def load(kind: Any, data: bytes, what: str) -> Any:
     except RecursionError:
         raise Malformed(f"{what} is nested too deeply") from None
     return value
+
+
+def algorithm(reader: Reader, what: str) -> tuple[str, bytes]:
+    """Take an AlgorithmIdentifier: its OID, and its parameters as they stand or b""."""
+    reader.enter(ber.SEQUENCE, what)
+    kind = object_identifier(reader, what)
+    parameters = b"" if reader.peek() is None else reader.element(ALGORITHM_MAX, what)
+    reader.leave(what)
+    return kind, parameters

@@ -1,0 +1,120 @@
+"""The content ciphers (RFC 3565, RFC 5084; RFC 3370 for old mail), streaming both ways."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from asn1crypto import core
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.decrepit.ciphers.algorithms import TripleDES
+from cryptography.hazmat.primitives.ciphers import Cipher, modes
+from cryptography.hazmat.primitives.ciphers.algorithms import AES
+from cryptography.hazmat.primitives.padding import PKCS7
+
+from hsmagent.errors import HsmAgentError
+from hsmagent.mail import ber
+from hsmagent.mail.ber import Malformed, Reader
+from hsmagent.mail.cms import oids
+from hsmagent.mail.cms.parse import load
+from hsmagent.mail.spool import Memory
+
+NONCE = 12
+TAG_MIN = 12
+_TAG_DEFAULT = 12  # RFC 5084, section 3.2
+_AES_BLOCK = 16
+_DES_BLOCK = 8
+_DES_KEY = 24
+
+
+class Undecryptable(HsmAgentError):
+    """One sentence for every way in which decryption can fail, so that it tells nothing."""
+
+    def __init__(self) -> None:
+        super().__init__("the message cannot be decrypted: it is damaged or not meant for this key")
+
+
+@dataclass(frozen=True, slots=True)
+class ContentCipher:
+    """A content-encryption algorithm with its parameters. tag: its length, 0 for CBC."""
+
+    kind: str
+    key_length: int
+    vector: bytes
+    tag: int = 0
+
+    @property
+    def authenticated(self) -> bool:
+        """Whether a changed ciphertext is noticed."""
+        return self.tag > 0
+
+
+def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
+    """Read an AlgorithmIdentifier; AuthEnvelopedData takes AEAD ciphers only, the other none."""
+    if authenticated and kind in oids.AES_GCM:
+        reader = Reader(Memory(parameters))
+        reader.enter(ber.SEQUENCE, "the GCM parameters")
+        nonce = _octets(reader.element(64, "the GCM nonce", ber.OCTET_STRING))
+        tag = _TAG_DEFAULT
+        if reader.peek() is not None:
+            tag = load(core.Integer, reader.element(8, "the GCM tag length"), "it").native
+        reader.leave("the GCM parameters")
+        if len(nonce) != NONCE or not TAG_MIN <= tag <= _AES_BLOCK:
+            raise Malformed("AES-GCM with a nonce or tag of an unusual length")
+        return ContentCipher(kind, oids.AES_GCM[kind], nonce, tag)
+    if not authenticated and kind in oids.AES_CBC:
+        return ContentCipher(kind, oids.AES_CBC[kind], _vector(parameters, _AES_BLOCK))
+    if not authenticated and kind == oids.DES_EDE3_CBC:
+        return ContentCipher(kind, _DES_KEY, _vector(parameters, _DES_BLOCK))
+    raise Malformed(f"a content cipher that is not supported ({kind})")
+
+
+def decrypt(
+    cipher: ContentCipher, key: bytes, chunks: Iterable[bytes], tag: bytes, attributes: bytes
+) -> Iterator[bytes]:
+    """Yield the plaintext. Undecryptable may come at the very end: use nothing before that.
+
+    tag: the MAC of AuthEnvelopedData; attributes: its authAttrs as SET OF, which it covers too.
+    """
+    return (
+        _open_gcm(cipher, key, chunks, tag, attributes)
+        if cipher.tag
+        else _open_cbc(cipher, key, chunks)
+    )
+
+
+def _open_gcm(
+    cipher: ContentCipher, key: bytes, chunks: Iterable[bytes], tag: bytes, attributes: bytes
+) -> Iterator[bytes]:
+    if len(tag) != cipher.tag:
+        raise Undecryptable
+    mode = modes.GCM(cipher.vector, None, min_tag_length=TAG_MIN)
+    decryptor = Cipher(AES(key), mode).decryptor()
+    decryptor.authenticate_additional_data(attributes)
+    for chunk in chunks:
+        yield decryptor.update(chunk)
+    try:
+        yield decryptor.finalize_with_tag(tag)
+    except InvalidTag:
+        raise Undecryptable from None
+
+
+def _open_cbc(cipher: ContentCipher, key: bytes, chunks: Iterable[bytes]) -> Iterator[bytes]:
+    algorithm = TripleDES(key) if cipher.kind == oids.DES_EDE3_CBC else AES(key)
+    decryptor = Cipher(algorithm, modes.CBC(cipher.vector)).decryptor()
+    unpadder = PKCS7(algorithm.block_size).unpadder()
+    for chunk in chunks:
+        yield unpadder.update(decryptor.update(chunk))
+    try:
+        yield unpadder.update(decryptor.finalize()) + unpadder.finalize()
+    except ValueError:
+        raise Undecryptable from None
+
+
+def _vector(parameters: bytes, size: int) -> bytes:
+    vector = _octets(parameters)
+    if len(vector) != size:
+        raise Malformed("a content cipher with a wrong initialisation vector")
+    return vector
+
+
+def _octets(data: bytes) -> bytes:
+    return b"".join(Reader(Memory(data)).content(ber.OCTET_STRING, "a cipher's vector").chunks())

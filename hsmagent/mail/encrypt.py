@@ -1,0 +1,113 @@
+"""`encrypt`: a message in, the same message for its recipients alone out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import chain
+
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.mail import address, canonical, mime
+from hsmagent.mail.cms import enveloped, oids
+from hsmagent.mail.mime import Entity, Field
+from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields
+from hsmagent.mail.spool import Memory, Region
+from hsmagent.mail.store import Entry, Store
+
+MAX_RECIPIENTS = 1000
+_AUTHENTICATED = frozenset(oids.AES_GCM)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to encrypt.
+
+    to: addresses, instead of those in To and Cc; given: certificates, besides those found by
+    address; own: what our own copy is encrypted to. gcm: None lets the recipients' capabilities
+    decide.
+    """
+
+    now: datetime
+    to: tuple[str, ...] = ()
+    given: tuple[Entry, ...] = ()
+    own: tuple[Entry, ...] = ()
+    gcm: bool | None = None
+    oaep: bool = False
+
+
+class NoCertificate(HsmAgentError):
+    """There is no certificate for `addresses`."""
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        self.addresses = tuple(addresses)
+        super().__init__(
+            f"there is no valid certificate for {', '.join(addresses)}; "
+            "`hsmagent certs add` takes one, or a signed mail from them"
+        )
+
+
+def message(region: Region, out: Writer, store: Store, options: Options) -> None:
+    """Encrypt a message and write it. Bcc never leaves; its recipients get messages of their own.
+
+    Raises NoCertificate, naming everybody who has none.
+    """
+    entity = mime.read(region)
+    everybody = recipients(entity, store, options)
+    newline = entity.newline
+    gcm = options.gcm
+    if gcm is None:
+        gcm = all(entry.capabilities & _AUTHENTICATED for entry in everybody)
+    inner = [Region.whole(Memory(_head(inner_fields(entity), newline))), entity.body]
+
+    def plain() -> Iterator[bytes]:
+        return canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
+
+    certificates = [entry.certificate for entry in everybody]
+    made = enveloped.build(plain, certificates, gcm=gcm, oaep=options.oaep)
+    kept = (f for f in outer_fields(entity) if f.name not in {"bcc", "resent-bcc"})
+    head = _head(kept, b"") + b"MIME-Version: 1.0\n"
+    kind = b"authEnveloped-data" if gcm else b"enveloped-data"
+    head += b'Content-Type: application/pkcs7-mime; smime-type=%s; name="smime.p7m"\n' % kind
+    head += b"Content-Transfer-Encoding: base64\n"
+    head += b'Content-Disposition: attachment; filename="smime.p7m"\n\n'
+    out.write(canonical_head(head, newline))
+    for chunk in canonical.base64_lines(made, newline):
+        out.write(chunk)
+
+
+def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:
+    """Return everybody's certificate, each once, ours first."""
+    wanted = options.to or () if options.given else options.to or addressees(entity)
+    found = {address: store.find(address, options.now) for address in wanted}
+    for entry in options.given:
+        found.update(dict.fromkeys((a for a in entry.certificate.addresses if a in found), entry))
+    missing = [address for address, entry in found.items() if entry is None]
+    if missing:
+        raise NoCertificate(missing)
+    entries = (*options.own, *options.given, *(e for e in found.values() if e))
+    once = list({entry.certificate: entry for entry in entries}.values())
+    if not options.given and not found:
+        raise UsageError("nobody to encrypt to: no To or Cc, and no --recipient or --to")
+    if len(once) > MAX_RECIPIENTS:
+        raise UsageError(f"{len(once)} recipients; {MAX_RECIPIENTS} are allowed")
+    return once
+
+
+def addressees(entity: Entity, names: Iterable[str] = ("to", "cc")) -> tuple[str, ...]:
+    """Return the addresses in these fields."""
+    fields = [value for name in names for value in entity.all(name)]
+    return tuple(dict.fromkeys(a for value in fields for a in address.mailboxes(value)))
+
+
+def own_entry(entity: Entity, store: Store, sender: str, now: datetime) -> Entry | None:
+    """Return our own certificate from the store, for the sender given or the From."""
+    names = address.mailboxes(sender) if sender else addressees(entity, ("from",))
+    return next((entry for name in names if (entry := store.find(name, now))), None)
+
+
+def can_all(entry: Entry) -> Entry:
+    """Return an entry of our own: we can read what we can send."""
+    return replace(entry, capabilities=_AUTHENTICATED)
+
+
+def _head(fields: Iterable[Field], end: bytes) -> bytes:
+    return b"".join(field.raw for field in fields) + end

@@ -1,0 +1,61 @@
+"""Spools: small ones in memory, large ones in a file without a name, sealed ones unreadable."""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmagent.errors import UsageError
+from hsmagent.mail import spool
+from hsmagent.mail.spool import Region, Spool
+
+SECRET = b"the plaintext of a mail " * 100
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_large_spool_reads_back_at_any_offset(
+    sealed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 1000)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with Spool(sealed=sealed) as kept:
+        for _ in range(3):
+            kept.write(SECRET)
+        everything = SECRET * 3
+        assert list(tmp_path.iterdir()) == []
+        for offset in (0, 1, 15, 16, 17, 999, 1000, 4000, len(everything) - 1, len(everything)):
+            assert kept.read_at(offset, 100) == everything[offset : offset + 100]
+        assert b"".join(Region(kept, 7, 5000).chunks()) == everything[7:5000]
+        assert kept._fd is not None
+        on_disk = os.pread(kept._fd, kept.size, 0)
+        assert (SECRET[:24] in on_disk) is not sealed
+
+
+@given(st.lists(st.binary(max_size=70), max_size=8), st.integers(0, 300), st.integers(0, 300))
+def test_sealed_spool_equals_bytes(pieces: list[bytes], offset: int, count: int) -> None:
+    whole = b"".join(pieces)
+    with pytest.MonkeyPatch.context() as patch, Spool(sealed=True) as kept:
+        patch.setattr(spool, "IN_MEMORY", 20)
+        for piece in pieces:
+            kept.write(piece)
+        assert kept.size == len(whole)
+        assert kept.read_at(offset, count) == whole[offset : offset + count]
+
+
+def test_a_message_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "MAX_MESSAGE", 100)
+    with Spool() as kept:
+        kept.write(bytes(99))
+        with pytest.raises(UsageError, match="larger than"):
+            kept.write(bytes(11))
+
+
+def test_no_folder_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr(spool, "_FOLDERS", ())
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "/nonexistent")
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    with Spool() as kept, pytest.raises(Exception, match="TMPDIR"):
+        kept.write(bytes(11))

@@ -1,0 +1,40 @@
+"""Runs the mail commands in a process of their own, over software keys from files.
+
+`python mailrun.py FACE KEY,CERT[;KEY,CERT…] ARGUMENT…`: FACE names a module of hsmagent.mail with
+`main(argv, keys)`. Written to HSMAGENT_TEST_PEAK, if set: the peak of resident memory, in KiB.
+"""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from tests.parts.pki import Person, SoftwareKeys
+
+
+def keys(files: str) -> SoftwareKeys:
+    """Load pairs of key and certificate."""
+    people = []
+    for pair in filter(None, files.split(";")):
+        key, certificate = (Path(name).read_bytes() for name in pair.split(","))
+        people.append(
+            Person(load_pem_private_key(key, None), x509.load_pem_x509_certificate(certificate))
+        )
+    return SoftwareKeys(people)
+
+
+def main() -> int:
+    """Run one face."""
+    face, files, *arguments = sys.argv[1:]
+    status: int = import_module(f"hsmagent.mail.{face}").main(arguments, lambda: keys(files))
+    if peak := os.environ.get("HSMAGENT_TEST_PEAK"):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        Path(peak).write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
+    return status
+
+
+if __name__ == "__main__":
+    sys.exit(main())
