@@ -1,0 +1,231 @@
+"""The bus as the daemon uses it: it joins, does what its parts say, and rejoins."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any
+
+from hsmagent.bus import errors
+from hsmagent.bus.address import socket_paths
+from hsmagent.bus.calls import CALL_TIMEOUT, DBUS, DBUS_PATH, Calls
+from hsmagent.bus.codec import Kind, Message, encode
+from hsmagent.bus.connection import Connection, close_all, open_connection
+from hsmagent.bus.errors import BusError
+from hsmagent.bus.exports import Exports, Handler, Undo
+from hsmagent.bus.signals import Match, Signals, tell
+from hsmagent.errors import ProtocolError
+from hsmagent.model import Listener
+
+_log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT = 5.0
+_FIRST_DELAY, _LONGEST_DELAY = 0.2, 30.0
+
+_DO_NOT_QUEUE = 4
+_PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
+
+
+class Bus:
+    """One bus, whenever it is there.
+
+    address: says where, anew before each attempt; "" is nowhere.
+    name: for the log: "session", "system".
+    """
+
+    def __init__(self, address: Callable[[], str], name: str = "session") -> None:
+        self._address = address
+        self._name = name
+        self._connection: Connection | None = None
+        self._lost = asyncio.Event()
+        self._calls = Calls(self._send)
+        self._exports = Exports(self._send, self._calls.next_serial)
+        self._signals = Signals(self._call_bus, lambda: self.connected, self._spawn)
+        self._names: list[str] = []
+        self._listeners: list[Listener] = []
+        self._errands: set[asyncio.Task[None]] = set()
+        self.unique_name = ""
+
+    # -- coming and going --------------------------------------------------------------------
+
+    @property
+    def connected(self) -> bool:
+        """Whether the bus has let us in and has not gone since."""
+        return bool(self.unique_name)
+
+    def listen(self, told: Listener) -> Undo:
+        """Tell when `connected` changed."""
+        self._listeners.append(told)
+        return partial(_forget, self._listeners, told)
+
+    async def run(self) -> None:
+        """Connect, and again whenever the connection was lost, until cancelled."""
+        delay = _FIRST_DELAY
+        try:
+            while True:
+                if await self._join():
+                    delay = _FIRST_DELAY
+                    await self._lost.wait()
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY)
+        finally:
+            self._leave("we are leaving")
+            await self._exports.drained()
+            await asyncio.gather(*self._errands, return_exceptions=True)
+
+    async def _join(self) -> bool:
+        try:
+            await self._connect()
+            self.unique_name = (await self._call_bus("Hello"))[0]
+            await self._signals.renew()
+            for name in self._names:
+                await self._own(name)
+        except (OSError, EOFError, ProtocolError, BusError) as error:
+            _log.debug("no %s bus: %s", self._name, error)
+            self._leave(str(error))
+            return False
+        _log.info("joined the %s bus as %s", self._name, self.unique_name)
+        self._tell_listeners()
+        return True
+
+    async def _connect(self) -> None:
+        self._lost.clear()
+        problem: Exception = FileNotFoundError("nothing says where it is")
+        for path in socket_paths(self._address()):
+            try:
+                async with asyncio.timeout(_CONNECT_TIMEOUT):
+                    self._connection = await open_connection(path, self._receive, self._leave)
+            except (OSError, EOFError, ProtocolError) as error:
+                problem = error
+            else:
+                return
+        raise problem
+
+    def _leave(self, reason: str) -> None:
+        """Forget the connection, fail what waits for it, stop answering."""
+        if self._connection is None:
+            return
+        self._connection.close()
+        self._connection = None
+        self.unique_name = ""
+        self._calls.fail(f"the {self._name} bus is gone: {reason}")
+        self._exports.cancel()
+        self._signals.lost()
+        self._lost.set()
+        _log.info("left the %s bus: %s", self._name, reason)
+        self._tell_listeners()
+
+    def _tell_listeners(self) -> None:
+        for told in list(self._listeners):
+            tell(told)
+
+    # -- messages ----------------------------------------------------------------------------
+
+    def _receive(self, message: Message) -> None:
+        if message.kind is Kind.METHOD_CALL:
+            self._exports.answer(message)
+        elif message.kind is Kind.SIGNAL:
+            close_all(message.fds)
+            self._signals.dispatch(message)
+        else:
+            self._calls.settle(message)
+
+    def _send(self, message: Message) -> None:
+        if self._connection is not None:
+            self._connection.send(encode(message))
+
+    def _spawn(self, errand: Awaitable[Any]) -> None:
+        """Do something for the bus's sake whose outcome nobody waits for."""
+
+        async def run() -> None:
+            try:
+                await errand
+            except BusError as error:
+                _log.debug("%s", error)
+
+        task = asyncio.get_running_loop().create_task(run())
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+
+    async def _call_bus(
+        self, member: str, signature: str = "", body: Sequence[Any] = ()
+    ) -> list[Any]:
+        return await self._calls.call(DBUS, DBUS_PATH, DBUS, member, signature, body)
+
+    # -- what the daemon does on it ----------------------------------------------------------
+
+    async def call(  # noqa: PLR0917 - a call's own fields
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: Sequence[Any] = (),
+        *,
+        returns: str | None = None,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - every call has one
+    ) -> list[Any]:
+        """Call a method and return the reply's body. Raises BusError.
+
+        returns: the reply's signature; another one is an error. timeout: seconds.
+        """
+        if not self.connected:
+            raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
+        return await self._calls.call(
+            destination, path, interface, member, signature, body, returns=returns, timeout=timeout
+        )
+
+    def export(self, path: str, handler: Handler) -> Undo:
+        """Have `handler` answer every call to `path`."""
+        return self._exports.export(path, handler)
+
+    def emit(
+        self, path: str, interface: str, member: str, signature: str = "", body: Sequence[Any] = ()
+    ) -> None:
+        """Broadcast a signal. Without a bus nobody hears it."""
+        if not self.connected:
+            return
+        self._send(
+            Message(
+                Kind.SIGNAL,
+                self._calls.next_serial(),
+                path=path,
+                interface=interface,
+                member=member,
+                signature=signature,
+                body=body,
+            )
+        )
+
+    async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
+        """Tell a name's owner (a unique name, "" for none): now, and whenever it changes.
+
+        While there is no bus, nobody owns anything. Raises BusError.
+        """
+        return await self._signals.watch_owner(name, told)
+
+    async def subscribe(self, match: Match, told: Callable[[Message], None]) -> Undo:
+        """Pass on the signals that fit `match` and really come from its sender.
+
+        Raises BusError.
+        """
+        return await self._signals.subscribe(match, told)
+
+    async def request_name(self, name: str) -> bool:
+        """Take a well-known name, now and at each rejoin. Says whether it is ours now."""
+        if name not in self._names:
+            self._names.append(name)
+        return self.connected and await self._own(name)
+
+    async def _own(self, name: str) -> bool:
+        reply = await self._call_bus("RequestName", "su", [name, _DO_NOT_QUEUE])
+        ours = reply[0] in {_PRIMARY_OWNER, _ALREADY_OWNER}
+        if not ours:
+            _log.warning("another program owns %s on the %s bus", name, self._name)
+        return ours
+
+
+def _forget(listeners: list[Listener], told: Listener) -> None:
+    if told in listeners:
+        listeners.remove(told)

@@ -1,0 +1,128 @@
+"""Calls that we make: each has a deadline, and none outlives its connection."""
+
+import asyncio
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from hsmagent.bus import errors
+from hsmagent.bus.codec import Kind, Message
+from hsmagent.bus.connection import close_all
+from hsmagent.bus.errors import BusError
+
+DBUS = "org.freedesktop.DBus"
+DBUS_PATH = "/org/freedesktop/DBus"
+
+CALL_TIMEOUT = 5.0
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    destination: str
+    reply: asyncio.Future[Message]
+
+
+class Calls:
+    """The calls under way on one bus. `send(message)` puts one on the wire."""
+
+    def __init__(self, send: Callable[[Message], None]) -> None:
+        self._send = send
+        self._serials = itertools.count(1)
+        self._pending: dict[int, _Pending] = {}
+
+    def next_serial(self) -> int:
+        """Return a number for one more message."""
+        return next(self._serials)
+
+    async def call(  # noqa: PLR0917 - a call's own fields
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str = "",
+        body: Sequence[Any] = (),
+        *,
+        returns: str | None = None,
+        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - every call has one
+    ) -> list[Any]:
+        """Call a method and return the reply's body. Raises BusError.
+
+        returns: the reply's signature; another one is an error.
+        """
+        message = Message(
+            Kind.METHOD_CALL,
+            self.next_serial(),
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
+        )
+        pending = _Pending(destination, asyncio.get_running_loop().create_future())
+        self._pending[message.serial] = pending
+        try:
+            self._send(message)
+            async with asyncio.timeout(timeout):
+                reply = await pending.reply
+        except TimeoutError:
+            _abandon(pending.reply)
+            raise BusError(errors.NO_REPLY, f"{destination} did not answer {member}") from None
+        except BaseException:
+            _abandon(pending.reply)
+            raise
+        finally:
+            del self._pending[message.serial]
+        return _result(reply, returns)
+
+    def settle(self, reply: Message) -> None:
+        """Take a reply in. One that nobody (any more) waits for is dropped.
+
+        A call to a unique name, or to the bus itself, is answered by that one alone.
+        """
+        pending = self._pending.get(reply.reply_serial)
+        if pending is None or pending.reply.done():
+            close_all(reply.fds)
+            return
+        exact = pending.destination == DBUS or pending.destination.startswith(":")
+        if exact and reply.sender != pending.destination:
+            close_all(reply.fds)
+            return
+        pending.reply.set_result(reply)
+
+    def fail(self, reason: str) -> None:
+        """Fail every call under way: the connection is gone."""
+        for pending in self._pending.values():
+            if not pending.reply.done():
+                pending.reply.set_exception(BusError(errors.DISCONNECTED, reason))
+
+
+def _abandon(future: asyncio.Future[Message]) -> None:
+    """Close the descriptors of a reply that came in the moment its caller went away."""
+    if future.done() and not future.cancelled() and future.exception() is None:
+        close_all(future.result().fds)
+
+
+def _result(reply: Message, returns: str | None) -> list[Any]:
+    if reply.kind is Kind.ERROR:
+        close_all(reply.fds)
+        text = reply.body[0] if reply.signature.startswith("s") else reply.error
+        raise BusError(reply.error, text)
+    if returns is not None and reply.signature != returns:
+        close_all(reply.fds)
+        raise BusError(errors.INVALID_ARGS, f"a reply of type “{reply.signature}”, not “{returns}”")
+    return _with_descriptors(reply)
+
+
+def _with_descriptors(reply: Message) -> list[Any]:
+    """Put descriptors in the place of their indices; close those that nothing refers to."""
+    body, unclaimed = list(reply.body), list(reply.fds)
+    if set(reply.signature) <= set("ybnqiuxtdsogvh"):  # one character a value
+        for place, kind in enumerate(reply.signature):
+            if kind == "h" and body[place] < len(reply.fds):
+                body[place] = reply.fds[body[place]]
+                unclaimed = [fd for fd in unclaimed if fd != body[place]]
+    close_all(unclaimed)
+    return body
