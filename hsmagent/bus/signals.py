@@ -48,17 +48,19 @@ class Match:
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """`owner` is None until the bus has told it."""
+    """`owner` is what was last told; `known`, whether it comes from the bus that is there now."""
 
     name: str
     told: Callable[[str], None]
     owner: str | None = None
+    known: bool = False
 
     @property
     def match(self) -> Match:
         return Match(DBUS, DBUS, "NameOwnerChanged", DBUS_PATH, self.name)
 
-    def set_owner(self, owner: str) -> None:
+    def set_owner(self, owner: str, *, known: bool) -> None:
+        self.known = known
         if owner != self.owner:
             self.owner = owner
             tell(self.told, owner)
@@ -130,7 +132,7 @@ class Signals:
         """Tell whoever wants this signal."""
         for watch in self._all_watches():
             if signal.sender == DBUS and signal.signature == "sss" and watch.match.fits(signal):
-                watch.set_owner(signal.body[2])
+                watch.set_owner(signal.body[2], known=True)
         for subscription in list(self._subscriptions):
             if subscription.wants(signal):
                 tell(subscription.told, signal)
@@ -138,8 +140,7 @@ class Signals:
     def lost(self) -> None:
         """Note that the bus is gone, and with it every owner."""
         for watch in self._all_watches():
-            watch.set_owner("")
-            watch.owner = None
+            watch.set_owner("", known=False)
 
     def _all_watches(self) -> list[_Watch]:
         senders = [one.watch for one in self._subscriptions if one.watch is not None]
@@ -153,8 +154,7 @@ class Signals:
 
     async def _start_watch(self, watch: _Watch) -> None:
         if not self._connected():
-            watch.set_owner("")
-            watch.owner = None
+            watch.set_owner("", known=False)
             return
         await self._call_bus("AddMatch", "s", [watch.match.rule])
         try:
@@ -163,8 +163,8 @@ class Signals:
             if error.name != NAME_HAS_NO_OWNER:
                 raise
             owner = ""
-        if watch.owner is None:  # else a NameOwnerChanged overtook us, and knows better
-            watch.set_owner(owner)
+        if not watch.known:  # else a NameOwnerChanged overtook the answer, and knows better
+            watch.set_owner(owner, known=True)
 
     @contextmanager
     def _noted(self, where: list[Any], one: _Watch | _Subscription) -> Iterator[Undo]:

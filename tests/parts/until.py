@@ -1,5 +1,6 @@
 """Wait on a condition, never on a time that is hoped to be long enough."""
 
+import asyncio
 import time
 from collections.abc import Callable
 
@@ -11,3 +12,10 @@ def until(condition: Callable[[], object], seconds: float = 20.0) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError("the condition did not come true")
         time.sleep(0.02)
+
+
+async def async_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+    """Like `until`, while the event loop goes on."""
+    async with asyncio.timeout(seconds):
+        while not condition():
+            await asyncio.sleep(0.01)

@@ -1,0 +1,29 @@
+"""The same tests on dbus-fast, which serves from Python 3.15 on."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hsmagent.bus import codec
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.skipif(codec.LIBRARY == "dbus_fast", reason="these are the tests on dbus-fast")
+def test_the_bus_tests_pass_on_dbus_fast() -> None:
+    check = "from hsmagent.bus import codec; assert codec.LIBRARY == 'dbus_fast'"
+    environment = os.environ | {"HSMAGENT_DBUS_LIBRARY": "dbus-fast"}
+    subprocess.run([sys.executable, "-c", check], env=environment, cwd=ROOT, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/bus"],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
