@@ -27,14 +27,17 @@ setup: ## install the missing Debian packages of packages.debian (root or sudo)
 .PHONY: venv
 venv: $(VENV)/ready ## make .venv with hsmagent and all it needs, pinned
 
+$(VENV)/ready: $(VENV)/pins pyproject.toml
+	$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
 # Built anew whenever the pins change, so that nothing lingers from older ones. Wheels only: no
 # package's own code runs while it is installed.
-$(VENV)/ready: requirements/dev.txt pyproject.toml | setup
+$(VENV)/pins: requirements/dev.txt | setup
 	@test -n "$(PYTHON)"
 	rm -rf $(VENV)
 	$(PYTHON) -I -m venv $(VENV)
 	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
-	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: test
