@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.model import PurposeKind
+from hsmagent.model import ModuleSpec, PurposeKind
 from hsmagent.toml import (
     Expected,
     Table,
@@ -31,17 +31,6 @@ LET_GO = ("screen-lock", "suspend", "removal")
 PROMPTERS = ("system", "pinentry", "askpass")
 NOTIFY = ("used", "waiting", "removed", "wrong-pin")
 FINGERPRINT = "SHA256:"
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleConfig:
-    """One `[[module]]`: a PKCS#11 module and how to run it. `release` in seconds, 0 = never."""
-
-    path: str
-    workers: int = 1
-    parameters: str = ""
-    env: tuple[tuple[str, str], ...] = ()
-    release: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +84,7 @@ class SshConfig:
 class Config:
     """Everything the file says. No `[[module]]` at all: modules are discovered."""
 
-    modules: tuple[ModuleConfig, ...] = ()
+    modules: tuple[ModuleSpec, ...] = ()
     tokens: tuple[TokenConfig, ...] = ()
     keys: tuple[KeyConfig, ...] = ()
     cache: CacheConfig = field(default_factory=CacheConfig)
@@ -146,8 +135,8 @@ def read(content: str, file: str) -> Config:
 # -- one function per table ------------------------------------------------------------------
 
 
-def _module(table: Table) -> ModuleConfig:
-    module = ModuleConfig(
+def _module(table: Table) -> ModuleSpec:
+    module = ModuleSpec(
         path=table.take("path", absolute_path),
         workers=table.take("workers", whole(1, 64), 1),
         parameters=table.take("parameters", text, ""),

@@ -145,6 +145,21 @@ class TokenStatus:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleSpec:
+    """One [[module]] of the configuration.
+
+    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
+    after so many idle seconds, so that other programs get the card; 0 is never.
+    """
+
+    path: str
+    workers: int = 1
+    parameters: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    release: float = 0.0
+
+
 # -- unwrapping a mail's content key ---------------------------------------------------------
 
 

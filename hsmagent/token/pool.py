@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
-from hsmagent.model import TokenId
+from hsmagent.model import ModuleSpec, TokenId
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.link import Link
 from hsmagent.token.messages import (
@@ -38,21 +38,6 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # A worker that lived so long was sound; its end starts the back-off anew.
 _SOUND_SECONDS = 60.0
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleSpec:
-    """One [[module]] of the configuration.
-
-    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, so that other programs get the card; 0 is never.
-    """
-
-    path: str
-    workers: int = 1
-    parameters: str = ""
-    env: tuple[tuple[str, str], ...] = ()
-    release: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

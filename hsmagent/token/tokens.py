@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, TokenGone
-from hsmagent.model import Clock, Listener, TokenId, TokenStatus, printable
+from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, printable
 from hsmagent.token import objects, spec
 from hsmagent.token.failures import name_of
 from hsmagent.token.hotplug import Watch
 from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
-from hsmagent.token.pool import Deadlines, ModuleSpec, Pool
+from hsmagent.token.pool import Deadlines, Pool
 from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.session import Limits, TokenSession, TokenSigner
 

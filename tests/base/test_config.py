@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from hsmagent import config
 from hsmagent.errors import ConfigError
-from hsmagent.model import PurposeKind
+from hsmagent.model import ModuleSpec, PurposeKind
 
 EVERYTHING = """
 [[module]]
@@ -54,7 +54,7 @@ events = ["used"]
 def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HOME", "/home/u")
     read = config.read(EVERYTHING, "config.toml")
-    assert read.modules[0] == config.ModuleConfig(
+    assert read.modules[0] == ModuleSpec(
         path="/usr/lib/softhsm/libsofthsm2.so",
         workers=2,
         parameters="configdir='/x'",
