@@ -1,0 +1,103 @@
+from typing import Any
+
+import pytest
+
+from hsmagent import show
+
+TOKEN: dict[str, Any] = {
+    "label": "work",
+    "serial": "1234",
+    "model": "SoftHSM v2",
+    "module": "/usr/lib/softhsm/libsofthsm2.so",
+    "present": True,
+    "login_required": True,
+    "logged_in": True,
+    "pin_state": "ok",
+    "pin_pad": False,
+    "idle_left": 899.0,
+    "max_left": 28799.0,
+    "keys": 3,
+    "last_error": "",
+}
+
+
+def test_a_token_is_a_block() -> None:
+    assert show.status({"tokens": [TOKEN], "modules": []}) == (
+        "work\n"
+        "  login   unlocked, 14 min 59 s left if unused, 7 h 59 min at most\n"
+        "  PIN     ok\n"
+        "  keys    3\n"
+        "  model   SoftHSM v2 1234\n"
+        "  module  /usr/lib/softhsm/libsofthsm2.so\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"logged_in": False}, "locked"),
+        ({"present": False}, "not present"),
+        ({"login_required": False}, "not needed"),
+        ({"max_left": 60.0}, "unlocked, 1 min left"),
+        ({"idle_left": None}, "unlocked"),
+    ],
+)
+def test_a_login_in_words(change: dict[str, Any], words: str) -> None:
+    assert show.login(TOKEN | change) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (0, "0 s"),
+        (0.9, "0 s"),
+        (59, "59 s"),
+        (60, "1 min"),
+        (61, "1 min 1 s"),
+        (3600, "1 h"),
+        (5400, "1 h 30 min"),
+        (90061, "1 d 1 h"),
+    ],
+)
+def test_a_span_is_told_in_its_two_largest_units(seconds: float, words: str) -> None:
+    assert show.span(seconds) == words
+
+
+def test_trouble_is_told() -> None:
+    shown = show.status(
+        {
+            "tokens": [TOKEN | {"pin_state": "final-try", "pin_pad": True, "last_error": "gone"}],
+            "modules": [
+                {"path": "/m.so", "error": "cannot be loaded"},
+                {"path": "/n", "error": ""},
+            ],
+        }
+    )
+    assert "PIN     ONE TRY LEFT (PIN pad)" in shown
+    assert "trouble gone" in shown
+    assert "module /m.so: cannot be loaded" in shown
+    assert "/n" not in shown
+
+
+def test_nothing_is_said_plainly() -> None:
+    assert show.status({"tokens": [], "modules": []}) == "no token is present\n"
+    assert show.keys({"keys": [], "notes": []}).startswith("no keys")
+
+
+def test_keys_show_everything_a_person_copies() -> None:
+    key = {
+        "label": "ssh",
+        "token": "work",
+        "kind": "EC secp256r1",
+        "uri": "pkcs11:token=work;object=ssh",
+        "ssh": "ecdsa-sha2-nistp256 AAAA ssh (work)",
+        "fingerprint": "SHA256:abc",
+        "certificates": ["CN=Alice, valid until 2027-01-01"],
+    }
+    odd = key | {"ssh": None, "fingerprint": None, "kind": "EC brainpoolP256r1", "certificates": []}
+    shown = show.keys({"keys": [key, odd], "notes": ["object 7: no CKA_ID"]})
+    assert "ssh on work: EC secp256r1\n  SHA256:abc\n  pkcs11:token=work;object=ssh\n" in shown
+    assert "  ecdsa-sha2-nistp256 AAAA ssh (work)\n" in shown
+    assert "certificate: CN=Alice" in shown
+    assert "not for ssh" in shown
+    assert shown.endswith("Skipped:\n  object 7: no CKA_ID\n")

@@ -1,0 +1,60 @@
+"""The quick commands stay quick: what they import is held, since time is not repeatable."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+# Runs `hsmagent status` against a daemon that answers, without site packages in the way.
+PROGRAM = """
+import _socket, os, sys, threading
+sys.path.insert(0, {root!r})
+before = set(sys.modules)
+listening = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+listening.bind({path!r} + "/control.sock")
+listening.listen(1)
+import json
+answer = json.dumps({{"ok": {{"tokens": [], "modules": []}}}}).encode()
+def serve():
+    descriptor, _ = listening._accept()
+    os.read(descriptor, 1000)
+    os.write(descriptor, len(answer).to_bytes(4, "big") + answer)
+threading.Thread(target=serve).start()
+from hsmagent import cli
+status = cli.run(["status", "--runtime-dir", {path!r}])
+print(json.dumps([status, sorted(set(sys.modules) - before)]))
+"""
+
+# json and what json itself needs; threading is the test's own.
+ALLOWED = {
+    "json",
+    "re",
+    "enum",
+    "functools",
+    "collections",
+    "operator",
+    "keyword",
+    "reprlib",
+    "types",
+    "copyreg",
+    "itertools",
+    "threading",
+    "hsmagent",
+}
+
+
+def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
+    program = PROGRAM.format(root=str(ROOT), path=str(tmp_path))
+    result = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
+    )
+    *shown, last = result.stdout.splitlines()
+    status, modules = json.loads(last)
+    assert (status, shown) == (0, ["no token is present"])
+    top = {name.partition(".")[0] for name in modules}
+    assert {name for name in top if not name.startswith("_")} <= ALLOWED
+    ours = {name for name in modules if name.startswith("hsmagent")}
+    names = ("cli", "client", "errors", "frame", "show")
+    assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}
