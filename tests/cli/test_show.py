@@ -85,7 +85,7 @@ def test_nothing_is_said_plainly() -> None:
 
 
 def test_keys_show_everything_a_person_copies() -> None:
-    key = {
+    key: dict[str, Any] = {
         "label": "ssh",
         "token": "work",
         "kind": "EC secp256r1",

@@ -1,0 +1,24 @@
+"""The commands that are more than a question to the daemon; each is imported when it is run."""
+
+from importlib import import_module
+
+from hsmagent.errors import UsageError
+from hsmagent.model import printable
+
+USAGE = """
+Programs
+  daemon [--config F]          run the agent in the foreground
+"""
+
+# command → the module that holds `run(arguments: list[str]) -> int`
+_MODULES = {
+    "daemon": "hsmagent.commands.daemon",
+}
+
+
+def run(command: str, arguments: list[str]) -> int:
+    """Run a command by name. Raises UsageError when there is none of that name."""
+    if command not in _MODULES:
+        raise UsageError(f"there is no command {printable(command)!r}; see `hsmagent --help`")
+    status: int = import_module(_MODULES[command]).run(arguments)
+    return status
