@@ -334,7 +334,11 @@ class Module:
         state = self._open.get(message.slot)
         had_login = state is not None and state.anchor is not None
         self._drop_session(message.slot)
-        if failure.rv in _LOST and had_login:
+        # Once another program has reset the card, OpenSC says CKR_GENERAL_ERROR to every signature
+        # and still calls the session logged in: only a new login mends that. What is decrypted is
+        # a stranger's, who must not be able to end a login with it.
+        stuck = failure.rv == spec.CKR_GENERAL_ERROR and message.action is not Action.DECRYPT
+        if (stuck or failure.rv in _LOST) and had_login:
             self._logout(message.slot)
         failure.login_lost = had_login and not self._logged_in(message.slot)
         raise failure

@@ -70,7 +70,7 @@ class Pcscd:
         self._listener.bind(str(self._socket_path))
         self._listener.listen(64)
         script = (HIDE if self._prefix else "") + ACTIVATE
-        with self.log.open("ab") as log:
+        with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._prefix, "sh", "-c", script, "sh", *self._command],
                 stdin=self._listener.fileno(),
@@ -92,6 +92,12 @@ class Pcscd:
             self._listener.close()
             self._socket_path.unlink()
             self._listener = None
+
+    @property
+    def has_card(self) -> bool:
+        """Whether it believes that a card is in, by its log."""
+        log = self.log.read_text(errors="replace").lower()
+        return log.rfind("card inserted into") > log.rfind("card removed from")
 
     def close(self) -> None:
         """End it and remove its files."""

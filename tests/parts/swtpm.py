@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.pkcs11_tool import pkcs11_tool, run_tool
 from tests.parts.provider import Provider, find_module
 from tests.parts.until import until
 
@@ -26,6 +26,7 @@ def tpm() -> Iterator[Provider]:
     """Start a TPM, make its token and keys; labels "ssh" and "mail"."""
     with tempfile.TemporaryDirectory(prefix="swtpm-") as name, _process(Path(name)) as socket:
         environment = {"TPM2_PKCS11_TCTI": f"swtpm:path={socket}", "TPM2_PKCS11_STORE": name}
+        environment["TPM2TOOLS_TCTI"] = environment["TPM2_PKCS11_TCTI"]
         provider = Provider(find_module("libtpm2_pkcs11.so.1"), PIN, environment)
         token = ["--token-label", TOKEN]
         so = ["--so-pin", SO_PIN]
@@ -34,6 +35,8 @@ def tpm() -> Iterator[Provider]:
         for number, kind, label in ((P256, "EC:prime256v1", "ssh"), (RSA, "rsa:2048", "mail")):
             key = ["--key-type", kind, "--id", f"{number:02x}", "--label", label]
             pkcs11_tool(provider, "--keypairgen", *key, *token, pin=PIN)
+        # What the tool left loaded would keep one of the TPM's three places.
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
         yield provider
 
 

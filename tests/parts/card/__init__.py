@@ -12,6 +12,7 @@ from tests.parts.card.furnished import furnished
 from tests.parts.card.vpcd import Slot
 from tests.parts.pcscd import Pcscd
 from tests.parts.provider import Provider, find_module
+from tests.parts.until import until
 
 __all__ = ["DEFAULT_PIN", "DEFAULT_SO_PIN", "Card", "Reader", "furnished", "inserted"]
 
@@ -23,8 +24,17 @@ class Reader:
         self.pcscd = pcscd
         self.card = card
         self._slot = Slot(card, pcscd.port)
-        self.plug = self._slot.plug
         self.unplug = self._slot.unplug
+
+    def plug(self) -> None:
+        """Put the card in; returns when pcscd knows.
+
+        It looks every 0.4 seconds, and to it a card that is back sooner was never gone.
+        """
+        self.unplug()
+        until(lambda: not self.pcscd.has_card)
+        self._slot.plug()
+        until(lambda: self.pcscd.has_card)
 
     @property
     def provider(self) -> Provider:

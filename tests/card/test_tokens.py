@@ -1,0 +1,214 @@
+"""The card in our own workers. The card's counters judge: no try that nobody typed."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, TokenGone
+from hsmagent.model import KeyType, PinState, Scheme
+from hsmagent.token.tokens import Tokens, TokenSession
+from tests.parts.card import DEFAULT_PIN, Reader
+from tests.parts.card.apdu import INS, SW
+from tests.parts.loaded import loaded, session_of, signer_of, typed
+from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.provider import Provider
+
+WRONG = "000000"
+MESSAGE = b"to be signed"
+
+
+@pytest.fixture
+async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
+    async with loaded(reader.provider, tmp_path) as tokens:
+        yield tokens
+
+
+@pytest.fixture
+def session(tokens: Tokens) -> TokenSession:
+    return session_of(tokens)
+
+
+def presented(reader: Reader) -> int:
+    """How often somebody gave the card a PIN."""
+    assert reader.card.user is not None
+    return reader.card.user.presented
+
+
+async def sign(tokens: Tokens, label: str = "ssh") -> bytes:
+    return await signer_of(tokens, label).sign(Scheme.ECDSA_SHA256, MESSAGE)
+
+
+async def test_every_key_is_listed_without_a_pin(reader: Reader, tokens: Tokens) -> None:
+    keys = {signer.key.label: signer.key for signer in tokens.signers()}
+    assert (keys["ssh"].curve, keys["ssh"].id) == ("secp256r1", b"\x01")
+    assert keys["mail"].bits == 2048
+    assert keys["mail"].certificates
+    assert keys["old"].curve == "brainpoolP256r1"
+    assert presented(reader) == 0
+
+
+async def test_every_key_signs_every_scheme(tokens: Tokens, session: TokenSession) -> None:
+    await session.login(typed(DEFAULT_PIN))
+    for signer in tokens.signers():
+        kind = "rsa" if signer.key.key_type is KeyType.RSA else "ecdsa"
+        for scheme in Scheme:
+            if signer.key.can_sign and scheme.startswith(kind):
+                await signer.sign(scheme, MESSAGE)  # checked against the public key inside
+
+
+async def test_wrong_pins_count_down_to_locked(reader: Reader, session: TokenSession) -> None:
+    for tries, state in ((1, PinState.COUNT_LOW), (2, PinState.FINAL_TRY), (3, PinState.LOCKED)):
+        with pytest.raises(PinLocked if state is PinState.LOCKED else PinIncorrect):
+            await session.login(typed(WRONG))
+        assert presented(reader) == tries
+        assert session.status().pin_state is state
+    with pytest.raises(PinLocked, match="PUK"):
+        await session.login(typed(DEFAULT_PIN))
+    assert presented(reader) == 3
+
+
+async def test_the_right_pin_after_the_final_try(reader: Reader, session: TokenSession) -> None:
+    for _ in range(2):
+        with pytest.raises(PinIncorrect):
+            await session.login(typed(WRONG))
+    await session.login(typed(DEFAULT_PIN))
+    assert session.status().pin_state is PinState.OK
+    assert presented(reader) == 3
+
+
+async def test_many_signatures_cost_one_pin(reader: Reader, tokens: Tokens) -> None:
+    await session_of(tokens).login(typed(DEFAULT_PIN))
+    await asyncio.gather(*(sign(tokens) for _ in range(20)))
+    assert presented(reader) == 1
+
+
+async def test_unplugged_while_logged_in(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    signer = signer_of(tokens, "ssh")
+    await session.login(typed(DEFAULT_PIN))
+    reader.unplug()
+    with pytest.raises(TokenError):
+        await signer.sign(Scheme.ECDSA_SHA256, MESSAGE)
+    assert not session.logged_in
+    reader.plug()
+    await tokens.refresh()
+    assert session.status().present
+    with pytest.raises(LoginNeeded):
+        await sign(tokens)
+    assert presented(reader) == 1
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+
+
+async def test_unplugged_in_the_middle_of_a_signature(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reader.card.knobs.unplug_at[INS.SIGN] = 2
+    await sign(tokens)
+    with pytest.raises(TokenError):
+        await sign(tokens)
+    reader.plug()
+    await tokens.refresh()
+    with pytest.raises(LoginNeeded):
+        await sign(tokens)
+    assert presented(reader) == 1
+
+
+async def test_unplugged_in_the_middle_of_a_login(reader: Reader, session: TokenSession) -> None:
+    reader.card.knobs.unplug_at[INS.VERIFY] = 3
+    with pytest.raises(TokenError):
+        await session.login(typed(DEFAULT_PIN))
+    assert not session.logged_in
+    assert presented(reader) <= 1
+
+
+async def test_another_card_does_not_get_the_pin(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    reader.unplug()
+    reader.card.serial = "changed"
+    reader.card.files.content.clear()
+    reader.plug()
+    with pytest.raises(TokenGone):
+        await session.login(typed(DEFAULT_PIN))
+    assert presented(reader) == 0
+
+
+async def test_a_card_that_fails_without_a_reason(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reader.card.knobs.override[INS.SIGN] = (SW.INTERNAL, 99)
+    with pytest.raises(LoginNeeded, match="work"):
+        await sign(tokens)
+    assert not session.logged_in
+    del reader.card.knobs.override[INS.SIGN]
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+    assert presented(reader) == 2
+
+
+async def test_a_pin_locked_by_another_program(reader: Reader, session: TokenSession) -> None:
+    assert reader.card.user is not None
+    reader.card.user.left = 0
+    with pytest.raises(PinLocked):
+        await session.login(typed(DEFAULT_PIN))
+    assert presented(reader) == 0
+
+
+async def test_another_program_uses_the_card(reader: Reader, tokens: Tokens) -> None:
+    await session_of(tokens).login(typed(DEFAULT_PIN))
+    pkcs11_tool(reader.provider, "--list-objects", pin=DEFAULT_PIN)
+    await sign(tokens)
+    assert reader.card.user is not None
+    assert reader.card.user.wrong == 0
+
+
+async def test_another_program_resets_the_card(
+    reader: Reader, tokens: Tokens, tmp_path: Path
+) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reset_the_card(reader, tmp_path)
+    before = presented(reader)
+    with pytest.raises(TokenError):
+        await sign(tokens)
+    assert presented(reader) == before
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+    assert presented(reader) == before + 1
+
+
+def reset_the_card(reader: Reader, folder: Path) -> None:
+    """Be a program that resets the card when it has done with it."""
+    configuration = folder / "opensc.conf"
+    configuration.write_text("app default { reader_driver pcsc { disconnect_action = reset; } }\n")
+    provider = reader.provider
+    environment = {**provider.environment, "OPENSC_CONF": str(configuration)}
+    pkcs11_tool(Provider(provider.module, provider.pin, environment), "--list-objects")
+
+
+async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reader.restart_pcscd()
+    with pytest.raises(TokenError):
+        await sign(tokens)
+    assert not session.logged_in
+    assert presented(reader) == 1
+
+
+async def test_the_pin_pad(reader: Reader, tokens: Tokens) -> None:
+    reader.card.pad = []
+    reader.unplug()
+    reader.plug()
+    await tokens.refresh()
+    session = session_of(tokens)
+    assert session.status().pin_pad
+    reader.card.pad.append(WRONG)
+    with pytest.raises(PinIncorrect):
+        await session.login(None)
+    reader.card.pad.append(DEFAULT_PIN)
+    await session.login(None)
+    await sign(tokens)
+    assert presented(reader) == 2

@@ -1,0 +1,38 @@
+"""A TPM and NSS's database in our own workers."""
+
+from pathlib import Path
+
+import pytest
+
+from hsmagent.errors import PinIncorrect
+from hsmagent.model import Scheme
+from tests.parts import nss, swtpm
+from tests.parts.loaded import loaded, session_of, signer_of, typed
+from tests.parts.provider import Provider
+
+MESSAGE = b"to be signed"
+
+
+async def test_tpm_keys_sign(tpm: Provider, tmp_path: Path) -> None:
+    async with loaded(tpm, tmp_path) as tokens:
+        assert session_of(tokens).id.label == swtpm.TOKEN
+        await session_of(tokens).login(typed(tpm.pin))
+        await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, MESSAGE)
+        await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA256, MESSAGE)
+        await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA512, MESSAGE)
+
+
+async def test_database_keys_sign(database: Provider, tmp_path: Path) -> None:
+    async with loaded(database, tmp_path) as tokens:
+        status = next(s for s in tokens.statuses() if s.id.label == nss.TOKEN)
+        session = tokens.session(status.id)
+        await session.login(typed(database.pin))
+        await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, MESSAGE)
+        await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA256, MESSAGE)
+
+
+async def test_a_wrong_pin_for_the_database(database: Provider, tmp_path: Path) -> None:
+    async with loaded(database, tmp_path) as tokens:
+        status = next(s for s in tokens.statuses() if s.id.label == nss.TOKEN)
+        with pytest.raises(PinIncorrect):
+            await tokens.session(status.id).login(typed("wrong"))
