@@ -1,0 +1,190 @@
+"""Who is on the other end of a Unix socket: credentials from the kernel, names from /proc.
+
+The uid and pid are the kernel's word (SO_PEERCRED). Everything else is read from /proc later and
+only informs: a process of the same user can call itself what it likes. A pid that the kernel has
+given to another process meanwhile is noticed by its start time, and read as "unknown".
+"""
+
+import os
+import select
+import socket
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import PurePosixPath
+
+from hsmagent.model import Peer, Process, printable
+
+UNKNOWN = "unknown"
+MAX_PARENTS = 8
+MAX_ARGUMENTS = 32
+MAX_COMMAND_LINE = 4096
+MAX_ARGUMENT = 256  # a host name is at most 255 characters
+
+# These run programs: what a person knows by name is the script.
+INTERPRETERS = ("python", "perl", "ruby")
+
+_SO_PEERPIDFD = 77  # Linux 6.5; not in Python's socket module
+_UCRED = struct.Struct("iII")
+_INT = struct.Struct("i")
+
+
+def peer_of(sock: socket.socket) -> Peer:
+    """Return who is connected to `sock`; "unknown" where /proc does not tell."""
+    return lazy_peer_of(sock)()
+
+
+def lazy_peer_of(sock: socket.socket) -> Callable[[], Peer]:
+    """Take the credentials of a fresh connection now, and read /proc at the first call.
+
+    Most connections only list keys, and need no names. The call always gives the same Peer; if
+    the process has gone by the first one, its names are "unknown".
+    """
+    credentials = _credentials(sock)
+    peer: Peer | None = None
+
+    def who() -> Peer:
+        nonlocal peer
+        if peer is None:
+            peer = _read(credentials)
+        return peer
+
+    return who
+
+
+@dataclass(frozen=True, slots=True)
+class _Credentials:
+    """Pid and uid of a peer; `start` pins the pid to one process (0: it has gone already)."""
+
+    pid: int
+    uid: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Stat:
+    """What we use of /proc/PID/stat: parent, session and start time (in clock ticks)."""
+
+    parent: int
+    session: int
+    start: int
+
+
+def _credentials(sock: socket.socket) -> _Credentials:
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _gid = _UCRED.unpack(raw)
+    # The start time is read between opening the pidfd and asking whether the process still runs,
+    # so it is this process's own. Before Linux 6.5 the pidfd is opened by number: then a pid that
+    # was reused between connect and accept goes unnoticed.
+    pidfd = _peer_pidfd(sock, pid)
+    if pidfd < 0:
+        return _Credentials(pid, uid, 0)
+    try:
+        stat = _stat(pid)
+        return _Credentials(pid, uid, stat.start if stat and _runs(pidfd) else 0)
+    finally:
+        os.close(pidfd)
+
+
+def _peer_pidfd(sock: socket.socket, pid: int) -> int:
+    """Return a pidfd of the peer, or -1 if it has gone or lives in a pid namespace of its own."""
+    try:
+        return int(_INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))[0])
+    except OSError:
+        pass
+    try:
+        return os.pidfd_open(pid) if pid > 0 else -1
+    except OSError:
+        return -1
+
+
+def _runs(pidfd: int) -> bool:
+    poll = select.poll()
+    poll.register(pidfd, select.POLLIN)  # readable: it has ended
+    return not poll.poll(0)
+
+
+def _read(credentials: _Credentials) -> Peer:
+    before = _stat(credentials.pid)
+    if not credentials.start or before is None or before.start != credentials.start:
+        return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
+    process = _process(credentials.pid)
+    parents = _parents(before)
+    after = _stat(credentials.pid)
+    if after is None or after.start != credentials.start:
+        return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
+    return Peer(credentials.uid, process, parents)
+
+
+def _parents(child: _Stat) -> tuple[Process, ...]:
+    """Return the ancestors, nearest first, up to the session's leader: the shell, as a rule."""
+    parents: list[Process] = []
+    while len(parents) < MAX_PARENTS and child.parent > 1:
+        pid = child.parent
+        stat = _stat(pid)
+        if stat is None or stat.start > child.start:  # gone; the number is another process's now
+            break
+        parents.append(_process(pid))
+        if stat.session == pid:
+            break
+        child = stat
+    return tuple(parents)
+
+
+def _process(pid: int) -> Process:
+    try:
+        exe = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - pathlib is slower
+    except OSError:
+        return Process(pid, UNKNOWN)
+    exe = exe.removesuffix(" (deleted)")  # replaced by an upgrade
+    arguments = _arguments(pid)
+    return Process(pid, _program(exe, arguments), printable(exe, MAX_ARGUMENT), arguments)
+
+
+def _program(exe: str, arguments: tuple[str, ...]) -> str:
+    name = PurePosixPath(exe).name
+    if name.startswith(INTERPRETERS):
+        name = _script(arguments) or name
+    return printable(name, 60) or UNKNOWN
+
+
+def _script(arguments: tuple[str, ...]) -> str:
+    """Return the name of the program that an interpreter runs, or "" for `-c` and the like."""
+    for before, argument in pairwise(arguments):
+        if not argument.startswith("-"):
+            return "" if before == "-c" else PurePosixPath(argument).name
+    return ""
+
+
+def _arguments(pid: int) -> tuple[str, ...]:
+    raw = _content(f"/proc/{pid}/cmdline", MAX_COMMAND_LINE)
+    words = raw.split(b"\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]
+    if words and not words[-1]:
+        words.pop()
+    return tuple(printable(word.decode("utf-8", "replace"), MAX_ARGUMENT) for word in words)
+
+
+def _stat(pid: int) -> _Stat | None:
+    """Return the process's place and age, or None if it has ended."""
+    # The second field is the name in parentheses, and may itself hold blanks and parentheses.
+    fields = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split(b" ")
+    try:
+        state, parent, session, start = fields[0], int(fields[1]), int(fields[3]), int(fields[19])
+    except (IndexError, ValueError):
+        return None
+    return None if state in (b"Z", b"X") else _Stat(parent, session, start)
+
+
+def _content(path: str, most: int) -> bytes:
+    """Return the first bytes of a file of /proc, or b"" where it cannot be read."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.read(descriptor, most)
+    except OSError:  # ESRCH: it ended after we opened the file
+        return b""
+    finally:
+        os.close(descriptor)
