@@ -1,0 +1,223 @@
+"""Where an ssh signature goes: the host key of a session-bind → the name in known_hosts.
+
+A name is shown only if known_hosts ties it to this very key; otherwise the key's fingerprint is.
+"""
+
+import base64
+import hashlib
+import ipaddress
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from hsmagent.model import Peer, printable
+
+log = logging.getLogger(__name__)
+
+SYSTEM_FILES = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
+USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
+
+# A file beyond this is no known_hosts file; reading it would hold everybody up.
+MAX_FILE = 8 << 20
+HASHED = "|1|"
+MAX_HOST = 255
+
+# ssh's options that take a value (ssh(1)).
+_WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+
+
+class KnownHosts:
+    """The user's and the system's known_hosts, read again when they change."""
+
+    def __init__(self, files: Iterable[Path] | None = None) -> None:
+        own = [Path(name).expanduser() for name in USER_FILES]
+        self._files = [*own, *SYSTEM_FILES] if files is None else list(files)
+        self._contents: dict[Path, tuple[_Version, list[str]]] = {}
+
+    def describe(self, host_key: bytes, peer: Peer) -> str:
+        """Return the best name of the host with this key (an ssh key blob).
+
+        The name that the asking ssh was given counts most, and is the only way to read a hashed
+        entry. Without any name: "SHA256:…".
+        """
+        asked = asked_hosts(peer)
+        names = list(self._names(host_key, asked))
+        if not names:
+            return fingerprint(host_key)
+        return printable(_unbracket(min(names, key=lambda name: _rank(name, asked))), MAX_HOST)
+
+    def _names(self, host_key: bytes, asked: list[str]) -> Iterator[str]:
+        encoded = base64.b64encode(host_key).decode()
+        for file in self._files:
+            # Only a line that holds this key is worth a parser's time.
+            lines = [line for line in self._lines(file) if encoded in line]
+            for entry in _entries(lines):
+                if entry.key == host_key:
+                    yield from _readable(entry.names, asked)
+
+    def _lines(self, file: Path) -> list[str]:
+        try:
+            status = file.stat()
+            version = _Version(status.st_mtime_ns, status.st_size, status.st_ino)
+            cached = self._contents.get(file)
+            if cached is not None and cached[0] == version:
+                return cached[1]
+            if status.st_size > MAX_FILE:
+                raise OSError("too large")  # noqa: TRY301 - one way out for every reason
+            lines = file.read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError as error:
+            if not isinstance(error, FileNotFoundError):
+                log.info("cannot read %s: %s", file, error)
+            self._contents.pop(file, None)
+            return []
+        self._contents[file] = (version, lines)
+        return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _Version:
+    """What changes when a file does."""
+
+    mtime: int
+    size: int
+    inode: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry:
+    """One line: names and patterns as they stand there, and the key blob."""
+
+    names: tuple[str, ...]
+    key: bytes
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return a key blob's fingerprint as OpenSSH writes it."""
+    digest = hashlib.sha256(blob).digest()
+    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
+    """Read lines with paramiko, which raises on some that OpenSSH allows: one at a time."""
+    entries = [line.strip() for line in lines]
+    # A marker names a CA's or a revoked key: neither is a host's own.
+    entries = [line for line in entries if line and line[0] not in "#@"]
+    if not entries:
+        return
+    # Late: 10 MB and a tenth of a second, for the first known host of a daemon's life.
+    from paramiko import SSHException
+    from paramiko.hostkeys import HostKeyEntry, InvalidHostKey
+
+    for line in entries:
+        try:
+            entry = HostKeyEntry.from_line(line)
+        except (InvalidHostKey, SSHException, ValueError):
+            continue
+        if entry is not None:
+            yield _Entry(tuple(entry.hostnames), entry.key.asbytes())
+
+
+def _readable(names: Iterable[str], asked: list[str]) -> Iterator[str]:
+    """Return the names of one line that say something: asked for by a hash, or written out."""
+    for name in names:
+        if name.startswith(HASHED):
+            yield from (host for host in asked if _hashes_to(host, name))
+        elif "*" in name or "?" in name:
+            yield from (host for host in asked if fnmatchcase(host.lower(), name.lower()))
+            yield name
+        elif not name.startswith("!"):
+            yield name
+
+
+def _hashes_to(host: str, hashed: str) -> bool:
+    from paramiko.hostkeys import HostKeys
+
+    try:
+        return bool(HostKeys.hash_host(host, hashed) == hashed)
+    except (ValueError, IndexError):
+        return False
+
+
+def _rank(name: str, asked: list[str]) -> int:
+    """Say how well a name serves a person; less is better."""
+    if name in asked:
+        return 0
+    if "*" in name or "?" in name:
+        return 3
+    try:
+        ipaddress.ip_address(name.strip("[]").partition("]:")[0])
+    except ValueError:
+        return 1
+    return 2
+
+
+def _unbracket(name: str) -> str:
+    """Write "[host]:2222" as people do, "host:2222"; IPv6 addresses keep their brackets."""
+    host, bracket, port = name.removeprefix("[").partition("]:")
+    return f"{host}:{port}" if bracket and ":" not in host else name
+
+
+# -- the host that an ssh was told to go to --------------------------------------------------
+
+
+def asked_hosts(peer: Peer) -> list[str]:
+    """Return the names under which the asking ssh may look its host up in known_hosts.
+
+    Read from its arguments: destination or ssh:// URI, -p, and -o HostName and HostKeyAlias. [] if
+    the peer is no ssh.
+    """
+    if peer.process.program != "ssh":
+        return []
+    destination, options = _split(peer.process.arguments[1:])
+    host, port = _host_and_port(destination)
+    port = options.get("p", options.get("port", port))
+    hosts = [options.get("hostkeyalias", ""), options.get("hostname", ""), host]
+    hosts = list(filter(None, dict.fromkeys(hosts)))
+    if port in ("", "22"):
+        return hosts
+    # ssh falls back to the plain name for a key that it knows from port 22.
+    return [f"[{host}]:{port}" for host in hosts] + hosts
+
+
+def _split(arguments: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+    """Return the destination and the options that bear on it, by letter or lower-case name."""
+    options: dict[str, str] = {}
+    rest = list(arguments)
+    destination = ""
+    while rest:
+        argument = rest.pop(0)
+        if argument == "--":
+            return destination or (rest[0] if rest else ""), options
+        if not argument.startswith("-"):
+            if destination:
+                break  # the remote command
+            destination = argument
+            continue
+        _option(argument[1:], rest, options)
+    return destination, options
+
+
+def _option(letters: str, rest: list[str], options: dict[str, str]) -> None:
+    """Take one argument of option letters, and its value from it or from `rest`."""
+    for index, letter in enumerate(letters):
+        if letter in _WITH_VALUE:
+            value = letters[index + 1 :] or (rest.pop(0) if rest else "")
+            if letter == "o":
+                name, _, value = value.replace("=", " ", 1).strip().partition(" ")
+                options.setdefault(name.lower(), value.strip())
+            else:
+                options.setdefault(letter, value)
+            return
+
+
+def _host_and_port(destination: str) -> tuple[str, str]:
+    if not destination.startswith("ssh://"):
+        return destination.rpartition("@")[2], ""
+    place = destination.removeprefix("ssh://").partition("/")[0].rpartition("@")[2]
+    if place.startswith("["):
+        host, _, port = place[1:].partition("]")
+        return host, port.removeprefix(":")
+    host, _, port = place.partition(":")
+    return host, port
