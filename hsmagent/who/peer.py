@@ -30,16 +30,11 @@ _UCRED = struct.Struct("iII")
 _INT = struct.Struct("i")
 
 
-def peer_of(sock: socket.socket) -> Peer:
-    """Return who is connected to `sock`; "unknown" where /proc does not tell."""
-    return lazy_peer_of(sock)()
-
-
-def lazy_peer_of(sock: socket.socket) -> Callable[[], Peer]:
+def peer_of(sock: socket.socket) -> Callable[[], Peer]:
     """Take the credentials of a fresh connection now, and read /proc at the first call.
 
-    Most connections only list keys, and need no names. The call always gives the same Peer; if
-    the process has gone by the first one, its names are "unknown".
+    Most connections only list keys, and need no names. The call always gives the same Peer; what
+    /proc does not tell, or no longer tells by then, is "unknown".
     """
     credentials = _credentials(sock)
     peer: Peer | None = None

@@ -11,7 +11,7 @@ import pytest
 
 from hsmagent.model import Peer, Process
 from hsmagent.who import peer
-from hsmagent.who.peer import UNKNOWN, lazy_peer_of, peer_of
+from hsmagent.who.peer import UNKNOWN, peer_of
 
 CONNECT = """
 import socket, sys
@@ -56,7 +56,7 @@ def _pidfd(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.usefixtures("_pidfd")
 def test_ssh_add_under_a_shell(listening: socket.socket, tmp_path: Path) -> None:
     with connected(listening, tmp_path, "bash", "-c", "ssh-add -l; true") as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert who.uid == os.getuid()
     assert who.process.program == "ssh-add"
     assert who.process.exe.endswith("/ssh-add")
@@ -71,14 +71,14 @@ def test_the_chain_ends_at_the_session_leader(listening: socket.socket, tmp_path
     # setsid forks when it leads a group already; here it becomes the leader itself.
     command = ("setsid", "bash", "-c", "bash -c 'ssh-add -l; true'; true")
     with connected(listening, tmp_path, *command) as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert [process.program for process in who.parents] == ["bash", "bash"]
 
 
 def test_a_long_ancestry_is_cut(listening: socket.socket, tmp_path: Path) -> None:
     script = 'if [ "$1" = 0 ]; then ssh-add -l; else bash -c "$0" "$0" $(($1 - 1)); fi; true'
     with connected(listening, tmp_path, "bash", "-c", script, script, "12") as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert len(who.parents) == peer.MAX_PARENTS
 
 
@@ -87,7 +87,7 @@ def test_a_script_is_known_by_its_name(listening: socket.socket, tmp_path: Path)
     script.write_text(CONNECT)
     command = (sys.executable, "-I", str(script), "s", "-i", "--", "you@example.org")
     with connected(listening, tmp_path, *command) as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert who.process.program == "hsmagent-sendmail"
     assert Path(who.process.exe).name.startswith("python")
 
@@ -102,12 +102,12 @@ def test_hostile_names_and_arguments_are_made_printable(
     copy.chmod(0o755)
     many = ["x" * 5000, *["\x1b[2J"] * 100]
     with connected(listening, tmp_path, str(copy), "-l", *many) as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert who.process.program == "evil\ufffd\ufffd"
     assert len(who.process.arguments) <= peer.MAX_ARGUMENTS
     assert all(a.isprintable() and len(a) <= peer.MAX_ARGUMENT for a in who.process.arguments)
     with connected(listening, tmp_path, str(program), "-c", CONNECT, "s", "\x1b]0;\u202e") as sock:
-        who = peer_of(sock)
+        who = peer_of(sock)()
     assert who.process.arguments[-1] == "\ufffd]0;\ufffd"
     assert who.chain.isprintable()
 
@@ -117,7 +117,7 @@ def test_a_peer_that_has_gone_is_unknown(listening: socket.socket, tmp_path: Pat
     script = CONNECT.replace("sock.recv(1)", "")
     with connected(listening, tmp_path, sys.executable, "-c", script, "s") as sock:
         sock.recv(1)  # it has closed its end, and soon ends
-        who = lazy_peer_of(sock)
+        who = peer_of(sock)
     assert who() == Peer(os.getuid(), Process(who().process.pid, UNKNOWN))
 
 
@@ -125,7 +125,7 @@ def test_names_are_read_at_the_first_call_and_kept(
     listening: socket.socket, tmp_path: Path
 ) -> None:
     with connected(listening, tmp_path, "ssh-add", "-l") as sock:
-        who = lazy_peer_of(sock)
+        who = peer_of(sock)
         first = who()
     assert first.process.program == "ssh-add"
     assert who() is first
@@ -135,7 +135,7 @@ def test_a_reused_pid_is_unknown(
     listening: socket.socket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with connected(listening, tmp_path, "ssh-add", "-l") as sock:
-        who = lazy_peer_of(sock)
+        who = peer_of(sock)
         monkeypatch.setattr(peer, "_stat", lambda _pid: peer._Stat(1, 1, 1))
         assert who().process.program == UNKNOWN
 
@@ -144,7 +144,7 @@ def test_pid_0_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(peer, "_UCRED", FromElsewhere())
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        assert peer_of(ours) == Peer(4711, Process(0, UNKNOWN))
+        assert peer_of(ours)() == Peer(4711, Process(0, UNKNOWN))
 
 
 class FromElsewhere:
@@ -166,5 +166,5 @@ def test_it_is_cheap(listening: socket.socket, tmp_path: Path) -> None:
     with connected(listening, tmp_path, "ssh-add", "-l") as sock:
         start = time.process_time()
         for _ in range(100):
-            lazy_peer_of(sock)
+            peer_of(sock)
         assert time.process_time() - start < 0.1
