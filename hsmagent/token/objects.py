@@ -118,11 +118,11 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
     if not complete:
-        return Listing(tuple(merged), notes=tuple(notes))
+        return Listing(_once(merged), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     notes += _unpaired(keys, privates)
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
-    return Listing(tuple(keys), frozenset(orphans), tuple(notes))
+    return Listing(_once(keys), frozenset(orphans), tuple(notes))
 
 
 # -- single objects --------------------------------------------------------------------------
@@ -301,6 +301,16 @@ def _merge(found: Sequence[Key], certificates: Sequence[Key]) -> list[Key]:
                 can_decrypt=known.can_decrypt and key.can_decrypt,
             )
     return sorted(merged.values(), key=lambda key: (key.id, key.label, key.spki))
+
+
+def _once(keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Leave out a public key's further appearances under other ids, the empty id first."""
+    best: dict[bytes, Key] = {}
+    for key in keys:
+        known = best.get(key.spki)
+        if known is None or (key.id and not known.id):
+            best[key.spki] = key
+    return tuple(key for key in keys if best[key.spki] is key)
 
 
 def _same_id(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:

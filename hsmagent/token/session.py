@@ -400,10 +400,11 @@ class TokenSigner:
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
         """Sign `data`, per `scheme`, and check the result. See model.Signer."""
-        prepared = schemes.prepare(self._key, scheme, data)
+        key = self.key
+        prepared = schemes.prepare(key, scheme, data)
         signature = await self.session.operate(
             Action.SIGN,
-            self._key,
+            key,
             prepared.mechanism,
             prepared.data,
             parameter=prepared.parameter,
@@ -419,7 +420,7 @@ class TokenSigner:
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("That was not encrypted for this key.")
         plain = await self.session.operate(
-            Action.DECRYPT, self._key, spec.CKM_RSA_X_509, ciphertext, pin=pin
+            Action.DECRYPT, self.key, spec.CKM_RSA_X_509, ciphertext, pin=pin
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
         if not self._check().encrypts(block, ciphertext):
@@ -437,7 +438,7 @@ class TokenSigner:
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("That was not encrypted for this key.")
         secret = await self.session.operate(
-            Action.DERIVE, self._key, spec.CKM_ECDH1_DERIVE, point, pin=pin
+            Action.DERIVE, self.key, spec.CKM_ECDH1_DERIVE, point, pin=pin
         )
         if len(secret) > size:
             raise self._misfit("a shared secret")

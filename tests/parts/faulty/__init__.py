@@ -45,6 +45,7 @@ _KNOBS = (
     "odd_type",
     "tries_max",
     "tries_left",
+    "wrong_pins",
 )
 _FAULTS_AT = 16 * 8
 _FAULT = struct.Struct("=QQQQQ")

@@ -33,7 +33,8 @@ struct state {
   uint64_t odd_type;      /* CKA_KEY_TYPE of the objects whose label begins with "odd" */
   uint64_t tries_max;     /* wrong PINs that block the token; 0 for never */
   uint64_t tries_left;
-  uint64_t spare[7];
+  uint64_t wrong_pins;    /* counts the PINs that the real module found wrong */
+  uint64_t spare[6];
   struct fault faults[68];
 };
 
@@ -199,6 +200,8 @@ static CK_RV login(CK_SESSION_HANDLE session, CK_USER_TYPE user, unsigned char *
     length = strlen((char *)pin);
   }
   rv = real->C_Login(session, user, pin, length);
+  if (rv == CKR_PIN_INCORRECT)
+    state->wrong_pins++;
   if (rv == CKR_PIN_INCORRECT && state->tries_max && --state->tries_left == 0)
     rv = CKR_PIN_LOCKED;
   if (rv == CKR_OK)
