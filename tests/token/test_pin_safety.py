@@ -216,7 +216,7 @@ def machine(faulty_module: Path, tmp_path_factory: pytest.TempPathFactory) -> ty
 
 
 def test_no_try_that_nobody_typed(machine: type[PinSafety]) -> None:
-    run_state_machine_as_test(  # type: ignore[no-untyped-call]
+    run_state_machine_as_test(
         machine,
         settings=settings(
             max_examples=int(os.environ.get("PIN_SAFETY_EXAMPLES", "8")),

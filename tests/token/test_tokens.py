@@ -7,7 +7,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
-from hsmagent.model import Key, KeyType, PinState, Scheme, TokenId
+from hsmagent.model import KeyType, PinState, Scheme, TokenId
 from hsmagent.token.session import Limits
 from hsmagent.token.tokens import ModuleSpec, Tokens, TokenSession, TokenSigner
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
@@ -218,17 +218,22 @@ async def test_remove_and_close_end_the_workers(hsm: SoftHsm, new_tokens: NewTok
         os.kill(pid, 0)
 
 
-async def test_a_signature_by_another_key_is_refused(tokens: Tokens) -> None:
-    signer = signer_of(tokens, "p256")
-    other = signer_of(tokens, "brainpool").key
-    await signer.session.login(pin())
-    mixed = Key(
-        **{field: getattr(signer.key, field) for field in Key.__slots__}
-        | {"id": other.id, "label": ""}
+async def test_a_signature_by_another_key_is_refused(
+    own_hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    own_hsm.generate("own", "EC:prime256v1", "01", "p256")  # the same id, the same label
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
+    await session_of(tokens).login(pin())
+    assert "several keys share the id 01" in session_of(tokens).status().notes[0]
+    first, second = tokens.signers()
+    answers = await asyncio.gather(
+        first.sign(Scheme.ECDSA_SHA256, b"data"),
+        second.sign(Scheme.ECDSA_SHA256, b"data"),
+        return_exceptions=True,
     )
-    wrong = TokenSigner(signer.session, mixed)
-    with pytest.raises(TokenError, match="does not fit the key"):
-        await wrong.sign(Scheme.ECDSA_SHA256, b"data")
+    (refused,) = (answer for answer in answers if not isinstance(answer, bytes))
+    assert "does not fit the key “p256”" in str(refused)
 
 
 async def test_the_worker_cannot_be_dumped_or_debugged(tokens: Tokens) -> None:
