@@ -26,12 +26,14 @@ class Reader:
         self._slot = Slot(card, pcscd.port)
         self.unplug = self._slot.unplug
 
-    def plug(self) -> None:
-        """Put the card in; returns when pcscd knows.
+    def plug(self, card: Card | None = None) -> None:
+        """Put the card, or another one, in; returns when pcscd knows.
 
         It looks every 0.4 seconds, and to it a card that is back sooner was never gone.
         """
         self.unplug()
+        if card is not None:
+            self.card = self._slot.card = card
         until(lambda: not self.pcscd.has_card)
         self._slot.plug()
         until(lambda: self.pcscd.has_card)

@@ -1,0 +1,123 @@
+"""The card comes and goes, and so does pcscd: seen within two seconds, and asked again."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import pytest
+
+from hsmagent.errors import LoginNeeded, TokenError, TokenGone
+from hsmagent.model import Scheme
+from hsmagent.token.tokens import Tokens
+from tests.parts.card import DEFAULT_PIN, Reader, furnished
+from tests.parts.loaded import loaded, session_of, signer_of, typed
+
+SECONDS = 2.0
+SLACK = 4.0  # a busy machine
+
+
+@pytest.fixture
+async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
+    async with loaded(reader.provider, tmp_path) as tokens:
+        yield tokens
+
+
+async def seen(condition: Callable[[], object]) -> float:
+    """Wait until the daemon's side shows it by itself; returns the seconds that took."""
+    start = time.monotonic()
+    async with asyncio.timeout(20):
+        while not condition():
+            await asyncio.sleep(0.05)
+    return time.monotonic() - start
+
+
+async def sign(tokens: Tokens) -> bytes:
+    return await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, b"to be signed")
+
+
+async def test_a_card_disappears_and_appears(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reader.unplug()
+    assert await seen(lambda: not tokens.signers()) < SECONDS + SLACK
+    assert not session.status().present
+    assert not session.logged_in
+    await asyncio.to_thread(reader.plug)
+    assert await seen(tokens.signers) < SECONDS + SLACK
+    with pytest.raises(LoginNeeded):
+        await sign(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+    assert reader.card.user is not None
+    assert reader.card.user.presented == 2
+
+
+async def test_a_card_appears_that_was_not_there_at_the_start(
+    reader: Reader, tmp_path: Path
+) -> None:
+    reader.unplug()
+    async with loaded(reader.provider, tmp_path) as tokens:
+        assert not tokens.signers()
+        await asyncio.to_thread(reader.plug)
+        await seen(tokens.signers)
+        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await sign(tokens)
+
+
+async def test_another_card_in_the_same_reader(reader: Reader, tokens: Tokens) -> None:
+    first = session_of(tokens)
+    await first.login(typed(DEFAULT_PIN))
+    other = furnished("DENK0200002", "other")
+    await asyncio.to_thread(reader.plug, other)
+    await seen(lambda: any(s.id.serial == "DENK0200002" for s in tokens.statuses()))
+    assert not first.status().present
+    assert not first.logged_in
+    with pytest.raises(TokenGone):
+        await first.login(typed(DEFAULT_PIN))
+    assert other.user is not None
+    assert other.user.presented == 0
+
+
+async def test_looking_wakes_no_card(reader: Reader, tokens: Tokens) -> None:
+    log = reader.card.knobs.log
+    await asyncio.sleep(2.5)  # OpenSC reports the card once as new
+    before = len(log)
+    await asyncio.sleep(2.5)
+    assert tokens.signers()
+    assert len(log) == before
+
+
+async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    await asyncio.to_thread(reader.restart_pcscd)
+    await seen(lambda: not session.logged_in)
+    await seen(lambda: tokens.modules()[0].state == "running" and tokens.signers())
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+    assert reader.card.user is not None
+    assert reader.card.user.presented == 2
+
+
+async def test_pcscd_is_started_after_us(reader: Reader, tmp_path: Path) -> None:
+    reader.unplug()
+    reader.pcscd.stop()
+    async with loaded(reader.provider, tmp_path) as tokens:
+        assert not tokens.signers()
+        reader.pcscd.start()
+        await asyncio.to_thread(reader.plug)
+        await seen(tokens.signers)
+        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await sign(tokens)
+
+
+async def test_pcscd_ends(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    reader.unplug()
+    reader.pcscd.stop()
+    with pytest.raises(TokenError):
+        await sign(tokens)
+    await seen(lambda: not tokens.signers())
+    assert not session.logged_in
