@@ -17,7 +17,7 @@ PACKAGE = Path(__file__).parent.parent / "hsmagent"
 BASE = "errors frame hardening limit model toml uri"
 ALL = (
     f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
-    " prompt desktop policy unlock gate activity naming operations commands"
+    " prompt desktop policy unlock gate activity journal naming operations commands"
 )
 
 # part: (parts of ours that it may import, libraries that it may import)
@@ -45,7 +45,8 @@ LAYERS = {
     # the door
     "config": (BASE, ""),
     "policy": (f"{BASE} config prompt.base prompt.words", ""),
-    "activity": (BASE, ""),
+    "journal": ("", ""),
+    "activity": (f"{BASE} journal", ""),
     "unlock": (f"{BASE} token.session prompt.base prompt.words", ""),
     "gate": (f"{BASE} policy unlock activity token.session prompt.base prompt.words", ""),
     # the house around it

@@ -1,0 +1,212 @@
+"""What the keys were used for: who, what, where, when, and what was refused and why.
+
+Kept in memory and in one small file of the state folder, and told to journald where it is there.
+No secret comes here: an entry is made of a frozen Request.
+
+A first use is written at once. What follows within a second is gathered and written together,
+repeats as one line with a count, so that a thousand signatures a second cost the log little.
+"""
+
+import json
+import logging
+import os
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsmagent.journal import Journal
+from hsmagent.model import Request, printable
+
+log = logging.getLogger(__name__)
+
+KEPT = 2000
+GATHER = 1.0  # seconds
+MAX_FILE = 512 << 10  # one older file of this size is kept beside it
+FILE_NAME = "activity.jsonl"
+
+USED, REFUSED, FAILED = "used", "refused", "failed"
+
+# One for each outcome, for `journalctl MESSAGE_ID=…` (docs/desktop.md lists them).
+MESSAGE_IDS = {
+    USED: uuid.UUID("b8c1ab36-20c1-4f2f-9b3c-5a6d7e0f1a41"),
+    REFUSED: uuid.UUID("2f4d8a6e-94f3-4b43-8a8e-7c1d25b90f52"),
+    FAILED: uuid.UUID("6d0e7f5b-3a1c-4c68-b7f4-e19a82c6d063"),
+}
+_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4}  # info, notice, warning
+_VERBS = {USED: "used", REFUSED: "was refused", FAILED: "failed to use"}
+
+Later = Callable[[float, Callable[[], None]], object]
+"""Calls back after so many seconds: `loop.call_later`."""
+
+Line = dict[str, Any]
+"""An entry as JSON; docs/desktop.md tells the fields."""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One request and what became of it.
+
+    time: seconds since 1970. outcome: "used", "refused" or "failed"; reason: the sentence that
+    says why it was not used, else "".
+    """
+
+    time: float
+    request: Request
+    outcome: str
+    reason: str = ""
+
+
+class Activity:
+    """The log. `folder` None: in memory only (a private instance leaves no trace)."""
+
+    def __init__(self, folder: Path | None, later: Later, journal: Journal | None = None) -> None:
+        self._file = folder / FILE_NAME if folder else None
+        self._later = later
+        self._journal = journal
+        self._lines: deque[Line] = deque(self._remembered(), maxlen=KEPT)
+        self._gathered: dict[tuple[object, ...], tuple[Entry, int]] = {}
+        self._gathering = False
+
+    def record(self, entry: Entry) -> None:
+        """Note an entry down. Never raises: a full disk must not stop a signature."""
+        request = entry.request
+        same = (
+            *(request.key.spki, request.peer.process, request.purpose, request.destination),
+            *(entry.outcome, entry.reason),
+        )
+        first, count = self._gathered.get(same, (entry, 0))
+        self._gathered[same] = (first, count + 1)
+        if not self._gathering:
+            self.flush()
+            self._gathering = True
+            self._later(GATHER, self._end_of_gathering)
+
+    def entries(self, since: float = 0.0) -> list[Line]:
+        """Return the newest entries from `since` (seconds since 1970), oldest first."""
+        self.flush()
+        return [line for line in self._lines if line["time"] >= since]
+
+    def flush(self) -> None:
+        """Write what was gathered; the daemon does so before it leaves."""
+        gathered, self._gathered = self._gathered, {}
+        if not gathered:
+            return
+        lines = [line_of(entry, count) for entry, count in gathered.values()]
+        self._lines.extend(lines)
+        for line in lines:
+            self._tell(line)
+        if self._file is not None:
+            try:
+                _append(self._file, lines)
+            except OSError as error:
+                log.warning("cannot write the activity log %s: %s", self._file, error)
+
+    def _end_of_gathering(self) -> None:
+        self._gathering = False
+        self.flush()
+
+    def _tell(self, line: Line) -> None:
+        if self._journal is None:
+            log.info("%s", sentence(line))
+            return
+        self._journal.send(_journal_fields(line))
+
+    def _remembered(self) -> Iterator[Line]:
+        if self._file is None:
+            return
+        for file in (_older(self._file), self._file):
+            with suppress(OSError):
+                yield from _read(file.read_bytes()[-2 * MAX_FILE :])
+
+
+# -- an entry in JSON, in words, in the journal ----------------------------------------------
+
+
+def line_of(entry: Entry, count: int = 1) -> Line:
+    """Return an entry as JSON values; foreign text is made printable."""
+    request = entry.request
+    peer, destination = request.peer, request.destination
+    return {
+        "time": round(entry.time, 3),
+        "count": count,
+        "outcome": entry.outcome,
+        "reason": printable(entry.reason, 400),
+        "purpose": str(request.purpose.kind),
+        "summary": printable(request.purpose.summary, 200),
+        "key": printable(request.key.label),
+        "key_uri": request.key.uri,
+        "token": printable(request.key.token.label) if request.key.token else "",
+        "program": request.peer.process.program,
+        "chain": peer.chain,
+        "pid": peer.process.pid,
+        "uid": peer.uid,
+        "destination": printable(destination.host) if destination else "",
+        "forwarded": destination is not None and destination.forwarded,
+    }
+
+
+def sentence(line: Line) -> str:
+    """Return a line in words, without its time."""
+    key = f"“{line['key']}”" if line["key"] else "a key without a label"
+    if line["token"]:
+        key += f" of {line['token']}"
+    words = f"{line['chain']} {_VERBS.get(line['outcome'], line['outcome'])}"
+    words += f" {key} to {line['summary']}"
+    if line["destination"]:
+        words += f" at {line['destination']}" + (" (forwarded)" if line["forwarded"] else "")
+    if line["count"] > 1:
+        words += f", {line['count']} times"
+    return words + (f": {line['reason']}" if line["reason"] else "")
+
+
+def _journal_fields(line: Line) -> dict[str, str]:
+    outcome = line["outcome"]
+    fields = {
+        "MESSAGE": sentence(line),
+        "PRIORITY": str(_PRIORITIES.get(outcome, 5)),
+        "SYSLOG_IDENTIFIER": "hsmagent",
+    }
+    if outcome in MESSAGE_IDS:
+        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome].hex
+    names = ("outcome", "reason", "purpose", "key", "key_uri", "token", "chain", "pid", "count")
+    fields |= {f"HSMAGENT_{name.upper()}": str(line[name]) for name in names}
+    if line["destination"]:
+        fields["HSMAGENT_DESTINATION"] = line["destination"]
+        fields["HSMAGENT_FORWARDED"] = str(line["forwarded"]).lower()
+    return fields
+
+
+# -- the file --------------------------------------------------------------------------------
+
+
+def _append(file: Path, lines: list[Line]) -> None:
+    text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with suppress(FileNotFoundError):
+        if file.stat().st_size + len(text) > MAX_FILE:
+            file.replace(_older(file))
+    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, flags, 0o600)
+    try:
+        os.write(descriptor, text.encode("utf-8", "replace"))
+    finally:
+        os.close(descriptor)
+
+
+def _older(file: Path) -> Path:
+    return file.with_name(file.name + ".1")
+
+
+def _read(content: bytes) -> Iterator[Line]:
+    """Return the lines of a file that are whole; one that a crash cut is left out."""
+    for raw in content.split(b"\n"):
+        try:
+            line = json.loads(raw)
+        except ValueError:
+            continue
+        if isinstance(line, dict) and isinstance(line.get("time"), int | float):
+            yield line

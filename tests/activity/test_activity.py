@@ -1,0 +1,224 @@
+import json
+import os
+import socket
+import stat
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from hsmagent import activity
+from hsmagent.activity import Activity, Entry, line_of, sentence
+from hsmagent.journal import Journal, encode
+from hsmagent.model import (
+    Destination,
+    Key,
+    KeyType,
+    Peer,
+    Process,
+    Purpose,
+    PurposeKind,
+    Request,
+    TokenId,
+)
+
+TOKEN = TokenId("/m.so", "work", "4711", "SmartCard-HSM")
+KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
+PEER = Peer(1000, Process(7, "ssh", "/usr/bin/ssh", ("ssh", "h")), (Process(6, "git"),))
+LOGIN = Request(
+    KEY,
+    Purpose(PurposeKind.SSH, "log in as alice"),
+    PEER,
+    Destination("git.example.org", b"key", forwarded=True),
+)
+
+
+class Timer:
+    """A `call_later` that a test sets off."""
+
+    def __init__(self) -> None:
+        self.waiting: list[Callable[[], None]] = []
+
+    def __call__(self, _delay: float, call: Callable[[], None]) -> None:
+        self.waiting.append(call)
+
+    def ring(self) -> None:
+        waiting, self.waiting = self.waiting, []
+        for call in waiting:
+            call()
+
+
+def entry(seconds: float = 100.0, request: Request = LOGIN, outcome: str = "used") -> Entry:
+    return Entry(seconds, request, outcome, "" if outcome == "used" else "the person said no")
+
+
+def written(folder: Path) -> list[dict]:
+    return [json.loads(line) for line in (folder / activity.FILE_NAME).read_text().splitlines()]
+
+
+def test_the_first_use_is_written_at_once(tmp_path: Path) -> None:
+    log = Activity(tmp_path / "state", Timer())
+    log.record(entry())
+    [line] = written(tmp_path / "state")
+    assert line == {
+        "time": 100.0,
+        "count": 1,
+        "outcome": "used",
+        "reason": "",
+        "purpose": "ssh",
+        "summary": "log in as alice",
+        "key": "ssh",
+        "key_uri": KEY.uri,
+        "token": "work",
+        "program": "ssh",
+        "chain": "ssh ← git",
+        "pid": 7,
+        "uid": 1000,
+        "destination": "git.example.org",
+        "forwarded": True,
+    }
+    assert sentence(line) == (
+        "ssh ← git used “ssh” of work to log in as alice at git.example.org (forwarded)"
+    )
+    assert stat.S_IMODE((tmp_path / "state").stat().st_mode) == 0o700
+    assert stat.S_IMODE((tmp_path / "state" / activity.FILE_NAME).stat().st_mode) == 0o600
+
+
+def test_a_storm_becomes_a_few_lines(tmp_path: Path) -> None:
+    timer = Timer()
+    log = Activity(tmp_path, timer)
+    for number in range(1001):
+        log.record(entry(number))
+    log.record(entry(2000, outcome="refused"))
+    assert len(timer.waiting) == 1
+    timer.ring()
+    first, many, refused = written(tmp_path)
+    assert (first["count"], many["count"], refused["count"]) == (1, 1000, 1)
+    assert (many["time"], refused["outcome"]) == (1, "refused")
+    assert sentence(many).endswith("(forwarded), 1000 times")
+    log.record(entry(3000))
+    assert len(written(tmp_path)) == 4
+
+
+def test_entries_are_there_at_once_and_from_a_time_on(tmp_path: Path) -> None:
+    log = Activity(tmp_path, Timer())
+    for seconds in (100, 200, 300):
+        other = Request(KEY, Purpose(PurposeKind.SSH, f"log in {seconds}"), PEER)
+        log.record(entry(seconds, other))
+    assert [line["time"] for line in log.entries()] == [100, 200, 300]
+    assert [line["time"] for line in log.entries(since=200)] == [200, 300]
+
+
+def test_a_restart_remembers(tmp_path: Path) -> None:
+    Activity(tmp_path, Timer()).record(entry())
+    file = tmp_path / activity.FILE_NAME
+    file.write_bytes(file.read_bytes() + b'\xff[]\n3\n{"time": "x"}\n{"time": 5, "cut')
+    assert [line["chain"] for line in Activity(tmp_path, Timer()).entries()] == ["ssh ← git"]
+
+
+def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(activity, "MAX_FILE", 2000)
+    monkeypatch.setattr(activity, "KEPT", 10)
+    log = Activity(tmp_path, Timer())
+    for seconds in range(100):
+        log.record(entry(seconds))
+        log.flush()
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        activity.FILE_NAME,
+        activity.FILE_NAME + ".1",
+    ]
+    assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
+    assert [line["time"] for line in log.entries()] == list(range(90, 100))
+
+
+def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
+    before = list(tmp_path.iterdir())
+    log = Activity(None, Timer())
+    log.record(entry())
+    assert len(log.entries()) == 1
+    assert list(tmp_path.iterdir()) == before
+
+
+def test_a_full_disk_stops_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "state").write_text("not a folder")
+    log = Activity(tmp_path / "state", Timer())
+    log.record(entry())
+    assert len(log.entries()) == 1
+    assert "cannot write the activity log" in caplog.text
+
+
+def test_a_symbolic_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("")
+    (tmp_path / activity.FILE_NAME).symlink_to(tmp_path / "precious")
+    Activity(tmp_path, Timer()).record(entry())
+    assert (tmp_path / "precious").read_text() == ""
+
+
+def test_foreign_text_is_made_printable() -> None:
+    token = TokenId("/m.so", "wo\u202erk\x1b", "", "")
+    key = Key(b"", KeyType.RSA, 2048, label="a\nb", token=token)
+    request = Request(key, Purpose(PurposeKind.MAIL, "sign \x1b[2J"), PEER, Destination("h\n"))
+    assert sentence(line_of(Entry(0, request, "failed", "x\ny"))).isprintable()
+
+
+# -- the journal -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def journald(tmp_path: Path) -> Iterator[socket.socket]:
+    """Listen as journald does."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as listening:
+        before = Path.cwd()
+        os.chdir(tmp_path)
+        listening.bind("socket")
+        os.chdir(before)
+        listening.settimeout(10)
+        yield listening
+
+
+def decode(datagram: bytes) -> dict[str, str]:
+    """Read an entry by the rules of systemd.io/JOURNAL_NATIVE_PROTOCOL."""
+    fields = {}
+    while datagram:
+        name, _, rest = datagram.partition(b"\n")
+        size = int.from_bytes(rest[:8], "little")
+        fields[name.decode()] = rest[8 : 8 + size].decode()
+        assert rest[8 + size : 9 + size] == b"\n"
+        datagram = rest[9 + size :]
+    return fields
+
+
+def test_the_journal_gets_fields(
+    tmp_path: Path, journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal("socket")
+    Activity(None, Timer(), journal).record(entry(outcome="refused"))
+    journal.close()
+    fields = decode(journald.recv(65536))
+    assert fields["MESSAGE"].startswith("ssh ← git was refused “ssh” of work to log in as alice")
+    assert fields["MESSAGE_ID"] == activity.MESSAGE_IDS["refused"].hex
+    assert fields["PRIORITY"] == "5"
+    assert fields["HSMAGENT_OUTCOME"] == "refused"
+    assert fields["HSMAGENT_REASON"] == "the person said no"
+    assert fields["HSMAGENT_DESTINATION"] == "git.example.org"
+    assert fields["HSMAGENT_KEY"] == "ssh"
+
+
+def test_a_journal_that_is_full_or_gone_holds_nobody_up(
+    tmp_path: Path, journald: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    journal = Journal("socket")
+    start = time.monotonic()
+    for _ in range(5000):  # far more than a socket's queue holds
+        journal.send({"MESSAGE": "x"})
+    journald.close()
+    journal.send({"MESSAGE": "x"})
+    journal.close()
+    assert time.monotonic() - start < 10
+
+
+def test_golden_datagram() -> None:
+    assert encode({"A": "b\nc", "D": ""}) == (b"A\n\x03\0\0\0\0\0\0\0b\nc\nD\n\0\0\0\0\0\0\0\0\n")
