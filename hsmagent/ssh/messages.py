@@ -1,0 +1,276 @@
+"""The messages of the agent protocol (RFC 9987): bytes in, frozen values out, and back.
+
+One table, LAYOUTS, says for each message which fields follow its number; it is both the reader
+and the writer. What a private key or a constraint looks like is told in `software` and
+`constraints`: here they are the bytes that follow.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import IntEnum
+from typing import Any
+
+from hsmagent.errors import ProtocolError
+from hsmagent.ssh import wire
+from hsmagent.ssh.wire import Reader
+
+
+class Number(IntEnum):
+    """Message numbers (RFC 9987, section 6.1)."""
+
+    SSH_AGENT_FAILURE = 5
+    SSH_AGENT_SUCCESS = 6
+    SSH_AGENTC_REQUEST_IDENTITIES = 11
+    SSH_AGENT_IDENTITIES_ANSWER = 12
+    SSH_AGENTC_SIGN_REQUEST = 13
+    SSH_AGENT_SIGN_RESPONSE = 14
+    SSH_AGENTC_ADD_IDENTITY = 17
+    SSH_AGENTC_REMOVE_IDENTITY = 18
+    SSH_AGENTC_REMOVE_ALL_IDENTITIES = 19
+    SSH_AGENTC_ADD_SMARTCARD_KEY = 20
+    SSH_AGENTC_REMOVE_SMARTCARD_KEY = 21
+    SSH_AGENTC_LOCK = 22
+    SSH_AGENTC_UNLOCK = 23
+    SSH_AGENTC_ADD_ID_CONSTRAINED = 25
+    SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED = 26
+    SSH_AGENTC_EXTENSION = 27
+    SSH_AGENT_EXTENSION_FAILURE = 28
+    SSH_AGENT_EXTENSION_RESPONSE = 29
+
+
+SSH_AGENT_RSA_SHA2_256 = 2
+SSH_AGENT_RSA_SHA2_512 = 4
+
+QUERY = "query"
+SESSION_BIND = "session-bind@openssh.com"
+
+
+# -- requests --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class RequestIdentities:
+    """Ask which keys are there."""
+
+
+@dataclass(frozen=True, slots=True)
+class SignRequest:
+    """Sign `data` with the key that `key_blob` names."""
+
+    key_blob: bytes
+    data: bytes = field(repr=False)
+    flags: int
+
+
+@dataclass(frozen=True, slots=True)
+class AddIdentity:
+    """Keep a private key: `key`, `string comment`, as bytes (see `software.read`)."""
+
+    body: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AddIdConstrained:
+    """Keep a private key: `key`, `string comment`, constraints, as bytes."""
+
+    body: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveIdentity:
+    """Forget one key."""
+
+    key_blob: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAllIdentities:
+    """Forget every key."""
+
+
+@dataclass(frozen=True, slots=True)
+class AddSmartcardKey:
+    """Offer the keys of a token."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveSmartcardKey:
+    """Offer the keys of a token no longer."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class AddSmartcardKeyConstrained:
+    """Offer the keys of a token, under constraints (see `constraints.read`)."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+    constraints: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Hide every key until the same passphrase comes again."""
+
+    passphrase: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Unlock:
+    """End a lock."""
+
+    passphrase: bytearray = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """Something that has a name instead of a number."""
+
+    name: str
+    contents: bytes
+
+
+# -- replies ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """No."""
+
+
+@dataclass(frozen=True, slots=True)
+class Success:
+    """Done."""
+
+
+@dataclass(frozen=True, slots=True)
+class IdentitiesAnswer:
+    """The keys: (key blob, comment) each."""
+
+    identities: tuple[tuple[bytes, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SignResponse:
+    """The signature blob: `string algorithm, string signature`."""
+
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionFailure:
+    """The extension is known, and failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ExtensionResponse:
+    """The extension's own answer."""
+
+    name: str
+    contents: bytes
+
+
+Request = (
+    RequestIdentities
+    | SignRequest
+    | AddIdentity
+    | AddIdConstrained
+    | RemoveIdentity
+    | RemoveAllIdentities
+    | AddSmartcardKey
+    | RemoveSmartcardKey
+    | AddSmartcardKeyConstrained
+    | Lock
+    | Unlock
+    | Extension
+)
+Reply = Failure | Success | IdentitiesAnswer | SignResponse | ExtensionFailure | ExtensionResponse
+
+
+# -- the codecs ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """How one field is read and written."""
+
+    read: Callable[[Reader], Any]
+    write: Callable[[Any], bytes]
+
+
+def _read_identities(reader: Reader) -> tuple[tuple[bytes, str], ...]:
+    # A count that lies ends in ProtocolError at the first identity that is not there.
+    return tuple((reader.string(), reader.text()) for _ in range(reader.u32()))
+
+
+def _write_identities(identities: tuple[tuple[bytes, str], ...]) -> bytes:
+    parts = [wire.string(blob) + wire.text(comment) for blob, comment in identities]
+    return wire.u32(len(parts)) + b"".join(parts)
+
+
+STRING = Codec(Reader.string, wire.string)
+TEXT = Codec(Reader.text, wire.text)
+SECRET = Codec(Reader.secret, wire.string)
+U32 = Codec(Reader.u32, wire.u32)
+REST = Codec(Reader.rest, bytes)
+SECRET_REST = Codec(lambda reader: bytearray(reader.raw(reader.left)), bytes)
+IDENTITIES = Codec(_read_identities, _write_identities)
+
+LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {
+    Number.SSH_AGENT_FAILURE: (Failure, ()),
+    Number.SSH_AGENT_SUCCESS: (Success, ()),
+    Number.SSH_AGENTC_REQUEST_IDENTITIES: (RequestIdentities, ()),
+    Number.SSH_AGENT_IDENTITIES_ANSWER: (IdentitiesAnswer, (IDENTITIES,)),
+    Number.SSH_AGENTC_SIGN_REQUEST: (SignRequest, (STRING, STRING, U32)),
+    Number.SSH_AGENT_SIGN_RESPONSE: (SignResponse, (STRING,)),
+    Number.SSH_AGENTC_ADD_IDENTITY: (AddIdentity, (SECRET_REST,)),
+    Number.SSH_AGENTC_REMOVE_IDENTITY: (RemoveIdentity, (STRING,)),
+    Number.SSH_AGENTC_REMOVE_ALL_IDENTITIES: (RemoveAllIdentities, ()),
+    Number.SSH_AGENTC_ADD_SMARTCARD_KEY: (AddSmartcardKey, (TEXT, SECRET)),
+    Number.SSH_AGENTC_REMOVE_SMARTCARD_KEY: (RemoveSmartcardKey, (TEXT, SECRET)),
+    Number.SSH_AGENTC_LOCK: (Lock, (SECRET,)),
+    Number.SSH_AGENTC_UNLOCK: (Unlock, (SECRET,)),
+    Number.SSH_AGENTC_ADD_ID_CONSTRAINED: (AddIdConstrained, (SECRET_REST,)),
+    Number.SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED: (
+        AddSmartcardKeyConstrained,
+        (TEXT, SECRET, REST),
+    ),
+    Number.SSH_AGENTC_EXTENSION: (Extension, (TEXT, REST)),
+    Number.SSH_AGENT_EXTENSION_FAILURE: (ExtensionFailure, ()),
+    Number.SSH_AGENT_EXTENSION_RESPONSE: (ExtensionResponse, (TEXT, REST)),
+}
+
+_NUMBERS = {message: number for number, (message, _) in LAYOUTS.items()}
+
+
+def decode(body: bytes | bytearray) -> Request | Reply:
+    """Read one message, without its length. Raises ProtocolError and nothing else."""
+    reader = Reader(body)
+    number = reader.u8()
+    layout = LAYOUTS.get(number)
+    if layout is None:
+        raise ProtocolError(f"message {number} is not known")
+    message, codecs = layout
+    value: Request | Reply = message(*[codec.read(reader) for codec in codecs])
+    reader.end()
+    return value
+
+
+def encode(message: Request | Reply) -> bytes:
+    """Write one message, without its length."""
+    number = _NUMBERS[type(message)]
+    codecs = LAYOUTS[number][1]
+    fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
+    return bytes((number,)) + b"".join(
+        codec.write(value) for codec, value in zip(codecs, fields, strict=True)
+    )
+
+
+FAILURE = encode(Failure())
+SUCCESS = encode(Success())
+EXTENSION_FAILURE = encode(ExtensionFailure())
