@@ -1,0 +1,123 @@
+"""Public keys in ssh's words: key blobs (RFC 4253, section 6.6; RFC 5656; RFC 8709) and names."""
+
+import base64
+import hashlib
+from functools import lru_cache
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
+
+from hsmagent.errors import ProtocolError
+from hsmagent.model import Key, KeyType
+from hsmagent.ssh import wire
+from hsmagent.ssh.wire import Reader
+
+SSH_RSA = "ssh-rsa"
+SSH_ED25519 = "ssh-ed25519"
+ECDSA = "ecdsa-sha2-"
+CERTIFICATE = "-cert-v01@openssh.com"
+
+# ssh's name of a curve, and cryptography's. Curves that are not here (brainpool, secp256k1) have
+# no name in ssh.
+CURVES: dict[str, type[ec.EllipticCurve]] = {
+    "nistp256": ec.SECP256R1,
+    "nistp384": ec.SECP384R1,
+    "nistp521": ec.SECP521R1,
+}
+SSH_CURVES: dict[str, str] = {curve().name: name for name, curve in CURVES.items()}
+
+PLAIN_NAMES = (SSH_RSA, SSH_ED25519, *(ECDSA + curve for curve in CURVES))
+
+PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+# OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
+RSA_MINIMUM = 1024
+
+
+@lru_cache(maxsize=1024)
+def blob_of(spki: bytes) -> bytes | None:
+    """Return the key blob for a DER SubjectPublicKeyInfo, or None if ssh has no name for it."""
+    try:
+        key = load_der_public_key(spki)
+    except (ValueError, UnsupportedAlgorithm):
+        return None
+    return encode(key) if isinstance(key, PublicKey) else None
+
+
+def encode(key: PublicKey) -> bytes | None:
+    """Write a key blob, or return None if ssh has no name for its curve."""
+    match key:
+        case rsa.RSAPublicKey():
+            numbers = key.public_numbers()
+            return wire.text(SSH_RSA) + wire.mpint(numbers.e) + wire.mpint(numbers.n)
+        case ed25519.Ed25519PublicKey():
+            return wire.text(SSH_ED25519) + wire.string(key.public_bytes_raw())
+    curve = SSH_CURVES.get(key.curve.name)
+    if curve is None:
+        return None
+    point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    return wire.text(ECDSA + curve) + wire.text(curve) + wire.string(point)
+
+
+def decode(blob: bytes | memoryview) -> PublicKey:
+    """Read a plain key blob; all of it. Raises ProtocolError, also for a point off its curve."""
+    reader = Reader(blob)
+    key = read(reader, reader.text())
+    reader.end()
+    return key
+
+
+def read(reader: Reader, name: str) -> PublicKey:
+    """Read the fields of a plain key of type `name`, as they follow it in blobs."""
+    try:
+        if name == SSH_RSA:
+            e, n = reader.mpint(), reader.mpint()
+            if n.bit_length() < RSA_MINIMUM:
+                raise ProtocolError(f"an RSA key of {n.bit_length()} bits is too short")
+            return rsa.RSAPublicNumbers(e, n).public_key()
+        if name == SSH_ED25519:
+            return ed25519.Ed25519PublicKey.from_public_bytes(reader.string())
+        curve = CURVES.get(name.removeprefix(ECDSA))
+        if curve is None or not name.startswith(ECDSA):
+            raise ProtocolError("a key's type is not supported")
+        if reader.text() != name.removeprefix(ECDSA):
+            raise ProtocolError("a key's curve is not the one in its name")
+        point = reader.string()
+        if point[:1] != b"\x04":
+            raise ProtocolError("an EC point is not in its uncompressed form")
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve(), point)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ProtocolError("a public key is not valid") from error
+
+
+def describe(key: PublicKey, *, label: str = "") -> Key:
+    """Return the model's view of a public key that no token holds."""
+    spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    match key:
+        case rsa.RSAPublicKey():
+            return Key(spki, KeyType.RSA, key.key_size, label=label)
+        case ed25519.Ed25519PublicKey():
+            return Key(spki, KeyType.ED25519, 256, label=label)
+    return Key(spki, KeyType.EC, key.key_size, key.curve.name, label)
+
+
+def type_name(blob: bytes) -> str:
+    """Return the type in front of a key blob. Raises ProtocolError."""
+    return Reader(blob).text()
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return "SHA256:…" as ssh-keygen shows it; of a certificate, ask with its plain key's blob."""
+    digest = base64.b64encode(hashlib.sha256(blob).digest())
+    return "SHA256:" + digest.decode().rstrip("=")
+
+
+def authorized_key(blob: bytes, comment: str = "") -> str:
+    """Return a line for authorized_keys, without a line end."""
+    line = f"{type_name(blob)} {base64.b64encode(blob).decode()}"
+    return f"{line} {comment}" if comment else line

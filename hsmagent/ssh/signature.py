@@ -1,0 +1,114 @@
+"""From a sign request to a scheme, and from a raw signature to ssh's signature blob and back."""
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+
+from hsmagent.errors import ProtocolError
+from hsmagent.model import Key, KeyType, Scheme
+from hsmagent.ssh import keys, wire
+from hsmagent.ssh.keys import PublicKey
+from hsmagent.ssh.messages import SSH_AGENT_RSA_SHA2_256, SSH_AGENT_RSA_SHA2_512
+from hsmagent.ssh.wire import Reader
+
+RSA_SCHEMES = {
+    "ssh-rsa": Scheme.RSA_PKCS1_SHA1,
+    "rsa-sha2-256": Scheme.RSA_PKCS1_SHA256,
+    "rsa-sha2-512": Scheme.RSA_PKCS1_SHA512,
+}
+# RFC 5656, section 6.2.1: the hash goes with the curve.
+EC_SCHEMES = {
+    "nistp256": Scheme.ECDSA_SHA256,
+    "nistp384": Scheme.ECDSA_SHA384,
+    "nistp521": Scheme.ECDSA_SHA512,
+}
+HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - what "ssh-rsa" means (RFC 4253); peers still ask for it
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+
+
+def choose(key: Key, flags: int) -> tuple[str, Scheme]:
+    """Return the algorithm's name in ssh and the scheme, for a key and a request's flags.
+
+    With both RSA flags set SHA-256 is taken, as OpenSSH does; with none, SHA-1 (RFC 9987,
+    section 5.6.1). Other keys take no flags.
+    """
+    if key.key_type is KeyType.RSA:
+        if flags & SSH_AGENT_RSA_SHA2_256:
+            name = "rsa-sha2-256"
+        elif flags & SSH_AGENT_RSA_SHA2_512:
+            name = "rsa-sha2-512"
+        else:
+            name = "ssh-rsa"
+        return name, RSA_SCHEMES[name]
+    if key.key_type is KeyType.ED25519:
+        return keys.SSH_ED25519, Scheme.ED25519
+    curve = keys.SSH_CURVES[key.curve]
+    return keys.ECDSA + curve, EC_SCHEMES[curve]
+
+
+def encode(name: str, raw: bytes) -> bytes:
+    """Write a signature blob from what a Signer returns (r‖s for ECDSA)."""
+    if name.startswith(keys.ECDSA):
+        half = len(raw) // 2
+        r, s = (int.from_bytes(part, "big") for part in (raw[:half], raw[half:]))
+        raw = wire.mpint(r) + wire.mpint(s)
+    return wire.text(name) + wire.string(raw)
+
+
+def decode(blob: bytes) -> tuple[str, bytes]:
+    """Read a signature blob: the algorithm's name, and its own bytes. Raises ProtocolError."""
+    reader = Reader(blob)
+    name, raw = reader.text(), reader.string()
+    reader.end()
+    return name, raw
+
+
+def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
+    """Whether a signature blob is the key's signature over `data`. Raises ProtocolError."""
+    name, raw = decode(blob)
+    try:
+        match key:
+            case rsa.RSAPublicKey():
+                if name not in RSA_SCHEMES:
+                    return False
+                # Leading zeros may be missing (RFC 4253 says nothing of the width).
+                raw = raw.rjust((key.key_size + 7) // 8, b"\0")
+                key.verify(raw, data, padding.PKCS1v15(), HASHES[RSA_SCHEMES[name].hash_name])
+            case ed25519.Ed25519PublicKey():
+                if name != keys.SSH_ED25519:
+                    return False
+                key.verify(raw, data)
+            case _:
+                curve = keys.SSH_CURVES[key.curve.name]
+                if name != keys.ECDSA + curve:
+                    return False
+                reader = Reader(raw)
+                der = encode_dss_signature(reader.mpint(), reader.mpint())
+                reader.end()
+                key.verify(der, data, ec.ECDSA(HASHES[EC_SCHEMES[curve].hash_name]))
+    except InvalidSignature:
+        return False
+    return True
+
+
+def raw_from_blob(key: Key, blob: bytes, expected: str) -> bytes:
+    """Return the bytes a Signer would have returned for `blob`, another agent's signature.
+
+    Raises ProtocolError when the algorithm is not the expected one.
+    """
+    name, raw = decode(blob)
+    if name != expected:
+        raise ProtocolError(f"a signature by {expected} was asked for, and not delivered")
+    if key.key_type is not KeyType.EC:
+        return raw
+    reader = Reader(raw)
+    size = (key.bits + 7) // 8
+    try:
+        return b"".join(reader.mpint().to_bytes(size, "big") for _ in range(2))
+    except OverflowError:
+        raise ProtocolError("an ECDSA signature is larger than its curve") from None

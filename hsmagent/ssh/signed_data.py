@@ -1,0 +1,143 @@
+"""Reads what is to be signed, so that a person can be told and constraints can be checked.
+
+What is recognised: a login (RFC 4252, section 7, and OpenSSH's hostbound variant), SSHSIG
+(PROTOCOL.sshsig), an SSH certificate (PROTOCOL.certkeys). All else is "unknown data".
+"""
+
+import time
+from dataclasses import dataclass
+
+from hsmagent.errors import ProtocolError
+from hsmagent.model import Purpose, PurposeKind, printable
+from hsmagent.ssh import certificates, keys
+from hsmagent.ssh.wire import Reader
+
+SSH2_MSG_USERAUTH_REQUEST = 50
+PUBLICKEY = "publickey"
+HOSTBOUND = "publickey-hostbound-v00@openssh.com"
+SSHSIG_MAGIC = b"SSHSIG"
+# Names in a summary are short: many principals must not push the question out of the window.
+SHOWN = 60
+
+DER_SET = b"\x31"
+DER_SEQUENCE = b"\x30"
+DER_HEADER = 2  # a tag and the first byte of the length
+LONG_FORM = 0x80
+
+
+@dataclass(frozen=True, slots=True)
+class UserAuth:
+    """A login: session id, user, signature algorithm, key; and for hostbound the host's key."""
+
+    session_id: bytes
+    user: str
+    algorithm: str
+    key_blob: bytes
+    host_key: bytes | None
+
+
+def read_userauth(data: bytes) -> UserAuth | None:
+    """Read the data that a login signs, or return None if it is anything else."""
+    reader = Reader(data)
+    try:
+        session_id = reader.string()
+        message, user, service = reader.u8(), reader.text(), reader.text()
+        method, signed = reader.text(), reader.u8()
+        algorithm, blob = reader.text(), reader.string()
+        host_key = reader.string() if method == HOSTBOUND else None
+        reader.end()
+    except ProtocolError:
+        return None
+    if not session_id or message != SSH2_MSG_USERAUTH_REQUEST or signed != 1:
+        return None
+    if service != "ssh-connection" or method not in (PUBLICKEY, HOSTBOUND):
+        return None
+    return UserAuth(session_id, user, algorithm, blob, host_key)
+
+
+def purpose_of(data: bytes, login: UserAuth | None) -> Purpose:
+    """Say what `data` is, in one printable clause; `login` is what read_userauth made of it."""
+    if login is not None:
+        return Purpose(PurposeKind.SSH, f"log in as {printable(login.user, SHOWN)}")
+    return _sshsig(data) or _certificate(data) or _unknown(data)
+
+
+def _unknown(data: bytes) -> Purpose:
+    return Purpose(PurposeKind.UNKNOWN, f"sign unknown data, {len(data)} bytes")
+
+
+def _sshsig(data: bytes) -> Purpose | None:
+    """SSHSIG's data to be signed: `"SSHSIG", string namespace, reserved, hash, H(message)`."""
+    if not data.startswith(SSHSIG_MAGIC):
+        return None
+    reader = Reader(data, len(SSHSIG_MAGIC))
+    try:
+        namespace = reader.text()
+        reader.string()
+        hash_name = reader.text()
+        reader.string()
+        reader.end()
+    except ProtocolError:
+        return None
+    if namespace == "git":
+        return Purpose(PurposeKind.GIT, f"sign a git commit or tag ({printable(hash_name, SHOWN)})")
+    shown = f"{printable(namespace, SHOWN)!r} ({printable(hash_name, SHOWN)})"
+    return Purpose(PurposeKind.SSHSIG, f"sign a message for {shown}")
+
+
+def _certificate(data: bytes) -> Purpose | None:
+    """Read the part of a certificate that its authority signs: all but the signature."""
+    try:
+        reader = Reader(data)
+        body = certificates.read_body(reader)
+        reader.end()
+    except ProtocolError:
+        return None
+    kind = "host" if body.is_host else "user"
+    names = ", ".join(body.principals) or "anyone"
+    until = "for ever"
+    if body.valid_before < certificates.FOREVER:
+        until = f"until {_date(body.valid_before)}"
+    summary = (
+        f"certify the {kind} key {printable(body.key_id, SHOWN)!r} for {printable(names, SHOWN)}, "
+        f"valid {until}"
+    )
+    return Purpose(PurposeKind.SSH_CERT, printable(summary, 240))
+
+
+def _date(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "the distant future"
+
+
+def names_key(login: UserAuth, blob: bytes) -> bool:
+    """Whether a login is for the key it is to be signed with, and with an algorithm of its type."""
+    return login.key_blob == blob and _key_type(login.algorithm) == keys.type_name(blob)
+
+
+def _key_type(algorithm: str) -> str:
+    for name in ("rsa-sha2-256", "rsa-sha2-512"):
+        if algorithm in (name, name + keys.CERTIFICATE):
+            return algorithm.replace(name, keys.SSH_RSA)
+    return algorithm
+
+
+def is_one_der_value(data: bytes) -> bool:
+    """Whether `data` is exactly one DER SET or SEQUENCE: a mail's signed attributes, a certificate.
+
+    A token's key serves mail as well as ssh; whoever may ask the ssh socket for signatures (a
+    host that an agent is forwarded to) must not get one that is good as S/MIME or X.509. Readers
+    of BER are lenient, so lengths that DER forbids (too long a form, indefinite) count as well.
+    What ssh signs never begins like this: a length below 2^24, or the letter "S".
+    """
+    if data[:1] not in (DER_SET, DER_SEQUENCE) or len(data) < DER_HEADER:
+        return False
+    first, body = data[1], data[DER_HEADER:]
+    if first == LONG_FORM:
+        return body.endswith(b"\0\0")
+    if first < LONG_FORM:
+        return len(body) == first
+    size = first - LONG_FORM
+    return len(body) == size + int.from_bytes(body[:size], "big")
