@@ -1,0 +1,346 @@
+"""The agent: a request and who asks it → a reply. No socket and no event loop in here.
+
+`Agent` is what all connections to one socket share; `Connection` adds what one connection was
+bound to. What needs no waiting (lists, binds, queries, added keys) is answered by `respond_now`;
+signatures and providers by `respond`.
+"""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from hsmagent.errors import HsmAgentError, ProtocolError, Refused
+from hsmagent.frame import wipe
+from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
+from hsmagent.ssh import constraints, messages, providers, signature, signed_data, software, wire
+from hsmagent.ssh.bindings import Bindings
+from hsmagent.ssh.certificates import Certificate
+from hsmagent.ssh.constraints import Constraints
+from hsmagent.ssh.identities import NEVER, Choice, Identities, Identity, offers
+from hsmagent.ssh.lock import Lock
+from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
+from hsmagent.ssh.providers import Providers
+from hsmagent.ssh.signed_data import UserAuth
+from hsmagent.ssh.wire import Reader
+
+log = logging.getLogger(__name__)
+
+Frame = bytes | bytearray
+
+LIST = bytes((Number.SSH_AGENTC_REQUEST_IDENTITIES,))
+NOBODY = messages.encode(messages.IdentitiesAnswer(()))
+EXTENSIONS = messages.encode(
+    messages.ExtensionResponse(
+        messages.QUERY, wire.text(messages.QUERY) + wire.text(messages.SESSION_BIND)
+    )
+)
+# Replies to these wait for a person, a token or a provider.
+WAITING = (
+    Number.SSH_AGENTC_SIGN_REQUEST,
+    Number.SSH_AGENTC_REMOVE_ALL_IDENTITIES,
+    Number.SSH_AGENTC_ADD_SMARTCARD_KEY,
+    Number.SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED,
+    Number.SSH_AGENTC_REMOVE_SMARTCARD_KEY,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """How an agent is set up.
+
+    lifetime: of added keys that come without one, in seconds; 0: for ever. providers: patterns
+    for `ssh-add -s`. certificates: for the tokens' keys, offered beside them.
+    """
+
+    lifetime: int = 0
+    providers: tuple[str, ...] = providers.DEFAULT_PATTERNS
+    allow_remote_pkcs11: bool = False
+    choices: tuple[Choice, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
+
+
+class Agent:
+    """One per ssh socket; shared by its connections.
+
+    door: where every signature passes; tokens: their signers, as of now; describe: a host key's
+    name for a person, asked only when something is signed.
+    """
+
+    def __init__(
+        self,
+        *,
+        door: Door,
+        tokens: Callable[[], Sequence[Signer]],
+        providers: Providers,
+        clock: Clock,
+        describe: Callable[[bytes, Peer], str],
+        options: AgentOptions,
+    ) -> None:
+        self.door = door
+        self.describe = describe
+        self.lock = Lock(clock)
+        self.identities = Identities(tokens, clock)
+        self._providers = providers
+        self._clock = clock
+        self._answer = NOBODY
+        self._answer_version = -1
+        self.configure(options)
+
+    def configure(self, options: AgentOptions) -> None:
+        """Take other options; keys that were added stay as they are."""
+        self.options = options
+        self.identities.configure(options.choices, options.certificates)
+
+    def connection(self, peer: Callable[[], Peer]) -> "Connection":
+        """Begin a connection; `peer` is looked up when a private key is first asked for."""
+        return Connection(self, peer)
+
+    def changed(self) -> None:
+        """Look at the tokens again: their signers may be others now."""
+        self.identities.changed()
+
+    def remove_all(self) -> None:
+        """Forget every software key."""
+        self.identities.remove_software()
+
+    # -- what connections ask ----------------------------------------------------------------
+
+    def list_all(self) -> bytes:
+        """Return the reply that lists every identity; worked out once per change."""
+        version = self.identities.version
+        if version != self._answer_version:
+            self._answer = list_of(self.identities.listed())
+            self._answer_version = version
+        return self._answer
+
+    def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
+        """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
+        reader = Reader(body)
+        try:
+            added = software.read(reader)
+            under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
+            reader.end()
+        finally:
+            wipe(body)
+        old = self.identities.find(added.blob)
+        if old is not None and not bindings.may_see(old.constraints.ways):
+            raise Refused("a key that is not permitted here cannot be replaced from here")
+        identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
+        self.identities.add([identity])
+
+    def remove_key(self, blob: bytes, bindings: Bindings) -> None:
+        """Forget an added key (message 18). Raises Refused."""
+        identity = self.identities.find(blob)
+        if identity is None or not bindings.may_see(identity.constraints.ways):
+            raise Refused("the key to remove is not there")
+        self.identities.remove(blob)
+
+    async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
+        """Offer a provider's keys (messages 20 and 26). Wipes the PIN. Raises HsmAgentError."""
+        try:
+            name = providers.canonical(provider, self.options.providers)
+            self.identities.check_room(name)
+            signers = await self._providers.add(name, pin)
+        finally:
+            wipe(pin)
+        expires = self._expiry(under)
+        added = [
+            identity
+            for signer in signers
+            for identity in offers(signer, under.certificates, under, expires, name)
+        ]
+        if not added:
+            await self._providers.remove(name)
+            raise Refused("the provider has no key that ssh can use")
+        self.identities.add_provider(name, added)
+
+    async def remove_provider(self, provider: str) -> None:
+        """Offer a provider's keys no longer (message 21). Raises Refused when there were none."""
+        name = providers.canonical(provider, self.options.providers)
+        known = self.identities.remove_provider(name)
+        if not await self._providers.remove(name) and not known:
+            raise Refused("that provider was not added")
+
+    async def remove_everything(self) -> None:
+        """Forget all that was added (message 19): software keys, and providers with theirs."""
+        self.identities.remove_software()
+        for provider in self.identities.providers:
+            self.identities.remove_provider(provider)
+            await self._providers.remove(provider)
+
+    def _expiry(self, under: Constraints) -> float:
+        lifetime = under.lifetime or self.options.lifetime
+        return self._clock() + lifetime if lifetime else NEVER
+
+
+class Connection:
+    """One client's connection. Implements `server.Conversation`."""
+
+    def __init__(self, agent: Agent, peer: Callable[[], Peer]) -> None:
+        self._agent = agent
+        self._look_up = peer
+        self._peer: Peer | None = None
+        self._bindings = Bindings()
+        self._described = (b"", "")
+
+    def respond_now(self, frame: Frame) -> bytes | None:
+        """Return the reply's body, or None when only `respond` can give it.
+
+        A frame that held a secret is wiped once it is answered.
+        """
+        if frame == LIST:
+            return self._list()
+        if frame and frame[0] in WAITING and not self._agent.lock.locked:
+            return None
+        try:
+            return self._at_once(messages.decode(frame))
+        except HsmAgentError as error:
+            return _refuse(error)
+        finally:
+            _wipe(frame)
+
+    async def respond(self, frame: Frame) -> bytes:
+        """Return the reply's body: FAILURE, and a line in the log, for whatever is refused."""
+        reply = self.respond_now(frame)
+        if reply is not None:
+            return reply
+        try:
+            return await self._in_time(messages.decode(frame))
+        except HsmAgentError as error:
+            return _refuse(error)
+        finally:
+            _wipe(frame)
+
+    # -- at once -----------------------------------------------------------------------------
+
+    def _list(self) -> bytes:
+        agent = self._agent
+        if agent.lock.locked:
+            return NOBODY
+        if not self._bindings.attempted:
+            return agent.list_all()
+        return list_of(
+            identity
+            for identity in agent.identities.listed()
+            if self._bindings.may_see(identity.constraints.ways)
+        )
+
+    def _at_once(self, message: messages.Request | messages.Reply) -> bytes:
+        agent = self._agent
+        match message:
+            case messages.Extension():
+                return self._extend(message)
+            case messages.Unlock():
+                agent.lock.unlock(message.passphrase)
+                return SUCCESS
+            case messages.Lock():
+                agent.lock.lock(message.passphrase)
+                return SUCCESS
+        if agent.lock.locked:
+            raise Refused("the agent is locked (ssh-add -X unlocks it)")
+        match message:
+            case messages.AddIdentity():
+                agent.add_key(message.body, constrained=False, bindings=self._bindings)
+            case messages.AddIdConstrained():
+                agent.add_key(message.body, constrained=True, bindings=self._bindings)
+            case messages.RemoveIdentity():
+                agent.remove_key(message.key_blob, self._bindings)
+            case _:
+                raise ProtocolError("a client sent what only an agent says")
+        return SUCCESS
+
+    def _extend(self, message: messages.Extension) -> bytes:
+        match message.name:
+            case messages.QUERY:
+                return EXTENSIONS
+            case messages.SESSION_BIND:
+                try:
+                    self._bindings.bind(message.contents)
+                except ProtocolError as error:
+                    log.warning("refused a session binding: %s", error)
+                    return EXTENSION_FAILURE
+                return SUCCESS
+        return FAILURE  # RFC 9987, section 5.8: not supported
+
+    # -- in time -----------------------------------------------------------------------------
+
+    async def _in_time(self, message: messages.Request | messages.Reply) -> bytes:
+        agent = self._agent
+        match message:
+            case messages.SignRequest():
+                return await self._sign(message)
+            case messages.RemoveAllIdentities():
+                await agent.remove_everything()
+            case messages.AddSmartcardKey():
+                self._check_provider()
+                await agent.add_provider(message.provider, message.pin, constraints.NONE)
+            case messages.AddSmartcardKeyConstrained():
+                self._check_provider()
+                under = constraints.read(Reader(message.constraints), smartcard=True)
+                await agent.add_provider(message.provider, message.pin, under)
+            case messages.RemoveSmartcardKey():
+                wipe(message.pin)  # taking away needs none
+                await agent.remove_provider(message.provider)
+        return SUCCESS
+
+    def _check_provider(self) -> None:
+        if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
+            raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
+
+    async def _sign(self, message: messages.SignRequest) -> bytes:
+        agent, data = self._agent, message.data
+        identity = agent.identities.find(message.key_blob)
+        if identity is None:
+            raise Refused("the key to sign with is not here")
+        login = signed_data.read_userauth(data)
+        self._bindings.check_use(identity.constraints.ways, login, identity.blob)
+        key = identity.signer.key
+        if key.token is not None and signed_data.is_one_der_value(data):
+            raise Refused("a token's key signs no mail and no certificate over the ssh socket")
+        name, scheme = signature.choose(key, message.flags)
+        if self._peer is None:
+            self._peer = self._look_up()
+        request = Request(
+            key,
+            signed_data.purpose_of(data, login),
+            self._peer,
+            self._destination(login, self._peer),
+            identity.constraints.confirm,
+        )
+        raw = await agent.door.sign(request, identity.signer, scheme, data)
+        if agent.lock.locked or agent.identities.find(identity.blob) is None:
+            raise Refused("the key was locked or removed meanwhile")
+        return messages.encode(messages.SignResponse(signature.encode(name, raw)))
+
+    def _destination(self, login: UserAuth | None, peer: Peer) -> Destination | None:
+        """Say where the signature goes.
+
+        The host key in the signed data comes first: the signature is good at that host only.
+        """
+        last, forwarded = self._bindings.last, self._bindings.forwarded
+        host_key = login.host_key if login is not None else None
+        beyond = host_key is None and last is not None and last.forwarding
+        if host_key is None:
+            if last is None:
+                return None
+            host_key = last.host_key
+        if self._described[0] != host_key:
+            self._described = (host_key, self._agent.describe(host_key, peer))
+        host = self._described[1]
+        return Destination(f"somewhere beyond {host}" if beyond else host, host_key, forwarded)
+
+
+def list_of(identities: Iterable[Identity]) -> bytes:
+    """Return the reply that lists these identities."""
+    pairs = tuple((identity.blob, identity.comment) for identity in identities)
+    return messages.encode(messages.IdentitiesAnswer(pairs))
+
+
+def _refuse(error: HsmAgentError) -> bytes:
+    log.warning("answered with a failure: %s", error)
+    return FAILURE
+
+
+def _wipe(frame: Frame) -> None:
+    if isinstance(frame, bytearray):
+        wipe(frame)

@@ -1,0 +1,60 @@
+"""Which PKCS#11 provider `ssh-add -s` may name: the allow-list, and the module's one true path."""
+
+import os
+from collections.abc import Sequence
+from typing import Protocol
+
+from hsmagent import uri
+from hsmagent.errors import Refused
+from hsmagent.model import Signer, printable, uri_quote
+from hsmagent.ssh.patterns import matches_list
+
+MAX_PROVIDERS = 16
+# ssh-agent's own default.
+DEFAULT_PATTERNS = ("/usr/lib*/*", "/usr/local/lib*/*")
+
+
+class Providers(Protocol):
+    """What loads the tokens that `ssh-add -s` names; the daemon implements it.
+
+    `provider` is what `canonical` returned: a module's path, or a PKCS#11 URI.
+    """
+
+    async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
+        """Load the provider, log in if `pin` is not empty; wipe it. Raises HsmAgentError."""
+        ...
+
+    async def remove(self, provider: str) -> bool:
+        """Let go of the provider; False when it was not there."""
+        ...
+
+
+def canonical(provider: str, patterns: Sequence[str]) -> str:
+    """Return the provider with its module's real path; a URI without module-path as it is.
+
+    Raises Refused for a module that does not exist or is not on the allow-list, UsageError for a
+    URI that is not one, or that holds a PIN.
+    """
+    if not provider.startswith(uri.SCHEME):
+        return _module(provider, patterns)
+    path = uri.parse(provider).module_path
+    if not path:
+        return provider
+    # The checked path goes into the URI: what a link points to may change after the check.
+    head, _, query = provider.partition("?")
+    attributes = [part for part in query.split("&") if not part.startswith("module-path=")]
+    quoted = uri_quote(_module(path, patterns)).replace("&", "%26")
+    attributes.append(f"module-path={quoted}")
+    return f"{head}?{'&'.join(attributes)}"
+
+
+def _module(path: str, patterns: Sequence[str]) -> str:
+    try:
+        real = os.path.realpath(path, strict=True)
+    except (OSError, ValueError):
+        raise Refused(f"there is no PKCS#11 module {printable(path)}") from None
+    if not matches_list(real, patterns):
+        raise Refused(
+            f"PKCS#11 module {printable(real)} is not allowed; allowed are {', '.join(patterns)}"
+        )
+    return real

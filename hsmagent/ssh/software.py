@@ -1,0 +1,116 @@
+"""Keys that ssh-add brings (messages 17 and 25): read, held in memory, never on disk."""
+
+from dataclasses import dataclass
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+
+from hsmagent.errors import ProtocolError, Refused
+from hsmagent.model import Key, Scheme
+from hsmagent.ssh import certificates, keys
+from hsmagent.ssh.keys import PublicKey
+from hsmagent.ssh.signature import HASHES
+from hsmagent.ssh.wire import Reader
+
+PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
+
+ED25519_SEED = 32
+
+
+class SoftwareSigner:
+    """A private key in our memory. Implements `model.Signer`."""
+
+    def __init__(self, private: PrivateKey, key: Key) -> None:
+        self.key = key
+        self._private = private
+
+    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - Signer's signature
+        """Sign; see `model.Signer`. OpenSSL checks RSA signatures against faults by itself."""
+        match self._private:
+            case rsa.RSAPrivateKey() as private:
+                return private.sign(data, padding.PKCS1v15(), HASHES[scheme.hash_name])
+            case ed25519.Ed25519PrivateKey() as private:
+                return private.sign(data)
+        der = self._private.sign(data, ec.ECDSA(HASHES[scheme.hash_name]))
+        size = (self.key.bits + 7) // 8
+        return b"".join(part.to_bytes(size, "big") for part in decode_dss_signature(der))
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """An added key: the blob it is offered under (plain, or a certificate), its comment."""
+
+    blob: bytes
+    comment: str
+    signer: SoftwareSigner
+
+
+def read(reader: Reader) -> Added:
+    """Read a private key and its comment; constraints may follow.
+
+    Raises ProtocolError for a key that is not sound, and Refused for a kind we do not keep.
+    """
+    name = reader.text()
+    if name.startswith("sk-"):
+        raise Refused("FIDO keys (sk-…) are not supported; use them without the agent")
+    blob = b""
+    public: PublicKey | None = None
+    if certificates.is_certificate(name):
+        blob = reader.string()
+        public = certificates.parse(blob).body.key
+    try:
+        private = _private(reader, name.removesuffix(keys.CERTIFICATE), public)
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise ProtocolError("a private key is not sound") from error
+    comment = reader.text()
+    key = keys.describe(private.public_key(), label=comment)
+    plain = keys.encode(private.public_key())
+    if plain is None:  # pragma: no cover - only curves that have a name are read
+        raise ProtocolError("a private key's curve has no name in ssh")
+    if blob and certificates.parse(blob).plain != plain:
+        raise ProtocolError("a certificate and its private key do not belong together")
+    return Added(blob or plain, comment, SoftwareSigner(private, key))
+
+
+def _private(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
+    """Read the private fields; `public` is a certificate's, whose fields are not repeated."""
+    if name == keys.SSH_RSA:
+        return _rsa(reader, public)
+    if name == keys.SSH_ED25519:
+        return _ed25519(reader)
+    if name.startswith(keys.ECDSA):
+        return _ecdsa(reader, name, public)
+    raise Refused("keys of this type are not supported")
+
+
+def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
+    if isinstance(public, rsa.RSAPublicKey):
+        numbers = public.public_numbers()
+    else:
+        n, e = reader.mpint(), reader.mpint()
+        if n.bit_length() < keys.RSA_MINIMUM:
+            raise ProtocolError(f"an RSA key of {n.bit_length()} bits is too short")
+        numbers = rsa.RSAPublicNumbers(e, n)
+    d, iqmp, p, q = (reader.mpint() for _ in range(4))
+    if p * q != numbers.n or 1 in (p, q):
+        raise ProtocolError("an RSA key's primes are not its modulus's")
+    dmp1, dmq1 = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q)
+    return rsa.RSAPrivateNumbers(p, q, d, dmp1, dmq1, iqmp, numbers).private_key()
+
+
+def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
+    if public is None:
+        public = keys.read(reader, name)
+    if not isinstance(public, ec.EllipticCurvePublicKey):  # pragma: no cover - the name says so
+        raise ProtocolError("not an EC key")
+    numbers = ec.EllipticCurvePrivateNumbers(reader.mpint(), public.public_numbers())
+    return numbers.private_key()
+
+
+def _ed25519(reader: Reader) -> PrivateKey:
+    public, secret = reader.string(), reader.secret()
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(secret[:ED25519_SEED]))
+    if secret[ED25519_SEED:] != public or private.public_key().public_bytes_raw() != public:
+        raise ProtocolError("an Ed25519 key's halves do not belong together")
+    return private

@@ -1,0 +1,75 @@
+"""The agent with OpenSSH's own clients."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from hsmagent.ssh import keys
+from tests.parts.ssh_agent import Parts, Served, new_keys, serve, token_signer
+
+
+@pytest.fixture(scope="module")
+def private_keys() -> list:
+    return new_keys()
+
+
+@pytest.fixture
+def served(private_keys: list) -> Iterator[Served]:
+    with serve(Parts([token_signer(key) for key in private_keys])) as running:
+        yield running
+
+
+def public_lines(served: Served, folder: Path) -> list[Path]:
+    paths = []
+    for number, line in enumerate(served.run("ssh-add", "-L").stdout.splitlines()):
+        path = folder / f"{number}.pub"
+        path.write_text(line + "\n")
+        paths.append(path)
+    return paths
+
+
+def test_no_token_gives_an_empty_list() -> None:
+    with serve(Parts()) as served:
+        assert "no identities" in served.run("ssh-add", "-l", status=1).stdout
+
+
+def test_ssh_add_lists_keys_with_our_fingerprints(served: Served) -> None:
+    lines = served.run("ssh-add", "-l").stdout.splitlines()
+    signers = served.parts.signers
+    assert [line.split()[1] for line in lines] == [
+        keys.fingerprint(keys.blob_of(signer.key.spki) or b"") for signer in signers
+    ]
+    assert all("ssh (work)" in line for line in lines)
+
+
+def test_ssh_add_tests_every_key(served: Served, tmp_path: Path) -> None:
+    for path in public_lines(served, tmp_path):
+        served.run("ssh-add", "-T", str(path))
+
+
+def test_sshsig_by_every_key_verifies(served: Served, tmp_path: Path) -> None:
+    for path in public_lines(served, tmp_path):
+        message = tmp_path / "message"
+        message.write_text("hello\n")
+        served.run("ssh-keygen", "-Y", "sign", "-f", str(path), "-n", "file", str(message))
+        signature = tmp_path / "message.sig"
+        served.run(
+            *("ssh-keygen", "-Y", "check-novalidate", "-n", "file", "-s", str(signature)),
+            stdin="hello\n",
+        )
+        assert "'file' (sha512)" in served.parts.door.requests[-1].purpose.summary
+        signature.unlink()
+
+
+def test_a_token_key_is_an_ssh_authority(served: Served, tmp_path: Path) -> None:
+    served.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(tmp_path / "user"))
+    for path in public_lines(served, tmp_path):
+        served.run(
+            *("ssh-keygen", "-q", "-Us", str(path), "-I", "me", "-n", "alice,bob", "-V", "+1d"),
+            str(tmp_path / "user.pub"),
+        )
+        summary = served.parts.door.requests[-1].purpose.summary
+        assert "certify the user key 'me' for alice, bob, valid until 2" in summary
+        shown = served.run("ssh-keygen", "-L", "-f", str(tmp_path / "user-cert.pub")).stdout
+        assert "alice" in shown
