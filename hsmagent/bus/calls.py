@@ -80,14 +80,14 @@ class Calls:
     def settle(self, reply: Message) -> None:
         """Take a reply in. One that nobody (any more) waits for is dropped.
 
-        A call to a unique name, or to the bus itself, is answered by that one alone.
+        A call to a unique name is answered by that one, or by the bus when that one has gone.
         """
         pending = self._pending.get(reply.reply_serial)
         if pending is None or pending.reply.done():
             close_all(reply.fds)
             return
         exact = pending.destination == DBUS or pending.destination.startswith(":")
-        if exact and reply.sender != pending.destination:
+        if exact and reply.sender not in {pending.destination, DBUS}:
             close_all(reply.fds)
             return
         pending.reply.set_result(reply)

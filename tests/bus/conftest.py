@@ -1,31 +1,15 @@
 """Buses, and connections to them."""
 
-import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack
 
 import pytest
 
 from hsmagent.bus import Bus
 from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.until import async_until
+from tests.parts.joined import joined
 
 Join = Callable[..., Awaitable[Bus]]
-
-
-@asynccontextmanager
-async def joined(address: str, *, wait: bool = True) -> AsyncIterator[Bus]:
-    """Run a Bus; wait until it is connected, unless told not to."""
-    bus = Bus(lambda: address)
-    task = asyncio.create_task(bus.run())
-    try:
-        if wait:
-            await async_until(lambda: bus.connected)
-        yield bus
-    finally:
-        task.cancel()
-        with suppress(asyncio.CancelledError):
-            await task
 
 
 @pytest.fixture

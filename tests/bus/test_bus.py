@@ -319,3 +319,16 @@ async def test_leaving_closes_the_socket_at_once(private: PrivateBus) -> None:
     await asyncio.wait([task])
     assert sock.fileno() == -1
     assert not bus.connected
+
+
+async def test_a_peer_that_goes_fails_the_call_at_once(join: Join) -> None:
+    server, client = await join(), await join()
+
+    async def leave(call: Message) -> tuple[str, Sequence[Any]]:
+        server._leave("told to")
+        return "", []
+
+    server.export(PATH, leave)
+    with pytest.raises(BusError) as caught:
+        await send(client, server, "Ask", timeout=60)
+    assert caught.value.name == errors.NO_REPLY
