@@ -118,7 +118,7 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
     if not complete:
-        return Listing(_once(merged), notes=tuple(notes))
+        return Listing(_once(_without_issuers(merged)), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     notes += _unpaired(keys, privates)
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
@@ -301,6 +301,22 @@ def _merge(found: Sequence[Key], certificates: Sequence[Key]) -> list[Key]:
                 can_decrypt=known.can_decrypt and key.can_decrypt,
             )
     return sorted(merged.values(), key=lambda key: (key.id, key.label, key.spki))
+
+
+def _without_issuers(keys: Sequence[Key]) -> list[Key]:
+    """Leave out who issued another certificate here: cards hold chains, not authorities' keys."""
+    names = {key.spki: [_names(der) for der in key.certificates] for key in keys}
+    issuers = {issuer for pairs in names.values() for subject, issuer in pairs if issuer != subject}
+    return [key for key in keys if not any(subject in issuers for subject, _ in names[key.spki])]
+
+
+def _names(der: bytes) -> tuple[bytes, bytes]:
+    """Return a certificate's subject and issuer."""
+    certificate = x509.load_der_x509_certificate(der)
+    try:
+        return certificate.subject.public_bytes(), certificate.issuer.public_bytes()
+    except ValueError:
+        return b"", b""
 
 
 def _once(keys: Sequence[Key]) -> tuple[Key, ...]:

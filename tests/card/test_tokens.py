@@ -12,8 +12,7 @@ from hsmagent.token.tokens import Tokens, TokenSession
 from tests.parts.card import DEFAULT_PIN, Reader
 from tests.parts.card.apdu import INS, SW
 from tests.parts.loaded import loaded, session_of, signer_of, typed
-from tests.parts.pkcs11_tool import pkcs11_tool
-from tests.parts.provider import Provider
+from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
 
 WRONG = "000000"
 MESSAGE = b"to be signed"
@@ -46,6 +45,7 @@ async def test_every_key_is_listed_without_a_pin(reader: Reader, tokens: Tokens)
     assert keys["mail"].bits == 2048
     assert keys["mail"].certificates
     assert keys["old"].curve == "brainpoolP256r1"
+    assert "authority" not in keys  # the issuer of the others; nobody has its key here
     assert presented(reader) == 0
 
 
@@ -169,7 +169,7 @@ async def test_another_program_resets_the_card(
 ) -> None:
     session = session_of(tokens)
     await session.login(typed(DEFAULT_PIN))
-    reset_the_card(reader, tmp_path)
+    reset_card(reader.provider, tmp_path)
     before = presented(reader)
     with pytest.raises(TokenError):
         await sign(tokens)
@@ -177,15 +177,6 @@ async def test_another_program_resets_the_card(
     await session.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert presented(reader) == before + 1
-
-
-def reset_the_card(reader: Reader, folder: Path) -> None:
-    """Be a program that resets the card when it has done with it."""
-    configuration = folder / "opensc.conf"
-    configuration.write_text("app default { reader_driver pcsc { disconnect_action = reset; } }\n")
-    provider = reader.provider
-    environment = {**provider.environment, "OPENSC_CONF": str(configuration)}
-    pkcs11_tool(Provider(provider.module, provider.pin, environment), "--list-objects")
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import subprocess
+from dataclasses import replace
+from pathlib import Path
 
 from tests.parts.provider import Provider
 
@@ -16,6 +18,14 @@ def pkcs11_tool(provider: Provider, *arguments: str, pin: str | None = None) -> 
     """Run the tool on the token, logged in if a PIN is given; returns what it printed."""
     login = ["--login", "--pin", pin] if pin is not None else []
     return run_tool(provider, "pkcs11-tool", "--module", provider.module, *login, *arguments)
+
+
+def reset_card(provider: Provider, folder: Path) -> None:
+    """Be a program that looks at the card and resets it when it has done with it."""
+    configuration = folder / "reset.conf"
+    configuration.write_text("app default { reader_driver pcsc { disconnect_action = reset; } }\n")
+    environment = {**provider.environment, "OPENSC_CONF": str(configuration)}
+    pkcs11_tool(replace(provider, environment=environment), "--list-objects")
 
 
 def run_tool(provider: Provider, *command: str) -> str:

@@ -12,21 +12,22 @@ from tests.parts.card.card import Card
 from tests.parts.card.keys import PrivateKey
 
 P256, RSA, BRAINPOOL = 1, 2, 3  # key numbers; as one byte, their CKA_ID
+AUTHORITY = "an authority"
 
 
 def furnished(serial: str = "DENK0100001", label: str = "work") -> Card:
     """Return a card with a P-256, an RSA-2048 and a brainpoolP256r1 key.
 
-    The first two have certificates. Labels: "ssh", "mail", "old". The certificate "authority"
-    belongs to nothing on it.
+    Labels: "ssh", "mail", "old". The first two have certificates, whose issuer's lies there too:
+    "authority".
     """
     card = Card(serial, label)
     ssh = ec.generate_private_key(ec.SECP256R1())
-    card.add_key(ssh, "ssh", P256, self_signed(ssh, "ssh"))
-    card.add_key(rsa_key(), "mail", RSA, self_signed(rsa_key(), "mail"))
-    card.add_key(ec.generate_private_key(ec.BrainpoolP256R1()), "old", BRAINPOOL)
     authority = ec.generate_private_key(ec.SECP384R1())
-    card.add_certificate(self_signed(authority, "an authority", authority=True), "authority", 1)
+    card.add_key(ssh, "ssh", P256, certificate(ssh, "ssh", authority))
+    card.add_key(rsa_key(), "mail", RSA, certificate(rsa_key(), "mail", authority))
+    card.add_key(ec.generate_private_key(ec.BrainpoolP256R1()), "old", BRAINPOOL)
+    card.add_certificate(certificate(authority, AUTHORITY, authority), "authority", 1)
     card.add_data(b"for everyone", "note", "test", 1)
     card.add_data(b"for the owner", "secret", "test", 2, private=True)
     return card
@@ -38,16 +39,19 @@ def rsa_key() -> rsa.RSAPrivateKey:
     return rsa.generate_private_key(0x10001, 2048)
 
 
-def self_signed(key: PrivateKey, name: str, *, authority: bool = False) -> bytes:
+def certificate(key: PrivateKey, name: str, authority: PrivateKey) -> bytes:
     """Return a DER certificate of `key` for `name`, good for a day on either side of now."""
-    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    subject, issuer = (
+        x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, each)])
+        for each in (name, AUTHORITY)
+    )
     now = dt.datetime.now(dt.UTC)
     day = dt.timedelta(days=1)
-    certificate = (
-        x509.CertificateBuilder(subject, subject, key.public_key(), x509.random_serial_number())
+    made = (
+        x509.CertificateBuilder(issuer, subject, key.public_key(), x509.random_serial_number())
         .not_valid_before(now - day)
         .not_valid_after(now + day)
-        .add_extension(x509.BasicConstraints(ca=authority, path_length=None), critical=True)
-        .sign(key, hashes.SHA256())
+        .add_extension(x509.BasicConstraints(ca=key is authority, path_length=None), critical=True)
+        .sign(authority, hashes.SHA256())
     )
-    return certificate.public_bytes(Encoding.DER)
+    return made.public_bytes(Encoding.DER)
