@@ -61,8 +61,11 @@ class Pcscd:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What a client's environment needs."""
-        return {"PCSCLITE_CSOCK_NAME": str(self._socket_path)}
+        """What a client's environment needs. OpenSC may keep copies of a card's files: here."""
+        return {
+            "PCSCLITE_CSOCK_NAME": str(self._socket_path),
+            "XDG_CACHE_HOME": str(Path(self._folder.name, "cache")),
+        }
 
     def start(self) -> None:
         """Start it; clients may connect at once and are served when it is ready."""

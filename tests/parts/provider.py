@@ -1,5 +1,6 @@
 """What a test needs to know of a token: the same for a card, a TPM and a database."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,14 @@ class Provider:
     pin: str
     environment: Mapping[str, str] = field(default_factory=dict)
     parameters: str = ""
+
+    def config(self, extra: str = "") -> str:
+        """Return the [[module]] table for hsmagent's configuration; `extra` lines are added."""
+        env = ", ".join(f"{name} = {json.dumps(value)}" for name, value in self.environment.items())
+        return (
+            f"[[module]]\npath = {json.dumps(self.module)}\nenv = {{ {env} }}\n"
+            f"parameters = {json.dumps(self.parameters)}\n{extra}"
+        )
 
 
 def find_module(name: str) -> str:
