@@ -1,0 +1,151 @@
+"""systemd-logind: the session's lock, and sleep (org.freedesktop.login1(5))."""
+
+import asyncio
+import logging
+import os
+from typing import Any
+
+from hsmagent.bus import Bus, BusError, Match, Message, Undo
+from hsmagent.desktop.lock import Closed, Why
+
+log = logging.getLogger(__name__)
+
+NAME = "org.freedesktop.login1"
+PATH = "/org/freedesktop/login1"
+MANAGER = f"{NAME}.Manager"
+SESSION = f"{NAME}.Session"
+USER = f"{NAME}.User"
+PROPERTIES = "org.freedesktop.DBus.Properties"
+
+_SCREEN, _SLEEP = "logind", "sleep"
+
+
+class Logind:
+    """Watches the session that this user's screen belongs to, and the machine's sleep.
+
+    session_id: `XDG_SESSION_ID`; "" in a service of the user manager, which belongs to no
+    session: then it is the user's graphical one, which may change while we run.
+    """
+
+    def __init__(self, bus: Bus, closed: Closed, session_id: str = "") -> None:
+        self._bus = bus
+        self._closed = closed
+        self._session_id = session_id
+        self._session_path = ""
+        self._looking = asyncio.Lock()
+        self._inhibitor = -1
+        self._undo: list[Undo] = []
+
+    async def start(self) -> None:
+        """Listen from now on, also over restarts of the bus. Raises BusError."""
+        # Signals come on the session's own path, which is not known for good: any path, and a look
+        # at whose it is.
+        for match, told in (
+            (Match(NAME, SESSION, "Lock"), self._on_lock),
+            (Match(NAME, PROPERTIES, "PropertiesChanged", arg0=SESSION), self._on_properties),
+            (Match(NAME, MANAGER, "SessionRemoved", PATH), self._on_session_removed),
+            (Match(NAME, MANAGER, "PrepareForSleep", PATH), self._on_sleep),
+        ):
+            self._undo.append(await self._bus.subscribe(match, told))
+        self._undo.append(await self._bus.watch_owner(NAME, self._on_owner))
+
+    def stop(self) -> None:
+        """Listen no more, and hold no sleep back."""
+        for undo in self._undo:
+            undo()
+        self._undo.clear()
+        self._release()
+
+    # -- the screen --------------------------------------------------------------------------
+
+    def _on_owner(self, owner: str) -> None:
+        """Logind came (back): look how things are. What it said before it went still holds."""
+        if owner:
+            self._closed.spawn(self._look())
+            self._closed.spawn(self._inhibit())
+
+    def _on_lock(self, signal: Message) -> None:
+        # A wish that the screen be locked. Not every locker says when it is over, so this ends the
+        # logins and changes nothing else.
+        self._closed.spawn(self._lock(signal.path))
+
+    def _on_properties(self, signal: Message) -> None:
+        if signal.signature == "sa{sv}as" and (
+            "LockedHint" in signal.body[1] or "LockedHint" in signal.body[2]
+        ):
+            self._closed.spawn(self._look())
+
+    def _on_session_removed(self, signal: Message) -> None:
+        if signal.signature == "so" and signal.body[1] == self._session_path:
+            self._closed.spawn(self._closed.let_go(Why.SCREEN_LOCK))
+        self._closed.spawn(self._look())
+
+    async def _lock(self, path: str) -> None:
+        if path == await self._session():
+            await self._closed.let_go(Why.SCREEN_LOCK)
+
+    async def _look(self) -> None:
+        """Ask logind how it is. One look after the other: the newest has the last word."""
+        async with self._looking:
+            path = self._session_path = await self._session()
+            if path and await self._property(path, SESSION, "LockedHint") is True:
+                self._closed.claim(_SCREEN, Why.SCREEN_LOCK)
+            else:
+                self._closed.drop(_SCREEN)
+
+    async def _session(self) -> str:
+        """Return the path of our session, or "" if the user has no screen."""
+        try:
+            if self._session_id:
+                return await self._manager("GetSession", "s", [self._session_id])
+            user = await self._manager("GetUser", "u", [os.getuid()])
+        except BusError as error:
+            if error.name.startswith(f"{NAME}.NoSuch"):
+                return ""
+            raise
+        match await self._property(user, USER, "Display"):
+            case [str(), str(path)] if path.startswith(f"{PATH}/session/"):
+                return path
+        return ""
+
+    async def _manager(self, member: str, signature: str, body: list[Any]) -> str:
+        reply = await self._bus.call(NAME, PATH, MANAGER, member, signature, body, returns="o")
+        return str(reply[0])
+
+    async def _property(self, path: str, interface: str, name: str) -> Any:
+        body = [interface, name]
+        return (await self._bus.call(NAME, path, PROPERTIES, "Get", "ss", body, returns="v"))[0]
+
+    # -- sleep -------------------------------------------------------------------------------
+
+    def _on_sleep(self, signal: Message) -> None:
+        if signal.signature != "b":
+            return
+        if signal.body[0]:
+            self._closed.enter(_SLEEP, Why.SUSPEND)
+            self._closed.spawn(self._sleep())
+        else:
+            self._closed.drop(_SLEEP)
+            self._closed.spawn(self._inhibit())
+
+    async def _sleep(self) -> None:
+        try:
+            await self._closed.let_go(Why.SUSPEND)
+        finally:
+            self._release()
+
+    async def _inhibit(self) -> None:
+        """Have logind wait for us before it sleeps; it waits while the descriptor is open."""
+        body = ["sleep", "hsmagent", "Log out of the tokens", "delay"]
+        try:
+            reply = await self._bus.call(NAME, PATH, MANAGER, "Inhibit", "ssss", body, returns="h")
+        except BusError as error:
+            log.info("logind will not wait for us before it sleeps: %s", error)
+            return
+        self._release()
+        self._inhibitor = reply[0]
+
+    def _release(self) -> None:
+        if self._inhibitor >= 0:
+            os.close(self._inhibitor)
+            self._inhibitor = -1

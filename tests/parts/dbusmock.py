@@ -1,0 +1,40 @@
+"""Stand-ins for desktop services, by Debian's python-dbusmock: a process of its own each."""
+
+import os
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from hsmagent.bus import Bus
+
+MOCK = "org.freedesktop.DBus.Mock"
+
+
+@contextmanager
+def mocked(template: str, address: str) -> Iterator[subprocess.Popen[bytes]]:
+    """Serve a template of python-dbusmock on the bus at `address`, whichever kind it wants."""
+    environment = {
+        "PATH": os.environ["PATH"],
+        "DBUS_SESSION_BUS_ADDRESS": address,
+        "DBUS_SYSTEM_BUS_ADDRESS": address,
+    }
+    # Debian's own Python has the modules; ours need not.
+    child = subprocess.Popen(
+        ["/usr/bin/python3", "-I", "-m", "dbusmock", "--template", template],
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        yield child
+    finally:
+        child.kill()
+        child.wait()
+
+
+async def mock(  # noqa: PLR0917 - a call's own fields
+    bus: Bus, name: str, path: str, member: str, signature: str = "", body: Sequence[Any] = ()
+) -> list[Any]:
+    """Call a method of a mock's control interface."""
+    return await bus.call(name, path, MOCK, member, signature, body)
