@@ -245,6 +245,8 @@ class Connection:
                 agent.add_key(message.body, constrained=True, bindings=self._bindings)
             case messages.RemoveIdentity():
                 agent.remove_key(message.key_blob, self._bindings)
+            case messages.RemoveAllRsaIdentities():
+                pass
             case _:
                 raise ProtocolError("a client sent what only an agent says")
         return SUCCESS

@@ -20,6 +20,7 @@ class Number(IntEnum):
 
     SSH_AGENT_FAILURE = 5
     SSH_AGENT_SUCCESS = 6
+    SSH_AGENTC_REMOVE_ALL_RSA_IDENTITIES = 9  # of protocol 1; `ssh-add -D` still sends it
     SSH_AGENTC_REQUEST_IDENTITIES = 11
     SSH_AGENT_IDENTITIES_ANSWER = 12
     SSH_AGENTC_SIGN_REQUEST = 13
@@ -86,6 +87,11 @@ class RemoveIdentity:
 @dataclass(frozen=True, slots=True)
 class RemoveAllIdentities:
     """Forget every key."""
+
+
+@dataclass(frozen=True, slots=True)
+class RemoveAllRsaIdentities:
+    """Forget every key of ssh's protocol 1; there are none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +188,7 @@ Request = (
     | AddIdConstrained
     | RemoveIdentity
     | RemoveAllIdentities
+    | RemoveAllRsaIdentities
     | AddSmartcardKey
     | RemoveSmartcardKey
     | AddSmartcardKeyConstrained
@@ -224,6 +231,7 @@ IDENTITIES = Codec(_read_identities, _write_identities)
 LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {
     Number.SSH_AGENT_FAILURE: (Failure, ()),
     Number.SSH_AGENT_SUCCESS: (Success, ()),
+    Number.SSH_AGENTC_REMOVE_ALL_RSA_IDENTITIES: (RemoveAllRsaIdentities, ()),
     Number.SSH_AGENTC_REQUEST_IDENTITIES: (RequestIdentities, ()),
     Number.SSH_AGENT_IDENTITIES_ANSWER: (IdentitiesAnswer, (IDENTITIES,)),
     Number.SSH_AGENTC_SIGN_REQUEST: (SignRequest, (STRING, STRING, U32)),

@@ -1,0 +1,483 @@
+"""The agent frame by frame."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmagent.errors import HsmAgentError
+from hsmagent.model import PurposeKind
+from hsmagent.ssh import certificates, keys, messages, signature, wire
+from hsmagent.ssh.agent import AgentOptions, Connection
+from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.messages import Number
+from hsmagent.ssh.wire import Reader
+from tests.parts import softhsm
+from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.ssh import builders, vectors
+
+FAILURE, SUCCESS = b"\x05", b"\x06"
+EXTENSION_FAILURE = b"\x1c"
+LIST = b"\x0b"
+MODULE = softhsm.MODULE
+MODULE_REAL = str(Path(MODULE).resolve())
+
+A, B = builders.ed25519_key(), builders.ed25519_key()
+PRIVATE = builders.ed25519_key()
+BLOB = builders.blob_of(PRIVATE)
+RSA = rsa.generate_private_key(65537, 2048)
+
+
+def parts(*private: object, options: AgentOptions | None = None) -> Parts:
+    return Parts([token_signer(each) for each in private], options)  # type: ignore[arg-type]
+
+
+def connect(scene: Parts) -> Connection:
+    return scene.agent.connection(lambda: PEER)
+
+
+async def ask(connection: Connection, frame: bytes) -> bytes:
+    return await connection.respond(bytearray(frame))
+
+
+def listed(connection: Connection) -> list[tuple[bytes, str]]:
+    reply = connection.respond_now(bytearray(LIST))
+    assert reply is not None
+    answer = messages.decode(reply)
+    assert isinstance(answer, messages.IdentitiesAnswer)
+    return list(answer.identities)
+
+
+def smartcard(provider: str, pin: bytes = b"1234", more: bytes = b"") -> bytes:
+    number = 26 if more else 20
+    return bytes((number,)) + wire.text(provider) + wire.string(pin) + more
+
+
+def lock(passphrase: bytes, number: int = Number.SSH_AGENTC_LOCK) -> bytes:
+    return bytes((number,)) + wire.string(passphrase)
+
+
+def unlock(passphrase: bytes) -> bytes:
+    return lock(passphrase, Number.SSH_AGENTC_UNLOCK)
+
+
+async def signature_of(connection: Connection, blob: bytes, data: bytes, flags: int = 0) -> str:
+    """Return the algorithm of a signature that verifies, or "" for a failure."""
+    reply = messages.decode(await ask(connection, builders.sign_request(blob, data, flags)))
+    if not isinstance(reply, messages.SignResponse):
+        return ""
+    assert signature.verifies(certificates.public_key(blob), reply.signature, data)
+    return signature.decode(reply.signature)[0]
+
+
+# -- lists and signatures --------------------------------------------------------------------
+
+
+def test_no_token_present_is_an_empty_list_and_never_a_failure() -> None:
+    assert connect(parts()).respond_now(bytearray(LIST)) == b"\x0c\0\0\0\0"
+
+
+def test_a_list_needs_no_waiting_and_is_kept_until_something_changes() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    first = connection.respond_now(bytearray(LIST))
+    assert connect(scene).respond_now(LIST) is first
+    scene.signers.clear()
+    assert connection.respond_now(LIST) is first
+    scene.agent.changed()
+    assert listed(connection) == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "name"),
+    [(0, "ssh-rsa"), (2, "rsa-sha2-256"), (4, "rsa-sha2-512"), (6, "rsa-sha2-256")],
+)
+async def test_rsa_flags(flags: int, name: str) -> None:
+    scene = parts(RSA)
+    assert await signature_of(connect(scene), builders.blob_of(RSA), b"data", flags) == name
+
+
+async def test_a_certificate_blob_is_signed_with_the_plain_algorithm_name() -> None:
+    scene = Parts()
+    connection = connect(scene)
+    for during in ("add cert ed25519", "add cert ecdsa", "add cert rsa"):
+        assert await ask(connection, vectors.message(during)) == SUCCESS
+    for blob, _ in listed(connection):
+        assert keys.CERTIFICATE in keys.type_name(blob)
+        name = await signature_of(connection, blob, b"data", 2)
+        assert keys.CERTIFICATE not in name
+
+
+async def test_an_unknown_key_is_a_failure() -> None:
+    scene = parts(PRIVATE)
+    assert await signature_of(connect(scene), builders.blob_of(A), b"data") == ""
+    assert scene.door.requests == []
+
+
+async def test_the_door_may_refuse() -> None:
+    scene = parts(PRIVATE)
+    scene.door.refuse = lambda _: True
+    assert await signature_of(connect(scene), BLOB, b"data") == ""
+
+
+async def test_a_request_says_who_for_what_and_where() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.bind_request(builders.binding(A, b"2")))
+    data = builders.userauth(b"2", BLOB, host_key=builders.blob_of(A))
+    assert scene.described == []
+    assert await signature_of(connection, BLOB, data)
+    assert await signature_of(connection, BLOB, data)
+    request = scene.door.requests[0]
+    assert request.peer is PEER
+    assert request.key is scene.signers[0].key
+    assert (request.purpose.kind, request.purpose.summary) == (
+        PurposeKind.SSH,
+        "log in as alice",
+    )
+    assert request.destination is not None
+    assert request.destination.host == "host.example.org"
+    assert request.destination.host_key == builders.blob_of(A)
+    assert not request.destination.forwarded
+    assert not request.confirm
+    assert scene.described == [builders.blob_of(A)], "looked up once"
+
+
+async def test_a_forwarded_request_says_so() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.bind_request(builders.binding(A, b"1", forwarding=True)))
+    assert await signature_of(connection, BLOB, b"data")
+    await ask(connection, builders.bind_request(builders.binding(B, b"2")))
+    assert await signature_of(connection, BLOB, builders.userauth(b"2", BLOB))
+    first, second = (request.destination for request in scene.door.requests)
+    assert first is not None
+    assert second is not None
+    assert (first.host, first.forwarded) == ("somewhere beyond host.example.org", True)
+    assert (second.host, second.forwarded) == ("host.example.org", True)
+    assert second.host_key == builders.blob_of(B)
+
+
+async def test_without_a_binding_the_destination_is_unknown() -> None:
+    scene = parts(PRIVATE)
+    assert await signature_of(connect(scene), BLOB, builders.userauth(b"2", BLOB))
+    assert scene.door.requests[0].destination is None
+
+
+async def test_a_token_key_never_signs_one_der_value() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    for data in (b"\x31\x03abc", b"\x30\x00"):
+        assert await signature_of(connection, BLOB, data) == ""
+    assert scene.door.requests == []
+    assert await signature_of(connection, BLOB, b"\x31\x03abcd")
+    soft = builders.ed25519_key()
+    await ask(connection, builders.add_request(soft))
+    assert await signature_of(connection, builders.blob_of(soft), b"\x31\x03abc")
+
+
+# -- software keys ---------------------------------------------------------------------------
+
+
+async def test_keys_are_added_listed_and_removed() -> None:
+    scene = Parts()
+    connection = connect(scene)
+    assert await ask(connection, builders.add_request(PRIVATE, "me")) == SUCCESS
+    assert listed(connection) == [(BLOB, "me")]
+    remove = bytes((18,)) + wire.string(BLOB)
+    assert await ask(connection, remove) == SUCCESS
+    assert await ask(connection, remove) == FAILURE
+    assert listed(connection) == []
+
+
+async def test_a_frame_with_a_private_key_or_a_pin_is_wiped() -> None:
+    scene = Parts()
+    connection = connect(scene)
+    for frame in (builders.add_request(PRIVATE), smartcard(MODULE), lock(b"x"), unlock(b"x")):
+        buffer = bytearray(frame)
+        await connection.respond(buffer)
+        assert buffer == bytes(len(buffer))
+
+
+async def test_adding_again_replaces_comment_and_constraints() -> None:
+    scene = Parts()
+    connection = connect(scene)
+    await ask(connection, builders.add_request(PRIVATE, "one", b"\x02\x01\0\0\0\x0a"))
+    assert await signature_of(connection, BLOB, b"data")
+    assert scene.door.requests[-1].confirm
+    await ask(connection, builders.add_request(PRIVATE, "two"))
+    assert await signature_of(connection, BLOB, b"data")
+    assert not scene.door.requests[-1].confirm
+    scene.now += 11
+    assert listed(connection) == [(BLOB, "two")]
+
+
+async def test_lifetimes_own_and_default() -> None:
+    scene = Parts(options=AgentOptions(lifetime=60))
+    connection = connect(scene)
+    await ask(connection, builders.add_request(PRIVATE))
+    await ask(connection, builders.add_request(A, constraints=b"\x01\0\0\0\x0a"))
+    scene.now += 10
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+    scene.now += 50
+    assert listed(connection) == []
+
+
+async def test_a_key_with_an_unknown_constraint_is_not_kept() -> None:
+    connection = connect(Parts())
+    unknown = builders.constraint("unknown@example.org", b"")
+    assert await ask(connection, builders.add_request(PRIVATE, constraints=unknown)) == FAILURE
+    assert listed(connection) == []
+
+
+async def test_ssh_add_D_removes_what_was_added_and_nothing_else() -> None:  # noqa: N802
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.add_request(A))
+    scene.providers.known[MODULE_REAL] = (b"1234", [token_signer(B)])
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+    assert len(listed(connection)) == 3
+    assert await ask(connection, b"\x13") == SUCCESS
+    assert await ask(connection, b"\x09") == SUCCESS
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS, "again after -D"
+    assert len(listed(connection)) == 2
+
+
+async def test_sigusr1_drops_software_keys() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.add_request(A))
+    scene.agent.remove_all()
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+
+
+async def test_a_tokens_key_cannot_be_removed() -> None:
+    connection = connect(parts(PRIVATE))
+    assert await ask(connection, bytes((18,)) + wire.string(BLOB)) == FAILURE
+
+
+# -- destinations ----------------------------------------------------------------------------
+
+
+async def test_a_constrained_key_is_hidden_where_it_may_not_be_used() -> None:
+    scene = Parts()
+    here, there, broken = (connect(scene) for _ in range(3))
+    target = builders.hop("a", [(builders.blob_of(A), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    await ask(here, builders.add_request(PRIVATE, constraints=under))
+    await ask(here, builders.add_request(B, "free"))
+    bind = builders.bind_request
+    assert await ask(there, bind(builders.binding(B, b"2"))) == SUCCESS
+    assert await ask(broken, bind(builders.binding(B, b"2", signed=b"x"))) == EXTENSION_FAILURE
+    assert len(listed(here)) == 2
+    for connection in (there, broken):
+        assert [comment for _, comment in listed(connection)] == ["free"]
+        assert await ask(connection, bytes((18,)) + wire.string(BLOB)) == FAILURE
+        assert await ask(connection, builders.add_request(PRIVATE)) == FAILURE
+    data = builders.userauth(b"2", BLOB)
+    assert await signature_of(here, BLOB, data) == "", "listed, but not usable unbound"
+    await ask(here, bind(builders.binding(A, b"2")))
+    assert await signature_of(here, BLOB, data)
+    assert await signature_of(here, BLOB, b"anything else") == ""
+
+
+# -- lock ------------------------------------------------------------------------------------
+
+
+async def test_locked_nothing_is_listed_or_signed_and_binds_are_taken() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, lock(b"secret"))
+    assert listed(connection) == []
+    for frame in (
+        builders.sign_request(BLOB, b"data"),
+        builders.add_request(A),
+        bytes((18,)) + wire.string(BLOB),
+        b"\x13",
+        smartcard(MODULE),
+        bytes((21,)) + wire.text(MODULE) + wire.string(b""),
+        lock(b"other"),
+    ):
+        assert await ask(connection, frame) == FAILURE
+    assert await ask(connection, builders.bind_request(builders.binding(A, b"2"))) == SUCCESS
+    assert await ask(connection, unlock(b"wrong")) == FAILURE
+    assert await ask(connection, unlock(b"secret")) == FAILURE, "too soon"
+    scene.now += 1
+    assert await ask(connection, unlock(b"secret")) == SUCCESS
+    assert len(listed(connection)) == 1
+    assert await ask(connection, unlock(b"secret")) == FAILURE
+
+
+async def test_a_signature_that_comes_when_the_agent_is_locked_is_not_given() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+
+    def lock_meanwhile(_: object) -> bool:
+        scene.agent.lock.lock(bytearray(b"x"))
+        return False
+
+    scene.door.refuse = lock_meanwhile
+    assert await signature_of(connection, BLOB, b"data") == ""
+
+
+# -- providers -------------------------------------------------------------------------------
+
+
+def with_provider(*private: object, options: AgentOptions | None = None) -> Parts:
+    scene = Parts(options=options)
+    scene.providers.known[MODULE_REAL] = (
+        b"1234",
+        [token_signer(each) for each in private],  # type: ignore[arg-type]
+    )
+    return scene
+
+
+async def test_a_provider_is_added_and_removed() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+    assert await signature_of(connection, BLOB, b"data")
+    remove = bytes((21,)) + wire.text(MODULE) + wire.string(b"")
+    assert await ask(connection, remove) == SUCCESS
+    assert listed(connection) == []
+    assert await ask(connection, remove) == FAILURE
+
+
+async def test_a_wrong_pin_no_key_or_a_module_not_allowed_is_a_failure() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, b"0000")) == FAILURE
+    assert await ask(connection, smartcard("/etc/passwd")) == FAILURE
+    assert await ask(connection, smartcard("pkcs11:token=x?pin-value=1234")) == FAILURE
+    scene.providers.known[MODULE_REAL] = (b"1234", [])
+    assert await ask(connection, smartcard(MODULE)) == FAILURE
+    assert scene.providers.added == []
+
+
+async def test_constraints_hold_on_a_providers_keys() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, more=b"\x01\0\0\0\x3c\x02")) == SUCCESS
+    assert await signature_of(connection, BLOB, b"data")
+    assert scene.door.requests[-1].confirm
+    scene.now += 60
+    assert listed(connection) == []
+    assert await ask(connection, smartcard(MODULE, more=b"\x03")) == FAILURE
+
+
+async def test_associated_certificates_are_offered_beside_or_instead() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    blob = builders.certificate(A, PRIVATE, host=False)
+
+    def under(certs_only: bytes) -> bytes:
+        contents = certs_only + wire.string(wire.string(blob))
+        return builders.constraint("associated-certs-v00@openssh.com", contents)
+
+    assert await ask(connection, smartcard(MODULE, more=under(b"\0"))) == SUCCESS
+    assert [each for each, _ in listed(connection)] == [BLOB, blob]
+    assert await ask(connection, smartcard(MODULE, more=under(b"\1"))) == SUCCESS
+    assert [each for each, _ in listed(connection)] == [blob]
+    assert await signature_of(connection, blob, b"data") == "ssh-ed25519"
+
+
+@pytest.mark.parametrize("sound", [True, False])
+async def test_no_provider_over_a_connection_that_tried_to_bind(sound: bool) -> None:
+    allowed = with_provider(PRIVATE, options=AgentOptions(allow_remote_pkcs11=True))
+    for scene, expected in ((with_provider(PRIVATE), FAILURE), (allowed, SUCCESS)):
+        connection = connect(scene)
+        signed = None if sound else b"x"
+        await ask(connection, builders.bind_request(builders.binding(A, b"1", signed=signed)))
+        assert await ask(connection, smartcard(MODULE)) == expected
+        assert await ask(connection, smartcard(MODULE, more=b"\x02")) == expected
+
+
+async def test_at_most_16_providers() -> None:
+    scene = Parts()
+    connection = connect(scene)
+    for number in range(17):
+        uri = f"pkcs11:token=t{number}"
+        scene.providers.known[uri] = (b"1234", [token_signer(PRIVATE)])
+        expected = SUCCESS if number < 16 else FAILURE
+        assert await ask(connection, smartcard(uri)) == expected
+
+
+# -- the rest --------------------------------------------------------------------------------
+
+
+async def test_query_names_the_extensions() -> None:
+    reply = messages.decode(await ask(connect(Parts()), b"\x1b" + wire.text("query")))
+    assert isinstance(reply, messages.ExtensionResponse)
+    assert reply.name == "query"
+    reader = Reader(reply.contents)
+    assert (reader.text(), reader.text()) == ("query", "session-bind@openssh.com")
+    reader.end()
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        b"\x1b" + wire.text("unknown@example.org"),
+        b"\x1b",
+        b"\xff",
+        b"\x00",
+        b"\x01",  # protocol 1
+        b"\x05",
+        b"\x0b\x00",
+        b"\x0d",
+        vectors.message("sshsig", "agent"),
+        b"",
+    ],
+)
+async def test_everything_else_is_a_failure(frame: bytes) -> None:
+    assert await ask(connect(Parts()), frame) == FAILURE
+
+
+@pytest.mark.parametrize("sent", [golden for golden in vectors.ALL if golden[0] != 12])
+async def test_golden_messages_cut_short_never_raise(sent: bytes) -> None:
+    scene = parts(PRIVATE)
+    for length in range(1, len(sent), 5):
+        reply = await ask(connect(scene), sent[:length])
+        assert reply[0] in (5, 6, 12, 28, 29)
+
+
+@given(st.lists(st.binary(min_size=1, max_size=60), max_size=5))
+def test_any_frames_are_answered(frames: list[bytes]) -> None:
+    async def talk() -> None:
+        connection = connect(parts(PRIVATE))
+        for frame in frames:
+            assert await ask(connection, frame)
+
+    asyncio.run(talk())
+
+
+async def test_listing_is_answered_while_a_signature_waits() -> None:
+    scene = parts(PRIVATE)
+    started, go = asyncio.Event(), asyncio.Event()
+
+    class SlowDoor:
+        async def sign(self, *_: object) -> bytes:
+            started.set()
+            await go.wait()
+            raise HsmAgentError("enough")
+
+    scene.agent.door = SlowDoor()
+    connection, other = connect(scene), connect(scene)
+    task = asyncio.create_task(ask(connection, builders.sign_request(BLOB, b"data")))
+    await started.wait()
+    assert len(listed(other)) == 1
+    go.set()
+    assert await task == FAILURE
+
+
+def test_configure_takes_choices_and_keeps_added_keys() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    connection.respond_now(bytearray(builders.add_request(A, "soft")))
+    scene.agent.configure(AgentOptions(choices=(Choice(lambda key, _: key.label == "soft"),)))
+    assert [comment for _, comment in listed(connection)] == ["soft", "ssh (work)"]
