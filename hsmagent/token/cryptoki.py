@@ -16,8 +16,7 @@ _CKF_SERIAL_SESSION = 4
 _CKF_DONT_BLOCK = 1
 CKU_USER = 1
 _MAX_SLOTS = 1024  # more is a module gone wrong
-_CKS_RO_USER_FUNCTIONS = 1
-_CKS_RW_USER_FUNCTIONS = 3
+_CKS_USER_FUNCTIONS = frozenset({1, 3})  # read-only, read-write
 
 # Where each function stands in CK_FUNCTION_LIST, behind its CK_VERSION, and what it takes.
 _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
@@ -80,11 +79,7 @@ class _SessionInfo(ctypes.Structure):
 
 
 class _InitializeArgs(ctypes.Structure):
-    _fields_ = (
-        ("mutexes", c_void_p * 4),
-        ("flags", c_ulong),
-        ("reserved", ctypes.c_char_p),
-    )
+    _fields_ = (("mutexes", c_void_p * 4), ("flags", c_ulong), ("reserved", ctypes.c_char_p))
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +178,7 @@ class Cryptoki:
         """Return whether the session has user functions. Raises when it is gone."""
         info = _SessionInfo()
         self._call("C_GetSessionInfo", session, byref(info))
-        return info.state in {_CKS_RO_USER_FUNCTIONS, _CKS_RW_USER_FUNCTIONS}
+        return info.state in _CKS_USER_FUNCTIONS
 
     def login(self, session: int, pin: bytearray | None) -> None:
         """C_Login as the user, once; None is the PIN pad. The caller wipes `pin`."""

@@ -50,6 +50,11 @@ class Watch:
         """Take in which slots there are."""
         self._slots = slots
 
+    @property
+    def movable(self) -> bool:
+        """Whether tokens of this module may come and go under a running worker."""
+        return self._slots is None or movable(self._slots)
+
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)

@@ -40,37 +40,6 @@ _RVS = {
     for rv, name in spec.RETURN_VALUES.items()
 }
 
-# What we read of an object, by its class.
-_CERTIFICATE = (spec.CKA_LABEL, spec.CKA_ID, spec.CKA_CERTIFICATE_TYPE, spec.CKA_VALUE)
-_PUBLIC_KEY = (
-    spec.CKA_LABEL,
-    spec.CKA_ID,
-    spec.CKA_KEY_TYPE,
-    spec.CKA_ENCRYPT,
-    spec.CKA_VERIFY,
-    spec.CKA_MODULUS,
-    spec.CKA_PUBLIC_EXPONENT,
-    spec.CKA_EC_PARAMS,
-    spec.CKA_EC_POINT,
-)
-_PRIVATE_KEY = (
-    spec.CKA_LABEL,
-    spec.CKA_ID,
-    spec.CKA_KEY_TYPE,
-    spec.CKA_SIGN,
-    spec.CKA_DECRYPT,
-    spec.CKA_DERIVE,
-    spec.CKA_ALWAYS_AUTHENTICATE,
-    spec.CKA_MODULUS,
-    spec.CKA_PUBLIC_EXPONENT,
-    spec.CKA_EC_PARAMS,
-)
-_CLASSES = (
-    (spec.CKO_CERTIFICATE, _CERTIFICATE),
-    (spec.CKO_PUBLIC_KEY, _PUBLIC_KEY),
-    (spec.CKO_PRIVATE_KEY, _PRIVATE_KEY),
-)
-
 _DER_LONG = 0x80  # from here on, a DER length takes a byte more
 
 # What a module in trouble can make the library raise besides its own errors: lengths that cannot
@@ -105,7 +74,8 @@ def error_of(error: BaseException, where: str) -> ModuleError:
     if isinstance(error, CryptokiError):
         return ModuleError(error.rv, error.call)
     name = type(error).__name__
-    return ModuleError(_RVS.get(name, 0), f"{where} ({name})")
+    rv = _RVS.get(name, 0)
+    return ModuleError(rv, where if rv else f"{where} ({name})")
 
 
 class _RawAttributes(AttributeMapper):
@@ -217,7 +187,7 @@ class Module:
         state = self._open.setdefault(slot, _Open())
         session = self._session(slot)
         state.keys.clear()
-        for number, wanted in _CLASSES:
+        for number, wanted in spec.READ.items():
             for thing in self._search(session, number, notes):
                 values = _attributes(thing, wanted, notes)
                 if number == spec.CKO_PRIVATE_KEY:

@@ -9,9 +9,9 @@ Nothing in here ever repeats a request, and a login least of all.
 """
 
 import asyncio
-import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
@@ -29,8 +29,6 @@ from hsmagent.token.messages import (
     SlotInfo,
     Slots,
 )
-
-log = logging.getLogger(__name__)
 
 # Requests with one worker: while the daemon checks one signature, the next is being made.
 DEPTH = 4
@@ -93,11 +91,12 @@ class Member:
     deaths: int = 0
     born: float = 0.0
 
-    def serves(self, token: TokenId, *, needs_login: bool) -> bool:
-        """Whether an operation on `token` could run here."""
-        if self.link is None or token not in self.places:
-            return False
-        return not needs_login or token in self.logins
+    def slot_for(self, call: "Call") -> int | None:
+        """Return the slot where an operation could run here, or None if it could not."""
+        place = self.places.get(call.token)
+        if place is None or (call.needs_login and call.token not in self.logins):
+            return None
+        return place.slot
 
 
 class Pool:
@@ -265,6 +264,37 @@ class Pool:
         self.dispatch()
         self._state_changed()
 
+    async def look_afresh(self) -> frozenset[TokenId]:
+        """Return the tokens that a worker started now sees.
+
+        Software tokens that were made or removed since do not show in a running module. Raises
+        WorkerDied, TokenError.
+        """
+        link = Link(
+            self.spec.path,
+            self.spec.parameters,
+            self.spec.env,
+            start_seconds=self.deadlines.start,
+            on_room=lambda: None,
+            on_lost=lambda _: None,
+        )
+        self._links.add(link)
+        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        try:
+            await link.ready
+            reply = await link.request(Look(objects=False), self.deadlines.look)
+        finally:
+            link.kill("It was only started to look.")
+        slots = reply.slots if isinstance(reply, Slots) else ()
+        return frozenset(token for slot in slots if (token := self._identify(slot)) is not None)
+
+    async def wait_up(self) -> None:
+        """Wait until every worker runs or is known not to; bounded."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self.deadlines.start):
+                while not all(member.up or member.broken for member in self.members):
+                    await self._changed.wait()
+
     async def poll(self) -> Polled:
         """Ask which slots have a token. Raises WorkerDied, TokenError."""
         lead = next((member for member in self.members if member.up), None)
@@ -337,25 +367,25 @@ class Pool:
             if call.future.done():  # its caller gave up
                 queue.popleft()
                 continue
-            able = False
-            chosen: Member | None = None
-            chosen_depth = DEPTH
-            for member in self.members:
-                if member.link is not None and member.serves(
-                    call.token, needs_login=call.needs_login
-                ):
-                    able = True
-                    if member.link.depth < chosen_depth:
-                        chosen, chosen_depth = member, member.link.depth
-            if chosen is not None and chosen.link is not None:
+            able = [
+                (member.link.depth, number, slot)
+                for number, member in enumerate(self.members)
+                if member.link is not None and (slot := member.slot_for(call)) is not None
+            ]
+            depth, number, slot = min(able, default=(0, -1, 0))
+            if not able:
                 queue.popleft()
-                call.member = chosen
-                message = call.build(chosen.places[call.token].slot)
-                chosen.link.submit(message, call.seconds, call.future)
-            elif able:
-                return
+                call.future.set_exception(self._nobody_for(call))
+            elif depth < DEPTH:
+                queue.popleft()
+                call.member = self.members[number]
+                link = call.member.link
+                if link is not None:
+                    link.submit(call.build(slot), call.seconds, call.future)
             else:
-                queue.popleft()
-                call.future.set_exception(
-                    LoginNeeded(f"The login to {name_of(call.token)} has ended.")
-                )
+                return
+
+    def _nobody_for(self, call: Call) -> TokenError:
+        if call.needs_login:
+            return LoginNeeded(f"The login to {name_of(call.token)} has ended.")
+        return WorkerDied(self.last_error or f"{name_of(call.token)} is not there: plug it in.")

@@ -26,16 +26,14 @@ from hsmagent.model import (
     KeyType,
     Listener,
     PinState,
-    Scheme,
     TokenId,
     TokenStatus,
     printable,
 )
-from hsmagent.token import schemes, spec
+from hsmagent.token import spec
 from hsmagent.token.failures import locked, login_error, name_of, operation_error
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 from hsmagent.token.pool import Member, Pool
-from hsmagent.token.verify import Checker
 
 log = logging.getLogger(__name__)
 
@@ -379,78 +377,3 @@ def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:
         return
     allowed = f"{low} to {high}" if high >= low else f"at least {low}"
     raise PinLength(f"{name_of(token)} takes a PIN of {allowed} characters; it was not asked.")
-
-
-class TokenSigner:
-    """One key of a token: model.Signer and model.Decrypter.
-
-    `pin`, on every operation, is for a key with always_authenticate, and wiped. All raise
-    LoginNeeded, PinError, TokenGone, WorkerDied or another TokenError.
-    """
-
-    def __init__(self, session: TokenSession, key: Key) -> None:
-        self.session = session
-        self._key = key
-        self._checker: Checker | None = None
-
-    @property
-    def key(self) -> Key:
-        """The key; what a login tells about it (always_authenticate, …) shows here at once."""
-        return self.session.keys.get(self._key.spki, self._key)
-
-    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
-        """Sign `data`, per `scheme`, and check the result. See model.Signer."""
-        key = self.key
-        prepared = schemes.prepare(key, scheme, data)
-        signature = await self.session.operate(
-            Action.SIGN,
-            key,
-            prepared.mechanism,
-            prepared.data,
-            parameter=prepared.parameter,
-            pin=pin,
-        )
-        if not self._check().holds(scheme, prepared.digest, signature):
-            raise self._misfit("a signature")
-        return signature
-
-    async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
-        """RSADP, checked by encrypting again. See model.Decrypter."""
-        size = (self._key.bits + 7) // 8
-        if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
-            raise TokenError("That was not encrypted for this key.")
-        plain = await self.session.operate(
-            Action.DECRYPT, self.key, spec.CKM_RSA_X_509, ciphertext, pin=pin
-        )
-        block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
-        if not self._check().encrypts(block, ciphertext):
-            raise self._misfit("a decryption")
-        return block
-
-    async def derive(self, point: bytes, *, cofactor: bool, pin: bytearray | None = None) -> bytes:
-        """ECDH. See model.Decrypter.
-
-        All our curves have the cofactor 1, so that both kinds of ECDH give the same, and tokens
-        that know only the plain one serve for both.
-        """
-        del cofactor
-        size = (self._key.bits + 7) // 8
-        if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
-            raise TokenError("That was not encrypted for this key.")
-        secret = await self.session.operate(
-            Action.DERIVE, self.key, spec.CKM_ECDH1_DERIVE, point, pin=pin
-        )
-        if len(secret) > size:
-            raise self._misfit("a shared secret")
-        return secret.rjust(size, b"\0")
-
-    def _check(self) -> Checker:
-        if self._checker is None:
-            self._checker = Checker(self._key)
-        return self._checker
-
-    def _misfit(self, what: str) -> TokenError:
-        return TokenError(
-            f"{name_of(self.session.id)} made {what} that does not fit the key"
-            f" “{printable(self._key.label)}”: are there two keys with one id?"
-        )

@@ -17,7 +17,8 @@ from hsmagent.token.hotplug import Watch
 from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
 from hsmagent.token.pool import Deadlines, Pool
 from hsmagent.token.remembered import Memories, memory_of
-from hsmagent.token.session import Limits, TokenSession, TokenSigner
+from hsmagent.token.session import Limits, TokenSession
+from hsmagent.token.signer import TokenSigner
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,21 @@ class _Loaded:
         """Log out and end the workers."""
         self.watch.close()
         await self.pool.close()
+
+    async def refresh(self) -> None:
+        """Look again; a software token that was made since needs new workers to be seen."""
+        await self.pool.look(objects=True)
+        if self.watch.movable:
+            return
+        there = {token for token, session in self.sessions.items() if session.present}
+        if await self.pool.look_afresh() == there:
+            return
+        if any(self.pool.has_login(token) for token in there):
+            self.notes += ("tokens were made or removed: that shows when nobody is logged in",)
+            return
+        self.pool.restart(f"The tokens of {self.spec.path} changed.")
+        await self.pool.wait_up()
+        self.pool.last_error = ""  # that was no error
 
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
@@ -233,7 +249,7 @@ class Tokens:
         """Look again now, at tokens, objects and PIN flags."""
         for loaded in tuple(self._modules.values()):
             try:
-                await loaded.pool.look(objects=True)
+                await loaded.refresh()
             except HsmAgentError as error:
                 log.warning("%s", error)
 

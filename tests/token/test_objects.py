@@ -1,0 +1,226 @@
+import struct
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hsmagent.model import Key, KeyType, TokenId
+from hsmagent.token import spec
+from hsmagent.token.messages import RawObject
+from hsmagent.token.objects import Listing, key_of, keys_of
+from tests.parts.card.furnished import self_signed
+
+TOKEN = TokenId("/module.so", "work", "1", "model")
+P256 = ec.generate_private_key(ec.SECP256R1())
+OTHER = ec.generate_private_key(ec.SECP256R1())
+RSA = rsa.generate_private_key(65537, 2048)
+SHORT = rsa.generate_private_key(65537, 1024)
+ED = ed25519.Ed25519PrivateKey.generate()
+P256_PARAMS = bytes.fromhex("06082a8648ce3d030107")
+ED_PARAMS = b"\x13\x0cedwards25519"
+
+
+def ulong(number: int) -> bytes:
+    return struct.pack("@L", number)
+
+
+def raw(kind: int, **attributes: bytes) -> RawObject:
+    values = [(getattr(spec, f"CKA_{name}"), value) for name, value in attributes.items()]
+    return RawObject(((spec.CKA_CLASS, ulong(kind)), *values))
+
+
+def point_of(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+def spki_of(key: Any) -> bytes:
+    der: bytes = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+    return der
+
+
+def ec_public(key: ec.EllipticCurvePrivateKey, number: bytes = b"\1", **more: bytes) -> RawObject:
+    values = {"KEY_TYPE": ulong(spec.CKK_EC), "EC_PARAMS": P256_PARAMS, "ID": number}
+    values["EC_POINT"] = b"\x04\x41" + point_of(key)
+    return raw(spec.CKO_PUBLIC_KEY, **(values | more))
+
+
+def rsa_numbers(key: rsa.RSAPrivateKey) -> dict[str, bytes]:
+    numbers = key.public_key().public_numbers()
+    return {
+        "MODULUS": numbers.n.to_bytes(key.key_size // 8, "big"),
+        "PUBLIC_EXPONENT": numbers.e.to_bytes(3, "big"),
+    }
+
+
+def private(kind: int, number: bytes = b"\1", **more: bytes) -> RawObject:
+    values = {"SIGN": b"\1"} | more
+    return raw(spec.CKO_PRIVATE_KEY, KEY_TYPE=ulong(kind), ID=number, **values)
+
+
+def certificate(key: Any, number: bytes = b"\1", **more: bytes) -> RawObject:
+    return raw(
+        spec.CKO_CERTIFICATE,
+        CERTIFICATE_TYPE=ulong(0),
+        ID=number,
+        VALUE=self_signed(key, "someone"),
+        **more,
+    )
+
+
+def listed(*objects: RawObject, complete: bool = False) -> Listing:
+    return keys_of(TOKEN, objects, complete=complete)
+
+
+def one(*objects: RawObject, complete: bool = False) -> Key:
+    listing = listed(*objects, complete=complete)
+    assert listing.notes == ()
+    (key,) = listing.keys
+    return key
+
+
+@pytest.mark.parametrize("wrap", [b"", b"\x04\x41"])
+def test_an_ec_point_raw_or_in_der(wrap: bytes) -> None:
+    key = one(ec_public(P256, EC_POINT=wrap + point_of(P256), LABEL=b"ssh"))
+    assert key == Key(
+        spki_of(P256), KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\1", can_derive=True
+    )
+
+
+@pytest.mark.parametrize(
+    "params", [ED_PARAMS, bytes.fromhex("06032b6570"), bytes.fromhex("06092b06010401da470f01")]
+)
+@pytest.mark.parametrize("wrap", [b"", b"\x04\x20"])
+def test_ed25519_however_it_is_spelled(params: bytes, wrap: bytes) -> None:
+    point = wrap + ED.public_key().public_bytes_raw()
+    key = one(
+        raw(
+            spec.CKO_PUBLIC_KEY,
+            KEY_TYPE=ulong(spec.CKK_EC_EDWARDS),
+            EC_PARAMS=params,
+            EC_POINT=point,
+        )
+    )
+    assert (key.spki, key.key_type, key.bits, key.id) == (spki_of(ED), KeyType.ED25519, 256, b"")
+
+
+def test_an_object_and_its_certificate_are_one_key() -> None:
+    key = one(certificate(P256), ec_public(P256, LABEL=b"ssh"))
+    assert key.label == "ssh"
+    assert len(key.certificates) == 1
+
+
+def test_a_certificate_alone_makes_a_key() -> None:
+    assert one(certificate(RSA, LABEL=b"mail")).key_type is KeyType.RSA
+
+
+def test_an_rsa_private_key_alone_makes_a_key() -> None:
+    key = one(
+        private(spec.CKK_RSA, LABEL=b"mail", DECRYPT=b"\1", **rsa_numbers(RSA)), complete=True
+    )
+    assert (key.spki, key.can_sign, key.can_decrypt) == (spki_of(RSA), True, True)
+
+
+def test_what_has_no_private_half_is_left_out_once_that_is_known() -> None:
+    objects = (ec_public(P256), ec_public(OTHER, b"\2"), private(spec.CKK_EC))
+    assert len(listed(*objects[:2]).keys) == 2
+    listing = listed(*objects, complete=True)
+    assert [key.spki for key in listing.keys] == [spki_of(P256)]
+    assert listing.orphans == {spki_of(OTHER)}
+
+
+def test_a_private_key_of_another_kind_is_no_partner() -> None:
+    listing = listed(ec_public(P256), private(spec.CKK_RSA), complete=True)
+    assert listing.keys == ()
+    assert "has no public key" in listing.notes[0]
+
+
+def test_a_private_key_with_another_modulus_is_no_partner() -> None:
+    other = rsa.generate_private_key(65537, 2048)
+    numbers = {"MODULUS": rsa_numbers(other)["MODULUS"]}
+    listing = listed(certificate(RSA), private(spec.CKK_RSA, **numbers), complete=True)
+    assert listing.keys == ()
+
+
+def test_several_keys_under_one_id_are_noted() -> None:
+    listing = listed(ec_public(P256), ec_public(OTHER))
+    assert len(listing.keys) == 2
+    assert "several keys share the id 01" in listing.notes[0]
+
+
+def test_one_public_key_under_two_ids_shows_once() -> None:
+    assert one(certificate(P256, b""), certificate(P256, b"\2")).id == b"\2"
+
+
+def test_the_private_half_tells_what_a_key_may() -> None:
+    key = one(
+        ec_public(P256),
+        private(spec.CKK_EC, SIGN=b"\0", DERIVE=b"\1", ALWAYS_AUTHENTICATE=b"\1", LABEL=b"x"),
+        complete=True,
+    )
+    assert (key.can_sign, key.can_derive, key.always_authenticate) == (False, True, True)
+    assert key.label == "x"
+
+
+@pytest.mark.parametrize(
+    ("odd", "why"),
+    [
+        (raw(spec.CKO_PUBLIC_KEY, LABEL=b"a\xff"), "does not tell its type"),
+        (raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(0x80000001)), "type 0x80000001"),
+        (ec_public(P256, EC_POINT=b"\x04" + b"\1" * 64), "not on its curve"),
+        (ec_public(P256, EC_POINT=b""), "not on its curve"),
+        (ec_public(P256, EC_PARAMS=bytes.fromhex("06052b81040021")), "the curve 06052b81040021"),
+        (ec_public(P256, EC_PARAMS=b"\x30\x82"), "a curve of its own"),
+        (ec_public(P256, KEY_TYPE=ulong(spec.CKK_EC_EDWARDS)), "other than Ed25519"),
+        (
+            raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(spec.CKK_RSA), **rsa_numbers(SHORT)),
+            "1024 bits is not used",
+        ),
+        (raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(spec.CKK_RSA)), "0 bits"),
+        (raw(spec.CKO_CERTIFICATE, VALUE=b"\x30\x03\2\1\1"), "cannot be read"),
+        (raw(spec.CKO_CERTIFICATE, CERTIFICATE_TYPE=ulong(2)), "not X.509"),
+        (certificate(SHORT), "1024 bits is not used"),
+        (private(0x13), "a private key of type 0x13"),
+    ],
+)
+def test_what_is_odd_is_noted_and_hides_nothing(odd: RawObject, why: str) -> None:
+    listing = listed(odd, ec_public(P256, b"\7", LABEL=b"fine"))
+    assert [key.label for key in listing.keys] == ["fine"]
+    (note,) = listing.notes
+    assert why in note
+    assert note.isprintable()
+
+
+@given(
+    st.lists(
+        st.builds(
+            lambda kind, attributes: RawObject(((spec.CKA_CLASS, ulong(kind)), *attributes)),
+            st.integers(0, 8),
+            st.lists(
+                st.tuples(
+                    st.sampled_from(
+                        [number for numbers in spec.READ.values() for number in numbers]
+                    ),
+                    st.binary(max_size=80)
+                    | st.sampled_from([P256_PARAMS, point_of(P256), ulong(0), ulong(3), b"\1"]),
+                ),
+                max_size=8,
+            ),
+        ),
+        max_size=5,
+    ),
+    st.booleans(),
+)
+def test_nothing_a_token_says_raises(objects: list[RawObject], complete: bool) -> None:
+    listing = keys_of(TOKEN, [*objects, ec_public(P256, b"\x99")], complete=False)
+    assert spki_of(P256) in {key.spki for key in listing.keys}
+    keys_of(TOKEN, objects, complete=complete)
+
+
+def test_a_key_from_its_spki() -> None:
+    assert key_of(TOKEN, spki_of(RSA)).bits == 2048
+    for bad in (b"", spki_of(SHORT), spki_of(ec.generate_private_key(ec.SECP224R1()))):
+        with pytest.raises(ValueError, match=r"."):
+            key_of(TOKEN, bad)
