@@ -11,7 +11,7 @@ from hsmagent.model import Key, KeyType, TokenId
 from hsmagent.token import spec
 from hsmagent.token.messages import RawObject
 from hsmagent.token.objects import Listing, key_of, keys_of
-from tests.parts.card.furnished import self_signed
+from tests.parts.card.furnished import certificate as issued
 
 TOKEN = TokenId("/module.so", "work", "1", "model")
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -65,7 +65,7 @@ def certificate(key: Any, number: bytes = b"\1", **more: bytes) -> RawObject:
         spec.CKO_CERTIFICATE,
         CERTIFICATE_TYPE=ulong(0),
         ID=number,
-        VALUE=self_signed(key, "someone"),
+        VALUE=issued(key, "someone", OTHER),
         **more,
     )
 
