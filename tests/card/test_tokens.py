@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, TokenGone
 from hsmagent.model import KeyType, PinState, Scheme
 from hsmagent.token.tokens import Tokens, TokenSession
 from tests.parts.card import DEFAULT_PIN, Reader
 from tests.parts.card.apdu import INS, SW
+from tests.parts.card.furnished import P256, RSA
 from tests.parts.loaded import loaded, session_of, signer_of, typed
 from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
 
@@ -56,6 +59,22 @@ async def test_every_key_signs_every_scheme(tokens: Tokens, session: TokenSessio
         for scheme in Scheme:
             if signer.key.can_sign and scheme.startswith(kind):
                 await signer.sign(scheme, MESSAGE)  # checked against the public key inside
+
+
+async def test_decrypts_and_agrees(reader: Reader, tokens: Tokens) -> None:
+    await session_of(tokens).login(typed(DEFAULT_PIN))
+    public = reader.card.keys[RSA].public_key()
+    assert isinstance(public, rsa.RSAPublicKey)
+    numbers = public.public_numbers()
+    block = b"\0\2" + b"x" * (public.key_size // 8 - 2)
+    ciphertext = pow(int.from_bytes(block, "big"), numbers.e, numbers.n).to_bytes(len(block), "big")
+    assert await signer_of(tokens, "mail").decrypt_raw(ciphertext) == block
+    ours = reader.card.keys[P256].public_key()
+    assert isinstance(ours, ec.EllipticCurvePublicKey)
+    peer = ec.generate_private_key(ec.SECP256R1())
+    point = peer.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    secret = await signer_of(tokens, "ssh").derive(point, cofactor=False)
+    assert secret == peer.exchange(ec.ECDH(), ours)
 
 
 async def test_wrong_pins_count_down_to_locked(reader: Reader, session: TokenSession) -> None:
@@ -154,6 +173,39 @@ async def test_a_pin_locked_by_another_program(reader: Reader, session: TokenSes
     with pytest.raises(PinLocked):
         await session.login(typed(DEFAULT_PIN))
     assert presented(reader) == 0
+
+
+async def test_logging_out_logs_the_card_out(reader: Reader, session: TokenSession) -> None:
+    await session.login(typed(DEFAULT_PIN))
+    assert reader.card.logged_in
+    await session.logout()
+    assert not reader.card.logged_in
+
+
+async def test_an_idle_card_is_released_for_others(reader: Reader, tmp_path: Path) -> None:
+    async with loaded(reader.provider, tmp_path, release=0.5) as tokens:
+        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await sign(tokens)
+        async with asyncio.timeout(20):
+            while reader.card.logged_in:
+                await asyncio.sleep(0.05)
+        assert not session_of(tokens).logged_in
+
+
+async def test_the_pin_is_changed_by_another_program(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    change = ["--change-pin", "--new-pin", "123456"]
+    pkcs11_tool(reader.provider, *change, pin=DEFAULT_PIN)
+    pkcs11_tool(reader.provider, "--list-objects")  # which ends the login
+    for _ in range(3):
+        with pytest.raises(LoginNeeded):
+            await sign(tokens)
+    assert reader.card.user is not None
+    # OpenSC kept the PIN that was typed, and tries it once by itself (docs/reliability.md).
+    assert reader.card.user.wrong <= 1
+    await session.login(typed("123456"))
+    await sign(tokens)
 
 
 async def test_another_program_uses_the_card(reader: Reader, tokens: Tokens) -> None:

@@ -12,7 +12,7 @@ UNLIMITED = Limits(3600, 3600)
 
 
 @asynccontextmanager
-async def loaded(provider: Provider, state: Path) -> AsyncIterator[Tokens]:
+async def loaded(provider: Provider, state: Path, *, release: float = 0.0) -> AsyncIterator[Tokens]:
     """Start a worker with the provider's module; its tokens are listed on entry."""
     tokens = Tokens(
         clock=time.monotonic,
@@ -22,7 +22,7 @@ async def loaded(provider: Provider, state: Path) -> AsyncIterator[Tokens]:
     )
     env = tuple(provider.environment.items())
     try:
-        await tokens.add(ModuleSpec(provider.module, parameters=provider.parameters, env=env))
+        await tokens.add(ModuleSpec(provider.module, 1, provider.parameters, env, release))
         yield tokens
     finally:
         await tokens.close()

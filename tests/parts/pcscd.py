@@ -99,8 +99,9 @@ class Pcscd:
     @property
     def has_card(self) -> bool:
         """Whether it believes that a card is in, by its log."""
+        # It does not say "inserted" of a card that it finds when it starts.
         log = self.log.read_text(errors="replace").lower()
-        return log.rfind("card inserted into") > log.rfind("card removed from")
+        return log.rfind("card atr") > log.rfind("card removed from")
 
     def close(self) -> None:
         """End it and remove its files."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.errors import PinIncorrect
+from hsmagent.errors import PinIncorrect, PinLocked
 from hsmagent.model import Scheme
 from tests.parts import nss, swtpm
 from tests.parts.loaded import loaded, session_of, signer_of, typed
@@ -20,6 +20,17 @@ async def test_tpm_keys_sign(tpm: Provider, tmp_path: Path) -> None:
         await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, MESSAGE)
         await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA256, MESSAGE)
         await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA512, MESSAGE)
+
+
+async def test_wrong_pins_lock_a_tpm(tmp_path: Path) -> None:
+    with swtpm.tpm() as provider:
+        async with loaded(provider, tmp_path) as tokens:
+            session = session_of(tokens)
+            for _ in range(3):
+                with pytest.raises(PinIncorrect):
+                    await session.login(typed("wrong"))
+            with pytest.raises(PinLocked):
+                await session.login(typed(provider.pin))
 
 
 async def test_database_keys_sign(database: Provider, tmp_path: Path) -> None:

@@ -75,6 +75,11 @@ class Card:
             (0x80, INS.DECIPHER): self._decipher,
         }
 
+    @property
+    def logged_in(self) -> bool:
+        """Whether the card would sign now."""
+        return self._logged_in
+
     # -- for tests: put things on the card -------------------------------------------------
 
     def add_key(
