@@ -161,7 +161,7 @@ async def test_nobody_answers(desk: Desk, dialog: FakeDialog) -> None:
 
 
 async def test_no_display_is_unavailable(dialog: FakeDialog) -> None:
-    with private_bus({"DISPLAY": ":1", "XAUTHORITY": "/nonexistent"}) as private:
+    with private_bus({"GDK_BACKEND": "x11"}) as private:
         private.add_service(NAME, str(GCR_PROMPTER))
         private.start()
         async with joined(private.address) as bus:

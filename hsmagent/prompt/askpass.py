@@ -1,0 +1,117 @@
+"""SSH_ASKPASS: a program that asks one question, given as its argument (ssh(1), ENVIRONMENT).
+
+It prints the answer and exits with 0; any other exit status is a no. It knows no warning, so
+that ours stands first in the question.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hsmagent.errors import Cancelled, TimedOut, Unavailable
+from hsmagent.frame import wipe
+from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.prompt.child import Child, Environment, has_display, running
+
+# Where ssh and the distributions have it when SSH_ASKPASS does not say.
+_PLACES = (
+    "/usr/bin/ssh-askpass",
+    "/usr/lib/ssh/ssh-askpass",
+    "/usr/libexec/openssh/ssh-askpass",
+    "/usr/lib/openssh/gnome-ssh-askpass",
+)
+_LONGEST_PIN = 1024
+
+
+class Askpass:
+    """Asks with the program that SSH_ASKPASS names.
+
+    environment: of the person's session. answer_timeout: seconds.
+    """
+
+    name = "askpass"
+
+    def __init__(self, environment: Environment, answer_timeout: float) -> None:
+        self._environment = environment
+        self._timeout = answer_timeout
+
+    async def ask_pin(self, dialog: PinDialog) -> None:
+        """Ask until the PIN serves, one window after the other."""
+        while True:
+            pin = await self._get_pin(dialog.text())
+            if await dialog.submit(pin) is not Answer.AGAIN:
+                return
+
+    async def confirm(self, text: Text) -> bool:
+        """Ask yes or no; how the program shows that is its own affair."""
+        async with self._asking(text, "confirm", self._timeout) as child:
+            return await _status(child) == 0
+
+    async def notice(self, text: Text) -> None:
+        """Show `text` until it is closed or we are cancelled."""
+        async with self._asking(text, "none", None) as child:
+            await _status(child)
+
+    async def _get_pin(self, text: Text) -> bytearray:
+        buffer = bytearray(_LONGEST_PIN)
+        try:
+            async with self._asking(text, "", self._timeout) as child:
+                length = await _read(child, buffer)
+                if await _status(child) != 0:
+                    raise Cancelled("the PIN prompt was closed")
+            return buffer[:length].partition(b"\n")[0]
+        finally:
+            wipe(buffer)
+
+    @asynccontextmanager
+    async def _asking(self, text: Text, kind: str, seconds: float | None) -> AsyncIterator[Child]:
+        environment = dict(self._environment())
+        program = find_program(environment)
+        environment.pop("SSH_ASKPASS_PROMPT", None)
+        if kind:
+            environment["SSH_ASKPASS_PROMPT"] = kind
+        try:
+            async with (
+                running([program, _question(text)], environment) as child,
+                asyncio.timeout(seconds),
+            ):
+                yield child
+        except TimeoutError:
+            raise TimedOut("nobody answered the prompt in time") from None
+
+
+def find_program(environment: Mapping[str, str]) -> str:
+    """Return the askpass program. Raises Unavailable."""
+    if not has_display(environment):
+        raise Unavailable("ssh-askpass has no display to show a window on")
+    named = environment.get("SSH_ASKPASS", "")
+    if named:
+        return named
+    for place in _PLACES:
+        if Path(place).exists():
+            return place
+    raise Unavailable("there is no ssh-askpass program; SSH_ASKPASS can name one")
+
+
+def _question(text: Text) -> str:
+    return "\n\n".join(filter(None, (text.warning, text.message, text.description)))
+
+
+async def _read(child: Child, buffer: bytearray) -> int:
+    """Read to the end; what does not fit is no PIN. Returns the length."""
+    length = 0
+    with memoryview(buffer) as view:
+        while count := await child.read_into(view[length:]):
+            length += count
+            if length == len(buffer):
+                raise Unavailable("ssh-askpass printed more than a PIN")
+    return length
+
+
+async def _status(child: Child) -> int:
+    """Return the exit status. Raises Unavailable when the program crashed."""
+    status = await child.exit_status()
+    if status < 0:
+        raise Unavailable(f"ssh-askpass was ended by signal {-status}")
+    return status

@@ -1,0 +1,118 @@
+"""The chain of prompters: the first that can ask, asks; one dialog at a time; and some peace.
+
+Only Unavailable makes it try the next one. A "no" and a time-out are answers.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from hsmagent.errors import Cancelled, Refused, Unavailable
+from hsmagent.limit import RateLimit
+from hsmagent.model import Clock
+from hsmagent.prompt.base import PinDialog, Prompter, Text
+from hsmagent.prompt.child import Environment, is_kde
+
+_log = logging.getLogger(__name__)
+
+PAUSE = 10.0
+"""Seconds after a "no" in which the same program's same question is not shown again."""
+
+DIALOGS, DIALOGS_WINDOW = 20, 60.0
+"""More dialogs than these in so many seconds are somebody's loop, and nobody's wish."""
+
+_MOST_DECLINED = 100
+_DEFAULT = ("system", "pinentry", "askpass")
+
+T = TypeVar("T")
+
+
+class Chain:
+    """A Prompter made of others.
+
+    prompters: in the order of the configuration. environment: of the person's session.
+    """
+
+    name = "chain"
+
+    def __init__(
+        self, prompters: Sequence[Prompter], environment: Environment, clock: Clock
+    ) -> None:
+        self._prompters = tuple(prompters)
+        self._environment = environment
+        self._clock = clock
+        self._limit = RateLimit(DIALOGS, DIALOGS_WINDOW, clock)
+        self._turn = asyncio.Lock()  # of dialogs; nothing else waits for it
+        self._declined: dict[tuple[str, str], float] = {}
+
+    async def ask_pin(self, dialog: PinDialog) -> None:
+        """Ask with the first prompter that can. Raises Refused, or Unavailable if none can."""
+        async with self._dialog(dialog.text):
+            await self._first_able(lambda prompter: prompter.ask_pin(dialog))
+
+    async def confirm(self, text: Text) -> bool:
+        """Ask yes or no with the first prompter that can."""
+        try:
+            async with self._dialog(lambda: text) as subject:
+                agreed = await self._first_able(lambda prompter: prompter.confirm(text))
+                if not agreed:
+                    self._note_declined(subject)
+                return agreed
+        except Cancelled:
+            return False
+
+    async def notice(self, text: Text) -> None:
+        """Show `text` with the first prompter that can."""
+        async with self._turn:
+            await self._first_able(lambda prompter: prompter.notice(text))
+
+    @asynccontextmanager
+    async def _dialog(self, text: Callable[[], Text]) -> AsyncIterator[tuple[str, str]]:
+        """Wait for the turn; refuse what was declined just now, and what comes too often."""
+        async with self._turn:
+            subject = _subject(text())
+            if self._clock() < self._declined.get(subject, float("-inf")):
+                raise Cancelled("the same question was declined a moment ago")
+            if not self._limit.admit():
+                raise Refused("there were too many dialogs in the last minute")
+            try:
+                yield subject
+            except Cancelled:
+                self._note_declined(subject)
+                raise
+
+    def _note_declined(self, subject: tuple[str, str]) -> None:
+        self._declined[subject] = self._clock() + PAUSE
+        if len(self._declined) > _MOST_DECLINED:
+            del self._declined[next(iter(self._declined))]
+
+    async def _first_able(self, ask: Callable[[Prompter], Awaitable[T]]) -> T:
+        reasons = []
+        for prompter in in_order(self._prompters, self._environment()):
+            try:
+                return await ask(prompter)
+            except Unavailable as error:
+                _log.warning("%s: %s", prompter.name, error)
+                reasons.append(str(error))
+        raise Unavailable("; ".join(reasons) or "no prompter is configured")
+
+
+def _subject(text: Text) -> tuple[str, str]:
+    """Return what makes two dialogs the same: the question, and who asks for what.
+
+    The description's first line says the latter (words.describe). The key further down does not
+    count: a program that was refused one key goes on to the next.
+    """
+    return text.message, text.description.partition("\n")[0]
+
+
+def in_order(prompters: Sequence[Prompter], environment: Mapping[str, str]) -> tuple[Prompter, ...]:
+    """Return the prompters in the configured order; the default one puts pinentry first on KDE.
+
+    Its own dialog there is pinentry-qt; the system prompter's would be GNOME's.
+    """
+    if is_kde(environment) and tuple(prompter.name for prompter in prompters) == _DEFAULT:
+        return tuple(sorted(prompters, key=lambda prompter: prompter.name != "pinentry"))
+    return tuple(prompters)
