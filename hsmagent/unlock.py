@@ -45,6 +45,10 @@ class LoginSession(Protocol):
         """Return the token's present state."""
         ...
 
+    async def look(self) -> None:
+        """Bring the state of the PIN up to date; what fails there, `login` will tell."""
+        ...
+
     async def login(self, pin: bytearray | None) -> None:
         """Call C_Login, once; None for a PIN pad. Wipes `pin`. Raises TokenError."""
         ...
@@ -162,6 +166,8 @@ class Unlock:
             self._task = None
 
     async def _ask(self) -> None:
+        # Another program may have used up tries since, or unblocked the PIN.
+        await self._session.look()
         status = self._session.status()
         if status.pin_state is PinState.LOCKED:
             raise PinLocked(words.locked(status.id))

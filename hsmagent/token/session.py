@@ -183,6 +183,10 @@ class TokenSession:
     def _left(self) -> float:
         return 0.0 if self._lease is None else self._lease.left(self._limits_now(), self._clock())
 
+    async def look(self) -> None:
+        """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
+        await self._look_quietly(objects=False)
+
     async def login(self, pin: bytearray | None) -> None:
         """Log in with one C_Login, or none when that cannot help; None is the PIN pad.
 

@@ -59,6 +59,7 @@ class FakeSession:
         self.pin_pad = pin_pad
         self.logged_in = False
         self.login_calls = 0
+        self.used_elsewhere = 0  # tries that another program used up, not seen yet
         self.login_required = True
         self.fault: TokenError | None = None
 
@@ -74,6 +75,10 @@ class FakeSession:
             pin_min=4,
             pin_max=16,
         )
+
+    async def look(self) -> None:
+        self.tries -= self.used_elsewhere
+        self.used_elsewhere = 0
 
     async def login(self, pin: bytearray | None) -> None:
         if self.logged_in:

@@ -101,6 +101,18 @@ async def test_the_last_try_needs_a_second_yes() -> None:
     assert "One try is left" in person.shown[2].warning
 
 
+async def test_tries_that_another_program_used_up_are_seen_before_asking() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person)
+    door.session.used_elsewhere = 2
+    await door.sign()
+    assert len(person.confirmed) == 1
+    door.session.logged_in = False
+    door.session.used_elsewhere = 3
+    with pytest.raises(PinLocked):
+        await door.sign()
+
+
 async def test_the_last_try_is_left_untouched_when_the_person_says_no() -> None:
     person = FakePerson([RIGHT], agrees=False)
     door = Door(person, FakeSession(tries=1))
