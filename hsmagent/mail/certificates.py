@@ -12,6 +12,7 @@ from typing import Any
 from asn1crypto import x509
 
 from hsmagent.errors import UsageError
+from hsmagent.mail import der
 from hsmagent.mail.address import normal
 from hsmagent.model import Key, printable
 
@@ -24,12 +25,12 @@ _PEM = re.compile(
 class Certificate:
     """One certificate; equal when its DER is. What cannot be read raises UsageError."""
 
-    def __init__(self, der: bytes) -> None:
-        self.der = der
+    def __init__(self, data: bytes) -> None:
+        self.der = data
         try:
             # All of it is read now: asn1crypto is lazy, and a foreign certificate that breaks
             # later would break something that did not expect it.
-            self.parsed: Any = x509.Certificate.load(der, strict=True)
+            self.parsed: Any = x509.Certificate.load(data, strict=True)
             _ = self.parsed.native
         except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
             raise UsageError(f"a certificate that cannot be read: {error}") from None
@@ -49,6 +50,11 @@ class Certificate:
     def issuer_der(self) -> bytes:
         """The issuer's Name, as it stands in the certificate."""
         return bytes(self.parsed.issuer.dump())
+
+    @cached_property
+    def issuer_and_serial(self) -> bytes:
+        """The IssuerAndSerialNumber (RFC 5652, section 10.2.4) by which messages name it."""
+        return der.sequence(self.issuer_der, der.integer(self.serial))
 
     @cached_property
     def subject_der(self) -> bytes:

@@ -43,16 +43,12 @@ def find(infos: Iterable[bytes], ours: Ours) -> Recipient | None:
     Only what holds an identifier of ours is looked at closely, so that a message to very many
     costs little more than its bytes.
     """
-    needles = {_issuer_and_serial(c) for _, c in ours} | {c.key_identifier for _, c in ours}
+    needles = {c.issuer_and_serial for _, c in ours} | {c.key_identifier for _, c in ours}
     found: Recipient | None = None
     for info in infos:
         if found is None and any(needle in info for needle in needles):
             found = _match(info, ours)
     return found
-
-
-def _issuer_and_serial(certificate: Certificate) -> bytes:
-    return der.sequence(certificate.issuer_der, der.integer(certificate.serial))
 
 
 def _match(info: bytes, ours: Ours) -> Recipient | None:
@@ -162,7 +158,7 @@ def _shared_info(wrap: bytes, ukm: bytes | None, bits: int) -> bytes:
 def _owner(identifier: bytes, ours: Ours) -> Key | None:
     """Return our key for an IssuerAndSerialNumber, [0] key identifier or [0] RecipientKeyId."""
     if identifier[0] == ber.SEQUENCE:
-        return next((k for k, c in ours if _issuer_and_serial(c) == identifier), None)
+        return next((k for k, c in ours if c.issuer_and_serial == identifier), None)
     reader = Reader(Memory(identifier))
     if identifier[0] == ber.context(0):
         reader.enter(ber.context(0), "a key identifier")
@@ -204,7 +200,7 @@ def _for_rsa(
     else:
         how = der.sequence(der.oid(oids.RSA_ENCRYPTION), der.NULL)
         encrypted = public.encrypt(key, padding.PKCS1v15())
-    return der.sequence(der.integer(0), _issuer_and_serial(certificate), how, der.octets(encrypted))
+    return der.sequence(der.integer(0), certificate.issuer_and_serial, how, der.octets(encrypted))
 
 
 def _for_ec(certificate: Certificate, public: ec.EllipticCurvePublicKey, key: bytes) -> bytes:
@@ -220,7 +216,7 @@ def _for_ec(certificate: Certificate, public: ec.EllipticCurvePublicKey, key: by
         0xA1, der.sequence(der.oid(oids.ID_EC_PUBLIC_KEY)), der.tlv(ber.BIT_STRING, b"\0", point)
     )
     encrypted = keywrap.aes_key_wrap(kek, key)
-    for_them = der.sequence(_issuer_and_serial(certificate), der.octets(encrypted))
+    for_them = der.sequence(certificate.issuer_and_serial, der.octets(encrypted))
     return der.tlv(
         _KARI,
         der.integer(3),

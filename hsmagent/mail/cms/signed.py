@@ -32,7 +32,7 @@ def signer_info(
     """Return the SignerInfo (section 5.3); `signature` as MailKeys gives it."""
     return der.sequence(
         der.integer(1),
-        der.sequence(certificate.issuer_der, der.integer(certificate.serial)),
+        certificate.issuer_and_serial,
         digest_algorithm(scheme),
         b"\xa0" + signed_attributes[1:],
         _signature_algorithm(scheme),

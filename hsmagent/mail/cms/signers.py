@@ -4,20 +4,26 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from asn1crypto import cms, tsp
+from asn1crypto import algos, cms, tsp
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import ber
-from hsmagent.mail.ber import Content, Malformed
+from hsmagent.mail import ber, der
+from hsmagent.mail.ber import Content, Malformed, Reader
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import oids
-from hsmagent.mail.cms.parse import load, object_identifier, open_content
-from hsmagent.mail.spool import Source
+from hsmagent.mail.cms.parse import (
+    ALGORITHM_MAX,
+    algorithm,
+    load,
+    object_identifier,
+    open_content,
+)
+from hsmagent.mail.spool import Memory, Source
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 100
+MAX_ATTRIBUTES = 100
 _CERTIFICATE_MAX = 64 * 1024
 _CRL_MAX = 8 * 1024 * 1024
 _INFO_MAX = 256 * 1024
@@ -48,13 +54,28 @@ class Covered:
 
 
 @dataclass(frozen=True, slots=True)
+class SignerInfo:
+    """One SignerInfo (section 5.3), its pieces as they were received.
+
+    identifier: IssuerAndSerialNumber or [0] key identifier; attributes: the signed ones with tag
+    [0], or b""; algorithm: an AlgorithmIdentifier.
+    """
+
+    identifier: bytes
+    digest: str
+    attributes: bytes
+    algorithm: bytes
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class SignedData:
-    """One SignedData. content: None when detached. certificates, crls: DER; infos: SignerInfos."""
+    """One SignedData. content: None when detached; crls: DER."""
 
     content: Content | None
     certificates: tuple[Certificate, ...]
     crls: tuple[bytes, ...]
-    infos: tuple[Any, ...]
+    infos: tuple[SignerInfo, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,33 +118,29 @@ def read(source: Source) -> SignedData:
         crls = list(reader.elements(_CRL_MAX, MAX_CERTIFICATES, "the CRLs"))
         reader.leave("the CRLs")
     reader.enter(ber.SET, "the signers")
-    infos = [
-        load(cms.SignerInfo, data, "a SignerInfo")
-        for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")
-    ]
+    infos = [_signer_info(data) for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")]
     reader.leave("the signers")
     reader.leave("SignedData")
     return SignedData(content, tuple(certificates), tuple(crls), tuple(infos))
 
 
-def check(info: Any, pool: Sequence[Certificate], content: Covered) -> Signer:
+def check(info: SignerInfo, pool: Sequence[Certificate], content: Covered) -> Signer:
     """Check one signature over `content`."""
-    certificate = next((c for c in pool if _identifies(info["sid"], c)), None)
-    name = _DIGEST_NAMES.get(info["digest_algorithm"]["algorithm"].dotted, "")
+    certificate = next((c for c in pool if _identifies(info.identifier, c)), None)
     signed_at: datetime | None = None
     capabilities: frozenset[str] = frozenset()
     problem = ""
     try:
-        _check_digest(name)
+        _check_digest(info.digest)
         attributes = _attributes(info)
         if attributes:
-            _check_attributes(attributes, content.digest(name))
+            _check_attributes(attributes, content.digest(info.digest))
             signed_at = _signing_time(attributes)
             capabilities = _capabilities(attributes)
-        _check_signer(info, attributes, certificate, name, content)
-    except _Invalid as error:
+        _check_signer(info, attributes, certificate, content)
+    except (_Invalid, Malformed) as error:
         problem = str(error)
-    return Signer(certificate, signed_at, name, problem, capabilities)
+    return Signer(certificate, signed_at, info.digest, problem, capabilities)
 
 
 class _Invalid(Exception):
@@ -143,43 +160,71 @@ def _certificate(data: bytes) -> list[Certificate]:
         return []
 
 
-def _identifies(sid: Any, certificate: Certificate) -> bool:
-    if sid.name == "issuer_and_serial_number":
-        chosen = sid.chosen
-        return bool(
-            chosen["serial_number"].native == certificate.serial
-            and chosen["issuer"].dump() == certificate.issuer_der
-        )
-    return bool(sid.chosen.native == certificate.key_identifier)
+def _signer_info(data: bytes) -> SignerInfo:
+    what = "a SignerInfo"
+    reader = Reader(Memory(data))
+    reader.enter(ber.SEQUENCE, what)
+    reader.element(16, what, ber.INTEGER)
+    identifier = reader.element(_INFO_MAX, what)
+    digest, _ = algorithm(reader, what)
+    attributes = b""
+    if reader.peek() == ber.context(0):
+        attributes = reader.element(_INFO_MAX, what)
+    how = reader.element(ALGORITHM_MAX, what, ber.SEQUENCE)
+    signature = b"".join(reader.content(ber.OCTET_STRING, what).chunks())
+    if reader.peek() == ber.context(1):
+        reader.element(_INFO_MAX, what)
+    reader.leave(what)
+    return SignerInfo(identifier, _DIGEST_NAMES.get(digest, ""), attributes, how, signature)
 
 
-def _attributes(info: Any) -> dict[str, list[Any]]:
-    """Return the signed attributes by OID; each may stand once (section 5.3)."""
-    found: dict[str, list[Any]] = {}
-    attributes = info["signed_attrs"]
-    if isinstance(attributes, cms.CMSAttributes):
-        for attribute in attributes:
-            kind = attribute["type"].dotted
-            if kind in found:
-                raise _Invalid("it has the same signed attribute twice")
-            found[kind] = list(attribute["values"])
+def _identifies(identifier: bytes, certificate: Certificate) -> bool:
+    if identifier[0] == ber.SEQUENCE:
+        return identifier == certificate.issuer_and_serial
+    if identifier[0] != ber.KEY_IDENTIFIER:
+        return False
+    wanted = Reader(Memory(identifier)).content(ber.KEY_IDENTIFIER, "a key identifier")
+    return b"".join(wanted.chunks()) == certificate.key_identifier
+
+
+Attributes = dict[str, list[bytes]]
+"""The values of signed attributes, each a whole DER element, by OID."""
+
+
+def _attributes(info: SignerInfo) -> Attributes:
+    """Read the signed attributes; each may stand once (section 5.3)."""
+    found: Attributes = {}
+    if not info.attributes:
+        return found
+    what = "the signed attributes"
+    reader = Reader(Memory(info.attributes))
+    reader.enter(ber.context(0), what)
+    for data in reader.elements(_INFO_MAX, MAX_ATTRIBUTES, what):
+        inner = Reader(Memory(data))
+        inner.enter(ber.SEQUENCE, what)
+        kind = object_identifier(inner, what)
+        inner.enter(ber.SET, what)
+        if kind in found:
+            raise _Invalid("it has the same signed attribute twice")
+        found[kind] = list(inner.elements(_INFO_MAX, MAX_ATTRIBUTES, what))
+        inner.leave(what)
+        inner.leave(what)
+    reader.leave(what)
     return found
 
 
-def _check_attributes(attributes: dict[str, list[Any]], digest: bytes) -> None:
+def _check_attributes(attributes: Attributes, digest: bytes) -> None:
     """Content type and message digest must be there, once, and match (section 11)."""
-    kinds = attributes.get(oids.ID_CONTENT_TYPE, [])
-    if [kind.dotted for kind in kinds] != [oids.ID_DATA]:
+    if attributes.get(oids.ID_CONTENT_TYPE) != [der.oid(oids.ID_DATA)]:
         raise _Invalid("its content-type attribute does not fit the content")
-    digests = attributes.get(oids.ID_MESSAGE_DIGEST, [])
-    if [value.native for value in digests] != [digest]:
+    if attributes.get(oids.ID_MESSAGE_DIGEST) != [der.octets(digest)]:
         raise _Invalid("the content was changed after signing")
 
 
-def _check_reference(attributes: dict[str, list[Any]], certificate: Certificate) -> None:
+def _check_reference(attributes: Attributes, certificate: Certificate) -> None:
     """SigningCertificateV2, when given, must name the certificate we take (RFC 5035)."""
     for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE_V2, []):
-        first = load(tsp.SigningCertificateV2, value.dump(), "SigningCertificateV2")["certs"][0]
+        first = load(tsp.SigningCertificateV2, value, "SigningCertificateV2")["certs"][0]
         name = _DIGEST_NAMES.get(first["hash_algorithm"]["algorithm"].dotted, "")
         if name not in _GOOD_DIGESTS:
             raise _Invalid("it names its certificate by a digest that proves nothing")
@@ -187,29 +232,28 @@ def _check_reference(attributes: dict[str, list[Any]], certificate: Certificate)
             raise _Invalid("it was made for another certificate")
 
 
-def _signing_time(attributes: dict[str, list[Any]]) -> datetime | None:
+def _signing_time(attributes: Attributes) -> datetime | None:
     values = attributes.get(oids.ID_SIGNING_TIME, [])
-    native = values[0].native if len(values) == 1 else None
+    native = load(cms.Time, values[0], "the signing time").native if len(values) == 1 else None
     return native if isinstance(native, datetime) else None
 
 
-def _capabilities(attributes: dict[str, list[Any]]) -> frozenset[str]:
-    """Return the OIDs of sMIMECapabilities."""
+def _capabilities(attributes: Attributes) -> frozenset[str]:
+    """Return the OIDs of sMIMECapabilities; what cannot be read is no capability."""
     found: set[str] = set()
     for value in attributes.get(oids.SMIME_CAPABILITIES, []):
+        reader = Reader(Memory(value))
         try:
-            found |= {item["0"] for item in value.native}
-        except (TypeError, KeyError, ValueError):
+            reader.enter(ber.SEQUENCE, "sMIMECapabilities")
+            for data in reader.elements(ALGORITHM_MAX, MAX_ATTRIBUTES, "sMIMECapabilities"):
+                found.add(algorithm(Reader(Memory(data)), "a capability")[0])
+        except Malformed:
             continue
     return frozenset(found)
 
 
 def _check_signer(
-    info: Any,
-    attributes: dict[str, list[Any]],
-    certificate: Certificate | None,
-    name: str,
-    content: Covered,
+    info: SignerInfo, attributes: Attributes, certificate: Certificate | None, content: Covered
 ) -> None:
     """Check the signature itself by the signer's certificate."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -220,18 +264,18 @@ def _check_signer(
         raise _Invalid("the signer's certificate is not there")
     _check_reference(attributes, certificate)
     # As received, but for the tag: the signature is over the SET OF (section 5.4).
-    signed = b"\x31" + info["signed_attrs"].dump()[1:] if attributes else None
+    signed = b"\x31" + info.attributes[1:] if attributes else None
     if signed is None and content.is_set:
         # Else the attributes of somebody's mail could be shown as the content of another one.
         raise _Invalid("its content looks like the signed attributes of another mail")
     try:
         verify(
             spki=certificate.spki,
-            algorithm=info["signature_algorithm"],
-            signature=info["signature"].native,
+            algorithm=load(algos.SignedDigestAlgorithm, info.algorithm, "its algorithm"),
+            signature=info.signature,
             attributes=signed,
-            digest=None if signed else content.digest(name),
-            digest_name=name,
+            digest=None if signed else content.digest(info.digest),
+            digest_name=info.digest,
         )
     except InvalidSignature:
         raise _Invalid("the signature is wrong") from None
