@@ -17,6 +17,10 @@ WARN_AHEAD = timedelta(days=30)
 _SIGNING = {"digital_signature", "non_repudiation"}
 
 
+class NoKey(UsageError):
+    """No key signs for whom it should."""
+
+
 @dataclass(frozen=True, slots=True)
 class Identity:
     """A key with the certificate that speaks for it, and what to warn the person of."""
@@ -34,7 +38,7 @@ def find(
     files: Sequence[Certificate] = (),
     allow_expired: bool = False,
 ) -> Identity:
-    """Return the identity that signs for `wanted`; UsageError when there is none.
+    """Return the identity that signs for `wanted`; NoKey when there is none.
 
     wanted: a mail address (alone or as "Name <address>"), a PKCS#11 URI, a fingerprint (SHA-1 or
     SHA-256 of the certificate in hex, or SHA256:… of the ssh key), or the key's label. Of several
@@ -44,7 +48,7 @@ def find(
     matches = selector(wanted)
     fitting = [(key, certificate) for key, certificate in pairs if matches(key, certificate)]
     if not fitting:
-        raise UsageError(f"no key signs for {printable(wanted)}; {_there_is(pairs)}")
+        raise NoKey(f"no key signs for {printable(wanted)}; {_there_is(pairs)}")
     usable = [pair for pair in fitting if allow_expired or pair[1].valid_at(now)]
     if not usable:
         certificate = max((pair[1] for pair in fitting), key=lambda c: c.not_after)
@@ -64,7 +68,8 @@ def selector(wanted: str) -> Callable[[Key, Certificate], bool]:
     if len(digits) in {40, 64} and set(digits) <= set("0123456789abcdef"):
         return lambda _, c: digits in {sha1(c.der).hexdigest(), sha256(c.der).hexdigest()}  # noqa: S324
     if "@" in wanted:
-        addresses = mailboxes(wanted)
+        # git names the committer as it likes ("J. R. Doe, Jr. <…>"): what counts is in the angles.
+        addresses = mailboxes(wanted[max(0, wanted.rfind("<")) :])
         return lambda _, certificate: any(a in certificate.addresses for a in addresses)
     return lambda key, _: key.label == wanted
 

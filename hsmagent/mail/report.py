@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from hashlib import sha1
 
 from hsmagent.mail.certificates import Certificate
 from hsmagent.model import printable
@@ -17,6 +18,7 @@ class Who:
     issuer: str
     serial: str
     fingerprint: str
+    fingerprint_sha1: str
     not_after: str
 
     @classmethod
@@ -28,6 +30,7 @@ class Who:
             issuer=certificate.issuer_name,
             serial=f"{certificate.serial:x}",
             fingerprint=certificate.fingerprint,
+            fingerprint_sha1=sha1(certificate.der).hexdigest().upper(),  # noqa: S324 - a name
             not_after=stamp(certificate.not_after),
         )
 

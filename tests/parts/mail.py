@@ -1,5 +1,7 @@
 """Keys and certificates that the mail tests share; made once per process."""
 
+import os
+import sys
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -7,6 +9,7 @@ from typing import Any
 from hsmagent.mail import sign
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.spool import Memory, Region, Spool
+from hsmagent.mail.store import Store
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge
 from tests.parts.pki import NOW, Authority, Person, SoftwareKeys, authority
@@ -43,3 +46,34 @@ def ca_file(folder: Path) -> str:
     path = folder / "ca.pem"
     path.write_bytes(root().pem)
     return str(path)
+
+
+def script(folder: Path, name: str, face: str, *kinds: str) -> str:
+    """Write a program `name` that is this face over the software keys of these kinds."""
+    pairs = []
+    for kind in kinds:
+        certificate, key = person(kind).write(folder, kind)
+        pairs.append(f"{key},{certificate}")
+    checkout = Path(__file__).parents[2]
+    path = folder / name
+    path.write_text(
+        f"#!/bin/sh\nPYTHONPATH={checkout} exec {sys.executable} "
+        f"{checkout}/tests/parts/mailrun.py {face} '{';'.join(pairs)}' \"$@\"\n"
+    )
+    path.chmod(0o755)
+    return str(path)
+
+
+def home(folder: Path, **more: str) -> dict[str, str]:
+    """Return an environment in which the folder is the home, and our root is trusted."""
+    store = Store(folder / "data/hsmagent")
+    store.add(Certificate(root().der), root=True)
+    return {
+        "PATH": os.environ["PATH"],
+        "HOME": str(folder),
+        "XDG_DATA_HOME": str(folder / "data"),
+        "XDG_CONFIG_HOME": str(folder / "config"),
+        "TERM": "xterm",
+        "LC_ALL": "C.UTF-8",
+        **more,
+    }

@@ -12,6 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from hsmagent.mail.settings import Settings, When
 from tests.parts.pki import Person, SoftwareKeys
 
 
@@ -29,7 +30,17 @@ def keys(files: str) -> SoftwareKeys:
 def main() -> int:
     """Run one face."""
     face, files, *arguments = sys.argv[1:]
-    status: int = import_module(f"hsmagent.mail.{face}").main(arguments, lambda: keys(files))
+    run = import_module(f"hsmagent.mail.{face}").main
+    if face == "sendmail":
+        real = tuple(os.environ.get("HSMAGENT_TEST_SENDMAIL", "/bin/false").split())
+        when = {
+            name: When(os.environ[f"HSMAGENT_TEST_{name.upper()}"])
+            for name in ("sign", "encrypt")
+            if f"HSMAGENT_TEST_{name.upper()}" in os.environ
+        }
+        status: int = run(arguments, lambda: keys(files), Settings(real, **when))
+    else:
+        status = run(arguments, lambda: keys(files))
     if peak := os.environ.get("HSMAGENT_TEST_PEAK"):
         lines = Path("/proc/self/status").read_text().splitlines()
         Path(peak).write_text(next(line.split()[1] for line in lines if line.startswith("VmHWM")))
