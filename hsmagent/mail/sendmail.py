@@ -1,0 +1,205 @@
+"""`hsmagent-sendmail`: a stand-in for sendmail that signs, and encrypts where it is asked to.
+
+All messages are made before the first one is handed to the real sendmail: when anything goes
+wrong before that, nothing has been sent, and the status (sysexits.h) and one line say why.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
+from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
+from hsmagent.mail.ber import Malformed
+from hsmagent.mail.encrypt import NoCertificate
+from hsmagent.mail.keys import MailKeys
+from hsmagent.mail.mime import Entity
+from hsmagent.mail.sendmail_args import Arguments, parse
+from hsmagent.mail.settings import Settings, When
+from hsmagent.mail.spool import CHUNK, Region, Spool, fill
+
+PROGRAM = "hsmagent-sendmail"
+# "X-HSMAgent: sign, encrypt" asks for either; it never leaves.
+REQUEST = "x-hsmagent"
+
+# The first that fits. TEMPFAIL: the same message may pass later, as when the token is there again.
+_STATUS: tuple[tuple[type[HsmAgentError], int], ...] = (
+    (Malformed, os.EX_DATAERR),
+    (NoCertificate, os.EX_NOUSER),
+    (UsageError, os.EX_USAGE),
+    (Refused, os.EX_TEMPFAIL),
+    (TokenError, os.EX_TEMPFAIL),
+    (HsmAgentError, os.EX_UNAVAILABLE),
+)
+
+KeysFactory = Callable[[], MailKeys]
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """One message for the real sendmail, with its arguments."""
+
+    arguments: tuple[str, ...]
+    message: Region
+
+
+def main(argv: Sequence[str], keys: KeysFactory, settings: Settings) -> int:
+    """Send what is on stdin; the real sendmail's status, or one of sysexits.h."""
+    try:
+        arguments = parse(argv)
+        with Spool() as spool:
+            _read(spool, dot_ends=arguments.dot_ends)
+            return _send(prepare(Region.whole(spool), arguments, keys, settings), settings)
+    except HsmAgentError as error:
+        return _fail(next(s for kind, s in _STATUS if isinstance(error, kind)), error)
+    except OSError as error:
+        return _fail(os.EX_OSERR, f"{error.filename or 'the message'}: {error.strerror}")
+
+
+def prepare(
+    region: Region, arguments: Arguments, keys: KeysFactory, settings: Settings
+) -> list[Outgoing]:
+    """Return what is to be sent, complete; raises without anything sent."""
+    entity = mime.read(region)
+    asked = _asked(entity)
+    plain = _without_request(entity) if asked else region
+    here = Outgoing(_passed(arguments, arguments.recipients, header=arguments.from_header), plain)
+    if layers.find(entity) is not None:
+        return [here]  # it is signed or encrypted already
+    want_encryption = settings.encrypt is When.ALWAYS or (
+        settings.encrypt is When.POSSIBLE or "encrypt" in asked
+    )
+    if settings.encrypt is When.NEVER and "encrypt" in asked:
+        raise UsageError('encryption is asked for, but [mail] encrypt is "never"')
+    signed = _signed(plain, keys, settings, asked)
+    if want_encryption:
+        must = settings.encrypt is When.ALWAYS or "encrypt" in asked
+        try:
+            return _encrypted(signed, entity, arguments, keys)
+        except NoCertificate:
+            if must:
+                raise
+    return [Outgoing(here.arguments, signed)]
+
+
+def _signed(region: Region, keys: KeysFactory, settings: Settings, asked: frozenset[str]) -> Region:
+    """Sign if the From has a key and the settings agree; else the message as it is."""
+    must = settings.sign is When.ALWAYS or "sign" in asked
+    if settings.sign is When.NEVER or (settings.sign is When.ASKED and not must):
+        return region
+    entity = mime.read(region)
+    files = tuple(entry.certificate for entry in store.default().entries())
+    options = sign.Options(datetime.now(UTC), files=files, program=PROGRAM)
+    held = keys()
+    try:
+        sign.who_signs(entity, held, options)
+    except identity.NoKey:
+        if must:
+            raise
+        return region
+    out = Spool(sealed=True)
+    for warning in sign.message(region, out, held, options):
+        sys.stderr.write(f"{PROGRAM}: {warning}\n")
+    return Region.whole(out)
+
+
+def _encrypted(
+    region: Region, original: Entity, arguments: Arguments, keys: KeysFactory
+) -> list[Outgoing]:
+    """Return one message for those whom all may see, and one for each Bcc recipient alone."""
+    now, kept = datetime.now(UTC), store.default()
+    named = encrypt.addressees(original)
+    hidden = encrypt.addressees(original, ("bcc",)) if arguments.from_header else ()
+    to = _addresses(arguments.recipients)
+    if arguments.from_header:
+        to = tuple(dict.fromkeys((*to, *named)))
+    else:  # a recipient whom the header does not name is a Bcc
+        hidden, to = tuple(a for a in to if a not in named), tuple(a for a in to if a in named)
+    own = encrypt.own_entry(original, kept, "", now)
+    if own is None:
+        own = identity.for_encryption(keys().keys(), original.one("from"), now)
+    made = []
+    for group in (to, *((one,) for one in hidden if one not in to)):
+        if group:
+            out = Spool(sealed=True)
+            options = encrypt.Options(now, to=group, own=(encrypt.can_all(own),))
+            encrypt.message(region, out, kept, options)
+            made.append(Outgoing(_passed(arguments, group, header=False), Region.whole(out)))
+    if not made:
+        raise UsageError("the message has no recipients")
+    return made
+
+
+def _addresses(words: Iterable[str]) -> tuple[str, ...]:
+    return tuple(a for word in words for a in address.mailboxes(word))
+
+
+def _asked(entity: Entity) -> frozenset[str]:
+    words = frozenset(",".join(entity.all(REQUEST)).replace(",", " ").lower().split())
+    if words - {"sign", "encrypt"}:
+        raise UsageError("X-HSMAgent takes the words sign and encrypt")
+    return words
+
+
+def _without_request(entity: Entity) -> Region:
+    out = Spool()
+    out.write(b"".join(field.raw for field in entity.fields if field.name != REQUEST))
+    out.write(entity.newline)
+    for chunk in entity.body.chunks():
+        out.write(chunk)
+    return Region.whole(out)
+
+
+def _passed(arguments: Arguments, recipients: Sequence[str], *, header: bool) -> tuple[str, ...]:
+    """Return the arguments for the real sendmail; a dot on a line has been seen to by us."""
+    to = ("--", *recipients) if recipients else ()
+    return ("-i", *(("-t",) if header else ()), *arguments.passed, *to)
+
+
+def _read(spool: Spool, *, dot_ends: bool) -> None:
+    """Read stdin; without -i a line that holds only a dot ends the message."""
+    if not dot_ends:
+        fill(spool, sys.stdin.buffer)
+        return
+    for line in iter(lambda: sys.stdin.buffer.readline(CHUNK), b""):
+        if line in {b".\n", b".\r\n"}:
+            return
+        spool.write(line)
+
+
+def _send(messages: Sequence[Outgoing], settings: Settings) -> int:
+    """Hand the messages over, one after the other; stop at the first that is not taken."""
+    if settings.sendmail[0].rpartition("/")[2] == PROGRAM:
+        raise UsageError(f"[mail] sendmail must name the real one, not {PROGRAM}")
+    for number, outgoing in enumerate(messages):
+        command = (*settings.sendmail, *outgoing.arguments)
+        try:
+            status = _run(command, outgoing.message)
+        except FileNotFoundError:
+            return _fail(os.EX_UNAVAILABLE, f"there is no {command[0]}; set [mail] sendmail")
+        if status:
+            if number:
+                said = f"{number} of {len(messages)} copies were sent, the next one was not taken"
+                return _fail(status, said)
+            return status
+    return os.EX_OK
+
+
+def _run(command: Sequence[str], message: Region) -> int:
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as real:
+        try:
+            if real.stdin is not None:
+                for chunk in message.chunks():
+                    real.stdin.write(chunk)
+                real.stdin.close()
+        except BrokenPipeError:
+            pass  # its status says why it stopped reading
+    return real.returncode if real.returncode >= 0 else os.EX_TEMPFAIL
+
+
+def _fail(status: int, sentence: object) -> int:
+    sys.stderr.write(f"{PROGRAM}: {sentence}\n")
+    return status

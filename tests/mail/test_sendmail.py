@@ -1,0 +1,179 @@
+"""hsmagent-sendmail in front of real msmtp, which talks to an SMTP server on loopback."""
+
+import os
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hsmagent.mail import decrypt, verify
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.spool import Spool
+from hsmagent.mail.store import Store
+from tests.parts.mail import home, judge, person, region, script
+from tests.parts.pki import SoftwareKeys
+from tests.parts.smtp import Sink, sink
+
+MESSAGE = (
+    b"From: Alice <alice@example.org>\nTo: bob@example.org\nCc: carol@example.org\n"
+    b"Bcc: eve@example.org\nSubject: Hi\n\nHello\nFrom here\n\n..two dots\n"
+)
+
+
+@dataclass
+class Sending:
+    program: str
+    folder: Path
+    sink: Sink
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def send(
+        self, message: bytes, *arguments: str, **policy: str
+    ) -> subprocess.CompletedProcess[bytes]:
+        more = {f"HSMAGENT_TEST_{name.upper()}": value for name, value in policy.items()}
+        return subprocess.run(
+            [self.program, *arguments],
+            input=message,
+            env={**self.environment, **more},
+            capture_output=True,
+            check=False,
+        )
+
+    def knows(self, *names: str) -> None:
+        store = Store(self.folder / "data/hsmagent")
+        for name in names:
+            store.add(Certificate(person("p256", f"{name}@example.org", name.title()).der))
+
+
+@pytest.fixture
+def sending(tmp_path: Path) -> Iterator[Sending]:
+    with sink() as kept:
+        config = tmp_path / "msmtprc"
+        config.write_text(
+            f"account default\nhost 127.0.0.1\nport {kept.port}\nfrom alice@example.org\n"
+        )
+        config.chmod(0o600)
+        program = script(tmp_path, "hsmagent-sendmail", "sendmail", "rsa")
+        environment = home(tmp_path, HSMAGENT_TEST_SENDMAIL=f"/usr/bin/msmtp -C {config}")
+        yield Sending(program, tmp_path, kept, environment)
+
+
+def open_for(name: str, mail: bytes) -> verify.Verified:
+    """Decrypt for a person and verify what is inside."""
+    out = Spool()
+    keys = SoftwareKeys([person("p256", f"{name}@example.org", name.title())])
+    done = decrypt.message(region(mail), out, keys, decrypt.Options(judge=judge()))
+    assert done.report is not None
+    return verify.Verified(done.report, region(out.read_at(0, out.size)))
+
+
+def test_signs_and_sends(sending: Sending) -> None:
+    done = sending.send(MESSAGE, "-t", "-oi", "-f", "alice@example.org")
+    assert (done.returncode, done.stderr) == (0, b"")
+    [(sender, to, mail)] = sending.sink.messages
+    assert sender == "alice@example.org"
+    assert sorted(to) == ["bob@example.org", "carol@example.org", "eve@example.org"]
+    assert b"eve@" not in mail
+    assert b"..two dots" in mail
+    report = verify.message(region(mail), judge()).report
+    assert report.ok, report.text()
+
+
+def test_a_dot_ends_the_message_only_without_i(sending: Sending) -> None:
+    sending.send(MESSAGE + b".\nmore\n", "bob@example.org")
+    sending.send(MESSAGE + b".\nmore\n", "-i", "bob@example.org")
+    assert [b"\r\nmore" in mail for _, _, mail in sending.sink.messages] == [False, True]
+
+
+def test_a_sender_without_a_key_is_sent_as_is(sending: Sending) -> None:
+    message = MESSAGE.replace(b"alice@", b"nobody@")
+    assert sending.send(message, "-t").returncode == 0
+    assert b"pkcs7" not in sending.sink.messages[0][2]
+    done = sending.send(message, "-t", sign="always")
+    assert done.returncode == os.EX_USAGE
+    assert b"no key signs for nobody@example.org" in done.stderr
+    assert len(sending.sink.messages) == 1
+
+
+def test_encrypts_when_asked_one_message_for_each_bcc(sending: Sending) -> None:
+    sending.knows("bob", "carol", "eve")
+    done = sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t", "-f", "alice@example.org")
+    assert (done.returncode, done.stderr) == (0, b"")
+    seen, hidden = sending.sink.messages
+    assert seen[1] == ("bob@example.org", "carol@example.org")
+    assert hidden[1] == ("eve@example.org",)
+    for name, (_, _, mail) in (("bob", seen), ("carol", seen), ("eve", hidden)):
+        assert b"eve" not in mail
+        assert b"X-HSMAgent" not in mail
+        opened = open_for(name, mail)
+        assert opened.report.ok, opened.report.text()
+    with pytest.raises(Exception, match="any of your keys"):
+        open_for("eve", seen[2])
+
+
+def test_a_missing_certificate_sends_nothing(sending: Sending) -> None:
+    sending.knows("bob", "carol")
+    done = sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t")
+    assert done.returncode == os.EX_NOUSER
+    assert b"eve@example.org" in done.stderr
+    assert sending.sink.messages == []
+    assert sending.send(MESSAGE, "-t", encrypt="possible").returncode == 0
+    assert b"multipart/signed" in sending.sink.messages[0][2]
+
+
+@pytest.mark.parametrize("arguments", [["-bs"], ["-bp"], ["-q"], ["-q30m"], ["-bd"], ["-bi"]])
+def test_modes_that_do_not_send_are_refused(sending: Sending, arguments: list[str]) -> None:
+    done = sending.send(MESSAGE, *arguments)
+    assert done.returncode == os.EX_USAGE
+    assert done.stderr.count(b"\n") == 1
+    assert sending.sink.messages == []
+
+
+def test_what_is_no_message_is_refused(sending: Sending) -> None:
+    assert sending.send(b"Hello there\n", "bob@example.org").returncode == os.EX_DATAERR
+
+
+def test_the_real_programs_status_is_ours(sending: Sending) -> None:
+    sending.environment["HSMAGENT_TEST_SENDMAIL"] = "/bin/false"
+    assert sending.send(MESSAGE, "-t").returncode == 1
+    sending.environment["HSMAGENT_TEST_SENDMAIL"] = "/nonexistent"
+    assert sending.send(MESSAGE, "-t").returncode == os.EX_UNAVAILABLE
+
+
+def test_it_does_not_call_itself(sending: Sending) -> None:
+    sending.environment["HSMAGENT_TEST_SENDMAIL"] = sending.program
+    assert sending.send(MESSAGE, "-t").returncode == os.EX_USAGE
+
+
+def test_git_send_email(sending: Sending, tmp_path: Path) -> None:
+    """A patch goes signed, with contrib's way of calling us."""
+    repository, git = tmp_path / "work", ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
+    subprocess.run(["git", "init", "-q", repository], env=sending.environment, check=True)
+    (repository / "file").write_text("Gr\u00fc\u00dfe \nFrom here\n", "utf-8")
+    for command in (["add", "file"], ["commit", "-q", "-m", "Add a file"]):
+        subprocess.run([*git, *command], cwd=repository, env=sending.environment, check=True)
+    done = subprocess.run(
+        [
+            *(*git, "send-email", "--from=Alice <alice@example.org>", "--to=bob@example.org"),
+            *("--confirm=never", f"--sendmail-cmd={sending.program}", "-1"),
+        ],
+        cwd=repository,
+        env=sending.environment,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    [(_, to, mail)] = sending.sink.messages
+    assert to == ("bob@example.org",)
+    report = verify.message(region(mail), judge()).report
+    assert report.ok, report.text()
+
+
+def test_a_message_that_is_encrypted_already_passes(sending: Sending) -> None:
+    sending.knows("bob", "carol", "eve")
+    sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t")
+    mail = sending.sink.messages[0][2]
+    assert sending.send(mail, "-t").returncode == 0
+    assert sending.sink.messages[-1][2].partition(b"\r\n\r\n")[2] == mail.partition(b"\r\n\r\n")[2]
