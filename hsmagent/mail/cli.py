@@ -13,6 +13,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import store
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.spool import Region, Spool, fill
+from hsmagent.mail.stdio import deliver
 from hsmagent.model import printable
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments, keys)
-        sys.stdout.flush()
-    except BrokenPipeError:
-        return 1
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent: {error}\n")
         return 1
@@ -46,10 +44,10 @@ def _sign(arguments: Namespace, keys: KeysFactory) -> int:
     from hsmagent.mail import sign
 
     options = _sign_values(arguments, datetime.now(UTC))
-    with _read(arguments.file) as spool:
-        warnings = sign.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
-    _warn(warnings)
-    return 0
+    with _read(arguments.file) as spool, Spool() as out:
+        warnings = sign.message(Region.whole(spool), out, keys(), options)
+        _warn(warnings)
+        return _finish(out)
 
 
 def _sign_values(arguments: Namespace, now: datetime) -> "sign.Options":
@@ -83,7 +81,7 @@ def _verify(arguments: Namespace, _: KeysFactory) -> int:
     from hsmagent.mail import verify
 
     with _read(arguments.file) as spool:
-        found = verify.message(Region.whole(spool), judge(arguments))
+        found = verify.message(Region.whole(spool), _judge(arguments))
         report = found.report.json() if arguments.json else found.report.text()
         (sys.stderr if arguments.content == "-" else sys.stdout).write(report + "\n")
         if arguments.content and found.report.ok and found.content:
@@ -98,16 +96,17 @@ def _decrypt(arguments: Namespace, keys: KeysFactory) -> int:
 
     options = decrypt.Options(
         files=_own_files(arguments),
-        judge=judge(arguments) if arguments.all else None,
+        judge=_judge(arguments) if arguments.all else None,
         program="hsmagent smime decrypt",
     )
-    with _read(arguments.file) as spool:
-        done = decrypt.message(Region.whole(spool), sys.stdout.buffer, keys(), options)
-    _warn(done.warnings)
-    if done.report is not None:
-        _write_report(arguments, done.report)
-        return 0 if done.report.ok or not done.report.signatures else 1
-    return 0
+    with _read(arguments.file) as spool, Spool(sealed=True) as out:
+        done = decrypt.message(Region.whole(spool), out, keys(), options)
+        _warn(done.warnings)
+        status = 0
+        if done.report is not None:
+            _write_report(arguments, done.report)
+            status = 0 if done.report.ok or not done.report.signatures else 1
+        return _finish(out) or status
 
 
 def _write_report(arguments: Namespace, report: "Report") -> None:
@@ -135,8 +134,9 @@ def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
         if arguments.sign:
             _warn(sign.message(region, signed, keys(), _sign_values(arguments, now)))
             region = Region.whole(signed)
-        encrypt.message(region, sys.stdout.buffer, kept, options)
-    return 0
+        with Spool() as out:
+            encrypt.message(region, out, kept, options)
+            return _finish(out)
 
 
 def _own_copy(
@@ -177,7 +177,7 @@ def _learn(path: str, arguments: Namespace, kept: store.Store) -> None:
         _say(_line(certificate))
 
     with _read(path) as spool:
-        anchors = replace(judge(arguments), learned=learned)
+        anchors = replace(_judge(arguments), learned=learned)
         report = verify.message(Region.whole(spool), anchors).report
     if not any(signature.ok for signature in report.signatures):
         raise UsageError(f"{path} is neither a certificate nor a message whose signature holds")
@@ -196,18 +196,10 @@ def _certs_remove(arguments: Namespace, _: KeysFactory) -> int:
     return 0
 
 
-def judge(arguments: Namespace) -> "Judge":
-    """Return what to measure signatures by: the roots, CRLs and time that the options give."""
-    from hsmagent.mail import trust, verify
+def _judge(arguments: Namespace) -> "Judge":
+    from hsmagent.mail.judging import judge
 
-    kept = store.default()
-    roots = tuple(_certificates(arguments.ca)) or (*trust.system_roots(), *kept.roots())
-    crls = tuple(trust.read_crl(path) for path in arguments.crl)
-    return verify.Judge(
-        trust.Anchors(roots, crls, required=arguments.require_crl),
-        arguments.at or datetime.now(UTC),
-        known=tuple(entry.certificate for entry in kept.entries()),
-    )
+    return judge(arguments.ca, arguments.crl, at=arguments.at, require_crl=arguments.require_crl)
 
 
 def _line(certificate: "Certificate") -> str:
@@ -218,6 +210,11 @@ def _line(certificate: "Certificate") -> str:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
+
+
+def _finish(out: Spool) -> int:
+    """Write a result that is complete."""
+    return 0 if deliver(Region.whole(out).chunks()) else 1
 
 
 def _warn(warnings: Sequence[str]) -> None:

@@ -29,7 +29,10 @@ class Writer(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to sign. key: see identity.find; sender: the address when there is no key named."""
+    """How to sign. key: see identity.find; sender: the address when there is no key named.
+
+    digest: as hashlib names it, "" for the one that suits the key.
+    """
 
     now: datetime
     key: str = ""
@@ -39,6 +42,7 @@ class Options:
     allow_expired: bool = False
     files: tuple[Certificate, ...] = ()
     program: str = ""
+    digest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +94,8 @@ def content_signature(
     context: Context,
 ) -> Signed:
     """Sign `content`, bytes as they will be verified."""
-    scheme = signed.best_scheme(who.key, pss=options.pss or _demands_pss(who))
+    pss = options.pss or _demands_pss(who)
+    scheme = signed.best_scheme(who.key, pss=pss, digest=options.digest)
     state, length = hashlib.new(oids.digest_name(scheme)), 0
     for chunk in content():
         state.update(chunk)

@@ -94,7 +94,8 @@ class Spool:
         self._memory = bytearray()
         self._fd: int | None = None
         self._size = 0
-        self._seal = _Seal() if sealed else None
+        self._sealed = sealed
+        self._seal: _Seal | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -113,6 +114,7 @@ class Spool:
             raise UsageError(f"the message is larger than {MAX_MESSAGE >> 20} MiB")
         if self._fd is None and self._size + len(data) > IN_MEMORY:
             self._fd = _unnamed_file()
+            self._seal = _Seal() if self._sealed else None
             held, self._memory = self._memory, bytearray()
             self._append(self._fd, bytes(held))
         if self._fd is None:

@@ -71,7 +71,7 @@ def peel(
         raise Malformed(f"more than {MAX_LAYERS} layers of signing and encryption")
     data = signers.read(layer.cms)
     inner = _covered_region(layer, data)
-    found += _signatures(data, Covered(lambda: canonical.crlf(inner.chunks())), judge, covers)
+    found += signatures(data, Covered(lambda: canonical.crlf(inner.chunks())), judge, covers)
     deeper = peel(mime.read(inner), judge, found, covers, depth + 1)
     return inner if deeper is None else deeper
 
@@ -81,7 +81,7 @@ def detached(cms: Source, content: Covered, judge: Judge, covers: str) -> list[S
     data = signers.read(cms)
     if data.content is not None:
         raise Malformed("a detached signature that brings its own content")
-    return _signatures(data, content, judge, covers)
+    return signatures(data, content, judge, covers)
 
 
 def _covered_region(layer: Layer, data: SignedData) -> Region:
@@ -99,7 +99,8 @@ def _covered_region(layer: Layer, data: SignedData) -> Region:
     return Region.whole(spool)
 
 
-def _signatures(data: SignedData, content: Covered, judge: Judge, covers: str) -> list[Signature]:
+def signatures(data: SignedData, content: Covered, judge: Judge, covers: str) -> list[Signature]:
+    """Check every signature of a SignedData over `content`; there must be one at least."""
     if not data.infos:
         raise Malformed("a SignedData without any signature")
     pool = (*data.certificates, *judge.known)

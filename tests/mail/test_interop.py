@@ -6,7 +6,6 @@ or on its own, in the same way: then it is the peer's.
 
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -52,7 +51,7 @@ PEOPLE = {kind: person(kind, f"{kind}@example.org", f"Person {kind}") for kind i
 
 @pytest.fixture(scope="module")
 def peers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Peer]]:
-    folder: Path = tmp_path_factory.mktemp("peers")
+    folder = tmp_path_factory.mktemp("peers")
     for name in PEERS:
         (folder / name).mkdir()
     gpgsm = Gpgsm(folder / "gpgsm", root(), PEOPLE)

@@ -181,4 +181,3 @@ def pkcs12(folder: Path, kind: str, who: Person) -> str:
          "-passout", f"pass:{PASSWORD}", "-out", path]
     )  # fmt: skip
     return path
-

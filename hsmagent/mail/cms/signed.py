@@ -7,11 +7,13 @@ import hashlib
 from collections.abc import Sequence
 from datetime import datetime
 
+from hsmagent.errors import UsageError
 from hsmagent.mail import der
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import oids
 from hsmagent.model import Key, KeyType, Scheme
 
+_STRENGTHS = ("sha256", "sha384", "sha512")
 _SALT = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 
@@ -65,15 +67,22 @@ def digest_algorithm(scheme: Scheme) -> bytes:
     return der.sequence(der.oid(oids.DIGESTS[oids.digest_name(scheme)]))
 
 
-def best_scheme(key: Key, *, pss: bool = False) -> Scheme:
-    """Return the scheme of the profile for a key: the hash follows the strength of the curve."""
+def best_scheme(key: Key, *, pss: bool = False, digest: str = "") -> Scheme:
+    """Return the scheme for a key; without a `digest` the hash follows the curve's strength.
+
+    Raises UsageError when the key cannot sign with that digest.
+    """
+    known: tuple[str, ...]
     if key.key_type is KeyType.ED25519:
-        return Scheme.ED25519
-    if key.key_type is KeyType.RSA:
-        return Scheme.RSA_PSS_SHA256 if pss else Scheme.RSA_PKCS1_SHA256
-    if key.bits <= 256:  # noqa: PLR2004 (bits)
-        return Scheme.ECDSA_SHA256
-    return Scheme.ECDSA_SHA384 if key.bits <= 384 else Scheme.ECDSA_SHA512  # noqa: PLR2004
+        kind, known = "", _STRENGTHS[2:]
+    elif key.key_type is KeyType.RSA:
+        kind, known = "rsa-pss-" if pss else "rsa-pkcs1-", _STRENGTHS
+    else:
+        strong = sum(key.bits > bits for bits in (256, 384))
+        kind, known = "ecdsa-", (_STRENGTHS[strong], *_STRENGTHS)
+    if digest and digest not in known:
+        raise UsageError(f"this key does not sign with {digest}; use {known[0]}")
+    return Scheme(kind + (digest or known[0])) if kind else Scheme.ED25519
 
 
 def _nested_headers(length: int, tags: tuple[int, ...]) -> bytes:

@@ -1,0 +1,268 @@
+"""`hsmagent-smime`: a stand-in for `openssl smime` and `openssl cms`, for mutt and Emacs.
+
+Where openssl names key files, any word that finds a key will do: an address, a fingerprint, a
+label (mutt gives a folder and such a word). Nothing is written before complete success, because
+mutt ignores the exit status; and nothing is said besides, because it stops at any word.
+"""
+
+import binascii
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.mail import canonical, certificates, identity, layers, mime, sign, store
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.keys import Context, MailKeys
+from hsmagent.mail.mime import header_safe
+from hsmagent.mail.openssl_args import Arguments, parse
+from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
+from hsmagent.mail.stdio import deliver
+
+PROGRAM = "hsmagent-smime"
+_TEXT = b"Content-Type: text/plain\r\n\r\n"
+_PEM_BEGIN, _PEM_END = b"-----BEGIN CMS-----\n", b"-----END CMS-----\n"
+_PEM_LINE = 48
+
+KeysFactory = Callable[[], MailKeys]
+
+
+def main(argv: Sequence[str], keys: KeysFactory) -> int:
+    """Do what `openssl smime` would: 0 done, 2 usage, 4 anything else, as openssl has it."""
+    try:
+        arguments = parse(argv)
+    except UsageError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        return 2
+    try:
+        if arguments.get("-passin") == "stdin":
+            sys.stdin.buffer.readline()  # a passphrase for a key file; we have none
+        with _input(arguments.get("-in")) as data, Spool(sealed=True) as result:
+            _OPERATIONS[arguments.operation](arguments, data, keys, result)
+            delivered = _deliver(arguments.get("-out"), Region.whole(result))
+    except HsmAgentError as error:
+        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        return 4
+    except OSError as error:
+        sys.stderr.write(f"{PROGRAM}: {error.filename or 'the message'}: {error.strerror}\n")
+        return 4
+    # mutt hangs up when it has seen "Verification successful", and wants a status to match.
+    return 0 if delivered or arguments.operation == "-verify" else 4
+
+
+def _sign(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
+    stored = tuple(entry.certificate for entry in store.default().entries())
+    named = arguments.get("-signer") or arguments.get("-inkey")
+    options = sign.Options(
+        now=datetime.now(UTC),
+        key=_name(named),
+        opaque="-nodetach" in arguments.flags,
+        files=(*_files(arguments.values.get("-certfile", ())), *stored),
+        program=PROGRAM,
+        digest=arguments.get("-md").replace("-", "").lower(),
+    )
+    held = keys()
+    region = Region.whole(data)
+    if arguments.form("-outform") == "SMIME":
+        out.write(_extra_header(arguments))
+        sign.message(_with_text(arguments, region), out, held, options)
+        return
+    who = identity.find(held.keys(), options.key, options.now, files=options.files)
+
+    def content() -> Iterator[bytes]:
+        return _canonical(arguments, region)
+
+    made = sign.content_signature(content, held, who, options, Context(PROGRAM))
+    inside = content() if options.opaque else iter(())
+    for chunk in _formed(made.around(inside), arguments.form("-outform")):
+        out.write(chunk)
+
+
+def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> None:
+    from hsmagent.mail import verify
+    from hsmagent.mail.cms import signers
+    from hsmagent.mail.cms.signers import Covered
+    from hsmagent.mail.judging import judge
+
+    cms, content = _signed(arguments, data)
+    signed = signers.read(cms)
+    if content is None:
+        if signed.content is None:
+            raise UsageError("a detached signature needs -content")
+        chunks = signed.content.chunks
+    elif signed.content is None:
+        chunks = content
+    else:
+        raise UsageError("a detached signature that brings its own content")
+    judging = judge(arguments.values.get("-CAfile", ()))
+    known = (*judging.known, *_files(arguments.values.get("-certfile", ())))
+    found = verify.signatures(
+        signed, Covered(chunks), verify.Judge(judging.anchors, judging.now, known), "the message"
+    )
+    for signature in found:
+        if not (signature.intact if "-noverify" in arguments.flags else signature.ok):
+            raise HsmAgentError(f"Verification failure: {signature.problem}")
+    if arguments.get("-signer"):
+        signer = [c for c in signed.certificates if any(_is(c, s.who) for s in found)]
+        pems = "".join(certificates.pem(certificate) for certificate in signer)
+        Path(arguments.get("-signer")).write_text(pems, "ascii")
+    # neomutt reads this line first, and may hang up before it has read the content.
+    sys.stderr.write("Verification successful\n")
+    sys.stderr.flush()
+    for chunk in chunks():
+        out.write(chunk)
+
+
+def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
+    from hsmagent.mail import decrypt
+
+    files = (
+        *_files(arguments.values.get("-recip", ())),
+        *(entry.certificate for entry in store.default().entries()),
+    )
+    cms, context = _encrypted(arguments, data)
+    plain, _ = decrypt.content(cms, keys(), context, decrypt.Options(files, program=PROGRAM))
+    with plain:
+        for chunk in canonical.lf(Region.whole(plain).chunks()):
+            out.write(chunk)
+
+
+def _encrypt(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> None:
+    from hsmagent.mail import encrypt
+    from hsmagent.mail.cms import enveloped
+
+    now, kept = datetime.now(UTC), store.default()
+    to = [_recipient(word, kept, now) for word in arguments.files]
+    if not to:
+        raise UsageError("-encrypt needs at least one certificate")
+    gcm = "gcm" in arguments.cipher.lower()
+    region = _with_text(arguments, Region.whole(data))
+    if arguments.form("-outform") == "SMIME":
+        out.write(_extra_header(arguments))
+        given = tuple(store.Entry(certificate) for certificate in to)
+        encrypt.message(region, out, kept, encrypt.Options(now, given=given, gcm=gcm))
+        return
+    made = enveloped.build(lambda: _canonical(arguments, region), to, gcm=gcm)
+    for chunk in _formed(made, arguments.form("-outform")):
+        out.write(chunk)
+
+
+_OPERATIONS = {"-sign": _sign, "-verify": _verify, "-decrypt": _decrypt, "-encrypt": _encrypt}
+
+
+# -- what comes in ---------------------------------------------------------------------------
+
+
+def _input(path: str) -> Spool:
+    spool = Spool(sealed=True)
+    if path:
+        with Path(path).open("rb") as file:
+            fill(spool, file)
+    else:
+        fill(spool, sys.stdin.buffer)
+    return spool
+
+
+def _signed(
+    arguments: Arguments, data: Spool
+) -> tuple[Source, Callable[[], Iterator[bytes]] | None]:
+    """Return the CMS message and, for a detached signature, the content."""
+    if arguments.form("-inform") != "SMIME":
+        path = arguments.get("-content")
+        if not path:
+            return _cms(arguments, data), None
+        content = Region.whole(_input(path))
+        return _cms(arguments, data), lambda: _canonical(arguments, content)
+    layer = layers.find(mime.read(Region.whole(data)))
+    if layer is None or not layer.is_signed:
+        raise UsageError("the message is not signed")
+    part = layer.part
+    return layer.cms, None if part is None else lambda: canonical.crlf(part.chunks())
+
+
+def _encrypted(arguments: Arguments, data: Spool) -> tuple[Source, Context]:
+    if arguments.form("-inform") != "SMIME":
+        return _cms(arguments, data), Context(PROGRAM)
+    entity = mime.read(Region.whole(data))
+    layer = layers.find(entity)
+    if layer is None or not layer.is_encrypted:
+        raise UsageError("the message is not encrypted")
+    return layer.cms, sign.context_of(entity, PROGRAM)
+
+
+def _cms(arguments: Arguments, data: Spool) -> Source:
+    if arguments.form("-inform") == "DER":
+        return data
+    text = Region.whole(data).read(64 * 1024 * 1024, "the PEM message")
+    body = text.partition(b"-----BEGIN ")[2].partition(b"-----\n")[2].partition(b"-----END ")[0]
+    return Memory(b"".join(canonical.from_base64(iter([body]), "the message")))
+
+
+def _name(word: str) -> str:
+    """Return what names the key: openssl's file, or the last part of mutt's folder and word."""
+    if not word:
+        raise UsageError("say whose key signs: -signer with an address, fingerprint or label")
+    if Path(word).is_file():
+        return certificates.read_file(word)[0].fingerprint
+    return word if word.startswith("pkcs11:") else word.rpartition("/")[2]
+
+
+def _recipient(word: str, kept: store.Store, now: datetime) -> Certificate:
+    if Path(word).is_file():
+        return certificates.read_file(word)[0]
+    found = kept.find(word.rpartition("/")[2], now)
+    if found is None:
+        raise UsageError(f"there is no certificate for {word}; `hsmagent certs add` takes one")
+    return found.certificate
+
+
+def _files(paths: Sequence[str]) -> list[Certificate]:
+    """Return the certificates of those files that there are: mutt names some that are not."""
+    return [c for path in paths if Path(path).is_file() for c in certificates.read_file(path)]
+
+
+def _is(certificate: Certificate, who: object) -> bool:
+    return getattr(who, "fingerprint", "") == certificate.fingerprint
+
+
+# -- what goes out ---------------------------------------------------------------------------
+
+
+def _deliver(path: str, result: Region) -> bool:
+    if not path:
+        return deliver(result.chunks())
+    with Path(path).open("wb") as file:
+        file.writelines(result.chunks())
+    return True
+
+
+def _canonical(arguments: Arguments, region: Region) -> Iterator[bytes]:
+    return region.chunks() if "-binary" in arguments.flags else canonical.crlf(region.chunks())
+
+
+def _with_text(arguments: Arguments, region: Region) -> Region:
+    if "-text" not in arguments.flags:
+        return region
+    spool = Spool(sealed=True)
+    spool.write(_TEXT)
+    for chunk in region.chunks():
+        spool.write(chunk)
+    return Region.whole(spool)
+
+
+def _extra_header(arguments: Arguments) -> bytes:
+    given = [(option, arguments.get(option)) for option in ("-to", "-from", "-subject")]
+    lines = (f"{name[1:].title()}: {header_safe(value, name)}\n" for name, value in given if value)
+    return "".join(lines).encode()
+
+
+def _formed(chunks: Iterator[bytes], form: str) -> Iterator[bytes]:
+    if form == "DER":
+        yield from chunks
+        return
+    der = b"".join(chunks)
+    yield _PEM_BEGIN
+    for at in range(0, len(der), _PEM_LINE):
+        yield binascii.b2a_base64(der[at : at + _PEM_LINE])
+    yield _PEM_END

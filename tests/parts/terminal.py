@@ -1,0 +1,48 @@
+"""A program on a terminal of its own, driven by what it shows."""
+
+import os
+import pty
+import re
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+
+_CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
+
+
+def drive(
+    command: Sequence[str],
+    environment: dict[str, str],
+    answers: Sequence[tuple[bytes, bytes]],
+    done: Callable[[bytes], bool],
+    deadline: float = 30.0,
+) -> bytes:
+    """Run a program until `done` says so of what it has shown; return that, without controls.
+
+    answers: what to type when a text shows, one after the other; each text is looked for in what
+    is shown after the one before.
+    """
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execvpe(command[0], tuple(command), environment)  # the program is named by the test
+    raw, looked_at, left = b"", 0, list(answers)
+    end = time.monotonic() + deadline
+    try:
+        while time.monotonic() < end:
+            if select.select([terminal], [], [], 0.05)[0]:
+                try:
+                    raw += os.read(terminal, 65536)
+                except OSError:
+                    break
+            shown = _CONTROL.sub(b"", raw)
+            while left and (at := shown.find(left[0][0], looked_at)) >= 0:
+                looked_at = at + len(left[0][0])
+                os.write(terminal, left.pop(0)[1])
+            if done(shown[looked_at:] if not left else b""):
+                break
+        return _CONTROL.sub(b"", raw)
+    finally:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        os.close(terminal)
