@@ -67,7 +67,7 @@ LAYERS = {
 KEPT_BY = {
     "dbus_fast": "bus",
     "dbus_next": "bus",
-    "keyring": "prompt.store",
+    "keyring": "prompt.pin_store",
     "paramiko": "who.destination",
     "pkcs11": "token.module",
 }

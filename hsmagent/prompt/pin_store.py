@@ -1,0 +1,198 @@
+"""PINs kept in the desktop's keyring, for tokens whose owner wants that.
+
+The only import of keyring.
+
+Each rule here saves a PIN try:
+- A stored PIN is handed out only while the token's PIN state is OK, never near its last try.
+- Before it is handed out a mark is written, which goes once the outcome is known. A mark that is
+  found means that the last try's outcome is unknown: the PIN is forgotten and a person is asked.
+- A wrong PIN is forgotten at once.
+- A locked keyring, one that is absent and one that hangs have nothing for us, and raise no dialog.
+
+The keyring's library hands PINs around as `str`, which cannot be wiped.
+"""
+
+import asyncio
+import hashlib
+import logging
+import os
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from hsmagent.bus import Bus, BusError
+from hsmagent.errors import Unavailable
+from hsmagent.model import PinState, TokenId, TokenStatus
+
+_log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_ENTRY = "hsmagent"  # the keyring's "service"; the "user name" is the token's URI
+
+_SECRETS, _SECRETS_PATH = "org.freedesktop.secrets", "/org/freedesktop/secrets"
+_SERVICE = "org.freedesktop.Secret.Service"
+_COLLECTION = "org.freedesktop.Secret.Collection"
+_PROPERTIES = "org.freedesktop.DBus.Properties"
+_NO_COLLECTION = "/"
+
+
+class PinStore:
+    """The stored PINs.
+
+    bus: the session bus, the same as the process's own DBUS_SESSION_BUS_ADDRESS names.
+    folder: for the marks; made when the first one is written. timeout: seconds for the keyring.
+    """
+
+    def __init__(self, bus: Bus, folder: Path, timeout: float = 5.0) -> None:
+        self._bus = bus
+        self._folder = folder
+        self._timeout = timeout
+
+    async def take(self, status: TokenStatus) -> bytearray | None:
+        """Return the token's PIN for exactly one C_Login, or None: then a person is asked.
+
+        Tell the outcome with `accepted` or `rejected`.
+        """
+        if status.pin_state is not PinState.OK:
+            return None
+        if self._mark(status.id).exists():
+            _log.warning("a stored PIN was tried and its outcome is unknown: it is forgotten")
+            await self.forget(status.id)
+            return None
+        try:
+            pin = await self._ask(lambda keyring: keyring.get_password(_ENTRY, status.id.uri))
+        except Unavailable as error:
+            _log.info("no stored PIN: %s", error)
+            return None
+        if not pin or not self._write_mark(status.id):
+            return None
+        return bytearray(pin.encode())
+
+    def accepted(self, token: TokenId) -> None:
+        """Note that the PIN which `take` gave was right."""
+        self._mark(token).unlink(missing_ok=True)
+
+    async def rejected(self, token: TokenId) -> None:
+        """Forget the PIN which `take` gave: the token did not accept it."""
+        await self.forget(token)
+
+    async def save(self, token: TokenId, pin: bytearray) -> bool:
+        """Keep a PIN that the token has just accepted. Says whether it is kept."""
+        try:
+            text = pin.decode()
+            await self._ask(lambda keyring: keyring.set_password(_ENTRY, token.uri, text))
+        except (Unavailable, UnicodeDecodeError):
+            _log.warning("the PIN could not be stored in the keyring")
+            return False
+        self.accepted(token)
+        return True
+
+    async def forget(self, token: TokenId) -> bool:
+        """Delete a token's PIN. Says whether there is none any more, for sure."""
+        try:
+            await self._ask(lambda keyring: _delete(keyring, token.uri))
+        except Unavailable as error:
+            _log.warning("a stored PIN could not be deleted: %s", error)
+            self._write_mark(token)  # so that it is not used either
+            return False
+        self.accepted(token)
+        return True
+
+    # -- the keyring -------------------------------------------------------------------------
+
+    async def _ask(self, question: Callable[[Any], T]) -> T:
+        """Put a question to the unlocked keyring, in a thread. Raises Unavailable."""
+        collection = await self._unlocked_collection()
+
+        def ask() -> T:
+            # Imported late: it is slow, and most people do not store PINs.
+            from keyring.backends.SecretService import Keyring
+
+            backend: Any = Keyring
+            keyring = backend()
+            keyring.preferred_collection = collection
+            return question(keyring)
+
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await _in_thread(ask)
+        except TimeoutError:
+            raise Unavailable("the keyring does not answer") from None
+        except Exception as error:  # noqa: BLE001 - see the next line
+            # Only the kind: we cannot know what its many libraries put into their messages.
+            raise Unavailable(f"the keyring failed ({type(error).__name__})") from None
+
+    async def _unlocked_collection(self) -> str:
+        """Return the default collection's path. Raises Unavailable when it is locked.
+
+        Asked before the library is, which would raise the keyring's own unlock dialog and wait
+        for it behind ours.
+        """
+        try:
+            alias = await self._bus.call(
+                *(_SECRETS, _SECRETS_PATH, _SERVICE, "ReadAlias", "s", ["default"]),
+                returns="o",
+                timeout=self._timeout,
+            )
+            path = str(alias[0])
+            if path == _NO_COLLECTION:
+                raise Unavailable("there is no default keyring")
+            locked = await self._bus.call(
+                *(_SECRETS, path, _PROPERTIES, "Get", "ss", [_COLLECTION, "Locked"]),
+                returns="v",
+                timeout=self._timeout,
+            )
+        except BusError as error:
+            raise Unavailable(f"there is no keyring: {error}") from error
+        if locked != [False]:
+            raise Unavailable("the keyring is locked")
+        return path
+
+    # -- marks -------------------------------------------------------------------------------
+
+    def _mark(self, token: TokenId) -> Path:
+        return self._folder / hashlib.sha256(token.uri.encode()).hexdigest()
+
+    def _write_mark(self, token: TokenId) -> bool:
+        """Write the mark so that it survives a crash. Says whether it did."""
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(self._mark(token), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            try:
+                os.fsync(fd)
+            finally:
+                os.close(fd)
+        except OSError as error:
+            _log.warning("a stored PIN is not used: its mark cannot be written: %s", error)
+            return False
+        return True
+
+
+def _delete(keyring: Any, uri: str) -> None:
+    if keyring.get_password(_ENTRY, uri) is not None:
+        keyring.delete_password(_ENTRY, uri)
+
+
+async def _in_thread(function: Callable[[], T]) -> T:
+    """Run a function that may hang; one that does is left behind, and keeps nobody from exiting."""
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+
+    def settle(settle_future: Callable[[], None]) -> None:
+        if not future.done():
+            settle_future()
+
+    def run() -> None:
+        try:
+            outcome = partial(future.set_result, function())
+        except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
+            outcome = partial(future.set_exception, error)
+        with suppress(RuntimeError):  # the loop has been closed meanwhile
+            loop.call_soon_threadsafe(settle, outcome)
+
+    threading.Thread(target=run, name="keyring", daemon=True).start()
+    return await future
