@@ -95,21 +95,24 @@ class Logind:
 
     async def _session(self) -> str:
         """Return the path of our session, or "" if the user has no screen."""
-        try:
-            if self._session_id:
-                return await self._manager("GetSession", "s", [self._session_id])
-            user = await self._manager("GetUser", "u", [os.getuid()])
-        except BusError as error:
-            if error.name.startswith(f"{NAME}.NoSuch"):
-                return ""
-            raise
-        match await self._property(user, USER, "Display"):
+        if self._session_id:
+            path = await self._manager("GetSession", "s", [self._session_id])
+            if path:  # else an environment that outlived its session
+                return path
+        user = await self._manager("GetUser", "u", [os.getuid()])
+        match await self._property(user, USER, "Display") if user else None:
             case [str(), str(path)] if path.startswith(f"{PATH}/session/"):
                 return path
         return ""
 
     async def _manager(self, member: str, signature: str, body: list[Any]) -> str:
-        reply = await self._bus.call(NAME, PATH, MANAGER, member, signature, body, returns="o")
+        """Look an object's path up; "" if there is none."""
+        try:
+            reply = await self._bus.call(NAME, PATH, MANAGER, member, signature, body, returns="o")
+        except BusError as error:
+            if error.name.startswith(f"{NAME}.NoSuch"):
+                return ""
+            raise
         return str(reply[0])
 
     async def _property(self, path: str, interface: str, name: str) -> Any:

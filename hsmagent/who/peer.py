@@ -48,6 +48,12 @@ def peer_of(sock: socket.socket) -> Callable[[], Peer]:
     return who
 
 
+def process_of(pid: int, uid: int) -> Peer:
+    """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
+    stat = _stat(pid)
+    return _read(_Credentials(pid, uid, stat.start if stat else 0))
+
+
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     """Pid and uid of a peer; `start` pins the pid to one process (0: it has gone already)."""

@@ -11,7 +11,7 @@ import pytest
 
 from hsmagent.model import Peer, Process
 from hsmagent.who import peer
-from hsmagent.who.peer import UNKNOWN, peer_of
+from hsmagent.who.peer import UNKNOWN, peer_of, process_of
 
 CONNECT = """
 import socket, sys
@@ -154,6 +154,14 @@ class FromElsewhere:
 
     def unpack(self, _raw: bytes) -> tuple[int, int, int]:
         return 0, 4711, 4711
+
+
+def test_a_process_by_its_number(listening: socket.socket, tmp_path: Path) -> None:
+    with connected(listening, tmp_path, "bash", "-c", "ssh-add -l; true") as sock:
+        who = peer_of(sock)()
+        assert process_of(who.process.pid, 4711) == Peer(4711, who.process, who.parents)
+    assert process_of(who.process.pid, 4711).process.program == UNKNOWN
+    assert process_of(0, 4711).process.program == UNKNOWN
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")

@@ -1,0 +1,147 @@
+"""Notifications (org.freedesktop.Notifications, Desktop Notifications Specification 1.2)."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Collection, Coroutine, Iterator
+from contextlib import contextmanager
+from html import escape
+from typing import Any
+
+from hsmagent.bus import Bus, BusError, Variant
+from hsmagent.limit import RateLimit
+from hsmagent.model import Clock, PinState, Request, TokenId, printable
+
+log = logging.getLogger(__name__)
+
+NAME = "org.freedesktop.Notifications"
+PATH = "/org/freedesktop/Notifications"
+
+WAITING_AFTER = 2.0  # seconds; most cards answer sooner
+MAX_AT_ONCE = 4  # a desktop that hangs shall not gather our notifications
+
+MOST_USES = (3, 10.0)  # a rebase that signs a hundred commits is not worth a hundred notifications
+
+_NORMAL, _CRITICAL = 1, 2
+_BY_DEFAULT = -1  # how long it is shown: the desktop's own choice
+
+_PIN_WORDS = {
+    PinState.COUNT_LOW: "A wrong PIN was given. Few tries may be left.",
+    PinState.FINAL_TRY: "A wrong PIN was given. One try is left: another one blocks the token.",
+    PinState.LOCKED: "Too many wrong PINs: the token is blocked.",
+}
+
+
+class Notifications:
+    """Shows what the configuration wants shown; never waits, never fails.
+
+    events: what is wanted now, of "used", "waiting", "removed", "wrong-pin".
+    """
+
+    def __init__(self, bus: Bus, events: Callable[[], Collection[str]], clock: Clock) -> None:
+        self._bus = bus
+        self._events = events
+        self._errands: set[asyncio.Task[None]] = set()
+        self._waiting: set[TokenId] = set()
+        self._uses = RateLimit(*MOST_USES, clock)
+        self._last_used = 0  # the notification about a use is replaced, not stacked
+
+    def used(self, request: Request) -> None:
+        """Say that a key was used."""
+        if "used" not in self._events() or not self._uses.admit():
+            return
+        key = printable(request.key.label, 60) or "A key"
+        body = f"{request.peer.chain}: {request.purpose.summary}"
+        if request.destination is not None and request.destination.host:
+            body += f" at {printable(request.destination.host)}"
+        self._spawn(self._show_use(f"{key} was used", body))
+
+    def removed(self, token: TokenId) -> None:
+        """Say that a token was pulled out while it was unlocked."""
+        if "removed" in self._events():
+            self._spawn(self._show(f"{_name(token)} was removed", "Its login has ended.", _NORMAL))
+
+    def wrong_pin(self, token: TokenId, state: PinState) -> None:
+        """Say that a wrong PIN was given."""
+        if "wrong-pin" in self._events():
+            words = _PIN_WORDS.get(state, "A wrong PIN was given.")
+            self._spawn(self._show(_name(token), words, _CRITICAL))
+
+    @contextmanager
+    def waiting(self, token: TokenId) -> Iterator[None]:
+        """Say that the token waits (for a touch, or its PIN pad) if the block takes long."""
+        over = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(WAITING_AFTER, self._long_wait, token, over)
+        try:
+            yield
+        finally:
+            timer.cancel()
+            over.set()
+
+    async def stop(self) -> None:
+        """End what is under way."""
+        for task in tuple(self._errands):
+            task.cancel()
+        await asyncio.gather(*self._errands, return_exceptions=True)
+
+    # -- on the bus --------------------------------------------------------------------------
+
+    async def _show_use(self, summary: str, body: str) -> None:
+        self._last_used = await self._show(summary, body, _NORMAL, self._last_used)
+
+    def _long_wait(self, token: TokenId, over: asyncio.Event) -> None:
+        if "waiting" not in self._events() or token in self._waiting:
+            return
+        if self._spawn(self._show_while_waiting(token, over)):
+            self._waiting.add(token)
+
+    async def _show_while_waiting(self, token: TokenId, over: asyncio.Event) -> None:
+        try:
+            words = "Touch the token, or type the PIN on its reader."
+            number = await self._show(f"{_name(token)} waits for you", words, _NORMAL)
+            await over.wait()
+        finally:
+            self._waiting.discard(token)
+        await self._call("CloseNotification", "u", [number], "")
+
+    async def _show(self, summary: str, body: str, urgency: int, replaces: int = 0) -> int:
+        """Show it; return its number."""
+        if "body-markup" in await self._capabilities():
+            body = escape(body, quote=False)
+        hints = {"urgency": Variant("y", urgency), "category": Variant("s", "device")}
+        reply = await self._call(
+            "Notify",
+            "susssasa{sv}i",
+            ["hsmagent", replaces, "dialog-password", summary, body, [], hints, _BY_DEFAULT],
+            "u",
+        )
+        number: int = reply[0]
+        return number
+
+    async def _capabilities(self) -> list[str]:
+        found: list[str] = (await self._call("GetCapabilities", "", [], "as"))[0]
+        return found
+
+    async def _call(self, member: str, signature: str, body: list[Any], returns: str) -> list[Any]:
+        return await self._bus.call(NAME, PATH, NAME, member, signature, body, returns=returns)
+
+    def _spawn(self, errand: Coroutine[Any, Any, object]) -> bool:
+        """Do it in the background, unless too much is going on there already; say whether."""
+        if len(self._errands) >= MAX_AT_ONCE:
+            errand.close()
+            return False
+        task = asyncio.get_running_loop().create_task(_quietly(errand))
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
+        return True
+
+
+async def _quietly(errand: Coroutine[Any, Any, object]) -> None:
+    try:
+        await errand
+    except BusError as error:
+        log.debug("no notification: %s", error)
+
+
+def _name(token: TokenId) -> str:
+    return printable(token.label or token.model or "The token", 60)

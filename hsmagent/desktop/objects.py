@@ -1,0 +1,112 @@
+"""Our objects on the bus: methods, read-only properties, introspection.
+
+What the objects can do is written in the XML files beside this one; the tests hold the code to
+them.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.resources import files
+from typing import Any
+
+from hsmagent.bus import BusError, Handler, Message, Variant, errors
+
+PROPERTIES = "org.freedesktop.DBus.Properties"
+INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
+
+_ERROR = "org.freedesktop.DBus.Error."
+UNKNOWN_INTERFACE = _ERROR + "UnknownInterface"
+UNKNOWN_PROPERTY = _ERROR + "UnknownProperty"
+READ_ONLY = _ERROR + "PropertyReadOnly"
+
+_STANDARD = """
+  <interface name="org.freedesktop.DBus.Properties">
+    <method name="Get">
+      <arg name="interface" type="s" direction="in"/>
+      <arg name="name" type="s" direction="in"/>
+      <arg name="value" type="v" direction="out"/>
+    </method>
+    <method name="GetAll">
+      <arg name="interface" type="s" direction="in"/>
+      <arg name="values" type="a{sv}" direction="out"/>
+    </method>
+    <method name="Set">
+      <arg name="interface" type="s" direction="in"/>
+      <arg name="name" type="s" direction="in"/>
+      <arg name="value" type="v" direction="in"/>
+    </method>
+    <signal name="PropertiesChanged">
+      <arg name="interface" type="s"/>
+      <arg name="changed" type="a{sv}"/>
+      <arg name="invalidated" type="as"/>
+    </signal>
+  </interface>
+  <interface name="org.freedesktop.DBus.Introspectable">
+    <method name="Introspect">
+      <arg name="xml" type="s" direction="out"/>
+    </method>
+  </interface>
+"""
+
+Reply = tuple[str, Sequence[Any]]
+Method = Callable[[Message], Awaitable[Reply]]
+Values = dict[str, Variant]
+
+
+@dataclass(frozen=True, slots=True)
+class BusObject:
+    """One object: what it answers to.
+
+    methods: by (interface, member); none takes arguments. properties: the values now, by
+    interface. xml: the name of its introspection file, "" for a mere folder. children: the names
+    of the objects right below it.
+    """
+
+    methods: Mapping[tuple[str, str], Method] = field(default_factory=dict)
+    properties: Callable[[], Mapping[str, Values]] = dict
+    xml: str = ""
+    children: Callable[[], Sequence[str]] = tuple
+
+    @property
+    def handler(self) -> Handler:
+        """What to export."""
+        return self._answer
+
+    async def _answer(self, call: Message) -> Reply:
+        if call.interface == PROPERTIES:
+            return self._answer_about_properties(call)
+        if (call.interface, call.member) == (INTROSPECTABLE, "Introspect"):
+            return "s", [self._introspect()]
+        method = self.methods.get((call.interface, call.member))
+        if method is None:
+            raise BusError(errors.UNKNOWN_METHOD, f"there is no {call.interface}.{call.member}")
+        if call.signature:
+            raise BusError(errors.INVALID_ARGS, f"{call.member} takes no arguments")
+        return await method(call)
+
+    def _answer_about_properties(self, call: Message) -> Reply:
+        match call.member, call.signature, call.body:
+            case "Get", "ss", [interface, name]:
+                values = self._of(interface)
+                if name not in values:
+                    raise BusError(UNKNOWN_PROPERTY, f"{interface} has no property {name}")
+                return "v", [values[name]]
+            case "GetAll", "s", [interface]:
+                return "a{sv}", [self._of(interface)]
+            case "Set", "ssv", _:
+                raise BusError(READ_ONLY, "the properties can only be read")
+        raise BusError(errors.INVALID_ARGS, f"not a call of {PROPERTIES}")
+
+    def _of(self, interface: str) -> Values:
+        values = self.properties().get(interface)
+        if values is None:
+            raise BusError(UNKNOWN_INTERFACE, f"there is no interface {interface} here")
+        return values
+
+    def _introspect(self) -> str:
+        own = "<node>\n</node>\n"
+        if self.xml:
+            own = (files(__package__) / self.xml).read_text(encoding="utf-8")
+        standard = _STANDARD if self.xml else ""
+        nodes = "".join(f'  <node name="{name}"/>\n' for name in self.children())
+        return own.replace("\n</node>", f"{standard}\n{nodes}</node>")

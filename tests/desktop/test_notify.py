@@ -1,0 +1,140 @@
+"""Notifications, to python-dbusmock's notification daemon."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from hsmagent.bus import Bus
+from hsmagent.config import NOTIFY
+from hsmagent.desktop import notify
+from hsmagent.desktop.notify import NAME, PATH, Notifications
+from hsmagent.model import (
+    Destination,
+    Key,
+    KeyType,
+    Peer,
+    PinState,
+    Process,
+    Purpose,
+    PurposeKind,
+    Request,
+    TokenId,
+)
+from tests.parts.bus import PrivateBus
+from tests.parts.dbusmock import mock, mocked
+from tests.parts.until import async_until
+
+WORK = TokenId("/m.so", "wo<b>rk\x1b", "4711", "SmartCard-HSM")
+LOGIN = Request(
+    Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", WORK, b"\x01"),
+    Purpose(PurposeKind.SSH, "log in as alice & co"),
+    Peer(1000, Process(7, "ssh"), (Process(6, "git"),)),
+    Destination("git.example.org"),
+)
+
+
+@dataclass
+class Screen:
+    """The notification daemon, and what it was told to show."""
+
+    bus: Bus
+
+    async def calls(self, member: str) -> list[Any]:
+        [calls] = await mock(self.bus, NAME, PATH, "GetMethodCalls", "s", [member])
+        return [arguments for _time, arguments in calls]
+
+    async def shows(self, times: int) -> list[Any]:
+        async with asyncio.timeout(20):
+            while len(calls := await self.calls("Notify")) < times:
+                await asyncio.sleep(0.01)
+        assert len(calls) == times
+        return calls
+
+
+@pytest.fixture
+async def screen(private: PrivateBus, other: Bus) -> AsyncIterator[Screen]:
+    with mocked("notification_daemon", private.address):
+        owners: list[str] = []
+        await other.watch_owner(NAME, owners.append)
+        await async_until(lambda: owners and owners[-1])
+        yield Screen(other)
+
+
+@pytest.fixture
+async def notifications(bus: Bus) -> AsyncIterator[Notifications]:
+    notifications = Notifications(bus, lambda: NOTIFY, lambda: 0.0)
+    yield notifications
+    await notifications.stop()
+
+
+async def test_a_use(screen: Screen, notifications: Notifications) -> None:
+    notifications.used(LOGIN)
+    [[program, replaces, _icon, summary, body, actions, hints, _expire]] = await screen.shows(1)
+    assert (program, replaces, actions) == ("hsmagent", 0, [])
+    assert summary == "ssh was used"
+    assert body == "ssh ← git: log in as alice &amp; co at git.example.org"
+    assert hints["urgency"] == 1
+    await asyncio.sleep(0)
+    await async_until(lambda: notifications._last_used)
+    notifications.used(LOGIN)
+    [_, second] = await screen.shows(2)
+    assert second[1] == 1  # replaces the first
+
+
+async def test_many_uses_are_few_notifications(
+    screen: Screen, notifications: Notifications
+) -> None:
+    for _ in range(50):
+        notifications.used(LOGIN)
+    await async_until(lambda: not notifications._errands)
+    assert len(await screen.calls("Notify")) == 3
+
+
+async def test_a_wrong_pin_and_a_removal(screen: Screen, notifications: Notifications) -> None:
+    notifications.wrong_pin(WORK, PinState.FINAL_TRY)
+    notifications.removed(WORK)
+    first, second = await screen.shows(2)
+    assert (first[3], first[6]["urgency"]) == ("wo<b>rk\ufffd", 2)
+    assert "One try is left" in first[4]
+    assert second[3] == "wo<b>rk\ufffd was removed"
+
+
+async def test_a_long_wait_is_shown_and_taken_back(
+    screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
+    with notifications.waiting(WORK), notifications.waiting(WORK):
+        [[*_, summary, _body, _actions, _hints, _expire]] = await screen.shows(1)
+        assert summary == "wo<b>rk\ufffd waits for you"
+        assert await screen.calls("CloseNotification") == []
+    async with asyncio.timeout(20):
+        while await screen.calls("CloseNotification") != [[1]]:
+            await asyncio.sleep(0.01)
+
+
+async def test_a_short_wait_is_not_shown(screen: Screen, notifications: Notifications) -> None:
+    with notifications.waiting(WORK):
+        pass
+    await asyncio.sleep(0.05)
+    assert await screen.calls("Notify") == []
+
+
+async def test_only_what_the_configuration_wants(screen: Screen, bus: Bus) -> None:
+    quiet = Notifications(bus, lambda: ("removed",), lambda: 0.0)
+    quiet.used(LOGIN)
+    quiet.wrong_pin(WORK, PinState.OK)
+    quiet.removed(WORK)
+    [[_, _, _, summary, *_]] = await screen.shows(1)
+    assert summary.endswith("was removed")
+    await quiet.stop()
+
+
+@pytest.mark.usefixtures("private")
+async def test_without_a_daemon_nothing_fails(notifications: Notifications) -> None:
+    for _ in range(10):
+        notifications.removed(WORK)
+    assert len(notifications._errands) == notify.MAX_AT_ONCE
+    await async_until(lambda: not notifications._errands)
