@@ -149,7 +149,10 @@ def test_it_does_not_call_itself(sending: Sending) -> None:
 
 def test_git_send_email(sending: Sending, tmp_path: Path) -> None:
     """A patch goes signed, with contrib's way of calling us."""
-    repository, git = tmp_path / "work", ["git", "-c", "user.name=A", "-c", "user.email=a@b"]
+    repository, git = (
+        tmp_path / "work",
+        ["git", "-c", "user.name=A", "-c", "user.email=a@example.org"],
+    )
     subprocess.run(["git", "init", "-q", repository], env=sending.environment, check=True)
     (repository / "file").write_text("Gr\u00fc\u00dfe \nFrom here\n", "utf-8")
     for command in (["add", "file"], ["commit", "-q", "-m", "Add a file"]):
@@ -157,14 +160,16 @@ def test_git_send_email(sending: Sending, tmp_path: Path) -> None:
     done = subprocess.run(
         [
             *(*git, "send-email", "--from=Alice <alice@example.org>", "--to=bob@example.org"),
-            *("--confirm=never", f"--sendmail-cmd={sending.program}", "-1"),
+            *("--confirm=never", "--suppress-cc=all", "--8bit-encoding=UTF-8"),
+            *(f"--sendmail-cmd={sending.program}", "-1"),
         ],
         cwd=repository,
         env=sending.environment,
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, done
+    assert sending.sink.messages, (done.stdout, done.stderr)
     [(_, to, mail)] = sending.sink.messages
     assert to == ("bob@example.org",)
     report = verify.message(region(mail), judge()).report
