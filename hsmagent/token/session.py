@@ -31,7 +31,7 @@ from hsmagent.model import (
     printable,
 )
 from hsmagent.token import spec
-from hsmagent.token.failures import locked, login_error, name_of, operation_error
+from hsmagent.token.failures import locked, login_error, name_of, operation_error, told
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 from hsmagent.token.pool import Member, Pool
 
@@ -255,6 +255,10 @@ class TokenSession:
         seconds = deadlines.pin_pad if pin is None else deadlines.login
         reply = await link.request(Login(place.slot, place.identity, pin), seconds)
         if isinstance(reply, Failed):
+            if reply.rv == spec.CKR_GENERAL_ERROR:
+                # OpenSC says so for ever when a signature came between the end of pcscd and its
+                # new start: the next PIN goes to a new process.
+                link.kill(f"The module {self._pool.spec.path} could not log in; it was restarted.")
             raise login_error(self.id, reply)
         member.logins.add(self.id)
         now = self._clock()
@@ -360,7 +364,7 @@ class TokenSession:
         failure = operation_error(self.id, reply, with_pin=pin is not None)
         self._last_error = str(failure)
         if reply.login_lost and call.member is not None:
-            self._pool.login_lost(call.member, self.id, str(failure))
+            self._pool.login_lost(call.member, self.id, told(reply))
         raise failure
 
     def _check_pin_per_use(self, key: Key, pin: bytearray | None) -> None:

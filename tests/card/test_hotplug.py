@@ -1,13 +1,14 @@
 """The card comes and goes, and so does pcscd: seen within two seconds, and asked again."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
-from hsmagent.errors import LoginNeeded, TokenError, TokenGone
+from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import Tokens
 from tests.parts.card import DEFAULT_PIN, Reader, furnished
@@ -94,6 +95,22 @@ async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:
     await asyncio.to_thread(reader.restart_pcscd)
     await seen(lambda: not session.logged_in)
     await seen(lambda: tokens.modules()[0].state == "running" and tokens.signers())
+    await session.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+    assert reader.card.user is not None
+    assert reader.card.user.presented == 2
+
+
+async def test_pcscd_is_restarted_by_systemd_while_we_sign(reader: Reader, tokens: Tokens) -> None:
+    session = session_of(tokens)
+    await session.login(typed(DEFAULT_PIN))
+    await asyncio.to_thread(lambda: reader.restart_pcscd(keep_socket=True))
+    # OpenSC is lost if it is asked for a signature before it is asked for its slots.
+    with contextlib.suppress(LoginNeeded):
+        await sign(tokens)
+    with contextlib.suppress(PinError):
+        await session.login(typed(DEFAULT_PIN))
+    await seen(lambda: tokens.modules()[0].state == "running")
     await session.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert reader.card.user is not None

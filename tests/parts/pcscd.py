@@ -69,9 +69,10 @@ class Pcscd:
 
     def start(self) -> None:
         """Start it; clients may connect at once and are served when it is ready."""
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._socket_path))
-        self._listener.listen(64)
+        if self._listener is None:
+            self._listener = socket.socket(socket.AF_UNIX)
+            self._listener.bind(str(self._socket_path))
+            self._listener.listen(64)
         script = (HIDE if self._prefix else "") + ACTIVATE
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
@@ -81,8 +82,8 @@ class Pcscd:
                 stderr=log,
             )
 
-    def stop(self) -> None:
-        """End it, and leave no socket behind, as if it had never run."""
+    def stop(self, *, keep_socket: bool = False) -> None:
+        """End it, and its socket, unless that stays as systemd keeps it through a restart."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -91,7 +92,7 @@ class Pcscd:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        if self._listener is not None:
+        if self._listener is not None and not keep_socket:
             self._listener.close()
             self._socket_path.unlink()
             self._listener = None

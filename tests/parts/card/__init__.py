@@ -43,9 +43,9 @@ class Reader:
         """OpenSC's module, and the way to our pcscd."""
         return Provider(find_module("opensc-pkcs11.so"), DEFAULT_PIN, self.pcscd.environment)
 
-    def restart_pcscd(self) -> None:
+    def restart_pcscd(self, *, keep_socket: bool = False) -> None:
         """End pcscd, start it again and put the card back in."""
-        self.pcscd.stop()
+        self.pcscd.stop(keep_socket=keep_socket)
         self.unplug()
         self.pcscd.start()
         self.plug()
