@@ -82,8 +82,9 @@ def _without_echo(tty: int, prompt: str) -> Iterator[None]:
     silent[_LFLAG] &= ~termios.ECHO
 
     def hide() -> None:
-        os.write(tty, prompt.encode())
+        # In this order: what is typed once the prompt is there must be neither shown nor lost.
         termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
+        os.write(tty, prompt.encode())
 
     def restore() -> None:
         termios.tcsetattr(tty, termios.TCSAFLUSH, before)
