@@ -12,10 +12,11 @@ import os
 import socket
 import stat
 import struct
+import sys
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, UsageError
@@ -26,6 +27,9 @@ BACKLOG = 128
 RECEIVE = 65536
 # More would serve nobody: each program holds one or two connections.
 MAX_CONNECTIONS = 1024
+
+# From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
+_KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
 _UCRED = struct.Struct("iII")
 
@@ -70,7 +74,7 @@ class Server:
         """Accept connections from now on."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_unix_server(
-            self._connection, sock=self._listening, backlog=BACKLOG
+            self._connection, sock=self._listening, backlog=BACKLOG, **_KEEP_FILE
         )
 
     async def close(self) -> None:
