@@ -24,6 +24,7 @@ Tokens and keys
   pubkey KEY [--ssh | --pem]   one public key, for authorized_keys or a CA
   unlock [TOKEN] [--stdin]     give the PIN in this terminal (or as one line of stdin)
   lock [TOKEN]                 log out of one token, or of all
+  log [--since T] [--json]     who used which key for what, and what was refused
 """
 
 USAGE_END = """
@@ -145,10 +146,10 @@ def _keys(options: Options) -> int:
     return _show(options, "keys")
 
 
-def _show(options: Options, what: str) -> int:
+def _show(options: Options, what: str, **fields: object) -> int:
     as_json = options.flag("--json")
     options.names(0)
-    answer = _ask(options, what)
+    answer = _ask(options, what, **fields)
     if as_json:
         import json
 
@@ -158,6 +159,10 @@ def _show(options: Options, what: str) -> int:
 
     print(getattr(show, what)(answer), end="")
     return 0
+
+
+def _log(options: Options) -> int:
+    return _show(options, "log", since=options.value("--since"))
 
 
 def _pubkey(options: Options) -> int:
@@ -208,4 +213,5 @@ QUICK: "dict[str, Callable[[Options], int]]" = {
     "pubkey": _pubkey,
     "unlock": _unlock,
     "lock": _lock,
+    "log": _log,
 }

@@ -67,6 +67,16 @@ def span(seconds: float) -> str:
     return " ".join(f"{number} {unit}" for number, unit in parts[:2] if number) or "0 s"
 
 
+def log(answer: "dict[str, Any]") -> str:
+    """Lay out `hsmagent log`: a line for each entry, with the local time."""
+    import time
+
+    return "".join(
+        time.strftime("%Y-%m-%d %H:%M:%S  ", time.localtime(line["time"])) + line["text"] + "\n"
+        for line in answer["entries"]
+    )
+
+
 def keys(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent keys`: a block for each key, then what was skipped and why."""
     blocks = [_key(key) for key in answer["keys"]]
