@@ -17,7 +17,8 @@ PACKAGE = Path(__file__).parent.parent / "hsmagent"
 BASE = "errors frame hardening limit model toml uri"
 ALL = (
     f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
-    " prompt desktop policy unlock gate activity journal naming operations commands"
+    " prompt desktop policy unlock gate activity journal naming operations providers configured"
+    " commands"
 )
 
 # part: (parts of ours that it may import, libraries that it may import)
@@ -56,6 +57,8 @@ LAYERS = {
     "control": (f"{BASE} client", ""),
     "naming": (f"{BASE} config ssh.keys", ""),
     "operations": (ALL, "cryptography"),
+    "providers": (f"{BASE} token.tokens", ""),
+    "configured": (ALL, ""),
     "commands": (f"{ALL} daemon", "cryptography"),
     "cli": (f"{ALL}", ""),
     "daemon": (f"{ALL}", ""),

@@ -1,0 +1,66 @@
+"""`hsmagent daemon`: the agent in the foreground."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from pathlib import Path
+
+from hsmagent import config
+from hsmagent.client import default_runtime_dir
+from hsmagent.daemon import Daemon
+from hsmagent.hardening import forbid_dumps
+
+# journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
+_JOURNAL_FORMAT = "<%(syslog)d>%(message)s"
+_PLAIN_FORMAT = "hsmagent: %(message)s"
+_SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
+
+
+def run(arguments: list[str]) -> int:
+    """Run the daemon until it is told to stop. Return the exit status."""
+    options = _parser().parse_args(arguments)
+    start_logging(debug=options.debug)
+    forbid_dumps()
+    file = options.config or config.default_path()
+    settings = config.load(file, required=options.config is not None)
+    runtime = options.runtime_dir or Path(default_runtime_dir())
+    asyncio.run(_serve(file, settings, runtime))
+    return 0
+
+
+async def _serve(file: Path, settings: config.Config, runtime: Path) -> None:
+    await Daemon(file, settings, runtime, state_dir()).run()
+
+
+def state_dir() -> Path:
+    """Return `$XDG_STATE_HOME/hsmagent`, where we remember what is no secret."""
+    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
+    return Path(base) / "hsmagent"
+
+
+def start_logging(*, debug: bool) -> None:
+    """Log to stderr, with journald's level prefix where it reads us."""
+    handler = logging.StreamHandler(sys.stderr)
+    journal = "JOURNAL_STREAM" in os.environ
+    handler.setFormatter(_Formatter(_JOURNAL_FORMAT if journal else _PLAIN_FORMAT))
+    logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+
+
+class _Formatter(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        record.syslog = _SYSLOG.get(record.levelno, 5)
+        return super().format(record)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="hsmagent daemon",
+        description="Run the agent in the foreground. Takes its sockets from systemd when given.",
+    )
+    parser.add_argument("--config", type=Path, metavar="F", help="configuration file")
+    parser.add_argument("--runtime-dir", type=Path, metavar="D", help="folder for the sockets")
+    parser.add_argument("--debug", action="store_true", help="log more; never secrets")
+    return parser

@@ -1,0 +1,74 @@
+"""What the configuration means to each part: from `Config` to a part's own options."""
+
+import glob
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+from hsmagent.config import CacheConfig, Config, KeyConfig, TokenConfig
+from hsmagent.discovery import discover
+from hsmagent.errors import ProtocolError
+from hsmagent.model import Clock, Key, ModuleSpec, TokenId
+from hsmagent.naming import names_key
+from hsmagent.policy import Policy
+from hsmagent.ssh import certificates
+from hsmagent.ssh.agent import AgentOptions
+from hsmagent.ssh.certificates import Certificate
+from hsmagent.ssh.identities import Choice
+from hsmagent.token.tokens import Limits
+
+log = logging.getLogger(__name__)
+
+
+def modules(settings: Config) -> tuple[ModuleSpec, ...]:
+    """Return the modules to load: those that are named, else those that are installed."""
+    return settings.modules or tuple(ModuleSpec(path) for path in discover())
+
+
+def cache(settings: Config, token: TokenId) -> CacheConfig:
+    """Return how long a login to this token lasts, and what ends it."""
+    entry = token_entry(settings, token)
+    return settings.cache if entry is None else entry.cache
+
+
+def token_entry(settings: Config, token: TokenId) -> TokenConfig | None:
+    """Return the first `[[token]]` that matches."""
+    return next((e for e in settings.tokens if e.match.matches_token(token)), None)
+
+
+def limits(settings: Config, token: TokenId) -> Limits:
+    """Return a login's times."""
+    found = cache(settings, token)
+    return Limits(found.idle, found.max)
+
+
+def policy(settings: Config, clock: Clock) -> Policy:
+    """Return the policy of the `[[key]]` entries."""
+    return Policy(settings.keys, lambda key, entry: names_key(entry.match, key), clock)
+
+
+def agent_options(settings: Config) -> AgentOptions:
+    """Return the ssh agent's options."""
+    return AgentOptions(
+        providers=settings.ssh.providers,
+        choices=tuple(map(_choice, settings.keys)),
+        certificates=tuple(_certificates(settings.ssh.certificates)),
+    )
+
+
+def _choice(entry: KeyConfig) -> Choice:
+    def matches(key: Key, _fingerprint: str) -> bool:
+        return names_key(entry.match, key)
+
+    return Choice(matches, hide=entry.hide, name=entry.name)
+
+
+def _certificates(patterns: tuple[str, ...]) -> Iterator[Certificate]:
+    """Read every file that a pattern names; a folder stands for the certificates in it."""
+    for pattern in patterns:
+        inside = f"{pattern}/*-cert.pub" if Path(pattern).is_dir() else pattern
+        for name in sorted(glob.glob(inside)):  # noqa: PTH207 - an absolute pattern is no Path
+            try:
+                yield from certificates.from_file(Path(name).read_bytes())
+            except (OSError, ProtocolError) as error:
+                log.warning("the certificate %s is left out: %s", name, error)

@@ -1,0 +1,196 @@
+"""The composition root: builds every part and joins them. Nothing imports it but its command."""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Coroutine
+from pathlib import Path
+
+from hsmagent import config, configured, control
+from hsmagent.activity import Activity, Entry
+from hsmagent.client import CONTROL_MAX_FRAME
+from hsmagent.config import Config
+from hsmagent.errors import ConfigError
+from hsmagent.gate import Gate
+from hsmagent.journal import journal
+from hsmagent.model import ModuleSpec, Request
+from hsmagent.operations import Operations
+from hsmagent.prompt.base import Prompter
+from hsmagent.prompt.nobody import Nobody
+from hsmagent.providers import TokenProviders
+from hsmagent.server import Server, listen, make_folder
+from hsmagent.ssh.agent import Agent, Connection
+from hsmagent.systemd import Notifier, listen_sockets
+from hsmagent.token.tokens import Tokens
+from hsmagent.who.destination import KnownHosts
+from hsmagent.who.peer import peer_of
+
+log = logging.getLogger(__name__)
+
+ROOT = 0
+SSH, CONTROL = "ssh", "control"  # FileDescriptorName= in the socket units; the files' names too
+
+# A module that hangs is killed at its own deadline; the others' keys do not wait that long.
+FIRST_LISTING = 5.0
+
+
+class Daemon:
+    """One agent: its sockets, tokens and gate, for the life of a login session."""
+
+    def __init__(self, file: Path, settings: Config, runtime: Path, state: Path) -> None:
+        self._file = file
+        self._settings = settings
+        self._runtime = runtime
+        self._notifier = Notifier()
+        self._stopping = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._modules: tuple[ModuleSpec, ...] = ()
+        self._bound: list[Path] = []
+        self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
+        self._tokens = Tokens(
+            clock=time.monotonic,
+            state_dir=state,
+            limits=lambda token: configured.limits(self._settings, token),
+            on_change=self._tokens_changed,
+        )
+        self._gate = Gate(
+            sessions=self._tokens.session,
+            policy=configured.policy(settings, time.monotonic),
+            prompter=self._prompter(),
+            record=self._record,
+            timeout=settings.prompt.timeout,
+        )
+        self._agent = Agent(
+            door=self._gate,
+            tokens=self._tokens.signers,
+            providers=TokenProviders(self._tokens, self._configured_modules),
+            clock=time.monotonic,
+            describe=KnownHosts().describe,
+            options=configured.agent_options(settings),
+        )
+        self._operations = Operations(self._tokens, self._gate, self._activity, time.monotonic)
+
+    async def run(self) -> None:
+        """Serve until SIGTERM or SIGINT; then log out of every token and leave.
+
+        Raises UsageError when a socket cannot be had.
+        """
+        servers = self._servers()
+        self._catch_signals()
+        try:
+            await self._load_modules()
+            for server in servers:
+                await server.start()
+            self._notifier.tell("READY=1")
+            log.info("ready: SSH_AUTH_SOCK=%s", self._runtime / f"{SSH}.sock")
+            await self._stopping.wait()
+        finally:
+            self._notifier.tell("STOPPING=1")
+            # Before we stop listening: after that, the file may be another agent's.
+            for path in self._bound:
+                path.unlink(missing_ok=True)
+            for server in servers:
+                await server.close()
+            await self._tokens.close()
+            self._activity.flush()
+
+    # -- sockets -----------------------------------------------------------------------------
+
+    def _servers(self) -> list[Server]:
+        given = listen_sockets()
+        own = os.getuid()
+        return [
+            Server(
+                self._listen(SSH, given),
+                self._ssh_connection,
+                uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
+            ),
+            Server(
+                self._listen(CONTROL, given),
+                self._control_connection,
+                uids={own},
+                limit=CONTROL_MAX_FRAME,
+            ),
+        ]
+
+    def _listen(self, name: str, given: dict[str, socket.socket]) -> socket.socket:
+        if name in given:
+            return given[name]
+        make_folder(self._runtime)
+        path = self._runtime / f"{name}.sock"
+        listening = listen(path)
+        self._bound.append(path)
+        return listening
+
+    def _ssh_connection(self, sock: socket.socket) -> Connection:
+        return self._agent.connection(peer_of(sock))
+
+    def _control_connection(self, sock: socket.socket) -> control.Conversation:
+        return control.Conversation(
+            self._operations.table(),
+            self._operations.find_token,
+            self._operations.unlock_with,
+            peer_of(sock),
+        )
+
+    # -- signals -----------------------------------------------------------------------------
+
+    def _catch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stopping.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._spawn(self._reload()))
+        loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
+
+    async def _reload(self) -> None:
+        """Reread the configuration and forget logins; with a mistake in it nothing changes."""
+        try:
+            settings = config.load(self._file)
+        except ConfigError as error:
+            log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - no traceback
+            return
+        self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+        self._settings = settings
+        policy = configured.policy(settings, time.monotonic)
+        self._gate.configure(policy, self._prompter(), settings.prompt.timeout)
+        self._agent.configure(configured.agent_options(settings))
+        await self._tokens.logout_all()
+        await self._load_modules()
+        self._notifier.tell("READY=1")
+        log.info("the configuration was read again; every login is forgotten")
+
+    # -- tokens ------------------------------------------------------------------------------
+
+    async def _load_modules(self) -> None:
+        """Start the modules that are wanted; end those of before that are not any more."""
+        wanted = configured.modules(self._settings)
+        for spec in self._modules:
+            if spec not in wanted:
+                await self._tokens.remove(spec.path)
+        self._modules = wanted
+        loading = [self._spawn(self._tokens.add(spec)) for spec in wanted]
+        if loading:
+            await asyncio.wait(loading, timeout=FIRST_LISTING)
+
+    def _configured_modules(self) -> set[str]:
+        return {spec.path for spec in self._modules}
+
+    def _tokens_changed(self) -> None:
+        self._agent.changed()
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    # -- people ------------------------------------------------------------------------------
+
+    def _prompter(self) -> Prompter:
+        return Nobody()
+
+    def _record(self, request: Request, outcome: str, reason: str) -> None:
+        self._activity.record(Entry(time.time(), request, outcome, reason))

@@ -1,0 +1,104 @@
+"""What `ssh-add -s` and `ssh-add -e` do: load a PKCS#11 module while the daemon runs, and let go.
+
+Implements `ssh.providers.Providers` over the tokens.
+"""
+
+import logging
+import os
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import replace
+
+from hsmagent import uri
+from hsmagent.errors import TokenError
+from hsmagent.frame import wipe
+from hsmagent.model import ModuleSpec, TokenId, TokenStatus, printable, uri_quote
+from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.uri import Pkcs11Uri
+
+log = logging.getLogger(__name__)
+
+
+class TokenProviders:
+    """The providers that were added. `configured`: modules that stay, whoever removes them."""
+
+    def __init__(self, tokens: Tokens, configured: Callable[[], Collection[str]]) -> None:
+        self._tokens = tokens
+        self._configured = configured
+        self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
+
+    async def add(self, provider: str, pin: bytearray) -> Sequence[TokenSigner]:
+        """Load the provider and return its keys; log in when a PIN came along and is for one token.
+
+        A PIN that could be meant for several tokens is tried on none of them: it would cost the
+        others a try. Raises TokenError when the module cannot be loaded or the PIN is wrong.
+        """
+        try:
+            named, module = _read(provider)
+            path = await self._load(module)
+            if pin:
+                await self._log_in(named, path, pin)
+            self._added[provider] = path
+            return [
+                signer
+                for signer in self._tokens.signers()
+                if named.matches_key(signer.key) and _is_in(signer.key.token, path)
+            ]
+        finally:
+            wipe(pin)
+
+    async def remove(self, provider: str) -> bool:
+        """Let go of a provider; its module ends with the last provider in it."""
+        if provider not in self._added:
+            return False
+        path = self._added.pop(provider)
+        if path and path not in self._added.values() and path not in self._configured():
+            await self._tokens.remove(path)
+        return True
+
+    async def _load(self, path: str) -> str:
+        """Load a module, unless it is there under this or another name; return its name here."""
+        if not path:
+            return ""
+        for module in self._tokens.modules():
+            if _same_file(module.path, path):
+                return module.path
+        await self._tokens.add(ModuleSpec(path))
+        [module] = [module for module in self._tokens.modules() if module.path == path]
+        if module.last_error:
+            await self._tokens.remove(path)
+            raise TokenError(module.last_error)
+        return path
+
+    async def _log_in(self, named: Pkcs11Uri, path: str, pin: bytearray) -> None:
+        meant = [status for status in self._tokens.statuses() if _is_meant(status, named, path)]
+        if len(meant) == 1:
+            await self._tokens.session(meant[0].id).login(pin)
+        elif meant:
+            log.warning(
+                "the PIN that came with %s was not tried: it could be for any of %d tokens; "
+                "name one, as in pkcs11:token=%s",
+                printable(path or "the provider"),
+                len(meant),
+                uri_quote(meant[0].id.label),
+            )
+
+
+def _read(provider: str) -> tuple[Pkcs11Uri, str]:
+    """Return what a provider names within its module, and the module's path."""
+    if not provider.startswith(uri.SCHEME):
+        return Pkcs11Uri(), provider
+    named = uri.parse(provider)
+    # The module may be loaded under another name, so its path is compared by `_load` alone.
+    return replace(named, module_path=""), named.module_path
+
+
+def _is_in(token: TokenId | None, path: str) -> bool:
+    return token is not None and path in ("", token.module)
+
+
+def _is_meant(status: TokenStatus, named: Pkcs11Uri, path: str) -> bool:
+    return status.present and _is_in(status.id, path) and named.matches_token(status.id)
+
+
+def _same_file(one: str, other: str) -> bool:
+    return os.path.realpath(one) == os.path.realpath(other)
