@@ -1,0 +1,283 @@
+"""The commands of a person, against the real daemon with a SoftHSM token."""
+
+import os
+import pty
+import select
+import signal
+import stat
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.conftest import Start, module_config
+from tests.parts.agent import AgentProcess
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.until import until
+
+
+def test_status_shows_the_token_locked_and_then_unlocked(agent: AgentProcess) -> None:
+    before = agent.hsmagent("status")
+    assert before.returncode == 0
+    assert "work\n" in before.stdout
+    assert "login   locked" in before.stdout
+    assert agent.unlock(PIN).stdout == "work is unlocked\n"
+    after = agent.hsmagent("status")
+    assert "unlocked, 14 min" in after.stdout or "unlocked, 15 min" in after.stdout
+    [token] = agent.json("status")["tokens"]
+    assert token["logged_in"]
+    assert 890 < token["idle_left"] <= 900
+    assert 28_790 < token["max_left"] <= 28_800
+
+
+def test_keys_lists_every_kind_without_a_pin(agent: AgentProcess) -> None:
+    keys = agent.json("keys")["keys"]
+    assert {key["kind"] for key in keys} == {"RSA 2048", "EC secp256r1", "Ed25519"}
+    listed = agent.hsmagent("keys").stdout
+    for key in keys:
+        assert key["ssh"] in listed
+        assert key["fingerprint"].startswith("SHA256:")
+
+
+def test_pubkey_finds_a_key_by_label_fingerprint_and_uri(agent: AgentProcess) -> None:
+    [key] = [key for key in agent.json("keys")["keys"] if key["label"] == "ec"]
+    for name in ("ec", key["fingerprint"], key["uri"], "pkcs11:object=ec"):
+        result = agent.hsmagent("pubkey", name)
+        assert result.stdout == key["ssh"] + "\n", result.stderr
+    pem = agent.hsmagent("pubkey", "ec", "--pem").stdout
+    read = agent.run(["openssl", "pkey", "-pubin", "-text", "-noout"], stdin=pem)
+    assert "prime256v1" in read.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (["pubkey", "nobody"], 2, "no key is named 'nobody'"),
+        (["pubkey"], 2, "wrong number of arguments"),
+        (["pubkey", "pkcs11:"], 2, "3 keys are named"),
+        (["pubkey", "pkcs11:?pin-value=1"], 2, "pin-value is refused"),
+        (["unlock", "elsewhere"], 2, "no token is named 'elsewhere'; present: work"),
+        (["status", "--colour"], 2, "no option --colour"),
+        (["frobnicate"], 2, "no command 'frobnicate'"),
+        (["status", "--runtime-dir"], 2, "--runtime-dir needs a value"),
+    ],
+)
+def test_mistakes_are_one_line_and_a_status(
+    agent: AgentProcess, arguments: list[str], status: int, sentence: str
+) -> None:
+    result = agent.hsmagent(*arguments)
+    assert result.returncode == status
+    assert sentence in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_and_version_need_no_daemon(tmp_path: Path) -> None:
+    nobody = AgentProcess(tmp_path)
+    assert nobody.hsmagent("--version").stdout.startswith("hsmagent 0.")
+    assert "unlock [TOKEN]" in nobody.hsmagent("--help").stdout
+    assert nobody.hsmagent("unlock", "--help").returncode == 0
+    assert nobody.hsmagent().returncode == 2
+
+
+def test_without_a_daemon_one_line_says_how_to_start_it(tmp_path: Path) -> None:
+    result = AgentProcess(tmp_path).hsmagent("status")
+    assert result.returncode == 1
+    assert "start it with `systemctl --user start hsmagent` or `hsmagent daemon`" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+# -- PINs ------------------------------------------------------------------------------------
+
+
+def test_a_wrong_pin_is_told_and_a_right_one_works_after_it(agent: AgentProcess) -> None:
+    wrong = agent.unlock("00000000")
+    assert wrong.returncode == 1
+    assert "PIN" in wrong.stderr
+    assert agent.unlock(PIN).returncode == 0
+    assert "already" in agent.unlock(PIN).stdout
+
+
+@pytest.mark.parametrize("pin", ["", "123", "x" * 300])
+def test_a_pin_of_impossible_length_is_not_tried(agent: AgentProcess, pin: str) -> None:
+    result = agent.unlock(pin)
+    assert result.returncode in (1, 2)
+    [token] = agent.json("status")["tokens"]
+    assert token["pin_state"] == "ok"
+
+
+def test_no_pin_in_the_log(agent: AgentProcess) -> None:
+    agent.unlock("27182818")
+    agent.unlock(PIN)
+    assert "27182818" not in agent.logged()
+    assert PIN not in agent.logged()
+
+
+def test_the_terminal_asks_without_echo(agent: AgentProcess) -> None:
+    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock"], PIN + "\n")
+    assert "PIN for work: " in shown
+    assert "work is unlocked" in shown
+    assert PIN not in shown
+
+
+def on_terminal(agent: AgentProcess, command: list[str], typed: str) -> str:
+    """Run a command on a terminal of its own, type once it asks; return all that was shown."""
+    pid, master = pty.fork()
+    if pid == 0:
+        os.chdir(Path(__file__).parents[2])
+        os.execve(command[0], command, agent.environment)
+    try:
+        shown = read_until(master, "PIN for work: ")
+        os.write(master, typed.encode())
+        return shown + read_until(master, None)
+    finally:
+        os.close(master)
+        os.waitpid(pid, 0)
+
+
+def read_until(master: int, text: str | None) -> str:
+    """Read what a terminal shows until `text` is there (None: until its other end closes)."""
+    shown = ""
+    with suppress(OSError):  # the other end was closed
+        while text is None or text not in shown:
+            ready, _, _ = select.select([master], [], [], 20)
+            assert ready, f"only this was shown: {shown!r}"
+            shown += os.read(master, 1000).decode()
+    return shown
+
+
+def test_an_interrupt_gives_the_echo_back(agent: AgentProcess) -> None:
+    script = f"trap : INT; {sys.executable} -m hsmagent unlock; stty -a"
+    shown = on_terminal(agent, ["/bin/sh", "-c", script], "\x03")
+    assert " echo " in shown
+    assert "-echo " not in shown
+
+
+def test_without_a_terminal_it_says_so(agent: AgentProcess) -> None:
+    command = ["setsid", "--wait", sys.executable, "-m", "hsmagent", "unlock"]
+    result = agent.run(command)
+    assert result.returncode == 1
+    assert "use --stdin" in result.stderr
+
+
+def test_lock_logs_out(agent: AgentProcess) -> None:
+    agent.unlock(PIN)
+    assert agent.hsmagent("lock").stdout == "locked: work\n"
+    assert not agent.json("status")["tokens"][0]["logged_in"]
+    assert agent.hsmagent("lock").stdout == "no token was unlocked\n"
+
+
+# -- the daemon itself -----------------------------------------------------------------------
+
+
+def test_sockets_and_folder_are_closed_to_others(agent: AgentProcess) -> None:
+    assert stat.S_IMODE(agent.runtime.stat().st_mode) == 0o700
+    for path in (agent.ssh_socket, agent.control_socket):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_sigterm_leaves_cleanly(agent: AgentProcess) -> None:
+    agent.unlock(PIN)
+    children = worker_pids(agent)
+    assert children
+    assert agent.stop() == 0
+    until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children))
+    assert not agent.ssh_socket.exists()
+
+
+def worker_pids(agent: AgentProcess) -> list[int]:
+    children = Path(f"/proc/{agent.process.pid}/task/{agent.process.pid}/children")
+    return [int(pid) for pid in children.read_text().split()]
+
+
+def test_sighup_rereads_the_configuration_and_forgets_logins(
+    agent: AgentProcess, furnished: SoftHsm
+) -> None:
+    agent.unlock(PIN)
+    agent.configure(module_config(furnished, '[cache]\nidle = "30s"\n'))
+    agent.signal(signal.SIGHUP)
+    until(lambda: not agent.json("status")["tokens"][0]["logged_in"])
+    agent.unlock(PIN)
+    assert agent.json("status")["tokens"][0]["idle_left"] <= 30
+
+
+def test_a_mistake_in_a_reread_configuration_changes_nothing(agent: AgentProcess) -> None:
+    agent.configure("[cash]")
+    agent.signal(signal.SIGHUP)
+    until(lambda: "unknown key 'cash'" in agent.logged())
+    assert agent.hsmagent("status").returncode == 0
+
+
+def test_a_mistake_in_the_configuration_is_told_at_the_start(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path, "[cache]\nidle = 3\n")
+    result = agent.hsmagent("daemon")
+    assert result.returncode == 1
+    assert "[cache]: idle = 3: must be a duration" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_a_second_daemon_is_refused(agent: AgentProcess) -> None:
+    result = agent.hsmagent("daemon")
+    assert result.returncode == 2
+    assert "another agent already answers" in result.stderr
+
+
+def test_a_killed_daemons_sockets_are_taken_over(agent: AgentProcess) -> None:
+    agent.process.kill()
+    agent.process.wait()
+    assert agent.ssh_socket.exists()
+    agent.start()
+    assert agent.hsmagent("status").returncode == 0
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
+def test_it_cannot_be_dumped_or_traced(agent: AgentProcess) -> None:
+    for pid in (agent.process.pid, *worker_pids(agent)):
+        with pytest.raises(PermissionError):
+            Path(f"/proc/{pid}/environ").read_bytes()
+
+
+def test_sockets_come_from_systemd(tmp_path: Path, furnished: SoftHsm) -> None:
+    agent = AgentProcess(tmp_path / "h", module_config(furnished))
+    agent.runtime.mkdir(mode=0o700, parents=True)
+    activator = subprocess.Popen(
+        [
+            "systemd-socket-activate",
+            f"--listen={agent.ssh_socket}",
+            f"--listen={agent.control_socket}",
+            "--fdname=ssh:control",
+            *(f"--setenv={name}" for name in agent.environment),
+            *(sys.executable, "-m", "hsmagent", "daemon"),
+        ],
+        env=agent.environment,
+        cwd=Path(__file__).parents[2],
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        until(agent.control_socket.exists)
+        assert "work" in agent.hsmagent("status").stdout
+        assert "(work)" in agent.run(["ssh-add", "-l"]).stdout
+    finally:
+        activator.terminate()
+        activator.wait()
+
+
+def test_idle_time_ends_the_login(start: Start, furnished: SoftHsm) -> None:
+    agent = start(module_config(furnished, '[cache]\nidle = "1s"\n'))
+    agent.unlock(PIN)
+    until(lambda: not agent.json("status")["tokens"][0]["logged_in"])
+
+
+def test_log_tells_who_used_which_key(agent: AgentProcess) -> None:
+    agent.unlock(PIN)
+    public = agent.home / "key.pub"
+    public.write_text(agent.hsmagent("pubkey", "ec").stdout)
+    sign = ["ssh-keygen", "-Y", "sign", "-n", "file", "-f", str(public)]
+    assert agent.run(sign, stdin="signed").returncode == 0
+    [entry] = agent.json("log")["entries"]
+    assert (entry["outcome"], entry["key"], entry["program"]) == ("used", "ec", "ssh-keygen")
+    assert "ssh-keygen" in agent.hsmagent("log").stdout
+    assert agent.hsmagent("log", "--since", "1h").stdout != ""
+    assert agent.hsmagent("log", "--since", "2100-01-01").stdout == ""
+    assert "is no time" in agent.hsmagent("log", "--since", "yesterday").stderr
