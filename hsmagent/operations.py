@@ -113,7 +113,10 @@ class Operations:
 
     async def unlock(self, fields: Fields) -> Answer:
         """First half of an unlock: say which token, and how its PIN is to be given."""
-        status = self._tokens.session(self.find_token(fields.text("token", ""))).status()
+        session = self._tokens.session(self.find_token(fields.text("token", "")))
+        if not session.logged_in:
+            await session.look()  # other programs use up tries, and unblock PINs
+        status = session.status()
         if not status.logged_in and status.pin_state is PinState.LOCKED:
             raise PinLocked(words.locked(status.id))
         if not status.logged_in and status.pin_state is PinState.NOT_SET:
