@@ -18,7 +18,7 @@ PIP := $(BIN)/python -I -m pip --quiet --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## list the goals
-	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s'|'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install the missing Debian packages of packages.debian (root or sudo)
