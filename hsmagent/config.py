@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from hsmagent.errors import ConfigError, UsageError
+from hsmagent.mail.settings import Settings, When
 from hsmagent.model import ModuleSpec, PurposeKind
 from hsmagent.toml import (
     Expected,
@@ -91,6 +92,7 @@ class Config:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ssh: SshConfig = field(default_factory=SshConfig)
     notify: tuple[str, ...] = ("waiting", "removed", "wrong-pin")
+    mail: Settings = field(default_factory=Settings)
 
 
 def default_path() -> Path:
@@ -127,6 +129,7 @@ def read(content: str, file: str) -> Config:
         prompt=_prompt(top.table("prompt")),
         ssh=_ssh(top.table("ssh")),
         notify=_notify(top.table("notify")),
+        mail=_mail(top.table("mail")),
     )
     top.end()
     return config
@@ -199,6 +202,20 @@ def _ssh(table: Table) -> SshConfig:
     )
     table.end()
     return ssh
+
+
+def _mail(table: Table) -> Settings:
+    default = Settings()
+    when = choice(*When)
+    mail = Settings(
+        sendmail=table.take("sendmail", many(text), default.sendmail),
+        sign=When(table.take("sign", when, str(default.sign))),
+        encrypt=When(table.take("encrypt", when, str(default.encrypt))),
+    )
+    table.end()
+    if not mail.sendmail:
+        raise table.error("sendmail must name a program")
+    return mail
 
 
 def _notify(table: Table) -> tuple[str, ...]:

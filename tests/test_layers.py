@@ -44,7 +44,7 @@ LAYERS = {
     "prompt": (f"{BASE} bus", "cryptography keyring"),
     "desktop": (f"{BASE} bus", ""),
     # the door
-    "config": (BASE, ""),
+    "config": (f"{BASE} mail.settings", ""),
     "policy": (f"{BASE} config prompt.base prompt.words", ""),
     "journal": ("", ""),
     "activity": (f"{BASE} journal", ""),

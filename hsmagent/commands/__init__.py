@@ -8,11 +8,18 @@ from hsmagent.model import printable
 USAGE = """
 Programs
   daemon [--config F]          run the agent in the foreground
+
+Mail (each with --help)
+  smime sign | verify          one message in, one out, or what is wrong with it
+  smime encrypt | decrypt      likewise
+  certs add | list | remove    the certificates of those you write to
 """
 
 # command → the module that holds `run(arguments: list[str]) -> int`
 _MODULES = {
+    "certs": "hsmagent.commands.certs",
     "daemon": "hsmagent.commands.daemon",
+    "smime": "hsmagent.commands.smime",
 }
 
 
