@@ -1,0 +1,148 @@
+"""The whole way: mail and git through the daemon to keys on a SoftHSM token, one PIN for all."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.store import Store
+from tests.parts.agent import AgentProcess
+from tests.parts.mail import ca_file, person, root
+from tests.parts.pki import Person
+from tests.parts.softhsm import MODULE, PIN, SoftHsm
+
+KINDS = ("rsa", "p256", "p384", "ed25519")
+LABEL = "mail"
+BODY = "Content-Type: text/plain\n\nHello\n"
+
+
+def who(kind: str) -> Person:
+    return person(kind, f"{kind}@example.org", f"Person {kind}")
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    home = tmp_path_factory.mktemp("t")
+    hsm = SoftHsm.create(home / "hsm")
+    hsm.init_token(LABEL)
+    for number, kind in enumerate(KINDS, 1):
+        _, key = who(kind).write(home, kind)
+        der = home / f"{kind}.der"
+        der.write_bytes(who(kind).certificate.public_bytes(Encoding.DER))
+        name = f"{number:02x}"
+        if kind.startswith("p"):  # softhsm2-util makes EC keys that must not derive
+            private = home / f"{kind}.private"
+            private.write_bytes(key_der(who(kind)))
+            more = ("--usage-sign", "--usage-derive")
+            hsm.write(LABEL, "privkey", private, name, kind, *more)
+        else:
+            hsm.import_key(LABEL, Path(key), name, kind)
+        hsm.write(LABEL, "cert", der, name, kind)
+    agent = AgentProcess(
+        home,
+        f'[[module]]\npath = "{MODULE}"\n[prompt]\norder = []\ntimeout = "5s"\n',
+        {**dict(hsm.env), "XDG_DATA_HOME": str(home / "data"), "GIT_CONFIG_NOSYSTEM": "1"},
+    )
+    Store(home / "data/hsmagent").add(Certificate(root().der), root=True)
+    agent.start()
+    assert agent.unlock(PIN).returncode == 0
+    yield agent
+    agent.stop()
+
+
+def key_der(whose: Person) -> bytes:
+    command = ["openssl", "pkcs8", "-topk8", "-nocrypt", "-outform", "DER"]
+    return subprocess.run(command, input=whose.key_pem, capture_output=True, check=True).stdout
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_sign_and_verify(agent: AgentProcess, kind: str) -> None:
+    signed = agent.hsmagent("smime", "sign", stdin=f"From: {kind}@example.org\n{BODY}")
+    assert (signed.returncode, signed.stderr) == (0, "")
+    verified = agent.hsmagent("smime", "verify", "--json", stdin=signed.stdout)
+    assert verified.returncode == 0, verified.stdout
+    if kind == "ed25519":
+        return
+    (agent.home / "mail").write_text(signed.stdout)
+    done = agent.run(
+        ["openssl", "cms", "-verify", "-CAfile", ca_file(agent.home), "-in", f"{agent.home}/mail"]
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("cipher", ["-aes256", "-aes-256-gcm"])
+@pytest.mark.parametrize("kind", ["rsa", "p256", "p384"])
+def test_decrypt_what_openssl_encrypted(agent: AgentProcess, kind: str, cipher: str) -> None:
+    command = ["openssl", "cms", "-encrypt", cipher, f"{agent.home}/{kind}.crt"]
+    encrypted = agent.run(command, stdin=BODY)
+    done = agent.hsmagent("smime", "decrypt", stdin="Subject: Hi\n" + encrypted.stdout)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "Subject: Hi\nMIME-Version: 1.0\n" + BODY
+
+
+def test_oaep(agent: AgentProcess) -> None:
+    options = ["-keyopt", "rsa_padding_mode:oaep", "-keyopt", "rsa_oaep_md:sha256"]
+    command = ["openssl", "cms", "-encrypt", "-recip", f"{agent.home}/rsa.crt", *options]
+    done = agent.hsmagent("smime", "decrypt", stdin=agent.run(command, stdin=BODY).stdout)
+    assert done.stdout.endswith("Hello\n"), done.stderr
+
+
+def test_sign_then_encrypt_to_ourselves_and_back(agent: AgentProcess) -> None:
+    message = f"From: rsa@example.org\nTo: p256@example.org\nSubject: Hi\n{BODY}"
+    assert agent.hsmagent("certs", "add", f"{agent.home}/p256.crt").returncode == 0
+    encrypted = agent.hsmagent("smime", "encrypt", "--sign", "--cipher", "gcm", stdin=message)
+    assert encrypted.returncode == 0, encrypted.stderr
+    done = agent.hsmagent("smime", "decrypt", "--all", stdin=encrypted.stdout)
+    assert done.returncode == 0, done.stderr
+    assert "Good signature by Person rsa <rsa@example.org>" in done.stderr
+    assert done.stdout == message.replace("Hi\n", "Hi\nMIME-Version: 1.0\n")
+
+
+def test_keys_are_found_by_every_name(agent: AgentProcess) -> None:
+    key = next(key for key in agent.json("keys")["keys"] if key["label"] == "p256")
+    fingerprint = Certificate(who("p256").der).fingerprint
+    for name in (key["uri"], key["fingerprint"], "p256", "p256@example.org", fingerprint):
+        done = agent.hsmagent("smime", "sign", "--key", name, stdin=BODY)
+        assert done.returncode == 0, (name, done.stderr)
+    done = agent.hsmagent("smime", "sign", stdin=f"From: eve@example.org\n{BODY}")
+    assert done.returncode == 1
+    assert "there are keys for ed25519@example.org; p256@" in done.stderr
+    assert done.stdout == ""
+
+
+def test_git_through_the_program(agent: AgentProcess) -> None:
+    work = agent.home / "work"
+    program = agent.home / "hsmagent-gpgsm"
+    program.write_text(
+        f"#!/bin/sh\ncd {Path(__file__).parents[2]} && exec {sys.executable} -c "
+        "'import sys; from hsmagent.commands.mail import gpgsm; sys.exit(gpgsm())' \"$@\"\n"
+    )
+    program.chmod(0o755)
+    git = ["git", "-C", str(work), "-c", "user.name=P", "-c", "user.email=p384@example.org"]
+    git += ["-c", "gpg.format=x509", "-c", f"gpg.x509.program={program}"]
+    agent.run(["git", "init", "-q", str(work)])
+    made = agent.run([*git, "commit", "-q", "-S", "--allow-empty", "-m", "First"])
+    assert made.returncode == 0, made.stderr
+    assert agent.run([*git, "log", "-1", "--format=%G? %GS"]).stdout == "G Person p384\n"
+    assert "First" in agent.hsmagent("log").stdout
+
+
+def test_locked_token_and_no_daemon(agent: AgentProcess) -> None:
+    message = f"From: rsa@example.org\n{BODY}"
+    assert agent.hsmagent("lock").returncode == 0
+    done = agent.hsmagent("smime", "sign", stdin=message)
+    assert done.returncode == 1
+    assert done.stdout == ""
+    assert done.stderr.count("\n") == 1
+    assert agent.unlock(PIN).returncode == 0
+    away = {**agent.environment, "XDG_RUNTIME_DIR": str(agent.home)}
+    command = [sys.executable, "-m", "hsmagent", "smime", "sign"]
+    nobody = subprocess.run(
+        command, input=message, env=away, capture_output=True, text=True, check=False
+    )
+    assert nobody.returncode == 1
+    assert "no daemon answers" in nobody.stderr
