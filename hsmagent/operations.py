@@ -181,8 +181,10 @@ class Operations:
     # -- finding -----------------------------------------------------------------------------
 
     def find_token(self, name: str) -> TokenId:
-        """Return the token of that name. Raises UsageError."""
-        return find_token(name, [status.id for status in self._tokens.statuses() if status.present])
+        """Return the token of that name; with "" the only one that has a PIN. Raises UsageError."""
+        present = [status for status in self._tokens.statuses() if status.present]
+        locking = [] if name else [status for status in present if status.login_required]
+        return find_token(name, [status.id for status in locking or present])
 
     def _all_keys(self) -> list[Key]:
         return [signer.key for signer in self._tokens.signers()]

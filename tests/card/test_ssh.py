@@ -4,7 +4,6 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
 from tests.parts.card.apdu import INS, SW
 from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
+from tests.parts.ssh_login import HELLO, logging_in, serving, ssh, started
 from tests.parts.sshd import Sshd
 from tests.parts.until import until
 
@@ -24,10 +24,8 @@ KEYS = ("ssh", "mail")  # P-256 and RSA-2048
 @pytest.fixture
 def agent(reader: Reader, tmp_path: Path) -> Iterator[AgentProcess]:
     """Start a daemon that knows the card, locked."""
-    agent = AgentProcess(tmp_path / "home", reader.provider.config())
-    agent.start()
-    yield agent
-    agent.stop()
+    with started(reader.provider, tmp_path) as agent:
+        yield agent
 
 
 @pytest.fixture
@@ -35,31 +33,6 @@ def sshd(agent: AgentProcess, tmp_path: Path) -> Iterator[Sshd]:
     """Start an sshd that trusts the card's P-256 key and no other."""
     with serving(agent, tmp_path, "ssh") as server:
         yield server
-
-
-@contextmanager
-def serving(agent: AgentProcess, folder: Path, key: str) -> Iterator[Sshd]:
-    server = Sshd(folder / "sshd", [agent.hsmagent("pubkey", key).stdout.strip()])
-    server.start()
-    try:
-        yield server
-    finally:
-        server.stop()
-
-
-def ssh(agent: AgentProcess, sshd: Sshd) -> subprocess.CompletedProcess[str]:
-    return agent.run(["ssh", *sshd.ssh_options, "127.0.0.1", "echo", "hello"])
-
-
-def logging_in(agent: AgentProcess, sshd: Sshd) -> subprocess.Popen[str]:
-    """Start a login that waits for a PIN."""
-    return subprocess.Popen(
-        ["ssh", *sshd.ssh_options, "127.0.0.1", "echo", "hello"],
-        env=agent.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
 
 
 def token(agent: AgentProcess) -> dict[str, Any]:
@@ -82,7 +55,7 @@ def asks_again(agent: AgentProcess, sshd: Sshd, reader: Reader) -> None:
         login.wait(1.5)
     assert presented(reader) == before
     until(lambda: agent.unlock(DEFAULT_PIN).returncode == 0)
-    assert login.communicate(timeout=30)[0] == "hello\n"
+    assert login.communicate(timeout=30)[0] == HELLO
     assert presented(reader) == before + 1
 
 
@@ -101,7 +74,7 @@ def test_logs_in(agent: AgentProcess, reader: Reader, tmp_path: Path, key: str) 
     with serving(agent, tmp_path, key) as sshd:
         assert agent.unlock(DEFAULT_PIN).returncode == 0
         for _ in range(3):
-            assert ssh(agent, sshd).stdout == "hello\n"
+            assert ssh(agent, sshd).stdout == HELLO
     assert presented(reader) == 1
 
 
@@ -111,7 +84,7 @@ def test_logs_in_at_the_speed_of_a_real_card(
     reader.card.knobs.genuine_speed()
     agent.unlock(DEFAULT_PIN)
     start = time.monotonic()
-    assert ssh(agent, sshd).stdout == "hello\n"
+    assert ssh(agent, sshd).stdout == HELLO
     # One signature and its two commands, and ssh's own second on a busy machine.
     assert time.monotonic() - start < 10
 
@@ -142,7 +115,7 @@ def test_unblocked_by_another_program(agent: AgentProcess, reader: Reader, sshd:
     unblock = ["--login", "--login-type", "so", "--so-pin", DEFAULT_SO_PIN, "--init-pin"]
     pkcs11_tool(reader.provider, *unblock, "--new-pin", "123456")
     assert agent.unlock("123456").returncode == 0
-    assert ssh(agent, sshd).stdout == "hello\n"
+    assert ssh(agent, sshd).stdout == HELLO
 
 
 def test_a_pin_of_a_length_that_the_card_cannot_take(agent: AgentProcess, reader: Reader) -> None:
@@ -182,7 +155,7 @@ def test_another_program_resets_the_card(
     agent: AgentProcess, reader: Reader, sshd: Sshd, tmp_path: Path
 ) -> None:
     agent.unlock(DEFAULT_PIN)
-    assert ssh(agent, sshd).stdout == "hello\n"
+    assert ssh(agent, sshd).stdout == HELLO
     reset_card(reader.provider, tmp_path)
     asks_again(agent, sshd, reader)
     assert reader.card.user is not None
@@ -192,7 +165,7 @@ def test_another_program_resets_the_card(
 def test_another_program_uses_the_card(agent: AgentProcess, reader: Reader, sshd: Sshd) -> None:
     agent.unlock(DEFAULT_PIN)
     pkcs11_tool(reader.provider, "--list-objects", pin=DEFAULT_PIN)
-    assert ssh(agent, sshd).stdout == "hello\n"
+    assert ssh(agent, sshd).stdout == HELLO
     assert reader.card.user is not None
     assert reader.card.user.wrong == 0
 
