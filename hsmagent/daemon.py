@@ -63,10 +63,11 @@ class Daemon:
             record=self._record,
             timeout=settings.prompt.timeout,
         )
+        providers = TokenProviders(self._tokens, self._configured_modules)
         self._agent = Agent(
             door=self._gate,
-            tokens=self._tokens.signers,
-            providers=TokenProviders(self._tokens, self._configured_modules),
+            tokens=providers.configured_signers,
+            providers=providers,
             clock=time.monotonic,
             describe=KnownHosts().describe,
             options=configured.agent_options(settings),

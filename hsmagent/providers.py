@@ -26,6 +26,18 @@ class TokenProviders:
         self._configured = configured
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
 
+    def configured_signers(self) -> list[TokenSigner]:
+        """Return the keys of the configured modules, for the agent to offer by itself.
+
+        Of a module that was added, it offers what was asked for, and no more.
+        """
+        modules = self._configured()
+        return [
+            signer
+            for signer in self._tokens.signers()
+            if signer.key.token is not None and signer.key.token.module in modules
+        ]
+
     async def add(self, provider: str, pin: bytearray) -> Sequence[TokenSigner]:
         """Load the provider and return its keys; log in when a PIN came along and is for one token.
 

@@ -59,9 +59,10 @@ LAYERS = {
     "operations": (ALL, "cryptography"),
     "providers": (f"{BASE} token.tokens", ""),
     "configured": (ALL, ""),
-    "commands": (f"{ALL} daemon", "cryptography"),
+    "commands": (f"{ALL} daemon private", "cryptography"),
     "cli": (f"{ALL}", ""),
     "daemon": (f"{ALL}", ""),
+    "private": (f"{ALL}", ""),
     "__main__": ("cli", ""),
     "__init__": ("", ""),
 }

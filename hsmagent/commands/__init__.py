@@ -8,6 +8,7 @@ from hsmagent.model import printable
 USAGE = """
 Programs
   daemon [--config F]          run the agent in the foreground
+  ssh-agent [options]          a private agent in place of ssh-agent(1); --help shows its options
 
 Mail (each with --help)
   smime sign | verify          one message in, one out, or what is wrong with it
@@ -20,6 +21,7 @@ _MODULES = {
     "certs": "hsmagent.commands.certs",
     "daemon": "hsmagent.commands.daemon",
     "smime": "hsmagent.commands.smime",
+    "ssh-agent": "hsmagent.commands.ssh_agent",
 }
 
 

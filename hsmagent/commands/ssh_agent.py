@@ -1,0 +1,288 @@
+"""`hsmagent ssh-agent`, and the program `hsmagent-ssh-agent`: ssh-agent(1)'s options and output.
+
+The socket listens before the parent prints or execs, and the child loads what is slow to import
+only then: who evaluates our output never waits for Python.
+"""
+
+import getopt
+import logging
+import os
+import shlex
+import signal
+import socket
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
+from hsmagent.model import printable
+from hsmagent.server import listen
+
+AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
+
+USAGE = """\
+usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash]
+                          [-O option] [-P allowed_providers] [-t life]
+                          [--config F]
+       hsmagent-ssh-agent [-a bind_address] [-E fingerprint_hash] [-O option]
+                          [-P allowed_providers] [-t life] [--config F]
+                          command [arg ...]
+       hsmagent-ssh-agent [-c | -s] -k
+"""
+
+# sshd_config(5), TIME FORMATS.
+UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
+LONGEST_LIFE = 2**31 - 1
+HASHES = ("md5", "sha256")
+FEATURES = ("allow-remote-pkcs11", "no-restrict-websafe")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The command line. `csh`: which shell's words to print; None: as $SHELL says."""
+
+    csh: bool | None = None
+    kill: bool = False
+    debug: bool = False
+    foreground: bool = False
+    address: str = ""
+    lifetime: int = 0
+    providers: tuple[str, ...] | None = None
+    allow_remote_pkcs11: bool = False
+    config: Path | None = None
+    command: tuple[str, ...] = ()
+
+    @property
+    def speaks_csh(self) -> bool:
+        """Whether to print for csh."""
+        if self.csh is None:
+            return not self.command and os.environ.get("SHELL", "").endswith("csh")
+        return self.csh
+
+
+def main() -> None:
+    """Run the program `hsmagent-ssh-agent`. Exits with 1 for every failure, as ssh-agent does."""
+    try:
+        sys.exit(run(sys.argv[1:]))
+    except HsmAgentError as error:
+        print(f"hsmagent-ssh-agent: {error}", file=sys.stderr)
+        sys.exit(1)
+
+
+def run(arguments: list[str]) -> int:
+    """Start an agent, or end one (-k). Return the exit status. Raises UsageError."""
+    if arguments == ["--help"]:
+        print(USAGE, end="")
+        return 0
+    try:
+        options = parse(arguments)
+    except UsageError as error:
+        print(f"hsmagent-ssh-agent: {error}\n{USAGE}", end="", file=sys.stderr)
+        return 1
+    return kill(options) if options.kill else start(options)
+
+
+# -- the command line ------------------------------------------------------------------------
+
+
+def parse(arguments: Sequence[str]) -> Options:
+    """Read the command line; what follows the options is the command. Raises UsageError."""
+    try:
+        given, command = getopt.getopt(list(arguments), "cDdksE:a:O:P:t:", ["config="])
+    except getopt.GetoptError as error:
+        raise UsageError(str(error)) from None
+    values: dict[str, Any] = {"command": tuple(command)}
+    for name, value in given:
+        if name == "-O":
+            values["allow_remote_pkcs11"] = _feature(value) or values.get(
+                "allow_remote_pkcs11", False
+            )
+            continue
+        field, read = _OPTIONS[name]
+        if values.setdefault(field, found := read(value)) != found:
+            raise UsageError(f"{name} contradicts an option before it")
+    values.pop("hash", None)  # only the shown fingerprints would differ, and we show none
+    options = Options(**values)
+    if options.debug and options.foreground:
+        raise UsageError("-d and -D exclude each other")
+    if options.command and set(values) & {"csh", "kill", "debug", "foreground"}:
+        raise UsageError("a command goes with none of -c, -s, -k, -d and -D")
+    return options
+
+
+def _feature(name: str) -> bool:
+    """Read an -O: whether it allows remote providers. The other one is about FIDO keys."""
+    if name not in FEATURES:
+        raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
+    return name == "allow-remote-pkcs11"
+
+
+def _hash(name: str) -> str:
+    if name.lower() not in HASHES:
+        raise UsageError(f"unknown hash {printable(name)!r}; there are {', '.join(HASHES)}")
+    return name
+
+
+def life(text: str) -> int:
+    """Read a time such as "90", "1h30m" or "2w", in seconds. Raises UsageError."""
+    seconds, number = 0, ""
+    for character in text.lower() + ("s" if text[-1:].isdecimal() else ""):
+        if character.isascii() and character.isdecimal():
+            number += character
+        elif number and character in UNITS:
+            seconds += int(number) * UNITS[character]
+            number = ""
+        else:
+            break
+    else:
+        if text and seconds <= LONGEST_LIFE:
+            return seconds
+    raise UsageError(f"invalid lifetime {printable(text)!r}; write it as 90, 15m or 1h30m")
+
+
+# option → the field of Options, and how its value is read
+_OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
+    "-c": ("csh", lambda _: True),
+    "-s": ("csh", lambda _: False),
+    "-k": ("kill", lambda _: True),
+    "-d": ("debug", lambda _: True),
+    "-D": ("foreground", lambda _: True),
+    "-a": ("address", str),
+    "-t": ("lifetime", life),
+    "-P": ("providers", lambda value: tuple(value.split(","))),
+    "-E": ("hash", _hash),
+    "--config": ("config", Path),
+}
+
+
+# -- ending one ------------------------------------------------------------------------------
+
+
+def kill(options: Options) -> int:
+    """End the agent that SSH_AGENT_PID names, and print what forgets it."""
+    pid = os.environ.get(AGENT_PID)
+    if pid is None:
+        raise UsageError(f"{AGENT_PID} is not set, so there is no agent to end")
+    if not pid.isdecimal() or int(pid) <= 1:
+        raise UsageError(f"{AGENT_PID}={printable(pid)!r} is not the pid of an agent")
+    try:
+        os.kill(int(pid), signal.SIGTERM)
+    except OSError as error:
+        raise UsageError(f"cannot end the agent with pid {pid}: {error.strerror}") from None
+    forget = "unsetenv {};" if options.speaks_csh else "unset {};"
+    print(forget.format(AUTH_SOCK), forget.format(AGENT_PID), sep="\n")
+    print(f"echo Agent pid {pid} killed;")
+    return 0
+
+
+# -- starting one ----------------------------------------------------------------------------
+
+
+def start(options: Options) -> int:
+    """Listen, tell where, and serve: in the foreground, or in a child of our own."""
+    forbid_dumps()
+    folder = Path(tempfile.mkdtemp(prefix="ssh-"))
+    address = Path(options.address or folder / f"agent.{os.getpid()}").absolute()
+    try:
+        listening = listen(address)
+    except HsmAgentError:
+        folder.rmdir()
+        raise
+    if options.debug or options.foreground:
+        tell(options, address, None)
+        print(f"echo Agent pid {os.getpid()};", flush=True)
+        return serve(options, listening, address, folder)
+    parent = os.getpid()
+    child = os.fork()
+    if child == 0:
+        leave_terminal()
+        if options.command:
+            follow(parent)
+        os._exit(serve(options, listening, address, folder))
+    listening.close()
+    if options.command:
+        execute(options.command, address, child)
+    tell(options, address, child)
+    print(f"echo Agent pid {child};")
+    return 0
+
+
+def tell(options: Options, address: Path, pid: int | None) -> None:
+    """Print what a shell evaluates to find the agent."""
+    values = {AUTH_SOCK: shlex.quote(str(address))} | ({AGENT_PID: str(pid)} if pid else {})
+    for name, value in values.items():
+        if options.speaks_csh:
+            print(f"setenv {name} {value};")
+        else:
+            print(f"{name}={value}; export {name};")
+
+
+def execute(command: Sequence[str], address: Path, pid: int) -> None:
+    """Become the command; the agent is our child and ends with us. Raises UsageError."""
+    environment = os.environ | {AUTH_SOCK: str(address), AGENT_PID: str(pid)}
+    try:
+        os.execvpe(command[0], list(command), environment)  # noqa: S606 - no shell, on purpose
+    except OSError as error:
+        os.kill(pid, signal.SIGTERM)
+        raise UsageError(f"cannot run {printable(command[0])}: {error.strerror}") from None
+
+
+def leave_terminal() -> None:
+    """Become a daemon: a session of our own, and nothing of the caller's held open.
+
+    A shell's backticks wait until the last holder of our stdout has closed it.
+    """
+    os.setsid()
+    os.chdir("/")
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def follow(parent: int) -> None:
+    """Have the kernel end us when the parent, which becomes the command, ends."""
+    prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it ended before we asked
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def serve(options: Options, listening: socket.socket, address: Path, folder: Path) -> int:
+    """Serve until a signal ends it; remove the socket and the folder."""
+    import asyncio
+
+    from hsmagent.private import PrivateAgent, Settings
+
+    logging.basicConfig(
+        format="hsmagent-ssh-agent: %(message)s",
+        level=logging.DEBUG if options.debug else logging.WARNING,
+    )
+    logging.getLogger("asyncio").setLevel(logging.WARNING)
+    settings = Settings(
+        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, options.config
+    )
+    stop_at = {signal.SIGTERM, signal.SIGHUP}
+    if options.debug or options.foreground:
+        stop_at.add(signal.SIGINT)
+    else:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    async def run_agent() -> None:
+        await PrivateAgent(settings).run(listening, stop_at)
+
+    try:
+        asyncio.run(run_agent())
+    except HsmAgentError as error:
+        print(f"hsmagent-ssh-agent: {error}", file=sys.stderr)
+        return 1
+    finally:
+        with suppress(OSError):
+            address.unlink()
+        with suppress(OSError):
+            folder.rmdir()
+    return 0

@@ -1,0 +1,77 @@
+"""OpenSSH's own regression tests, from Debian's openssh-tests, against an agent of our choice."""
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+from pathlib import Path
+
+INSTALLED = Path("/usr/lib/openssh/regress")
+# Key types that the agent does not take: FIDO, and what is left of DSA.
+_LEFT_OUT = "grep -v -e ^sk- -e dss"
+_KEY_TYPES = {
+    "test-exec.sh": (r"^(SSH_(?:HOST)?KEY_?TYPES=`.*)`$", rf"\1 | {_LEFT_OUT}`"),
+    "hostkey-agent.sh": (r"(\$?\{?SSH\}?|ssh) -Q key-sig \|", rf"\g<0> {_LEFT_OUT} |"),
+}
+_NO_PAM = ("test-exec.sh", r"^(\s*UsePAM\s+)yes$", r"\1no")
+
+
+class Suite:
+    """A copy of the suite in `folder`, whose path must be short: sockets live below it."""
+
+    def __init__(self, folder: Path, agent: Path) -> None:
+        self.folder = folder / "regress"
+        self._agent = agent
+        ignored = shutil.ignore_patterns("unittests", "sk-dummy", "fuzz-harness")
+        shutil.copytree(INSTALLED, self.folder, ignore=ignored)
+        for name, (pattern, replacement) in _KEY_TYPES.items():
+            self._edit(name, pattern, replacement)
+        self._edit(*_NO_PAM)
+        # Debian's own driver knows the variables; only its copying is ours already.
+        driver = (INSTALLED / "run-tests").read_text()
+        copying = r"^cp -a /usr/lib/openssh/regress .*$"
+        driver, count = re.subn(copying, ":", driver, flags=re.MULTILINE)
+        assert count == 1, "the suite's driver has changed"
+        (self.folder / "run-tests").write_text(driver)
+
+    def _edit(self, name: str, pattern: str, replacement: str) -> None:
+        path = self.folder / name
+        text, count = re.subn(pattern, replacement, path.read_text(), flags=re.MULTILINE)
+        assert count, f"{name} has changed: nothing matches {pattern}"
+        path.write_text(text)
+
+    def run(self, test: str, seconds: float) -> str:
+        """Run one test; return its output. Raises AssertionError when it fails or takes longer."""
+        command = ["sh", str(self.folder / "run-tests"), str(self.folder.parent), "t-exec"]
+        variables = [
+            *(f"LTESTS={test}", "SUDO=", "TEST_SSH_FAIL_FATAL=yes"),
+            f"TEST_SSH_SSHAGENT={self._agent}",
+        ]
+        process = subprocess.Popen(
+            [*command, *variables],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"},
+        )
+        try:
+            output, _ = process.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{test} does not end") from None
+        finally:
+            _kill_group(process)
+        assert process.returncode == 0, output[-4000:]
+        assert re.search(r"^ok ", output, re.MULTILINE), f"{test} was skipped: {output}"
+        return output
+
+
+def _kill_group(process: "subprocess.Popen[str]") -> None:
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+    process.communicate()
