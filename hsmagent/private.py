@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,7 +18,9 @@ from hsmagent import config, configured
 from hsmagent.config import Config
 from hsmagent.gate import Gate
 from hsmagent.model import Request
-from hsmagent.prompt.nobody import Nobody
+from hsmagent.prompt.askpass import Askpass
+from hsmagent.prompt.chain import Chain
+from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.providers import TokenProviders
 from hsmagent.server import Server
 from hsmagent.ssh.agent import Agent, AgentOptions
@@ -67,7 +69,7 @@ class PrivateAgent:
         gate = Gate(
             sessions=self._tokens.session,
             policy=configured.policy(self._config, time.monotonic),
-            prompter=Nobody(),
+            prompter=_prompter(self._config.prompt.timeout),
             record=_record,
             timeout=self._config.prompt.timeout,
         )
@@ -107,6 +109,16 @@ class PrivateAgent:
         for task in loading:
             task.cancel()
         await self._tokens.close()
+
+
+def _prompter(timeout: float) -> Chain:
+    """Return the prompters that need no bus; SSH_ASKPASS first, as with ssh-agent."""
+
+    def environment() -> Mapping[str, str]:
+        return os.environ
+
+    prompters = (Askpass(environment, timeout), Pinentry(environment, timeout))
+    return Chain(prompters, environment, time.monotonic)
 
 
 def _record(request: Request, outcome: str, reason: str) -> None:

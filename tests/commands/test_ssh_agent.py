@@ -209,6 +209,24 @@ def test_sigusr1_drops_software_keys(program: DropIn, folder: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("answer", "status"), [("true", 0), ("false", 1)])
+def test_a_confirmation_is_asked_by_ssh_askpass(
+    program: DropIn, folder: Path, answer: str, status: int
+) -> None:
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key")
+    askpass = folder / "askpass"
+    askpass.write_text(f'#!/bin/sh\necho "$@" >{folder}/asked\nexec {answer}\n')
+    askpass.chmod(0o755)
+    found = SH.fullmatch(
+        run(program.path, env={"SSH_ASKPASS": str(askpass), "DISPLAY": ":0"}).stdout
+    )
+    assert found is not None
+    env = {"SSH_AUTH_SOCK": found[1]}
+    run("ssh-add", "-c", folder / "key", env=env)
+    run("ssh-add", "-T", folder / "key.pub", env=env, status=status)
+    assert "ssh-add" in (folder / "asked").read_text()
+
+
 def test_a_default_lifetime(program: DropIn, folder: Path) -> None:
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", folder / "key")
     found = SH.fullmatch(run(program.path, "-t", "1").stdout)
