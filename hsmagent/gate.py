@@ -6,6 +6,8 @@ requests for one token share one prompt (`unlock.Unlock`), all others go on.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any, TypeVar
 
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused
@@ -13,7 +15,10 @@ from hsmagent.model import Request, Scheme, Signer, TokenId, Verdict
 from hsmagent.policy import Policy
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
-from hsmagent.unlock import LoginSession, Unlock, ask_for_pin
+from hsmagent.unlock import Asking, LoginSession, PinStore, Unlock, ask_for_pin
+
+Waiting = Callable[[TokenId], AbstractContextManager[None]]
+"""Entered while a token works: a person may have to be told that it waits for a touch."""
 
 T = TypeVar("T")
 
@@ -35,12 +40,16 @@ class Gate:
         prompter: Prompter,
         record: Record,
         timeout: float,
+        store: Callable[[TokenId], PinStore | None] = lambda _token: None,
+        waiting: Waiting = lambda _token: nullcontext(),
     ) -> None:
         self._sessions = sessions
         self._policy = policy
         self._prompter = prompter
         self._record = record
         self._timeout = timeout
+        self._store = store
+        self._waiting = waiting
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs: set[asyncio.Task[Any]] = set()
         self._closed_because = ""
@@ -50,8 +59,6 @@ class Gate:
         self._policy = policy
         self._prompter = prompter
         self._timeout = timeout
-        for unlock in self._unlocks.values():
-            unlock.configure(prompter, timeout)
 
     async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
         """Sign, if policy and person agree. Raises Refused or TokenError."""
@@ -130,11 +137,15 @@ class Gate:
         self._may_ask()
         unlock = self._unlocks.get(session.id)
         if unlock is None:
-            unlock = self._unlocks[session.id] = Unlock(session, self._prompter, self._timeout)
+            asking = partial(self._how_to_ask, session.id)
+            unlock = self._unlocks[session.id] = Unlock(session, asking)
         typed_for_this = await unlock.join(request)
         if typed_for_this:
             self._policy.confirmed(request)
         return not typed_for_this
+
+    def _how_to_ask(self, token: TokenId) -> Asking:
+        return Asking(self._prompter, self._timeout, self._store(token))
 
     async def _use(
         self,
@@ -150,7 +161,10 @@ class Gate:
             if not await self._ask(self._prompter.confirm(words.confirm(request))):
                 raise Cancelled("the person said no")
             self._policy.confirmed(request)
-        return await operation(None)
+        if session is None:
+            return await operation(None)
+        with self._waiting(session.id):
+            return await operation(None)
 
     async def _use_with_pin(
         self, request: Request, operation: Operation, session: LoginSession

@@ -8,6 +8,7 @@ refuses all of them. C_Login is called once for each PIN that comes in, and neve
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from hsmagent.errors import (
@@ -52,6 +53,35 @@ class LoginSession(Protocol):
     async def login(self, pin: bytearray | None) -> None:
         """Call C_Login, once; None for a PIN pad. Wipes `pin`. Raises TokenError."""
         ...
+
+
+class PinStore(Protocol):
+    """Where a token's PIN may be kept, for those who want that (prompt.pin_store)."""
+
+    async def take(self, status: TokenStatus) -> bytearray | None:
+        """Return the PIN for exactly one C_Login, or None."""
+        ...
+
+    def accepted(self, token: TokenId) -> None:
+        """Note that the PIN which `take` gave was right."""
+        ...
+
+    async def rejected(self, token: TokenId) -> None:
+        """Forget the PIN which `take` gave."""
+        ...
+
+    async def save(self, token: TokenId, pin: bytearray) -> bool:
+        """Keep a PIN that the token has just accepted."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store."""
+
+    prompter: Prompter
+    timeout: float
+    store: PinStore | None = None
 
 
 class Dialog:
@@ -109,17 +139,12 @@ class Dialog:
 class Unlock:
     """The requests that wait for one token's login, and the one prompt that serves them."""
 
-    def __init__(self, session: LoginSession, prompter: Prompter, timeout: float) -> None:
+    def __init__(self, session: LoginSession, asking: Callable[[], Asking]) -> None:
         self._session = session
-        self._prompter = prompter
-        self._timeout = timeout
+        self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
-
-    def configure(self, prompter: Prompter, timeout: float) -> None:
-        """Ask with these from the next prompt on."""
-        self._prompter = prompter
-        self._timeout = timeout
+        self._typed = False
 
     async def join(self, request: Request) -> bool:
         """Wait for the login. Return whether the PIN was typed for this very request.
@@ -161,11 +186,12 @@ class Unlock:
             log.exception("a prompt failed in a way it should not")
             self.refuse(Unavailable("the prompt failed; the log has the details"))
         else:
-            self._end(lambda waiter, first: waiter.set_result(first))
+            self._end(lambda waiter, first: waiter.set_result(first and self._typed))
         finally:
             self._task = None
 
     async def _ask(self) -> None:
+        self._typed = False
         # Another program may have used up tries since, or unblocked the PIN.
         await self._session.look()
         status = self._session.status()
@@ -173,27 +199,55 @@ class Unlock:
             raise PinLocked(words.locked(status.id))
         if status.pin_state is PinState.NOT_SET:
             raise PinError(words.not_set(status.id))
+        asking = self._asking()
+        if asking.store is not None and await self._log_in_from(asking.store, status):
+            return
+        self._typed = True
         try:
             if status.pin_pad:
-                await self._ask_at_pin_pad()
+                await self._ask_at_pin_pad(asking.prompter)
             else:
                 await ask_for_pin(
-                    self._prompter, self._session.status, self._requests, self._session.login
+                    asking.prompter, self._session.status, self._requests, self._log_in
                 )
         except Unavailable as why:
-            await self._wait_for_terminal(why)
+            await self._wait_for_terminal(why, asking.timeout)
 
-    async def _ask_at_pin_pad(self) -> None:
+    async def _log_in(self, pin: bytearray) -> None:
+        """Try a PIN that was typed; keep one that is right, where that is wanted."""
+        store = self._asking().store
+        kept = bytearray(pin) if store is not None else bytearray()
+        try:
+            await self._session.login(pin)
+            if store is not None:
+                await store.save(self._session.id, kept)
+        finally:
+            wipe(kept)
+
+    async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
+        """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
+        pin = await store.take(status)
+        if pin is None:
+            return False
+        try:
+            await self._session.login(pin)
+        except (PinIncorrect, PinLength):
+            await store.rejected(status.id)
+            return False
+        store.accepted(status.id)
+        return True
+
+    async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
         text = words.use_pin_pad(self._session.status(), self._requests())
-        await confirm_last_try(self._prompter, self._session.status(), self._requests())
-        notice = asyncio.create_task(self._prompter.notice(text))
+        await confirm_last_try(prompter, self._session.status(), self._requests())
+        notice = asyncio.create_task(prompter.notice(text))
         try:
             await self._session.login(None)
         finally:
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 
-    async def _wait_for_terminal(self, why: Unavailable) -> None:
+    async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
         name = words.token_name(self._session.id)
         log.warning(
@@ -201,9 +255,9 @@ class Unlock:
             "run `hsmagent unlock` within %d seconds",
             name,
             why,
-            self._timeout,
+            seconds,
         )
-        await asyncio.sleep(self._timeout)
+        await asyncio.sleep(seconds)
         raise TimedOut(f"the token {name!r} is locked; run `hsmagent unlock` and try again")
 
     def _requests(self) -> list[Request]:
