@@ -24,6 +24,7 @@ Tokens and keys
   pubkey KEY [--ssh | --pem]   one public key, for authorized_keys or a CA
   unlock [TOKEN] [--stdin]     give the PIN in this terminal (or as one line of stdin)
   lock [TOKEN]                 log out of one token, or of all
+  forget-pin [TOKEN]           delete the PIN that was kept in the desktop's keyring
   log [--since T] [--json]     who used which key for what, and what was refused
 """
 
@@ -207,6 +208,12 @@ def _lock(options: Options) -> int:
     return 0
 
 
+def _forget_pin(options: Options) -> int:
+    answer = _ask(options, "forget_pin", token="".join(options.names(1)))
+    print(f"no PIN of {answer['token']} is kept")
+    return 0
+
+
 QUICK: "dict[str, Callable[[Options], int]]" = {
     "status": _status,
     "keys": _keys,
@@ -214,4 +221,5 @@ QUICK: "dict[str, Callable[[Options], int]]" = {
     "unlock": _unlock,
     "lock": _lock,
     "log": _log,
+    "forget-pin": _forget_pin,
 }

@@ -6,27 +6,30 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 
 from hsmagent import config, configured, control
 from hsmagent.activity import Activity, Entry
 from hsmagent.client import CONTROL_MAX_FRAME
 from hsmagent.config import Config
-from hsmagent.errors import ConfigError
+from hsmagent.desktop.lock import Told, Why
+from hsmagent.desktop.service import Agent as BusAgent
+from hsmagent.desktop.service import Caller
+from hsmagent.errors import ConfigError, TokenError
 from hsmagent.gate import Gate
 from hsmagent.journal import journal
-from hsmagent.model import ModuleSpec, Request
+from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
 from hsmagent.operations import Operations
-from hsmagent.prompt.base import Prompter
-from hsmagent.prompt.nobody import Nobody
+from hsmagent.presence import Presence
+from hsmagent.prompt import words
 from hsmagent.providers import TokenProviders
 from hsmagent.server import Server, listen, make_folder
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.systemd import Notifier, listen_sockets
 from hsmagent.token.tokens import Tokens
 from hsmagent.who.destination import KnownHosts
-from hsmagent.who.peer import peer_of
+from hsmagent.who.peer import peer_of, peer_of_process
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +38,8 @@ SSH, CONTROL = "ssh", "control"  # FileDescriptorName= in the socket units; the 
 
 # A module that hangs is killed at its own deadline; the others' keys do not wait that long.
 FIRST_LISTING = 5.0
+# A bus that hangs does not keep us from leaving.
+GOODBYE = 3.0
 
 
 class Daemon:
@@ -56,12 +61,21 @@ class Daemon:
             limits=lambda token: configured.limits(self._settings, token),
             on_change=self._tokens_changed,
         )
+        self._presence = Presence(
+            lambda: self._settings,
+            agent=BusAgent(self._tokens.statuses, self._lock, self._raise_prompt, time.time),
+            told=Told(self._let_go, self._screen),
+            state=state,
+            clock=time.monotonic,
+        )
         self._gate = Gate(
             sessions=self._tokens.session,
             policy=configured.policy(settings, time.monotonic),
-            prompter=self._prompter(),
+            prompter=self._presence.prompter(),
             record=self._record,
             timeout=settings.prompt.timeout,
+            store=self._presence.store,
+            waiting=self._presence.waiting,
         )
         providers = TokenProviders(self._tokens, self._configured_modules)
         self._agent = Agent(
@@ -72,7 +86,13 @@ class Daemon:
             describe=KnownHosts().describe,
             options=configured.agent_options(settings),
         )
-        self._operations = Operations(self._tokens, self._gate, self._activity, time.monotonic)
+        self._operations = Operations(
+            self._tokens,
+            self._gate,
+            self._activity,
+            self._presence.forget_pin,
+            time.monotonic,
+        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then log out of every token and leave.
@@ -81,6 +101,7 @@ class Daemon:
         """
         servers = self._servers()
         self._catch_signals()
+        presence = self._spawn(self._presence.run())
         try:
             await self._load_modules()
             for server in servers:
@@ -95,6 +116,8 @@ class Daemon:
                 path.unlink(missing_ok=True)
             for server in servers:
                 await server.close()
+            presence.cancel()
+            await asyncio.wait([presence], timeout=GOODBYE)
             await self._tokens.close()
             self._activity.flush()
 
@@ -156,7 +179,7 @@ class Daemon:
         self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
         self._settings = settings
         policy = configured.policy(settings, time.monotonic)
-        self._gate.configure(policy, self._prompter(), settings.prompt.timeout)
+        self._gate.configure(policy, self._presence.prompter(), settings.prompt.timeout)
         self._agent.configure(configured.agent_options(settings))
         await self._tokens.logout_all()
         await self._load_modules()
@@ -181,6 +204,7 @@ class Daemon:
 
     def _tokens_changed(self) -> None:
         self._agent.changed()
+        self._presence.look(self._tokens.statuses())
 
     def _spawn(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(work)
@@ -188,10 +212,37 @@ class Daemon:
         task.add_done_callback(self._tasks.discard)
         return task
 
-    # -- people ------------------------------------------------------------------------------
+    # -- what the desktop says and is told ---------------------------------------------------
 
-    def _prompter(self) -> Prompter:
-        return Nobody()
+    async def _lock(self, tokens: Sequence[TokenId]) -> None:
+        for token in tokens:
+            await self._tokens.session(token).logout()
+        self._gate.forget()
+
+    async def _let_go(self, why: Why) -> None:
+        """Log out of the tokens that the configuration lets go of for this reason."""
+        await self._lock(
+            [
+                status.id
+                for status in self._tokens.statuses()
+                if status.logged_in and why in configured.cache(self._settings, status.id).let_go
+            ]
+        )
+
+    def _screen(self, closed_because: str) -> None:
+        if closed_because:
+            self._gate.close(closed_because)
+        else:
+            self._gate.open()
+
+    async def _raise_prompt(self, token: TokenId, caller: Caller) -> None:
+        status = self._tokens.session(token).status()
+        if not status.keys:
+            raise TokenError(f"the token {words.token_name(token)!r} has no keys to unlock")
+        purpose = Purpose(PurposeKind.UNKNOWN, "unlock the token")
+        peer = peer_of_process(caller.pid, caller.uid)
+        await self._gate.raise_prompt(Request(status.keys[0], purpose, peer))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
+        self._presence.used(request, outcome)

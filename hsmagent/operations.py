@@ -3,6 +3,7 @@
 import base64
 import os
 import time
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
 from enum import StrEnum
@@ -18,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hsmagent import __version__
 from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
-from hsmagent.errors import PinError, PinLocked, Refused, UsageError
+from hsmagent.errors import PinError, PinLocked, Refused, Unavailable, UsageError
 from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
 from hsmagent.model import (
@@ -55,10 +56,18 @@ UNWRAPS = (120, 60.0)
 class Operations:
     """The operations over the tokens and the gate."""
 
-    def __init__(self, tokens: Tokens, gate: Gate, activity: Activity, clock: Clock) -> None:
+    def __init__(
+        self,
+        tokens: Tokens,
+        gate: Gate,
+        activity: Activity,
+        forget_pin: Callable[[TokenId], Awaitable[bool]],
+        clock: Clock,
+    ) -> None:
         self._tokens = tokens
         self._gate = gate
         self._activity = activity
+        self._forget_pin = forget_pin
         self._unwraps = RateLimit(*UNWRAPS, clock)
 
     def table(self) -> dict[str, Operation]:
@@ -70,6 +79,7 @@ class Operations:
             "log": self.log,
             "unlock": self.unlock,
             "lock": self.lock,
+            "forget_pin": self.forget_pin,
             "sign_attributes": self.sign_attributes,
             "unwrap": self.unwrap,
         }
@@ -151,6 +161,13 @@ class Operations:
             await session.logout()
         self._gate.forget()
         return {"tokens": [words.token_name(session.id) for session in open_ones]}
+
+    async def forget_pin(self, fields: Fields) -> Answer:
+        """Delete a token's PIN from the desktop's keyring."""
+        token = self.find_token(fields.text("token", ""))
+        if not await self._forget_pin(token):
+            raise Unavailable("the keyring cannot be asked; the PIN in it will not be used again")
+        return {"token": words.token_name(token)}
 
     # -- mail --------------------------------------------------------------------------------
 

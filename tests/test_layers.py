@@ -18,6 +18,7 @@ BASE = "errors frame hardening limit model toml uri"
 ALL = (
     f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
     " prompt desktop policy unlock gate activity journal naming operations providers configured"
+    " presence"
     " commands"
 )
 
@@ -59,6 +60,7 @@ LAYERS = {
     "operations": (ALL, "cryptography"),
     "providers": (f"{BASE} token.tokens", ""),
     "configured": (ALL, ""),
+    "presence": (ALL, ""),
     "commands": (f"{ALL} daemon private", "cryptography"),
     "cli": (f"{ALL}", ""),
     "daemon": (f"{ALL}", ""),
