@@ -72,15 +72,8 @@ def screen(size: str = "1024x768x24") -> Iterator[Screen]:
     read_end, write_end = os.pipe()
     process = subprocess.Popen(
         [
-            "Xvfb",
-            "-displayfd",
-            str(write_end),
-            "-screen",
-            "0",
-            size,
-            "-nolisten",
-            "tcp",
-            "-noreset",
+            *("Xvfb", "-displayfd", str(write_end)),
+            *("-screen", "0", size, "-nolisten", "tcp", "-noreset"),
         ],
         pass_fds=[write_end],
         stdout=subprocess.DEVNULL,
