@@ -76,7 +76,7 @@ class Bus:
     async def _join(self) -> bool:
         try:
             await self._connect()
-            self.unique_name = (await self._call_bus("Hello"))[0]
+            self.unique_name = (await self._call_bus("Hello", "", [], "s"))[0]
             await self._signals.renew()
             for name in self._names:
                 await self._own(name)
@@ -97,6 +97,8 @@ class Bus:
                     self._connection = await open_connection(path, self._receive, self._leave)
             except (OSError, EOFError, ProtocolError) as error:
                 problem = error
+            except ValueError:  # a NUL within the path
+                problem = FileNotFoundError("its address is wrong")
             else:
                 return
         raise problem
@@ -148,9 +150,11 @@ class Bus:
         task.add_done_callback(self._errands.discard)
 
     async def _call_bus(
-        self, member: str, signature: str = "", body: Sequence[Any] = ()
+        self, member: str, signature: str, body: Sequence[Any], returns: str
     ) -> list[Any]:
-        return await self._calls.call(DBUS, DBUS_PATH, DBUS, member, signature, body)
+        return await self._calls.call(
+            DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns
+        )
 
     # -- what the daemon does on it ----------------------------------------------------------
 
@@ -219,7 +223,7 @@ class Bus:
         return self.connected and await self._own(name)
 
     async def _own(self, name: str) -> bool:
-        reply = await self._call_bus("RequestName", "su", [name, _DO_NOT_QUEUE])
+        reply = await self._call_bus("RequestName", "su", [name, _DO_NOT_QUEUE], "u")
         ours = reply[0] in {_PRIMARY_OWNER, _ALREADY_OWNER}
         if not ours:
             _log.warning("another program owns %s on the %s bus", name, self._name)

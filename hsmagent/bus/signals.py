@@ -80,15 +80,16 @@ class _Subscription:
 
 
 class Signals:
-    """What we listen to on one bus. `call_bus(member, signature, body)` calls the bus itself.
+    """What we listen to on one bus.
 
+    `call_bus(member, signature, body, returns)` calls the bus itself.
     `connected()` says whether there is a bus to call; without one, everything is only noted
     down for `renew`.
     """
 
     def __init__(
         self,
-        call_bus: Callable[[str, str, list[Any]], Awaitable[list[Any]]],
+        call_bus: Callable[[str, str, list[Any], str], Awaitable[list[Any]]],
         connected: Callable[[], bool],
         spawn: Callable[[Awaitable[Any]], None],
     ) -> None:
@@ -150,15 +151,15 @@ class Signals:
         if subscription.watch is not None:
             await self._start_watch(subscription.watch)
         if self._connected():
-            await self._call_bus("AddMatch", "s", [subscription.match.rule])
+            await self._call_bus("AddMatch", "s", [subscription.match.rule], "")
 
     async def _start_watch(self, watch: _Watch) -> None:
         if not self._connected():
             watch.set_owner("", known=False)
             return
-        await self._call_bus("AddMatch", "s", [watch.match.rule])
+        await self._call_bus("AddMatch", "s", [watch.match.rule], "")
         try:
-            owner = (await self._call_bus("GetNameOwner", "s", [watch.name]))[0]
+            owner = (await self._call_bus("GetNameOwner", "s", [watch.name], "s"))[0]
         except BusError as error:
             if error.name != NAME_HAS_NO_OWNER:
                 raise
@@ -177,7 +178,7 @@ class Signals:
             watch = one.watch if isinstance(one, _Subscription) else None
             for each in (one, watch):
                 if each is not None and self._connected():
-                    self._spawn(self._call_bus("RemoveMatch", "s", [each.match.rule]))
+                    self._spawn(self._call_bus("RemoveMatch", "s", [each.match.rule], ""))
 
         where.append(one)
         try:

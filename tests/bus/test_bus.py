@@ -332,3 +332,17 @@ async def test_a_peer_that_goes_fails_the_call_at_once(join: Join) -> None:
     with pytest.raises(BusError) as caught:
         await send(client, server, "Ask", timeout=60)
     assert caught.value.name == errors.NO_REPLY
+
+
+@pytest.mark.parametrize(
+    "address", ["", "tcp:host=localhost", "unix:path=/a%00b", "unix:path=" + "x" * 200, "garbage"]
+)
+async def test_an_address_that_leads_nowhere_is_tried_again(
+    private: PrivateBus, address: str
+) -> None:
+    addresses = iter([address])
+    bus = Bus(lambda: next(addresses, private.address))
+    task = asyncio.create_task(bus.run())
+    await async_until(lambda: bus.connected)
+    task.cancel()
+    await asyncio.wait([task])

@@ -1,0 +1,186 @@
+"""The daemon, real ssh programs, and the desktop's dialog between them."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from hsmagent.prompt.system import NAME
+from tests.daemon.conftest import module_config
+from tests.parts.agent import AgentProcess
+from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.until import until
+from tests.parts.xvfb import Screen, screen
+
+GCR_PROMPTER = "/usr/libexec/gcr-prompter"
+
+
+@dataclass
+class Session:
+    """A login session: a screen, a bus with its prompter, the daemon."""
+
+    screen: Screen
+    bus: PrivateBus
+    agent: AgentProcess
+    folder: Path
+    clients: list[subprocess.Popen[str]] = field(default_factory=list)
+
+    def sign(self) -> subprocess.Popen[str]:
+        """Start `ssh-keygen -Y sign` with the token's P-256 key."""
+        public = self.folder / "key.pub"
+        if not public.exists():
+            public.write_text(self.agent.hsmagent("pubkey", "ec").stdout)
+        client = subprocess.Popen(
+            ["ssh-keygen", "-Y", "sign", "-f", str(public), "-n", "file"],
+            env=self.agent.environment,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert client.stdin is not None
+        client.stdin.write("text")
+        client.stdin.close()
+        self.clients.append(client)
+        return client
+
+    def answer(self, text: str, key: str, client: subprocess.Popen[str]) -> None:
+        """Answer dialogs until the client has ended."""
+        while client.poll() is None:
+            if self.screen.windows():
+                if text:
+                    self.screen.press("ctrl+a")
+                    self.screen.type(text)
+                self.screen.press(key)
+            try:
+                client.wait(2)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def output(self, client: subprocess.Popen[str]) -> str:
+        assert client.stdout is not None
+        return client.stdout.read()
+
+    def processor_seconds(self) -> float:
+        """Return what the daemon has used of a processor so far."""
+        stat = Path(f"/proc/{self.agent.process.pid}/stat").read_text()
+        user, system = stat.rpartition(") ")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+@pytest.fixture
+def session(tmp_path: Path) -> Iterator[Session]:
+    token = SoftHsm.create(tmp_path / "hsm")
+    token.init_token("work")
+    token.generate("work", "EC:prime256v1", "02", "ec")
+    with screen() as display, private_bus(display.environment) as bus:
+        bus.add_service(NAME, GCR_PROMPTER)
+        bus.start()
+        environment = display.environment | {"DBUS_SESSION_BUS_ADDRESS": bus.address}
+        config = module_config(token, '[prompt]\norder = ["system"]\ntimeout = "20s"\n')
+        agent = AgentProcess(tmp_path / "home", config, environment)
+        agent.start()
+        session = Session(display, bus, agent, tmp_path)
+        try:
+            yield session
+        finally:
+            agent.stop()
+            for client in session.clients:
+                with client:
+                    client.kill()
+
+
+def test_the_pin_typed_in_the_dialog_serves(session: Session) -> None:
+    client = session.sign()
+    window = session.screen.wait_for_window("work")
+    assert session.screen.xdotool("getwindowname", window) == "Unlock work"
+    session.answer(PIN, "Return", client)
+    assert "BEGIN SSH SIGNATURE" in session.output(client)
+    session.screen.wait_until_empty()
+    again = session.sign()
+    assert again.wait(20) == 0
+    assert not session.screen.windows()
+
+
+def test_two_clients_share_one_dialog(session: Session) -> None:
+    first = session.sign()
+    session.screen.wait_for_window()
+    second = session.sign()
+    session.answer(PIN, "Return", first)
+    assert second.wait(20) == 0
+
+
+def test_a_cancel_refuses_and_is_not_asked_again_at_once(session: Session) -> None:
+    client = session.sign()
+    session.screen.wait_for_window()
+    session.answer("", "Escape", client)
+    assert client.returncode != 0
+    again = session.sign()
+    assert again.wait(20) != 0
+    assert not session.screen.windows()
+
+
+def test_a_client_that_gives_up_takes_the_dialog_along(session: Session) -> None:
+    client = session.sign()
+    session.screen.wait_for_window()
+    client.send_signal(signal.SIGTERM)
+    client.wait()
+    session.screen.wait_until_empty()
+
+
+def test_a_terminal_unlocks_while_the_dialog_is_up(session: Session) -> None:
+    client = session.sign()
+    session.screen.wait_for_window()
+    assert session.agent.unlock(PIN).returncode == 0
+    assert client.wait(20) == 0
+    session.screen.wait_until_empty()
+
+
+def test_the_bus_dies_under_the_dialog(session: Session) -> None:
+    client = session.sign()
+    session.screen.wait_for_window()
+    session.bus.stop()
+    # Nothing can ask any more: the request waits for a terminal, all others go on.
+    until(lambda: "no window can ask" in session.agent.logged())
+    assert session.agent.run(["ssh-add", "-l"]).returncode == 0
+    assert session.agent.unlock(PIN).returncode == 0
+    assert client.wait(20) == 0
+    session.agent.hsmagent("lock")
+    session.bus.start()
+    until(lambda: session.agent.logged().count("joined the session bus") >= 2, 60)
+    client = session.sign()
+    session.screen.wait_for_window("work")
+    session.answer(PIN, "Return", client)
+    assert client.returncode == 0
+
+
+def test_no_trouble_with_the_bus_costs_a_processor(session: Session) -> None:
+    """Not while it hangs, not while it is gone, and not when it hangs up on whoever comes."""
+
+    def cost() -> float:
+        before = session.processor_seconds()
+        for _ in range(20):
+            assert session.agent.run(["ssh-add", "-l"]).returncode == 0
+        return session.processor_seconds() - before
+
+    usual = cost()
+    with session.bus.frozen():
+        assert cost() < usual + 0.5
+    session.bus.stop()
+    assert cost() < usual + 0.5
+    path = session.bus.address.partition("=")[2]
+    Path(path).unlink(missing_ok=True)
+    code = (
+        "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); s.listen();\n"
+        "while True: s.accept()[0].close()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, path]) as rude:
+        until(lambda: Path(path).exists())
+        assert cost() < usual + 0.5
+        rude.kill()
