@@ -11,8 +11,11 @@ from hsmagent.prompt.base import Text
 
 LISTED = 4  # more requests than these are counted, not listed: the window stays small
 
+# NIST's own names, which people know; other curves have but one name.
+CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
+
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
-COUNT_LOW = "A wrong PIN was given before. Few tries may be left."
+FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
 UNBLOCK = (
@@ -32,12 +35,12 @@ def key_line(key: Key) -> str:
 
 
 def key_kind(key: Key) -> str:
-    """Return the kind of a key: "RSA 2048", "EC secp256r1", "Ed25519"."""
+    """Return the kind of a key: "RSA 2048", "ECDSA P-256", "Ed25519"."""
     match key.key_type:
         case KeyType.RSA:
             return f"RSA {key.bits}"
         case KeyType.EC:
-            return f"EC {key.curve}"
+            return f"ECDSA {CURVES.get(key.curve, key.curve)}"
     return str(key.key_type)
 
 
@@ -72,7 +75,7 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
         title=f"Unlock {name}",
         message=f"PIN for the token “{name}”",
         description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
-        warning="\n".join(filter(None, (warning, tries(status.pin_state)))),
+        warning=" ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning))))),
         ok="Unlock",
     )
 
@@ -110,9 +113,16 @@ def confirm(request: Request) -> Text:
     )
 
 
-def tries(state: PinState) -> str:
-    """Return what a person should know of the tries left, or ""."""
-    return {PinState.FINAL_TRY: LAST_TRY, PinState.COUNT_LOW: COUNT_LOW}.get(state, "")
+def tries(state: PinState, *, just_now: bool = False) -> str:
+    """Return what a person should know of the tries left, or "".
+
+    just_now: the wrong PIN that lowered the count was given in this very dialog.
+    """
+    if state is PinState.FINAL_TRY:
+        return LAST_TRY
+    if state is PinState.COUNT_LOW:
+        return FEW_LEFT if just_now else f"A wrong PIN was given before. {FEW_LEFT}"
+    return ""
 
 
 def tpm_note(token: TokenId) -> str:

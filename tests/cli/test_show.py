@@ -88,7 +88,7 @@ def test_keys_show_everything_a_person_copies() -> None:
     key: dict[str, Any] = {
         "label": "ssh",
         "token": "work",
-        "kind": "EC secp256r1",
+        "kind": "ECDSA P-256",
         "uri": "pkcs11:token=work;object=ssh",
         "ssh": "ecdsa-sha2-nistp256 AAAA ssh (work)",
         "fingerprint": "SHA256:abc",
@@ -96,7 +96,7 @@ def test_keys_show_everything_a_person_copies() -> None:
     }
     odd = key | {"ssh": None, "fingerprint": None, "kind": "EC brainpoolP256r1", "certificates": []}
     shown = show.keys({"keys": [key, odd], "notes": ["object 7: no CKA_ID"]})
-    assert "ssh on work: EC secp256r1\n  SHA256:abc\n  pkcs11:token=work;object=ssh\n" in shown
+    assert "ssh on work: ECDSA P-256\n  SHA256:abc\n  pkcs11:token=work;object=ssh\n" in shown
     assert "  ecdsa-sha2-nistp256 AAAA ssh (work)\n" in shown
     assert "certificate: CN=Alice" in shown
     assert "not for ssh" in shown

@@ -34,7 +34,7 @@ def test_status_shows_the_token_locked_and_then_unlocked(agent: AgentProcess) ->
 
 def test_keys_lists_every_kind_without_a_pin(agent: AgentProcess) -> None:
     keys = agent.json("keys")["keys"]
-    assert {key["kind"] for key in keys} == {"RSA 2048", "EC secp256r1", "Ed25519"}
+    assert {key["kind"] for key in keys} == {"RSA 2048", "ECDSA P-256", "Ed25519"}
     listed = agent.hsmagent("keys").stdout
     for key in keys:
         assert key["ssh"] in listed

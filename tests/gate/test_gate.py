@@ -79,7 +79,7 @@ async def test_the_dialog_says_which_token_who_asks_for_what_and_where() -> None
     [text] = person.shown
     assert text.message == "PIN for the token “work”"
     assert "ssh ← git wants to log in as alice at git.example.org" in text.description
-    assert "ssh (EC secp256r1)" in text.description
+    assert "ssh (ECDSA P-256)" in text.description
     assert text.warning == ""
 
 

@@ -6,7 +6,7 @@ from hsmagent.prompt.base import Answer, Text
 TEXT = Text(
     title="Unlock work",
     message="PIN for the token “work”",
-    description="ssh ← git wants to log in to host as alice\nKey: ssh (EC secp256r1)",
+    description="ssh ← git wants to log in to host as alice\nKey: ssh (ECDSA P-256)",
     ok="Unlock",
 )
 
