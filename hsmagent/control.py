@@ -87,6 +87,9 @@ class Conversation:
         """Return None: every operation may wait."""
         return None
 
+    def end(self) -> None:
+        """Let go of nothing: a connection holds nothing."""
+
     async def respond(self, body: bytearray) -> bytes:
         """Carry out one request; every failure becomes an answer."""
         try:

@@ -26,8 +26,10 @@ from hsmagent.prompt import words
 from hsmagent.providers import TokenProviders
 from hsmagent.server import Server, listen, make_folder
 from hsmagent.ssh.agent import Agent, Connection
+from hsmagent.ssh.upstream import Upstream
 from hsmagent.systemd import Notifier, listen_sockets
 from hsmagent.token.tokens import Tokens
+from hsmagent.upstream import UpstreamAgent
 from hsmagent.who.destination import KnownHosts
 from hsmagent.who.peer import peer_of, peer_of_process
 
@@ -86,6 +88,7 @@ class Daemon:
             describe=KnownHosts().describe,
             options=configured.agent_options(settings),
         )
+        self._upstream: UpstreamAgent | None = None
         self._operations = Operations(
             self._tokens,
             self._gate,
@@ -97,12 +100,13 @@ class Daemon:
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then log out of every token and leave.
 
-        Raises UsageError when a socket cannot be had.
+        Raises UsageError when a socket cannot be had, ConfigError when [ssh] upstream is us.
         """
         servers = self._servers()
         self._catch_signals()
         presence = self._spawn(self._presence.run())
         try:
+            self._upstream = self._upstream_agent(self._settings)
             await self._load_modules()
             for server in servers:
                 await server.start()
@@ -126,9 +130,11 @@ class Daemon:
     def _servers(self) -> list[Server]:
         given = listen_sockets()
         own = os.getuid()
+        listening = self._listen(SSH, given)
+        self._ssh_address: str = listening.getsockname()
         return [
             Server(
-                self._listen(SSH, given),
+                listening,
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
             ),
@@ -150,7 +156,8 @@ class Daemon:
         return listening
 
     def _ssh_connection(self, sock: socket.socket) -> Connection:
-        return self._agent.connection(peer_of(sock))
+        upstream = None if self._upstream is None else Upstream(self._upstream.link())
+        return self._agent.connection(peer_of(sock), upstream)
 
     def _control_connection(self, sock: socket.socket) -> control.Conversation:
         return control.Conversation(
@@ -159,6 +166,15 @@ class Daemon:
             self._operations.unlock_with,
             peer_of(sock),
         )
+
+    def _upstream_agent(self, settings: Config) -> UpstreamAgent | None:
+        """Return the agent behind ours, if one is wanted. Raises ConfigError if that is us."""
+        if not settings.ssh.upstream:
+            return None
+        upstream = UpstreamAgent(Path(settings.ssh.upstream), time.monotonic)
+        if upstream.is_at(self._ssh_address):
+            raise ConfigError(f"{self._file}: upstream in [ssh] is this agent's own socket")
+        return upstream
 
     # -- signals -----------------------------------------------------------------------------
 
@@ -173,11 +189,12 @@ class Daemon:
         """Reread the configuration and forget logins; with a mistake in it nothing changes."""
         try:
             settings = config.load(self._file)
+            upstream = self._upstream_agent(settings)
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - no traceback
             return
         self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-        self._settings = settings
+        self._settings, self._upstream = settings, upstream
         policy = configured.policy(settings, time.monotonic)
         self._gate.configure(policy, self._presence.prompter(), settings.prompt.timeout)
         self._agent.configure(configured.agent_options(settings))

@@ -23,8 +23,10 @@ from hsmagent.prompt.chain import Chain
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.providers import TokenProviders
 from hsmagent.server import Server
-from hsmagent.ssh.agent import Agent, AgentOptions
+from hsmagent.ssh.agent import Agent, AgentOptions, Connection
+from hsmagent.ssh.upstream import Upstream
 from hsmagent.token.tokens import Tokens
+from hsmagent.upstream import UpstreamAgent
 from hsmagent.who.destination import KnownHosts
 from hsmagent.who.peer import peer_of
 
@@ -73,6 +75,9 @@ class PrivateAgent:
             record=_record,
             timeout=self._config.prompt.timeout,
         )
+        self._upstream: UpstreamAgent | None = None
+        if self._config.ssh.upstream:
+            self._upstream = UpstreamAgent(Path(self._config.ssh.upstream), time.monotonic)
         providers = TokenProviders(self._tokens, lambda: self._modules)
         self._agent = Agent(
             door=gate,
@@ -99,7 +104,7 @@ class PrivateAgent:
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
         server = Server(
             listening,
-            lambda sock: self._agent.connection(peer_of(sock)),
+            self._connection,
             uids={os.getuid(), ROOT},
         )
         await server.start()
@@ -109,6 +114,11 @@ class PrivateAgent:
         for task in loading:
             task.cancel()
         await self._tokens.close()
+
+
+    def _connection(self, sock: socket.socket) -> Connection:
+        upstream = None if self._upstream is None else Upstream(self._upstream.link())
+        return self._agent.connection(peer_of(sock), upstream)
 
 
 def _prompter(timeout: float) -> Chain:

@@ -45,6 +45,10 @@ class Conversation(Protocol):
         """Return the reply; may wait. Raises nothing that a peer can provoke."""
         ...
 
+    def end(self) -> None:
+        """Let go of what the conversation held; the connection is gone."""
+        ...
+
 
 Opener = Callable[[socket.socket], Conversation]
 """Begins a conversation on an accepted socket."""
@@ -66,7 +70,7 @@ class Server:
         self._opener = opener
         self._limit = limit
         self._server: asyncio.Server | None = None
-        self._connections: set[Connection] = set()
+        self._connections: dict[Connection, Conversation] = {}
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
         self._buffer = bytearray(RECEIVE)
 
@@ -85,7 +89,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connection(self) -> "Connection":
-        return Connection(self._admit, self._connections.discard, self._buffer, self._limit)
+        return Connection(self._admit, self._forget, self._buffer, self._limit)
 
     def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
         uid = peer_uid(sock)
@@ -95,8 +99,13 @@ class Server:
         if len(self._connections) >= MAX_CONNECTIONS:
             log.warning("refused a connection: %d are open", MAX_CONNECTIONS)
             return None
-        self._connections.add(connection)
-        return self._opener(sock)
+        conversation = self._connections[connection] = self._opener(sock)
+        return conversation
+
+    def _forget(self, connection: "Connection") -> None:
+        conversation = self._connections.pop(connection, None)
+        if conversation is not None:
+            conversation.end()
 
 
 class Connection(asyncio.BufferedProtocol):

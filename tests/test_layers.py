@@ -18,8 +18,7 @@ BASE = "errors frame hardening limit model toml uri"
 ALL = (
     f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
     " prompt desktop policy unlock gate activity journal naming operations providers configured"
-    " presence"
-    " commands"
+    " presence upstream commands"
 )
 
 # part: (parts of ours that it may import, libraries that it may import)
@@ -53,6 +52,7 @@ LAYERS = {
     "gate": (f"{BASE} policy unlock activity token.session prompt.base prompt.words", ""),
     # the house around it
     "systemd": (BASE, ""),
+    "upstream": (BASE, ""),
     "server": (f"{BASE} systemd", ""),
     "discovery": (f"{BASE} config", ""),
     "control": (f"{BASE} client", ""),

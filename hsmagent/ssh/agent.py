@@ -21,6 +21,7 @@ from hsmagent.ssh.lock import Lock
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.providers import Providers
 from hsmagent.ssh.signed_data import UserAuth
+from hsmagent.ssh.upstream import Upstream
 from hsmagent.ssh.wire import Reader
 
 log = logging.getLogger(__name__)
@@ -91,9 +92,11 @@ class Agent:
         self.options = options
         self.identities.configure(options.choices, options.certificates)
 
-    def connection(self, peer: Callable[[], Peer]) -> "Connection":
+    def connection(
+        self, peer: Callable[[], Peer], upstream: Upstream | None = None
+    ) -> "Connection":
         """Begin a connection; `peer` is looked up when a private key is first asked for."""
-        return Connection(self, peer)
+        return Connection(self, peer, upstream)
 
     def changed(self) -> None:
         """Look at the tokens again: their signers may be others now."""
@@ -176,8 +179,9 @@ class Agent:
 class Connection:
     """One client's connection. Implements `server.Conversation`."""
 
-    def __init__(self, agent: Agent, peer: Callable[[], Peer]) -> None:
+    def __init__(self, agent: Agent, peer: Callable[[], Peer], upstream: Upstream | None) -> None:
         self._agent = agent
+        self._upstream = upstream
         self._look_up = peer
         self._peer: Peer | None = None
         self._bindings = Bindings()
@@ -188,9 +192,9 @@ class Connection:
 
         A frame that held a secret is wiped once it is answered.
         """
-        if frame == LIST:
-            return self._list()
-        if frame and frame[0] in WAITING and not self._agent.lock.locked:
+        if frame == LIST and self._upstream is None:
+            return list_of(self._visible()) if self._must_filter else self._agent.list_all()
+        if frame and self._must_wait(frame[0]):
             return None
         try:
             return self._at_once(messages.decode(frame))
@@ -211,19 +215,33 @@ class Connection:
         finally:
             _wipe(frame)
 
+    def end(self) -> None:
+        """Let go of what the connection held; it is gone."""
+        if self._upstream is not None:
+            self._upstream.close()
+
     # -- at once -----------------------------------------------------------------------------
 
-    def _list(self) -> bytes:
-        agent = self._agent
-        if agent.lock.locked:
-            return NOBODY
-        if not self._bindings.attempted:
-            return agent.list_all()
-        return list_of(
-            identity
-            for identity in agent.identities.listed()
-            if self._bindings.may_see(identity.constraints.ways)
+    def _must_wait(self, number: int) -> bool:
+        if self._upstream is not None and number == Number.SSH_AGENTC_EXTENSION:
+            return True
+        if self._agent.lock.locked:
+            return False
+        return number in WAITING or (
+            self._upstream is not None and number == Number.SSH_AGENTC_REQUEST_IDENTITIES
         )
+
+    @property
+    def _must_filter(self) -> bool:
+        """Whether this connection may see less than what all others see."""
+        return self._bindings.attempted or self._agent.lock.locked
+
+    def _visible(self) -> list[Identity]:
+        if self._agent.lock.locked:
+            return []
+        may_see = self._bindings.may_see
+        listed = self._agent.identities.listed()
+        return [identity for identity in listed if may_see(identity.constraints.ways)]
 
     def _at_once(self, message: messages.Request | messages.Reply) -> bytes:
         agent = self._agent
@@ -236,6 +254,8 @@ class Connection:
             case messages.Lock():
                 agent.lock.lock(message.passphrase)
                 return SUCCESS
+            case messages.RequestIdentities():
+                return list_of(self._visible())
         if agent.lock.locked:
             raise Refused("the agent is locked (ssh-add -X unlocks it)")
         match message:
@@ -271,6 +291,10 @@ class Connection:
         match message:
             case messages.SignRequest():
                 return await self._sign(message)
+            case messages.RequestIdentities():
+                return await self._list_with_upstream()
+            case messages.Extension():
+                return await self._extend_both(message)
             case messages.RemoveAllIdentities():
                 await agent.remove_everything()
             case messages.AddSmartcardKey():
@@ -289,30 +313,61 @@ class Connection:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
 
+    async def _list_with_upstream(self) -> bytes:
+        ours = self._visible()
+        if self._upstream is None:
+            return list_of(ours)
+        theirs = await self._upstream.identities({identity.blob for identity in ours})
+        chosen = [self._agent.identities.chosen(identity)[1] for identity in theirs]
+        return list_of([*ours, *(identity for identity in chosen if not identity.hidden)])
+
+    async def _extend_both(self, message: messages.Extension) -> bytes:
+        reply = self._extend(message)
+        if self._upstream is not None and message.name == messages.SESSION_BIND:
+            await self._upstream.bind(message.contents)
+        return reply
+
     async def _sign(self, message: messages.SignRequest) -> bytes:
         agent, data = self._agent, message.data
         identity = agent.identities.find(message.key_blob)
         if identity is None:
-            raise Refused("the key to sign with is not here")
+            return await self._sign_upstream(message)
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
         key = identity.signer.key
         if key.token is not None and signed_data.is_one_der_value(data):
             raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         name, scheme = signature.choose(key, message.flags)
+        request = self._request(identity, data, login)
+        raw = await agent.door.sign(request, identity.signer, scheme, data)
+        if agent.lock.locked or agent.identities.find(identity.blob) is None:
+            raise Refused("the key was locked or removed meanwhile")
+        return messages.encode(messages.SignResponse(signature.encode(name, raw)))
+
+    async def _sign_upstream(self, message: messages.SignRequest) -> bytes:
+        """Have the other agent sign, through the same door."""
+        identity = None
+        if self._upstream is not None:
+            identity = await self._upstream.find(message.key_blob, message.flags)
+        if identity is None:
+            raise Refused("the key to sign with is not here")
+        request = self._request(identity, message.data, signed_data.read_userauth(message.data))
+        _, scheme = signature.choose(identity.signer.key, message.flags)
+        blob = await self._agent.door.sign(request, identity.signer, scheme, message.data)
+        if self._agent.lock.locked:
+            raise Refused("the agent was locked meanwhile")
+        return messages.encode(messages.SignResponse(blob))
+
+    def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
         if self._peer is None:
             self._peer = self._look_up()
-        request = Request(
-            key,
+        return Request(
+            identity.signer.key,
             signed_data.purpose_of(data, login),
             self._peer,
             self._destination(login, self._peer),
             identity.constraints.confirm,
         )
-        raw = await agent.door.sign(request, identity.signer, scheme, data)
-        if agent.lock.locked or agent.identities.find(identity.blob) is None:
-            raise Refused("the key was locked or removed meanwhile")
-        return messages.encode(messages.SignResponse(signature.encode(name, raw)))
 
     def _destination(self, login: UserAuth | None, peer: Peer) -> Destination | None:
         """Say where the signature goes.

@@ -158,7 +158,7 @@ class Identities:
             for identity in offers(signer, self._certificates):
                 offered.setdefault(identity.blob, identity)
         offered |= self._added
-        ranked = [self._chosen(identity) for identity in offered.values()]
+        ranked = [self.chosen(identity) for identity in offered.values()]
         ranked.sort(key=lambda pair: pair[0])
         chosen = [identity for _, identity in ranked]
         return _Cache(
@@ -167,7 +167,7 @@ class Identities:
             expires=min((identity.expires for identity in chosen), default=NEVER),
         )
 
-    def _chosen(self, identity: Identity) -> tuple[int, Identity]:
+    def chosen(self, identity: Identity) -> tuple[int, Identity]:
         """Return the identity's rank, and itself as the first choice that matches wants it."""
         if self._choices:
             key = identity.signer.key

@@ -20,6 +20,10 @@ class Echo:
 
     def __init__(self) -> None:
         self.held = asyncio.Event()
+        self.ended = 0
+
+    def end(self) -> None:
+        self.ended += 1
 
     def respond_now(self, body: bytearray) -> bytes | None:
         return None if body.startswith((b"wait", b"fail")) else bytes(body)

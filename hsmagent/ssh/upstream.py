@@ -1,0 +1,138 @@
+"""Another agent behind ours: its identities after ours, its signatures through our door.
+
+Each client connection has an upstream connection of its own, since session bindings belong to a
+connection; that is also why one that failed is not made anew. What carries the frames is
+`hsmagent.upstream`.
+"""
+
+import logging
+from collections.abc import Collection
+from typing import Protocol
+
+from hsmagent.errors import HsmAgentError, ProtocolError, TokenError, Unavailable
+from hsmagent.model import Key, KeyType, Scheme
+from hsmagent.ssh import certificates, keys, messages, signature
+from hsmagent.ssh.identities import Identity
+from hsmagent.ssh.keys import PublicKey
+from hsmagent.ssh.messages import SESSION_BIND
+
+log = logging.getLogger(__name__)
+
+# Seconds: an agent lists at once; a signature may wait for a person.
+LIST_SECONDS = 1.0
+SIGN_SECONDS = 120.0
+
+
+class Link(Protocol):
+    """A connection to another agent."""
+
+    @property
+    def takes_bindings(self) -> bool:
+        """Whether that agent may be sent extensions; there is one that crashes on any."""
+        ...
+
+    async def ask(self, request: bytes, seconds: float) -> bytes:
+        """Send one message's body; return the reply's. Raises Unavailable, now and ever after."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+        ...
+
+
+class Upstream:
+    """What one connection of ours sees of the other agent."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+        self._known: dict[bytes, Identity] = {}
+
+    async def identities(self, without: Collection[bytes]) -> list[Identity]:
+        """Return its identities but those that we have ourselves; [] when it is not there."""
+        try:
+            reply = await self._ask(messages.RequestIdentities(), LIST_SECONDS)
+        except Unavailable as error:
+            log.warning("the upstream agent is left out: %s", error)
+            return []
+        if not isinstance(reply, messages.IdentitiesAnswer):
+            return []
+        self._known = {
+            blob: Identity(blob, comment, UpstreamSigner(self._link, blob, comment, 0))
+            for blob, comment in reply.identities
+        }
+        return [each for blob, each in self._known.items() if blob not in without]
+
+    async def find(self, blob: bytes, flags: int) -> Identity | None:
+        """Return an identity of its, to sign with under a request's flags."""
+        if blob not in self._known:
+            await self.identities(())
+        known = self._known.get(blob)
+        if known is None:
+            return None
+        signer = UpstreamSigner(self._link, blob, known.comment, flags)
+        return Identity(blob, known.comment, signer)
+
+    async def bind(self, contents: bytes) -> None:
+        """Pass a session binding on, whatever we made of it."""
+        if self._link.takes_bindings:
+            try:
+                await self._ask(messages.Extension(SESSION_BIND, contents), LIST_SECONDS)
+            except Unavailable as error:
+                log.warning("the upstream agent is left out: %s", error)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._link.close()
+
+    async def _ask(self, request: messages.Request, seconds: float) -> object:
+        return await ask(self._link, request, seconds)
+
+
+class UpstreamSigner:
+    """A key of the other agent. `sign` returns the whole signature blob, not the raw signature."""
+
+    def __init__(self, link: Link, blob: bytes, comment: str, flags: int) -> None:
+        self.key = _describe(blob, comment)
+        self._link = link
+        self._blob = blob
+        self._flags = flags
+
+    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - Signer's signature
+        """Have it sign, and check the signature where we can read it. Raises TokenError."""
+        request = messages.SignRequest(self._blob, data, self._flags)
+        reply = await ask(self._link, request, SIGN_SECONDS)
+        if not isinstance(reply, messages.SignResponse):
+            raise TokenError("the upstream agent did not sign")
+        public = _public(self._blob)
+        try:
+            sound = public is None or signature.verifies(public, reply.signature, data)
+        except ProtocolError:
+            sound = False
+        if not sound:
+            raise TokenError("the upstream agent's signature is not its key's")
+        return reply.signature
+
+
+async def ask(link: Link, request: messages.Request, seconds: float) -> object:
+    """Send a request, read the reply. Raises Unavailable; what makes no sense counts as that."""
+    reply = await link.ask(messages.encode(request), seconds)
+    try:
+        return messages.decode(reply)
+    except ProtocolError as error:
+        link.close()
+        raise Unavailable(f"it does not speak the agent protocol: {error}") from None
+
+
+def _public(blob: bytes) -> PublicKey | None:
+    try:
+        return certificates.public_key(blob)
+    except HsmAgentError:
+        return None
+
+
+def _describe(blob: bytes, comment: str) -> Key:
+    """Return the model's view; a key of a kind that we cannot read is named by its blob."""
+    public = _public(blob)
+    if public is not None:
+        return keys.describe(public, label=comment)
+    return Key(blob, KeyType.EC, 256, "secp256r1", comment)

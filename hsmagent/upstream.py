@@ -1,0 +1,112 @@
+"""The connection to another agent (`[ssh] upstream`): frames over its socket, and no patience.
+
+An agent that is not there, hangs or dies costs its own identities and nothing else: after a
+failure nobody waits for it again for a while.
+"""
+
+import asyncio
+import logging
+import os
+from contextlib import suppress
+from pathlib import Path
+
+from hsmagent import frame
+from hsmagent.errors import ProtocolError, Unavailable
+from hsmagent.model import Clock
+
+log = logging.getLogger(__name__)
+
+CONNECT_SECONDS = 1.0
+# After a failure, connections do without the other agent for so long.
+REST_SECONDS = 30.0
+# gcr-ssh-agent up to 3.41 crashes on any extension; this is where its socket is.
+_NO_EXTENSIONS = ("gcr", "ssh")
+
+
+class UpstreamAgent:
+    """The other agent's socket."""
+
+    def __init__(self, path: Path, clock: Clock) -> None:
+        self.path = path
+        self.takes_bindings = path.parts[-2:] != _NO_EXTENSIONS
+        self._clock = clock
+        self._rests_until = float("-inf")
+
+    def link(self) -> "UpstreamLink":
+        """Return a connection for one client; it is made at the first request."""
+        return UpstreamLink(self)
+
+    def is_at(self, path: str) -> bool:
+        """Whether the agent is the one that listens at `path`: ourselves."""
+        return os.path.realpath(self.path) == os.path.realpath(path)
+
+    @property
+    def rests(self) -> bool:
+        """Whether it failed a moment ago."""
+        return self._clock() < self._rests_until
+
+    def failed(self) -> None:
+        """Leave it alone for a while."""
+        self._rests_until = self._clock() + REST_SECONDS
+
+
+class UpstreamLink:
+    """One connection. Implements `ssh.upstream.Link`."""
+
+    def __init__(self, agent: UpstreamAgent) -> None:
+        self._agent = agent
+        self._reader = frame.Reader(frame.SSH_MAX_FRAME)
+        self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._closed = False
+
+    @property
+    def takes_bindings(self) -> bool:
+        """Whether the agent may be sent extensions."""
+        return self._agent.takes_bindings
+
+    async def ask(self, request: bytes, seconds: float) -> bytes:
+        """Send a message, wait for the reply. Raises Unavailable, and then every time."""
+        if self._closed:
+            raise Unavailable(f"the connection to {self._agent.path} has ended")
+        if self._streams is None and self._agent.rests:
+            self.close()
+            raise Unavailable(f"{self._agent.path} failed a moment ago")
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._exchange(request)
+        except TimeoutError:
+            self._fail()
+            raise Unavailable(f"{self._agent.path} does not answer") from None
+        except (OSError, EOFError, ProtocolError) as error:
+            self._fail()
+            why = getattr(error, "strerror", None) or "it hung up"
+            raise Unavailable(f"{self._agent.path}: {why}") from None
+        except BaseException:
+            self.close()  # a reply that nobody waits for would be taken for the next one's
+            raise
+
+    async def _exchange(self, request: bytes) -> bytes:
+        if self._streams is None:
+            async with asyncio.timeout(CONNECT_SECONDS):
+                self._streams = await asyncio.open_unix_connection(self._agent.path)
+        reader, writer = self._streams
+        writer.write(frame.encode(request))
+        await writer.drain()
+        while (body := self._reader.next_frame()) is None:
+            data = await reader.read(65536)
+            if not data:
+                raise EOFError
+            self._reader.feed(data)
+        return bytes(body)
+
+    def _fail(self) -> None:
+        self._agent.failed()
+        self.close()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._closed = True
+        if self._streams is not None:
+            with suppress(OSError, RuntimeError):
+                self._streams[1].transport.abort()
+            self._streams = None

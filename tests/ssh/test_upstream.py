@@ -1,0 +1,294 @@
+"""Another agent behind ours: OpenSSH's own, and some that misbehave."""
+
+import asyncio
+import subprocess
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from hsmagent import frame
+from hsmagent.ssh import keys, messages, signature, wire
+from hsmagent.ssh.agent import AgentOptions, Connection
+from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.messages import Number
+from hsmagent.ssh.upstream import Upstream
+from hsmagent.upstream import REST_SECONDS, UpstreamAgent
+from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.ssh import builders
+
+LIST = b"\x0b"
+OURS, THEIRS, HOST = (builders.ed25519_key() for _ in range(3))
+
+Answer = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="u") as path:
+        yield Path(path)
+
+
+@pytest.fixture
+def openssh(folder: Path) -> Iterator[Path]:
+    """Run OpenSSH's ssh-agent with one key in it."""
+    path = folder / "upstream"
+    with subprocess.Popen(
+        ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.PIPE, text=True
+    ) as agent:
+        assert agent.stdout is not None
+        agent.stdout.readline()
+        try:
+            yield path
+        finally:
+            agent.terminate()
+
+
+class Scene:
+    """Our agent with one token key, in front of the agent at `path`."""
+
+    def __init__(self, path: Path, options: AgentOptions | None = None) -> None:
+        self.now = 0.0
+        self.parts = Parts([token_signer(OURS, "ours")], options)
+        self.upstream = UpstreamAgent(path, lambda: self.now)
+
+    def connect(self) -> Connection:
+        return self.parts.agent.connection(lambda: PEER, Upstream(self.upstream.link()))
+
+
+async def comments(connection: Connection) -> list[str]:
+    answer = messages.decode(await connection.respond(bytearray(LIST)))
+    assert isinstance(answer, messages.IdentitiesAnswer)
+    return [comment for _, comment in answer.identities]
+
+
+async def signs(connection: Connection, blob: bytes, data: bytes = b"data") -> bool:
+    reply = messages.decode(await connection.respond(bytearray(builders.sign_request(blob, data))))
+    if not isinstance(reply, messages.SignResponse):
+        return False
+    return signature.verifies(keys.decode(blob), reply.signature, data)
+
+
+async def give(path: Path, request: bytes) -> None:
+    """Say something to the other agent directly."""
+    reader, writer = await asyncio.open_unix_connection(path)
+    writer.write(frame.encode(request))
+    assert await reader.readexactly(5) == b"\0\0\0\1\6"
+    writer.close()
+
+
+async def test_its_keys_come_after_ours_and_pass_our_door(openssh: Path) -> None:
+    await give(openssh, builders.add_request(THEIRS, "theirs"))
+    scene = Scene(openssh)
+    connection = scene.connect()
+    assert connection.respond_now(bytearray(LIST)) is None, "it may wait"
+    assert await comments(connection) == ["ours (work)", "theirs"]
+    assert await signs(connection, builders.blob_of(THEIRS))
+    assert await signs(connection, builders.blob_of(OURS))
+    theirs, ours = scene.parts.door.requests
+    assert (theirs.key.label, theirs.key.token) == ("theirs", None)
+    assert ours.key.token is not None
+    scene.parts.door.refuse = lambda request: request.key.token is None
+    assert not await signs(connection, builders.blob_of(THEIRS))
+    connection.end()
+
+
+async def test_signing_needs_no_list_before(openssh: Path) -> None:
+    await give(openssh, builders.add_request(THEIRS, "theirs"))
+    connection = Scene(openssh).connect()
+    assert await signs(connection, builders.blob_of(THEIRS))
+    assert not await signs(connection, builders.blob_of(HOST))
+    connection.end()
+
+
+async def test_a_key_that_both_have_is_ours_once(openssh: Path) -> None:
+    await give(openssh, builders.add_request(OURS, "theirs"))
+    connection = Scene(openssh).connect()
+    assert await comments(connection) == ["ours (work)"]
+    connection.end()
+
+
+async def test_choices_hide_and_rename_its_keys(openssh: Path) -> None:
+    await give(openssh, builders.add_request(THEIRS, "theirs"))
+    await give(openssh, builders.add_request(HOST, "host"))
+    choices = (
+        Choice(lambda key, _: key.label == "theirs", name="other"),
+        Choice(lambda key, _: key.label == "host", hide=True),
+    )
+    connection = Scene(openssh, AgentOptions(choices=choices)).connect()
+    assert await comments(connection) == ["ours (work)", "other"]
+    connection.end()
+
+
+async def test_bindings_hold_on_its_connection_too(openssh: Path) -> None:
+    target = builders.hop("h", [(builders.blob_of(HOST), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    await give(openssh, builders.add_request(THEIRS, "theirs", under))
+    scene = Scene(openssh)
+    right, wrong, other = (scene.connect() for _ in range(3))
+    blob = builders.blob_of(THEIRS)
+    data = builders.userauth(b"2", blob)
+    for connection, host in ((right, HOST), (wrong, OURS)):
+        bind = builders.bind_request(builders.binding(host, b"2"))
+        assert await connection.respond(bytearray(bind)) == b"\x06"
+    assert await comments(right) == ["ours (work)", "theirs"]
+    assert await comments(wrong) == ["ours (work)"]
+    assert await signs(right, blob, data)
+    assert not await signs(wrong, blob, data)
+    assert not await signs(other, blob, data), "each connection has its own bindings"
+    for connection in (right, wrong, other):
+        connection.end()
+
+
+async def test_locked_nothing_of_it_shows(openssh: Path) -> None:
+    await give(openssh, builders.add_request(THEIRS, "theirs"))
+    connection = Scene(openssh).connect()
+    lock = bytes((Number.SSH_AGENTC_LOCK,)) + wire.string(b"x")
+    assert await connection.respond(bytearray(lock)) == b"\x06"
+    assert await comments(connection) == []
+    assert not await signs(connection, builders.blob_of(THEIRS))
+
+
+# -- agents that misbehave -------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def agent_that(path: Path, answer: Answer) -> AsyncIterator[None]:
+    done = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await answer(reader, writer)
+            await done.wait()
+        finally:
+            writer.close()
+
+    server = await asyncio.start_unix_server(serve, path)
+    try:
+        yield
+    finally:
+        done.set()
+        server.close()
+
+
+async def hangs(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read()
+
+
+async def hangs_up(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(5)
+    writer.close()
+
+
+async def talks_nonsense(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(5)
+    writer.write(frame.encode(b"\xffnonsense"))
+
+
+async def sends_too_much(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.read(5)
+    writer.write(b"\xff\xff\xff\xff")
+
+
+@pytest.mark.parametrize("answer", [hangs, hangs_up, talks_nonsense, sends_too_much])
+async def test_a_sick_upstream_costs_its_keys_only(folder: Path, answer: Answer) -> None:
+    async with agent_that(folder / "s", answer):
+        scene = Scene(folder / "s")
+        connection = scene.connect()
+        assert await comments(connection) == ["ours (work)"]
+        assert await signs(connection, builders.blob_of(OURS))
+        assert not await signs(connection, builders.blob_of(THEIRS))
+        connection.end()
+
+
+async def test_an_upstream_that_is_not_there(folder: Path) -> None:
+    connection = Scene(folder / "nobody").connect()
+    assert await comments(connection) == ["ours (work)"]
+    connection.end()
+
+
+async def test_nobody_waits_again_for_one_that_hung(folder: Path) -> None:
+    asked = 0
+
+    async def hang(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked += 1
+        await reader.read()
+
+    async with agent_that(folder / "s", hang):
+        scene = Scene(folder / "s")
+        for _ in range(5):
+            connection = scene.connect()
+            assert await comments(connection) == ["ours (work)"]
+            connection.end()
+        assert asked == 1
+        scene.now += REST_SECONDS
+        connection = scene.connect()
+        await comments(connection)
+        connection.end()
+        assert asked == 2
+
+
+async def test_a_signature_that_is_not_its_keys_is_not_passed_on(folder: Path) -> None:
+    identities = messages.IdentitiesAnswer(((builders.blob_of(THEIRS), "theirs"),))
+
+    async def forge(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.write(frame.encode(messages.encode(identities)))
+        await reader.read(1000)
+        forged = signature.encode("ssh-ed25519", bytes(64))
+        writer.write(frame.encode(messages.encode(messages.SignResponse(forged))))
+
+    async with agent_that(folder / "s", forge):
+        connection = Scene(folder / "s").connect()
+        assert not await signs(connection, builders.blob_of(THEIRS))
+        connection.end()
+
+
+async def test_a_fido_key_of_it_signs_though_we_cannot_check(folder: Path) -> None:
+    blob = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(32)) + wire.text("ssh:")
+    identities = messages.IdentitiesAnswer(((blob, "fido"),))
+    signed = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(64)) + b"\x01\0\0\0\x05"
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(5)
+        writer.write(frame.encode(messages.encode(identities)))
+        await reader.read(1000)
+        writer.write(frame.encode(messages.encode(messages.SignResponse(signed))))
+
+    async with agent_that(folder / "s", answer):
+        scene = Scene(folder / "s")
+        connection = scene.connect()
+        assert await comments(connection) == ["ours (work)", "fido"]
+        reply = await connection.respond(bytearray(builders.sign_request(blob, b"data")))
+        assert messages.decode(reply) == messages.SignResponse(signed)
+        assert scene.parts.door.requests[0].key.label == "fido"
+        connection.end()
+
+
+async def test_the_agent_that_crashes_on_extensions_gets_none(folder: Path) -> None:
+    (folder / "gcr").mkdir()
+    heard: list[bytes] = []
+
+    async def listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while data := await reader.read(1000):
+            heard.append(data)
+            writer.write(frame.encode(b"\x0c\0\0\0\0"))
+
+    async with agent_that(folder / "gcr" / "ssh", listen):
+        connection = Scene(folder / "gcr" / "ssh").connect()
+        bind = builders.bind_request(builders.binding(HOST, b"2"))
+        assert await connection.respond(bytearray(bind)) == b"\x06"
+        await comments(connection)
+        connection.end()
+    assert heard == [frame.encode(LIST)]
+
+
+def test_an_upstream_knows_our_own_socket(folder: Path) -> None:
+    (folder / "link").symlink_to(folder / "s")
+    (folder / "s").touch()
+    upstream = UpstreamAgent(folder / "link", lambda: 0.0)
+    assert upstream.is_at(str(folder / "s"))
+    assert not upstream.is_at(str(folder / "other"))
