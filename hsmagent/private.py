@@ -115,7 +115,6 @@ class PrivateAgent:
             task.cancel()
         await self._tokens.close()
 
-
     def _connection(self, sock: socket.socket) -> Connection:
         upstream = None if self._upstream is None else Upstream(self._upstream.link())
         return self._agent.connection(peer_of(sock), upstream)

@@ -24,7 +24,9 @@ def openssh() -> Iterator[Path]:
                 ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "theirs", "-f", str(key)],
                 check=True,
             )
-            subprocess.run(["ssh-add", "-q", str(key)], env={"SSH_AUTH_SOCK": str(path)}, check=True)
+            subprocess.run(
+                ["ssh-add", "-q", str(key)], env={"SSH_AUTH_SOCK": str(path)}, check=True
+            )
             try:
                 yield path
             finally:
