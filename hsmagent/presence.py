@@ -4,7 +4,7 @@ All of it may be absent, hang or die; the ssh side neither waits for it nor noti
 """
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from hsmagent.model import Clock, PinState, Request, TokenId, TokenStatus
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
 from hsmagent.prompt.chain import Chain
+from hsmagent.prompt.environment import SessionEnvironment
 from hsmagent.prompt.pin_store import PinStore
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.prompt.system import SystemPrompter, Timeouts
@@ -27,17 +28,13 @@ _WORSE = (PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.LOCKED)
 
 def chain(order: Sequence[str], timeout: float, bus: Bus, clock: Clock) -> Chain:
     """Return the prompters of the configuration, in its order."""
+    environment = SessionEnvironment(bus)
     made: dict[str, Prompter] = {
         "system": SystemPrompter(bus, Timeouts(turn=timeout, answer=timeout)),
         "pinentry": Pinentry(environment, timeout),
         "askpass": Askpass(environment, timeout),
     }
     return Chain([made[name] for name in order], environment, clock)
-
-
-def environment() -> Mapping[str, str]:
-    """Return the environment for programs that show windows (`prompt.child.Environment`)."""
-    return os.environ
 
 
 class Presence:

@@ -10,7 +10,7 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from hsmagent.gate import Gate
 from hsmagent.model import Request
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.chain import Chain
+from hsmagent.prompt.environment import own_environment
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.providers import TokenProviders
 from hsmagent.server import Server
@@ -122,12 +123,8 @@ class PrivateAgent:
 
 def _prompter(timeout: float) -> Chain:
     """Return the prompters that need no bus; SSH_ASKPASS first, as with ssh-agent."""
-
-    def environment() -> Mapping[str, str]:
-        return os.environ
-
-    prompters = (Askpass(environment, timeout), Pinentry(environment, timeout))
-    return Chain(prompters, environment, time.monotonic)
+    prompters = (Askpass(own_environment, timeout), Pinentry(own_environment, timeout))
+    return Chain(prompters, own_environment, time.monotonic)
 
 
 def _record(request: Request, outcome: str, reason: str) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.frame import wipe
 from hsmagent.prompt.base import Answer, PinDialog, Text
-from hsmagent.prompt.child import Child, Environment, has_display, running
+from hsmagent.prompt.child import Child, running
+from hsmagent.prompt.environment import Environment, has_display
 
 # Where ssh and the distributions have it when SSH_ASKPASS does not say.
 _PLACES = (
@@ -66,7 +67,7 @@ class Askpass:
 
     @asynccontextmanager
     async def _asking(self, text: Text, kind: str, seconds: float | None) -> AsyncIterator[Child]:
-        environment = dict(self._environment())
+        environment = dict(await self._environment())
         program = find_program(environment)
         environment.pop("SSH_ASKPASS_PROMPT", None)
         if kind:

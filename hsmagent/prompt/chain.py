@@ -13,7 +13,7 @@ from hsmagent.errors import Cancelled, Refused, Unavailable
 from hsmagent.limit import RateLimit
 from hsmagent.model import Clock
 from hsmagent.prompt.base import PinDialog, Prompter, Text
-from hsmagent.prompt.child import Environment, is_kde
+from hsmagent.prompt.environment import Environment, is_kde
 
 _log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ class Chain:
 
     async def _first_able(self, ask: Callable[[Prompter], Awaitable[T]]) -> T:
         reasons = []
-        for prompter in in_order(self._prompters, self._environment()):
+        for prompter in in_order(self._prompters, await self._environment()):
             try:
                 return await ask(prompter)
             except Unavailable as error:

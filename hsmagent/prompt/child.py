@@ -3,14 +3,10 @@
 import asyncio
 import socket
 from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 
 from hsmagent.errors import Unavailable
-
-Environment = Callable[[], Mapping[str, str]]
-"""Says the environment for a program that shows windows: asked anew each time, as the daemon may
-have been started before there was a display."""
 
 _PATIENCE = 2.0  # seconds from SIGTERM to SIGKILL
 
@@ -81,13 +77,3 @@ async def running(command: Sequence[str], environment: Mapping[str, str]) -> Asy
             yield child
         finally:
             await child.end()
-
-
-def has_display(environment: Mapping[str, str]) -> bool:
-    """Whether a window can be shown."""
-    return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
-
-
-def is_kde(environment: Mapping[str, str]) -> bool:
-    """Whether this is KDE's desktop."""
-    return "kde" in environment.get("XDG_CURRENT_DESKTOP", "").lower().split(":")

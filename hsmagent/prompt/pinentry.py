@@ -13,7 +13,8 @@ from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
 from hsmagent.model import printable
 from hsmagent.prompt import assuan
 from hsmagent.prompt.base import Answer, PinDialog, Text
-from hsmagent.prompt.child import Child, Environment, has_display, is_kde, running
+from hsmagent.prompt.child import Child, running
+from hsmagent.prompt.environment import Environment, has_display, is_kde
 
 _GTK = ("pinentry-gnome3", "pinentry-gtk-2", "pinentry-gtk")
 _QT = ("pinentry-qt", "pinentry-qt6", "pinentry-qt5")
@@ -60,7 +61,7 @@ class Pinentry:
 
     @asynccontextmanager
     async def _session(self) -> AsyncIterator["_Session"]:
-        environment = dict(self._environment())
+        environment = dict(await self._environment())
         async with running([find_program(environment)], environment) as child:
             session = _Session(child, self._timeout)
             try:

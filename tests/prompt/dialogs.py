@@ -1,7 +1,10 @@
-"""A PinDialog that a test answers for."""
+"""A PinDialog that a test answers for, and an environment that stays."""
+
+from collections.abc import Mapping
 
 from hsmagent.frame import wipe
 from hsmagent.prompt.base import Answer, Text
+from hsmagent.prompt.environment import Environment
 
 TEXT = Text(
     title="Unlock work",
@@ -9,6 +12,13 @@ TEXT = Text(
     description="ssh ← git wants to log in to host as alice\nKey: ssh (ECDSA P-256)",
     ok="Unlock",
 )
+
+
+def always(environment: Mapping[str, str]) -> Environment:
+    async def said() -> Mapping[str, str]:
+        return environment
+
+    return said
 
 
 class FakeDialog:

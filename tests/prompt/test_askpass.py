@@ -13,7 +13,7 @@ from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt.askpass import Askpass, find_program
 from tests.parts.until import async_until
 from tests.parts.xvfb import Screen, screen
-from tests.prompt.dialogs import TEXT, FakeDialog
+from tests.prompt.dialogs import TEXT, FakeDialog, always
 
 GNOME = "/usr/lib/openssh/gnome-ssh-askpass"
 PATH = os.environ["PATH"]
@@ -28,7 +28,7 @@ def display() -> Iterator[Screen]:
 @pytest.fixture
 def gnome(display: Screen) -> Askpass:
     environment = display.environment | {"PATH": PATH, "SSH_ASKPASS": GNOME}
-    return Askpass(lambda: environment, 30)
+    return Askpass(always(environment), 30)
 
 
 async def press(display: Screen, text: str, key: str, done: Callable[[], object]) -> None:
@@ -95,7 +95,7 @@ async def test_what_it_is_told(script: Script, dialog: FakeDialog, tmp_path: Pat
         'printf "%s|%s" "$1" "$SSH_ASKPASS_PROMPT" >> "$HERE/log"\n'
         'if [ -e "$HERE/second" ]; then echo 123456; else touch "$HERE/second"; echo 1; fi'
     )
-    await Askpass(lambda: {**environment, "SSH_ASKPASS_PROMPT": "none"}, 20).ask_pin(dialog)
+    await Askpass(always({**environment, "SSH_ASKPASS_PROMPT": "none"}), 20).ask_pin(dialog)
     question = f"{TEXT.message}\n\n{TEXT.description}|"
     assert (tmp_path / "log").read_text() == f"{question}Wrong PIN. Tries left: 2.\n\n{question}"
     assert dialog.pins == [b"1", b"123456"]
@@ -115,7 +115,7 @@ async def test_failures(
 ) -> None:
     environment = script(body)
     with pytest.raises(error):
-        await Askpass(lambda: environment, 20).ask_pin(dialog)
+        await Askpass(always(environment), 20).ask_pin(dialog)
     assert not dialog.pins
 
 
@@ -124,7 +124,7 @@ async def test_confirm_goes_by_the_exit_status(
     script: Script, status: int, *, answer: bool
 ) -> None:
     environment = script(f'[ "$SSH_ASKPASS_PROMPT" = confirm ] || exit 0; exit {status}')
-    assert await Askpass(lambda: environment, 20).confirm(TEXT) is answer
+    assert await Askpass(always(environment), 20).confirm(TEXT) is answer
 
 
 async def test_one_that_hangs_is_ended(
@@ -132,7 +132,7 @@ async def test_one_that_hangs_is_ended(
 ) -> None:
     monkeypatch.setattr("hsmagent.prompt.child._PATIENCE", 0.1)
     environment = script('trap "" TERM; echo $$ > "$HERE/pid"; while :; do sleep 0.1; done')
-    asking = asyncio.create_task(Askpass(lambda: environment, 2).ask_pin(dialog))
+    asking = asyncio.create_task(Askpass(always(environment), 2).ask_pin(dialog))
     with pytest.raises(TimedOut):
         await asking
     with pytest.raises(ProcessLookupError):
@@ -151,4 +151,4 @@ def test_it_is_found_where_distributions_have_it() -> None:
 async def test_one_that_is_not_there(dialog: FakeDialog) -> None:
     environment = {"DISPLAY": ":0", "SSH_ASKPASS": "/nonexistent"}
     with pytest.raises(Unavailable, match="does not start"):
-        await Askpass(lambda: environment, 20).ask_pin(dialog)
+        await Askpass(always(environment), 20).ask_pin(dialog)

@@ -8,6 +8,7 @@ import pytest
 from hsmagent.errors import Cancelled, Refused, TimedOut, Unavailable
 from hsmagent.prompt.base import PinDialog, Text
 from hsmagent.prompt.chain import DIALOGS, DIALOGS_WINDOW, PAUSE, Chain, in_order
+from hsmagent.prompt.environment import own_environment
 from tests.parts.until import async_until
 from tests.prompt.dialogs import TEXT, FakeDialog
 
@@ -50,7 +51,7 @@ class Scripted:
 
 
 def chain_of(*prompters: Scripted, clock: Clock | None = None) -> Chain:
-    return Chain(prompters, dict, clock or Clock())
+    return Chain(prompters, own_environment, clock or Clock())
 
 
 async def test_only_what_is_unavailable_falls_through(

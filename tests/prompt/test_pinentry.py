@@ -18,7 +18,7 @@ from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.pinentry import Pinentry, find_program
 from tests.parts.until import async_until
-from tests.prompt.dialogs import TEXT, FakeDialog
+from tests.prompt.dialogs import TEXT, FakeDialog, always
 
 PATH = os.environ["PATH"]
 
@@ -59,7 +59,7 @@ def terminal() -> Iterator[Terminal]:
 
 
 def at(terminal: Terminal, timeout: float = 20) -> Pinentry:
-    return Pinentry(lambda: terminal.environment, timeout)
+    return Pinentry(always(terminal.environment), timeout)
 
 
 async def test_wrong_then_empty_then_right(terminal: Terminal, dialog: FakeDialog) -> None:
@@ -162,13 +162,13 @@ async def test_failures(
 ) -> None:
     environment = script(SERVE.format(act=act))
     with pytest.raises(error):
-        await Pinentry(lambda: environment, 20).ask_pin(dialog)
+        await Pinentry(always(environment), 20).ask_pin(dialog)
     assert not dialog.pins
 
 
 async def test_what_pinentry_is_told(script: Script, dialog: FakeDialog, tmp_path: Path) -> None:
     environment = script(SERVE.format(act="echo S x; echo D 123456; echo OK"))
-    await Pinentry(lambda: environment, 20).ask_pin(dialog)
+    await Pinentry(always(environment), 20).ask_pin(dialog)
     assert (tmp_path / "log").read_text().splitlines() == [
         "OPTION no-grab",
         "OPTION lc-ctype=C.UTF-8",
@@ -185,7 +185,7 @@ async def test_what_pinentry_is_told(script: Script, dialog: FakeDialog, tmp_pat
 async def test_no_greeting(script: Script, dialog: FakeDialog, body: str) -> None:
     environment = script(body)
     with pytest.raises(Unavailable):
-        await Pinentry(lambda: environment, 20).ask_pin(dialog)
+        await Pinentry(always(environment), 20).ask_pin(dialog)
 
 
 async def test_one_that_hangs_is_ended(
@@ -195,7 +195,7 @@ async def test_one_that_hangs_is_ended(
     monkeypatch.setattr("hsmagent.prompt.child._PATIENCE", 0.1)
     environment = script("trap '' TERM; echo $$ > \"$LOG\";" + SERVE.format(act="sleep 60"))
     with pytest.raises(TimedOut):
-        await Pinentry(lambda: environment, 0).ask_pin(dialog)
+        await Pinentry(always(environment), 0).ask_pin(dialog)
     pid = int((tmp_path / "log").read_text().split()[0])
     with pytest.raises(ProcessLookupError):
         os.kill(pid, signal.SIGCONT)
@@ -204,7 +204,7 @@ async def test_one_that_hangs_is_ended(
 async def test_there_is_none(dialog: FakeDialog, tmp_path: Path) -> None:
     environment = {"PATH": str(tmp_path), "DISPLAY": ":0"}
     with pytest.raises(Unavailable, match="no pinentry"):
-        await Pinentry(lambda: environment, 20).ask_pin(dialog)
+        await Pinentry(always(environment), 20).ask_pin(dialog)
 
 
 async def test_one_that_does_not_start(dialog: FakeDialog, tmp_path: Path) -> None:
@@ -213,7 +213,7 @@ async def test_one_that_does_not_start(dialog: FakeDialog, tmp_path: Path) -> No
     program.chmod(0o755)
     environment = {"PATH": str(tmp_path), "DISPLAY": ":0"}
     with pytest.raises(Unavailable, match="does not start"):
-        await Pinentry(lambda: environment, 20).ask_pin(dialog)
+        await Pinentry(always(environment), 20).ask_pin(dialog)
 
 
 @pytest.mark.parametrize(
