@@ -47,6 +47,11 @@ class Certificate:
         return int(self.parsed.serial_number)
 
     @cached_property
+    def serial_der(self) -> bytes:
+        """The serial number as it stands; negative ones exist, though they should not."""
+        return bytes(self.parsed["tbs_certificate"]["serial_number"].dump())
+
+    @cached_property
     def issuer_der(self) -> bytes:
         """The issuer's Name, as it stands in the certificate."""
         return bytes(self.parsed.issuer.dump())
@@ -54,7 +59,7 @@ class Certificate:
     @cached_property
     def issuer_and_serial(self) -> bytes:
         """The IssuerAndSerialNumber (RFC 5652, section 10.2.4) by which messages name it."""
-        return der.sequence(self.issuer_der, der.integer(self.serial))
+        return der.sequence(self.issuer_der, self.serial_der)
 
     @cached_property
     def subject_der(self) -> bytes:

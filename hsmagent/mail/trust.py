@@ -4,6 +4,7 @@ Path validation is pyhanko-certvalidator's; nothing is fetched from the net.
 """
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,6 +13,7 @@ from pathlib import Path
 from hsmagent.errors import UsageError
 from hsmagent.mail import certificates
 from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.links import relevant
 from hsmagent.model import printable
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
@@ -76,17 +78,21 @@ async def _validate(
         ValidationError,
     )
 
+    # It logs what it finds, with tracebacks; we say it in a sentence.
+    logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
     try:
+        lists = [crl.CertificateList.load(data) for data in anchors.crls]
+        others = relevant(certificate, pool, anchors.roots, lists)
         context = ValidationContext(
             trust_roots=[root.parsed for root in anchors.roots],
-            other_certs=[other.parsed for other in pool],
-            crls=[crl.CertificateList.load(data) for data in anchors.crls],
+            other_certs=[other.parsed for other in others],
+            crls=lists,
             moment=moment,
             allow_fetching=False,
             revocation_mode="require" if anchors.required else "soft-fail",
             weak_hash_algos={"md2", "md5", "sha1"},
         )
-        validator = CertificateValidator(certificate.parsed, [c.parsed for c in pool], context)
+        validator = CertificateValidator(certificate.parsed, validation_context=context)
         await validator.async_validate_path()
     except PathBuildingError:
         return "no chain leads to a trusted root"

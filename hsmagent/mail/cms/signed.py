@@ -102,7 +102,7 @@ def _signing_certificate(certificate: Certificate) -> bytes:
     issuer = der.sequence(der.tlv(0xA4, certificate.issuer_der))
     identifier = der.sequence(
         der.octets(hashlib.sha256(certificate.der).digest()),
-        der.sequence(issuer, der.integer(certificate.serial)),
+        der.sequence(issuer, certificate.serial_der),
     )
     return der.sequence(der.sequence(identifier))
 

@@ -22,7 +22,8 @@ from hsmagent.mail.cms.parse import (
 from hsmagent.mail.spool import Memory, Source
 
 MAX_SIGNERS = 16
-MAX_CERTIFICATES = 100
+MAX_CERTIFICATES = 50
+MAX_CRLS = 20
 MAX_ATTRIBUTES = 100
 _CERTIFICATE_MAX = 64 * 1024
 _CRL_MAX = 8 * 1024 * 1024
@@ -115,7 +116,7 @@ def read(source: Source) -> SignedData:
     crls: list[bytes] = []
     if reader.peek() == ber.context(1):
         reader.enter(ber.context(1), "the CRLs")
-        crls = list(reader.elements(_CRL_MAX, MAX_CERTIFICATES, "the CRLs"))
+        crls = list(reader.elements(_CRL_MAX, MAX_CRLS, "the CRLs"))
         reader.leave("the CRLs")
     reader.enter(ber.SET, "the signers")
     infos = [_signer_info(data) for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")]
