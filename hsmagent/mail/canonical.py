@@ -14,7 +14,7 @@ from hsmagent.mail.ber import Malformed
 from hsmagent.mail.mime import Entity, Field
 from hsmagent.mail.spool import Memory, Region, Spool
 
-LINE_MAX = 998  # RFC 5322, section 2.1.1
+LINE_MAX = 998  # RFC 5322, section 2.1.1; with the CR, to be on the safe side
 MAX_DEPTH = 16
 _QP_LINE = 75
 _QP_TEXT_MAX = 2 * 1024 * 1024
@@ -187,10 +187,10 @@ def _column_after(chunk: bytes, column: int) -> int:
     """Return how far into a line `chunk` ends; -1 when a line in it is longer than LINE_MAX."""
     start = -column
     while True:
-        if len(chunk) - start <= LINE_MAX + 1:
+        if len(chunk) - start <= LINE_MAX:
             newline = chunk.rfind(b"\n", max(0, start))
             return len(chunk) - newline - 1 if newline >= 0 else len(chunk) - start
-        newline = chunk.rfind(b"\n", max(0, start), start + LINE_MAX + 2)
+        newline = chunk.rfind(b"\n", max(0, start), start + LINE_MAX + 1)
         if newline < 0:
             return -1
         start = newline + 1

@@ -103,6 +103,8 @@ def read(region: Region) -> Entity:
             if not fields and head.startswith(b"From "):  # an mbox's first line
                 position = end
                 continue
+            if end == MAX_HEADER:
+                break  # cut in two by the limit
             raise Malformed("this is not a message: no header fields before the first empty line")
         while head[end : end + 1] in (b" ", b"\t"):
             end = _line_end(head, end)
