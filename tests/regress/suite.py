@@ -5,6 +5,7 @@ import re
 import shutil
 import signal
 import subprocess
+from contextlib import suppress
 from pathlib import Path
 
 INSTALLED = Path("/usr/lib/openssh/regress")
@@ -48,30 +49,30 @@ class Suite:
             *(f"LTESTS={test}", "SUDO=", "TEST_SSH_FAIL_FATAL=yes"),
             f"TEST_SSH_SSHAGENT={self._agent}",
         ]
-        process = subprocess.Popen(
-            [*command, *variables],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-            env={name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"},
-        )
+        # A file and no pipe: an agent that keeps its stdout open would hold the pipe, too.
+        log = self.folder.parent / "output"
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [*command, *variables],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={name: value for name, value in os.environ.items() if name != "SSH_AUTH_SOCK"},
+            )
         try:
-            output, _ = process.communicate(timeout=seconds)
+            status = process.wait(seconds)
         except subprocess.TimeoutExpired:
             raise AssertionError(f"{test} does not end") from None
         finally:
-            _kill_group(process)
-        assert process.returncode == 0, output[-4000:]
-        assert re.search(r"^ok ", output, re.MULTILINE), f"{test} was skipped: {output}"
-        return output
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        said = log.read_text(errors="replace")
+        assert status == 0, said[-4000:]
+        assert re.search(r"^ok ", said, re.MULTILINE), f"{test} was skipped: {said}"
+        return said
 
-
-def _kill_group(process: "subprocess.Popen[str]") -> None:
-    try:
-        os.killpg(process.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
-    process.communicate()
+    def trace(self) -> str:
+        """Return what the test noted last of its progress."""
+        return (self.folder / "regress.log").read_text(errors="replace")
