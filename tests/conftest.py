@@ -6,3 +6,8 @@ from hypothesis import settings
 # deadline, since the tests share few cores. The fuzz targets are there for the long search.
 settings.register_profile("hsmagent", database=None, deadline=None, derandomize=True)
 settings.load_profile("hsmagent")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name a case with bytes by their number: pytest spells them out, and fresh keys differ."""
+    return f"{argname}:{len(val)}" if isinstance(val, bytes | bytearray) else None
