@@ -1,0 +1,165 @@
+"""The units: what systemd says of them, and the agent under it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.conftest import module_config
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.systemd import UserManager, missing, user_manager
+from tests.parts.until import until
+
+ROOT = Path(__file__).parents[2]
+INSTALL = str(ROOT / "contrib" / "install-user-units")
+UNITS = ["hsmagent.service", "hsmagent-ssh.socket", "hsmagent-control.socket"]
+
+WHY_NOT = missing()
+needs_manager = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
+
+
+def install(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [INSTALL, *arguments],
+        env={"HOME": str(home), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(home)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+
+def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path) -> None:
+    done = install(tmp_path, "--program", str(program), "--no-start", "--no-network")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / ".config/systemd/user"
+    verified = subprocess.run(
+        ["systemd-analyze", "--user", "verify", *(str(folder / unit) for unit in UNITS)],
+        env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    ours = [line for line in verified.stderr.splitlines() if "hsmagent" in line]
+    assert (verified.returncode, ours) == (0, []), verified.stderr
+
+
+def test_what_is_installed_can_be_removed(tmp_path: Path, program: Path) -> None:
+    assert install(tmp_path, "--program", str(program), "--no-start").returncode == 0
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == {
+        *(f".config/systemd/user/{unit}" for unit in UNITS),
+        ".config/environment.d/90-hsmagent.conf",
+        ".local/share/dbus-1/services/org.hsmagent.Agent1.service",
+    }
+    assert install(tmp_path, "--remove").returncode == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("path", ["/nonexistent/hsmagent", "/tmp/%h/x", "/bin/sh -c x"])
+def test_a_wrong_program_is_refused(tmp_path: Path, path: str) -> None:
+    done = install(tmp_path, "--program", path, "--no-start")
+    assert done.returncode == 2
+    assert done.stderr.startswith("install-user-units: ")
+    assert list(tmp_path.rglob("*.service")) == []
+
+
+# -- a real activation, without a manager ----------------------------------------------------
+
+
+def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -> None:
+    """The first client starts it, and is answered."""
+    ssh, control = short / "s", short / "c"
+    with (short / "log").open("wb") as log:
+        listening = subprocess.Popen(
+            [
+                *("systemd-socket-activate", "--fdname=ssh:control"),
+                *("--listen", str(ssh), "--listen", str(control)),
+                *(str(program), "daemon", "--runtime-dir", str(short / "run")),
+            ],
+            env={"PATH": os.environ["PATH"], "HOME": str(short), "XDG_RUNTIME_DIR": str(short)},
+            stderr=log,
+        )
+    try:
+        until(lambda: ssh.exists() and control.exists())
+        listed = subprocess.run(
+            ["ssh-add", "-l"],
+            env={"SSH_AUTH_SOCK": str(ssh), "PATH": os.environ["PATH"]},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert listed.returncode in (0, 1), (short / "log").read_text()
+        # It became the daemon, and made no sockets of its own.
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(control))
+        assert not (short / "run" / "ssh.sock").exists()
+    finally:
+        listening.terminate()
+        assert listening.wait(20) == 0, (short / "log").read_text()
+
+
+@pytest.fixture
+def short(tmp_path: Path) -> Iterator[Path]:
+    """Make a folder whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="sa"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+# -- under a real manager --------------------------------------------------------------------
+
+
+@pytest.fixture
+def manager(program: Path) -> Iterator[UserManager]:
+    with user_manager([program.parent]) as manager:
+        yield manager
+
+
+@needs_manager
+def test_a_login_session(manager: UserManager) -> None:
+    token = SoftHsm.create(manager.home / "hsm")
+    token.init_token("work")
+    token.generate("work", "EC:prime256v1", "01", "ec")
+    config = manager.home / ".config/hsmagent/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(module_config(token))
+    manager.run(INSTALL)
+    service, ssh, control = UNITS
+    assert [manager.property(unit, "ActiveState") for unit in (ssh, control)] == ["active"] * 2
+    assert manager.property(service, "ActiveState") == "inactive"
+    auth_sock = manager.home / "run/hsmagent/ssh.sock"
+    assert f"SSH_AUTH_SOCK={auth_sock}" in manager.systemctl("show-environment").splitlines()
+
+    # The first question starts it, hardened, with all that a token needs.
+    manager.environment["SSH_AUTH_SOCK"] = str(auth_sock)
+    assert "ECDSA" in manager.run("ssh-add", "-l").stdout
+    assert manager.property(service, "ActiveState") == "active"
+    assert manager.property(service, "NoNewPrivileges") == "yes"
+    pid = manager.property(service, "MainPID")
+    unlock = ["hsmagent", "unlock", "--stdin"]
+    subprocess.run(unlock, env=manager.environment, input=PIN, text=True, check=True, timeout=60)
+    public = manager.home / "key.pub"
+    public.write_text(manager.run("ssh-add", "-L").stdout)
+    (manager.home / "text").write_text("text")
+    sign = ["ssh-keygen", "-Y", "sign", "-n", "file", "-f", str(public), str(manager.home / "text")]
+    manager.run(*sign)
+
+    # A crash is survived: the sockets stay, the next question is answered by a new one.
+    manager.systemctl("kill", "--signal=KILL", service)
+    until(lambda: manager.property(service, "MainPID") not in (pid, "0"))
+    assert "ECDSA" in manager.run("ssh-add", "-l").stdout
+
+    manager.systemctl("reload", service)
+    assert "ECDSA" in manager.run("ssh-add", "-l").stdout
+    manager.run(INSTALL, "--remove")
+    assert manager.property(service, "ActiveState") == "inactive"
+    assert "SSH_AUTH_SOCK=" not in manager.systemctl("show-environment")
+    assert not auth_sock.exists()
