@@ -8,6 +8,7 @@ from hsmagent.model import printable
 USAGE = """
 Programs
   daemon [--config F]          run the agent in the foreground
+  doctor [--json]              find what is wrong with the set-up, and the remedy
   ssh-agent [options]          a private agent in place of ssh-agent(1); --help shows its options
 
 Mail (each with --help)
@@ -20,6 +21,7 @@ Mail (each with --help)
 _MODULES = {
     "certs": "hsmagent.commands.certs",
     "daemon": "hsmagent.commands.daemon",
+    "doctor": "hsmagent.commands.doctor",
     "smime": "hsmagent.commands.smime",
     "ssh-agent": "hsmagent.commands.ssh_agent",
 }

@@ -1,0 +1,1 @@
+"""`hsmagent doctor`: finds what is wrong with the set-up, and says the remedy."""

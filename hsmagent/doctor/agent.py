@@ -1,0 +1,125 @@
+"""Whether the daemon is there, and whether ssh and git find it."""
+
+import asyncio
+import os
+import shutil
+from pathlib import Path
+
+from hsmagent import __version__
+from hsmagent.client import Daemon
+from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Status, Surroundings, output_of
+from hsmagent.errors import HsmAgentError
+
+START = "start it with `systemctl --user start hsmagent` or `hsmagent daemon`"
+EXPORT = "export SSH_AUTH_SOCK={}"
+
+NO_KEYRING = (
+    "copy /etc/xdg/autostart/gnome-keyring-ssh.desktop to ~/.config/autostart and add Hidden=true"
+)
+NO_GPG = (
+    "take enable-ssh-support out of ~/.gnupg/gpg-agent.conf, "
+    "and systemctl --user disable --now gpg-agent-ssh.socket"
+)
+# Part of a socket's path → whose it is, and how to be rid of it.
+OTHERS = {
+    "/keyring/": ("gnome-keyring", NO_KEYRING),
+    "/gcr/": ("gcr-ssh-agent", "systemctl --user disable --now gcr-ssh-agent.socket"),
+    "/gnupg/": ("gpg-agent", NO_GPG),
+    "/openssh_agent": ("OpenSSH's agent", "systemctl --user disable --now ssh-agent.socket"),
+    "/ssh-": ("OpenSSH's agent", "take ssh-agent out of your shell's or session's start-up files"),
+}
+UPSTREAM = "; to keep its keys too, name its socket as [ssh] upstream in the configuration"
+
+
+def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
+    """Say whether the daemon answers, and what it says of its tokens and modules."""
+    try:
+        daemon = Daemon(str(where.runtime_dir))
+    except HsmAgentError:
+        sentence = f"no daemon answers in {where.runtime_dir}"
+        return Finding("daemon", State.BAD, sentence, START), None
+    try:
+        status = daemon.call("status")
+    except HsmAgentError as error:
+        remedy = "see its log: journalctl --user --unit hsmagent"
+        return Finding("daemon", State.BAD, f"the daemon fails: {error}", remedy), None
+    finally:
+        daemon.close()
+    if status["version"] != __version__:
+        sentence = f"the daemon is version {status['version']}, this is {__version__}"
+        remedy = "systemctl --user restart hsmagent"
+        return Finding("daemon", State.WARN, sentence, remedy), status
+    return Finding("daemon", State.OK, f"the daemon runs (pid {status['pid']})"), status
+
+
+def ssh_auth_sock(where: Surroundings) -> Finding:
+    """Say whether SSH_AUTH_SOCK names our socket."""
+    check = "ssh-auth-sock"
+    ours = where.ssh_socket
+    export = EXPORT.format(ours) + ", and install the units (contrib/install-user-units)"
+    named = where.env.get("SSH_AUTH_SOCK", "")
+    if not named:
+        return Finding(check, State.BAD, "SSH_AUTH_SOCK is not set: ssh asks no agent", export)
+    if _same(Path(named), ours):
+        return Finding(check, State.OK, f"SSH_AUTH_SOCK is {ours}")
+    for part, (whose, remedy) in OTHERS.items():
+        if part in named:
+            sentence = f"SSH_AUTH_SOCK is the socket of {whose}, {named}"
+            return Finding(check, State.BAD, sentence, f"{remedy}{UPSTREAM}")
+    sentence = f"SSH_AUTH_SOCK is another agent's, {named}"
+    return Finding(check, State.BAD, sentence, EXPORT.format(ours) + UPSTREAM)
+
+
+async def ssh_config(where: Surroundings) -> Finding | None:
+    """Say whether ~/.ssh/config sends ssh to another agent."""
+    printed = await output_of(["ssh", "-G", "localhost"], where.env)
+    settings = dict(line.partition(" ")[::2] for line in (printed or "").splitlines())
+    named = settings.get("identityagent", "SSH_AUTH_SOCK")
+    if named in ("SSH_AUTH_SOCK", str(where.ssh_socket)):
+        return None
+    if named != "none" and _same(_expand(named), where.ssh_socket):
+        return None
+    return Finding(
+        "ssh-config",
+        State.BAD,
+        f"ssh's own configuration names another agent: IdentityAgent {named}",
+        f"take that line out of ~/.ssh/config, or write {where.ssh_socket} there",
+    )
+
+
+async def lists_keys(where: Surroundings) -> Finding:
+    """Ask for the keys as ssh does."""
+    check = "ssh"
+    if shutil.which("ssh-add", path=where.env.get("PATH")) is None:
+        return Finding(check, State.BAD, "ssh-add is not installed", "install openssh-client")
+    child = await asyncio.create_subprocess_exec(
+        *("ssh-add", "-l"),
+        env=dict(where.env) | {"SSH_AUTH_SOCK": str(where.ssh_socket)},
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.DEVNULL,
+    )
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            listed, _ = await child.communicate()
+    except TimeoutError:
+        child.kill()
+        await child.wait()
+        return Finding(check, State.BAD, "the agent does not answer ssh-add", START)
+    if child.returncode == 0:
+        return Finding(check, State.OK, f"ssh sees {len(listed.splitlines())} keys")
+    if child.returncode == 1:
+        remedy = "plug a token in, or see `hsmagent keys` for what was skipped"
+        return Finding(check, State.WARN, "ssh sees no keys", remedy)
+    return Finding(check, State.BAD, "ssh-add cannot reach the agent", START)
+
+
+def _expand(name: str) -> Path:
+    return Path(os.path.expandvars(name)).expanduser()
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one == other or one.samefile(other)
+    except OSError:
+        return False

@@ -1,0 +1,122 @@
+"""The bus and what can ask for a PIN on it; the systemd units."""
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from hsmagent.bus import Bus, BusError, session_address
+from hsmagent.doctor.finding import Finding, State, Surroundings, output_of
+from hsmagent.errors import Unavailable
+from hsmagent.prompt.pinentry import find_program
+from hsmagent.prompt.system import NAME as PROMPTER
+
+BUS_TIMEOUT = 5.0
+DISPLAYS = ("WAYLAND_DISPLAY", "DISPLAY")
+IMPORT = "dbus-update-activation-environment --systemd DISPLAY WAYLAND_DISPLAY XAUTHORITY"
+UNITS = ("hsmagent.service", "hsmagent-ssh.socket", "hsmagent-control.socket")
+INSTALL = "run contrib/install-user-units"
+
+_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+
+
+async def prompters(where: Surroundings) -> list[Finding]:
+    """Say who can ask for a PIN, the best one first."""
+    found = []
+    async with _joined(where) as bus:
+        if bus is None:
+            remedy = "in a desktop session, set DBUS_SESSION_BUS_ADDRESS; over ssh this is usual"
+            found.append(Finding("bus", State.WARN, "there is no session bus", remedy))
+        else:
+            found.append(Finding("bus", State.OK, "the session bus answers"))
+            found.append(await _system_prompter(bus, where))
+    found.append(_pinentry(where))
+    if all(each.state is not State.OK for each in found if each.check != "bus"):
+        found.append(
+            Finding(
+                "prompter",
+                State.WARN,
+                "nothing can ask for a PIN in a window",
+                "install gcr or a pinentry; or give the PIN with `hsmagent unlock`",
+            )
+        )
+    return found
+
+
+async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
+    check = "system-prompter"
+    try:
+        if (await bus.call(*_DBUS, "NameHasOwner", "s", [PROMPTER], returns="b"))[0]:
+            return Finding(check, State.OK, "the desktop's own PIN dialog is there")
+        names = (await bus.call(*_DBUS, "ListActivatableNames", returns="as"))[0]
+    except BusError as error:
+        return Finding(check, State.WARN, f"the bus fails: {error}", "log in anew")
+    if PROMPTER not in names:
+        remedy = "install gcr (gcr-prompter), or use pinentry"
+        return Finding(check, State.WARN, "the desktop has no PIN dialog of its own", remedy)
+    # The bus starts it with the user manager's environment, or with its own.
+    printed = await output_of(["systemctl", "--user", "show-environment"], where.env)
+    if printed is None:
+        return Finding(check, State.OK, "the bus can start gcr-prompter")
+    names = {line.partition("=")[0] for line in printed.splitlines()}
+    if not names & set(DISPLAYS):
+        sentence = "gcr-prompter would find no display: its environment lacks DISPLAY"
+        return Finding(check, State.WARN, sentence, IMPORT)
+    return Finding(check, State.OK, "the bus can start gcr-prompter, which finds the display")
+
+
+def _pinentry(where: Surroundings) -> Finding:
+    try:
+        program = find_program(where.env)
+    except Unavailable as error:
+        remedy = "install one, such as pinentry-gnome3 or pinentry-qt; it needs DISPLAY to be set"
+        return Finding("pinentry", State.WARN, str(error), remedy)
+    return Finding("pinentry", State.OK, f"{program} can ask for a PIN")
+
+
+@asynccontextmanager
+async def _joined(where: Surroundings) -> AsyncIterator[Bus | None]:
+    bus = Bus(lambda: session_address(where.env))
+    joined = asyncio.Event()
+    bus.listen(joined.set)
+    task = asyncio.create_task(bus.run())
+    try:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(BUS_TIMEOUT if session_address(where.env) else 0.0):
+                await joined.wait()
+        yield bus if bus.connected else None
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def systemd(where: Surroundings) -> list[Finding]:
+    """Say how the units are, and what the manager's own children find."""
+    check = "systemd"
+    if shutil.which("systemctl", path=where.env.get("PATH")) is None:
+        return []
+    printed = await output_of(
+        ["systemctl", "--user", "show", *UNITS, "--property=Id,LoadState,ActiveState"], where.env
+    )
+    if printed is None:
+        remedy = "start `hsmagent daemon` from your session's start-up"
+        return [Finding(check, State.WARN, "systemd's user manager does not answer", remedy)]
+    units = dict(map(_unit, printed.strip().split("\n\n")))
+    missing = [name for name in UNITS if units.get(name, ("", ""))[0] != "loaded"]
+    if missing:
+        sentence = f"not installed: {', '.join(missing)}"
+        return [Finding(check, State.WARN, sentence, INSTALL)]
+    service, ssh, control = (units[name][1] for name in UNITS)
+    if service == "failed":
+        remedy = "see journalctl --user --unit hsmagent, then systemctl --user restart hsmagent"
+        return [Finding(check, State.BAD, "hsmagent.service has failed", remedy)]
+    if (ssh, control) != ("active", "active"):
+        remedy = f"systemctl --user enable --now {UNITS[1]} {UNITS[2]}"
+        return [Finding(check, State.BAD, "the sockets do not listen", remedy)]
+    return [Finding(check, State.OK, "the units are installed, the sockets listen")]
+
+
+def _unit(block: str) -> tuple[str, tuple[str, str]]:
+    values = dict(line.partition("=")[::2] for line in block.splitlines())
+    return values.get("Id", ""), (values.get("LoadState", ""), values.get("ActiveState", ""))

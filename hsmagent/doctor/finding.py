@@ -1,0 +1,85 @@
+"""What the doctor finds, and what it looks at."""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from subprocess import DEVNULL, PIPE
+from typing import Any
+
+from hsmagent.client import default_runtime_dir
+from hsmagent.config import default_path
+from hsmagent.errors import UsageError
+
+COMMAND_TIMEOUT = 10.0  # seconds for a program that we ask
+
+
+class State(StrEnum):
+    """How something is."""
+
+    OK = "ok"
+    WARN = "warn"  # works, or may do, but not as well as it could
+    BAD = "bad"  # does not work
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at: which, how it is, and what to do about it ("" when ok)."""
+
+    check: str
+    state: State
+    sentence: str
+    remedy: str = ""
+
+    def to_json(self) -> dict[str, str]:
+        """Return it for `--json`."""
+        return asdict(self)
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """Where the doctor looks. `env` is the person's; `config` the configuration file."""
+
+    runtime_dir: Path
+    config: Path
+    env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
+
+    @property
+    def ssh_socket(self) -> Path:
+        """Our ssh socket."""
+        return self.runtime_dir / "ssh.sock"
+
+
+def surroundings(runtime_dir: str, config: str) -> Surroundings:
+    """Return the usual places where none is named."""
+    try:
+        runtime_dir = runtime_dir or default_runtime_dir()
+    except UsageError:
+        runtime_dir = f"/run/user/{os.getuid()}/hsmagent"
+    return Surroundings(Path(runtime_dir), Path(config) if config else default_path())
+
+
+async def output_of(command: Sequence[str], env: Mapping[str, str]) -> str | None:
+    """Return what a program prints, or None when it is not there, fails or hangs."""
+    try:
+        child = await asyncio.create_subprocess_exec(
+            *command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
+        )
+    except OSError:
+        return None
+    try:
+        async with asyncio.timeout(COMMAND_TIMEOUT):
+            output, _ = await child.communicate()
+    except TimeoutError:
+        return None
+    finally:
+        if child.returncode is None:
+            child.kill()
+            await child.wait()
+    return output.decode(errors="replace") if child.returncode == 0 else None
+
+
+Status = dict[str, Any]
+"""The daemon's answer to `status`."""

@@ -1,0 +1,130 @@
+"""The configuration, the PKCS#11 modules and the smart card service."""
+
+import asyncio
+import os
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from hsmagent import config
+from hsmagent.config import Config
+from hsmagent.discovery import discover
+from hsmagent.doctor.finding import Finding, State, Status, Surroundings
+from hsmagent.errors import ConfigError
+from hsmagent.model import ModuleSpec, printable
+from hsmagent.token.tokens import Limits, Tokens
+
+PCSCD = Path("/run/pcscd/pcscd.comm")
+INSTALL = "install one: opensc-pkcs11 for smart cards, or name yours as [[module]] path"
+MODULES_TIMEOUT = 30.0
+
+
+def configuration(where: Surroundings) -> tuple[Finding, Config | None]:
+    """Say whether the configuration file can be used."""
+    check = "config"
+    try:
+        settings = config.load(where.config)
+    except ConfigError as error:
+        remedy = "correct it; docs/configuration.md lists every key"
+        return Finding(check, State.BAD, str(error), remedy), None
+    sentence = f"the configuration {where.config} is valid"
+    if not where.config.exists():
+        sentence = f"there is no configuration {where.config}: the defaults hold"
+    return Finding(check, State.OK, sentence), settings
+
+
+def from_status(status: Status, settings: Config | None) -> list[Finding]:
+    """Read the modules and tokens from what the daemon says."""
+    wanted = settings is not None and bool(settings.modules)
+    findings = [
+        _module(module["path"], module["error"], _labels(status, module["path"]), wanted=wanted)
+        for module in status["modules"]
+    ]
+    return findings or [_none()]
+
+
+async def looked_at(settings: Config) -> list[Finding]:
+    """Load the modules ourselves, each in a process that ends at once: no daemon runs."""
+    specs = settings.modules or tuple(ModuleSpec(path) for path in discover())
+    if not specs:
+        return [_none()]
+    with tempfile.TemporaryDirectory() as state:
+        tokens = Tokens(
+            clock=time.monotonic,
+            state_dir=Path(state),
+            limits=lambda _token: Limits(1.0, 1.0),
+            on_change=lambda: None,
+        )
+        try:
+            loading = [asyncio.create_task(tokens.add(spec)) for spec in specs]
+            _, late = await asyncio.wait(loading, timeout=MODULES_TIMEOUT)
+            for task in late:
+                task.cancel()
+            errors = {module.path: module.last_error for module in tokens.modules()}
+            present = [status.id for status in tokens.statuses() if status.present]
+        finally:
+            await tokens.close()
+    return [
+        _module(
+            spec.path,
+            errors.get(spec.path, ""),
+            [token.label for token in present if token.module == spec.path],
+            wanted=bool(settings.modules),
+        )
+        for spec in specs
+    ]
+
+
+def pcscd(modules: list[str]) -> Finding | None:
+    """Say whether the smart card service runs, if a module needs it."""
+    if not any("opensc" in Path(module).name for module in modules):
+        return None
+    path = os.environ.get("PCSCLITE_CSOCK_NAME") or str(PCSCD)
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(2.0)
+        try:
+            probe.connect(path)
+        except OSError:
+            return Finding(
+                "pcscd",
+                State.WARN,
+                "the smart card service pcscd does not run: no card reader is seen",
+                "install pcscd, and sudo systemctl enable --now pcscd.socket",
+            )
+    return Finding("pcscd", State.OK, "the smart card service pcscd answers")
+
+
+def paths(settings: Config) -> list[str]:
+    """Return the modules that the configuration means."""
+    return [module.path for module in settings.modules] or list(discover())
+
+
+def _module(path: str, error: str, tokens: list[str], *, wanted: bool) -> Finding:
+    """Say how one module is; `wanted`: the configuration names it, else it was discovered."""
+    check = "module"
+    if not Path(path).is_file():
+        remedy = "install it, or correct the path in the configuration"
+        return Finding(check, State.BAD, f"the module {path} is not there", remedy)
+    if error:
+        sentence = error if path in error else f"the module {path} fails: {error}"
+        remedy = f"try `pkcs11-tool --module {path} --list-slots`"
+        if not wanted:
+            remedy += "; or name the modules that you use as [[module]] in the configuration"
+        return Finding(check, State.BAD if wanted else State.WARN, sentence, remedy)
+    names = ", ".join(f"“{printable(name)}”" for name in tokens)
+    return Finding(check, State.OK, f"{path}: " + (names or "no token is present"))
+
+
+def _labels(status: Status, module: str) -> list[str]:
+    def labels() -> Iterator[str]:
+        for token in status["tokens"]:
+            if token["module"] == module and token["present"]:
+                yield token["label"]
+
+    return list(labels())
+
+
+def _none() -> Finding:
+    return Finding("module", State.BAD, "no PKCS#11 module is installed", INSTALL)

@@ -1,0 +1,191 @@
+"""The doctor, on healthy and on sick set-ups."""
+
+import json
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from hsmagent.doctor import agent, desktop, modules
+from hsmagent.doctor.finding import Finding, State, Surroundings
+from hsmagent.doctor.report import text
+from tests.daemon.conftest import module_config
+from tests.parts.agent import AgentProcess
+from tests.parts.bus import private_bus
+from tests.parts.softhsm import MODULE, SoftHsm
+
+
+def place(tmp_path: Path, **env: str) -> Surroundings:
+    home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    return Surroundings(tmp_path / "run", tmp_path / "config.toml", home | env)
+
+
+def by_check(found: list[Finding]) -> dict[str, Finding]:
+    return {each.check: each for each in found}
+
+
+def doctor(of: AgentProcess) -> tuple[int, dict[str, list[dict[str, str]]]]:
+    done = of.hsmagent("doctor", "--json")
+    found: dict[str, list[dict[str, str]]] = {}
+    for each in json.loads(done.stdout):
+        found.setdefault(each["check"], []).append(each)
+    return done.returncode, found
+
+
+@pytest.fixture
+def softhsm(tmp_path: Path) -> SoftHsm:
+    token = SoftHsm.create(tmp_path / "hsm")
+    token.init_token("work")
+    return token
+
+
+@pytest.fixture
+def session(tmp_path: Path, softhsm: SoftHsm) -> AgentProcess:
+    """Make a home with a configuration; no daemon runs yet."""
+    return AgentProcess(tmp_path / "home", module_config(softhsm))
+
+
+def test_with_a_daemon(session: AgentProcess) -> None:
+    session.start()
+    try:
+        _, found = doctor(session)
+    finally:
+        session.stop()
+    assert [each["sentence"] for each in found["module"]] == [f"{MODULE}: “work”"]
+    for check in ("config", "daemon", "ssh-auth-sock"):
+        assert [each["state"] for each in found[check]] == ["ok"], check
+    assert found["ssh"][0]["sentence"] == "ssh sees no keys"
+
+
+def test_without_a_daemon_the_modules_are_tried(session: AgentProcess) -> None:
+    status, found = doctor(session)
+    assert status == 1
+    assert found["daemon"][0]["state"] == "bad"
+    assert "hsmagent daemon" in found["daemon"][0]["remedy"]
+    assert [each["sentence"] for each in found["module"]] == [f"{MODULE}: “work”"]
+    assert not (session.home / "state").exists()
+
+
+def test_a_module_that_is_not_there_or_is_none(session: AgentProcess) -> None:
+    junk = session.home / "junk.so"
+    junk.write_bytes(b"no module")
+    session.configure(f'[[module]]\npath = "/no/such.so"\n[[module]]\npath = "{junk}"\n')
+    status, found = doctor(session)
+    first, second = found["module"]
+    assert status == 1
+    assert (first["state"], first["sentence"]) == ("bad", "the module /no/such.so is not there")
+    assert second["state"] == "bad"
+    assert str(junk) in second["sentence"]
+
+
+def test_a_wrong_configuration(tmp_path: Path) -> None:
+    (tmp_path / "config.toml").write_text("[prompt]\ncolour = 3\n")
+    finding, settings = modules.configuration(place(tmp_path))
+    assert (finding.state, settings) == (State.BAD, None)
+    assert "colour" in finding.sentence
+
+
+@pytest.mark.parametrize(
+    ("sock", "whose"),
+    [
+        ("/run/user/1000/keyring/ssh", "gnome-keyring"),
+        ("/run/user/1000/gcr/ssh", "gcr-ssh-agent"),
+        ("/run/user/1000/gnupg/S.gpg-agent.ssh", "gpg-agent"),
+        ("/tmp/ssh-abcdef/agent.1", "OpenSSH's agent"),
+        ("/elsewhere", "another agent's"),
+        ("", "not set"),
+    ],
+)
+def test_another_agent_in_the_way(tmp_path: Path, sock: str, whose: str) -> None:
+    finding = agent.ssh_auth_sock(place(tmp_path, SSH_AUTH_SOCK=sock))
+    assert finding.state is State.BAD
+    assert whose in finding.sentence
+    assert finding.remedy
+
+
+def test_our_socket_by_another_name(tmp_path: Path) -> None:
+    where = place(tmp_path, SSH_AUTH_SOCK=str(tmp_path / "link"))
+    where.runtime_dir.mkdir()
+    where.ssh_socket.touch()
+    (tmp_path / "link").symlink_to(where.ssh_socket)
+    assert agent.ssh_auth_sock(where).state is State.OK
+
+
+async def test_an_identity_agent_in_the_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where = place(tmp_path)
+    seen: list[str] = []
+
+    async def output_of(command: list[str], _env: object) -> str:
+        seen.append(command[0])
+        return "user me\nidentityagent ~/other.sock\n"
+
+    assert await agent.ssh_config(where) is None  # the real ssh, without a configuration
+    monkeypatch.setattr(agent, "output_of", output_of)
+    finding = await agent.ssh_config(where)
+    assert finding is not None
+    assert (seen, finding.state) == (["ssh"], State.BAD)
+
+
+async def test_the_bus_and_its_prompter(tmp_path: Path) -> None:
+    with private_bus() as bus:
+        bus.add_service("org.gnome.keyring.SystemPrompter", "/bin/false")
+        bus.start()
+        where = place(tmp_path, DBUS_SESSION_BUS_ADDRESS=bus.address)
+        found = by_check(await desktop.prompters(where))
+    assert found["bus"].state is State.OK
+    assert found["system-prompter"].sentence == "the bus can start gcr-prompter"
+
+
+async def test_without_a_bus_or_a_display(tmp_path: Path) -> None:
+    found = by_check(await desktop.prompters(place(tmp_path)))
+    assert found["bus"].state is State.WARN
+    assert "hsmagent unlock" in found["prompter"].remedy
+
+
+async def test_a_bus_that_hangs_holds_nobody_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(desktop, "BUS_TIMEOUT", 0.2)
+    monkeypatch.chdir(tmp_path)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind("bus")
+        mute.listen()
+        found = await desktop.prompters(place(tmp_path, DBUS_SESSION_BUS_ADDRESS="unix:path=bus"))
+    assert found[0].sentence == "there is no session bus"
+
+
+async def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    states = {"hsmagent.service": "inactive", "hsmagent-ssh.socket": "active"}
+
+    async def output_of(_command: list[str], _env: object) -> str:
+        blocks = [
+            f"Id={name}\nLoadState=loaded\nActiveState={states.get(name, 'active')}\n"
+            for name in desktop.UNITS
+        ]
+        return "\n".join(blocks)
+
+    monkeypatch.setattr(desktop, "output_of", output_of)
+    where = place(tmp_path)
+    assert [each.state for each in await desktop.systemd(where)] == [State.OK]
+    states["hsmagent-ssh.socket"] = "inactive"
+    [finding] = await desktop.systemd(where)
+    assert "systemctl --user enable --now" in finding.remedy
+    states["hsmagent.service"] = "failed"
+    [finding] = await desktop.systemd(where)
+    assert "journalctl" in finding.remedy
+
+
+def test_a_report_is_easy_on_the_eye() -> None:
+    found = [
+        Finding("a", State.OK, "fine"),
+        Finding("b", State.WARN, "so so", "look"),
+        Finding("c", State.BAD, "broken", "mend it"),
+    ]
+    assert text(found, colour=False) == (
+        "✓ fine\n! so so\n    → look\n✗ broken\n    → mend it\n\n1 wrong, 1 to look at\n"
+    )
+    assert "\x1b[1;31m✗\x1b[0m broken" in text(found, colour=True)
+    assert text(found[:1], colour=False).endswith("\nall is well\n")
