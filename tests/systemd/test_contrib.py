@@ -1,0 +1,205 @@
+"""The examples in contrib/, each used for real."""
+
+import asyncio
+import json
+import os
+import pty
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from hsmagent.bus import Bus
+from hsmagent.desktop.service import Agent, Service
+from hsmagent.model import PinState, TokenId, TokenStatus
+from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.until import async_until
+
+CONTRIB = Path(__file__).parents[2] / "contrib"
+COMPLETIONS = CONTRIB / "completions"
+
+FAKE = """\
+#!/bin/sh
+case "$*" in
+    'status --json') printf '{\\n    "label": "my card",\\n    "serial": "1"\\n}\\n' ;;
+    'keys --json') printf '{\\n      "label": "ssh-key",\\n      "x": 1\\n}\\n' ;;
+esac
+"""
+
+
+@pytest.fixture
+def env(tmp_path: Path) -> dict[str, str]:
+    """Have an `hsmagent` that knows a token "my card" and a key "ssh-key"."""
+    program = tmp_path / "bin" / "hsmagent"
+    program.parent.mkdir()
+    program.write_text(FAKE)
+    program.chmod(0o755)
+    return {
+        "PATH": f"{program.parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "LANG": "C.UTF-8",
+        "TERM": "dumb",
+    }
+
+
+def needs(program: str) -> pytest.MarkDecorator:
+    return pytest.mark.skipif(not shutil.which(program), reason=f"there is no {program}")
+
+
+LINES = [
+    ("hsmagent st", "status"),
+    ("hsmagent unlock my", "my card"),
+    ("hsmagent pubkey ss", "ssh-key"),
+    ("hsmagent smime enc", "encrypt"),
+    ("hsmagent status --j", "--json"),
+]
+
+
+@needs("bash")
+@pytest.mark.parametrize(("line", "completed"), LINES)
+def test_bash(env: dict[str, str], line: str, completed: str) -> None:
+    library = Path("/usr/share/bash-completion/bash_completion")
+    if not library.exists():
+        pytest.skip("there is no bash-completion")
+    script = f"""
+        source {library}
+        source {COMPLETIONS}/hsmagent.bash
+        compopt() {{ :; }}
+        COMP_LINE={line!r} COMP_POINT={len(line)} COMP_TYPE=9
+        COMP_WORDS=({line}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+        _hsmagent
+        printf '%s\\n' "${{COMPREPLY[@]}}"
+    """
+    done = subprocess.run(
+        ["bash", "--norc", "-c", script], env=env, capture_output=True, text=True, check=True
+    )
+    assert (done.stdout.splitlines(), done.stderr) == ([completed], "")
+
+
+@needs("fish")
+@pytest.mark.parametrize(("line", "completed"), LINES)
+def test_fish(env: dict[str, str], line: str, completed: str) -> None:
+    script = f"source {COMPLETIONS}/hsmagent.fish; complete --do-complete {line!r}"
+    done = subprocess.run(
+        ["fish", "--no-config", "-c", script], env=env, capture_output=True, text=True, check=True
+    )
+    offered = [row.partition("\t")[0].replace("\\ ", " ") for row in done.stdout.splitlines()]
+    assert offered == [completed]
+
+
+@needs("zsh")
+@pytest.mark.parametrize(("line", "completed"), LINES)
+def test_zsh(env: dict[str, str], tmp_path: Path, line: str, completed: str) -> None:
+    """Type the line into a shell on a pty and press Tab."""
+    (tmp_path / ".zshrc").write_text(
+        f"fpath=({COMPLETIONS} $fpath)\nautoload -Uz compinit\ncompinit -u -D\nPS1='ready> '\n"
+    )
+    added = completed.removeprefix(line.rsplit(maxsplit=1)[-1]).replace(" ", "\\ ")
+    assert added in on_pty(["zsh", "-i"], env, f"{line}\t", added)
+
+
+def on_pty(command: list[str], env: dict[str, str], typed: str, wanted: str) -> str:
+    """Run a shell on a pty, type once it is ready, and return what it showed."""
+    terminal, end = pty.openpty()
+    shell = subprocess.Popen(["setsid", "--ctty", *command], env=env, stdin=end, stdout=end)
+    os.close(end)
+    shown, sent, deadline = "", False, time.monotonic() + 20
+    try:
+        while time.monotonic() < deadline and not (sent and wanted in shown):
+            readable, _, _ = select.select([terminal], [], [], 0.2)
+            if readable:
+                shown += os.read(terminal, 4096).decode(errors="replace")
+            if not sent and "ready> " in shown:
+                os.write(terminal, typed.encode())
+                sent, shown = True, ""
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(terminal)
+    return shown
+
+
+def test_ssh_understands_the_example() -> None:
+    done = subprocess.run(
+        ["ssh", "-F", CONTRIB / "ssh_config", "-G", "git.example.org"],
+        env=os.environ | {"XDG_RUNTIME_DIR": "/run/user/1000", "HOME": "/nonexistent"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    settings = done.stdout.splitlines()
+    assert "identitiesonly yes" in settings
+    assert any(line.startswith("identityagent ") for line in settings)
+
+
+# -- the panel -------------------------------------------------------------------------------
+
+WORK = TokenStatus(
+    TokenId("/m.so", "work", "4711", "SmartCard-HSM"),
+    present=True,
+    logged_in=False,
+    pin_state=PinState.FINAL_TRY,
+    pin_pad=False,
+    login_required=True,
+    pin_min=6,
+    pin_max=15,
+)
+
+
+@pytest.fixture
+async def bus() -> AsyncIterator[tuple[PrivateBus, Bus]]:
+    with private_bus() as private:
+        private.start()
+        bus = Bus(lambda: private.address)
+        task = asyncio.create_task(bus.run())
+        await async_until(lambda: bus.connected)
+        yield private, bus
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@needs("gdbus")
+async def test_the_panel_follows_the_tokens(bus: tuple[PrivateBus, Bus]) -> None:
+    private, ours = bus
+    now = [WORK]
+
+    async def unasked(*_: object) -> None:
+        raise AssertionError
+
+    service = Service(ours, Agent(lambda: now, unasked, unasked, lambda: 0.0))
+    await service.start()
+    panel = await asyncio.create_subprocess_exec(
+        CONTRIB / "panel",
+        env={"PATH": os.environ["PATH"], "DBUS_SESSION_BUS_ADDRESS": private.address, "TZ": "UTC"},
+        stdout=asyncio.subprocess.PIPE,
+    )
+    assert panel.stdout is not None
+    try:
+        async with asyncio.timeout(20):
+            assert json.loads(await panel.stdout.readline()) == {
+                "text": "\N{LOCK}",
+                "tooltip": "work: locked, one PIN try left",
+                "class": "locked",
+            }
+            now[:] = [replace(WORK, logged_in=True, idle_left=60.0, pin_state=PinState.OK)]
+            while True:
+                # gdbus may not listen yet: change something until it does.
+                now[:] = [replace(now[0], pin_pad=not now[0].pin_pad)]
+                service.changed()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(1):
+                        line = json.loads(await panel.stdout.readline())
+                        break
+        assert line["class"] == "unlocked"
+        assert line["tooltip"] == "work: unlocked until 00:01"
+    finally:
+        panel.terminate()
+        await panel.wait()
+        service.stop()
