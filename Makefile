@@ -50,6 +50,11 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 pictures: venv ## take the pictures of the dialogs anew (docs/pictures)
 	$(BIN)/python -m tests.prompt.pictures docs/pictures
 
+.PHONY: soak
+soak: venv ## the long tests: every fault at every call, signatures while workers die (ARGS as for test)
+	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider -p no:logging \
+		--numprocesses $(WORKERS) --dist worksteal tests/soak $(ARGS)
+
 .PHONY: lint
 lint: venv ## ruff, mypy --strict, shellcheck
 	$(BIN)/ruff check

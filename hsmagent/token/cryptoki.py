@@ -7,10 +7,16 @@ login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
 
 import ctypes
 from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
-from dataclasses import dataclass
 from typing import Any
 
-from hsmagent.token.spec import CKR_FUNCTION_NOT_SUPPORTED, CKR_GENERAL_ERROR, CKR_OK, rv_meaning
+from hsmagent.token.messages import TokenInfo
+from hsmagent.token.spec import (
+    CKR_FUNCTION_NOT_SUPPORTED,
+    CKR_GENERAL_ERROR,
+    CKR_NO_EVENT,
+    CKR_OK,
+    rv_meaning,
+)
 
 _CKF_SERIAL_SESSION = 4
 _CKF_DONT_BLOCK = 1
@@ -82,19 +88,6 @@ class _InitializeArgs(ctypes.Structure):
     _fields_ = (("mutexes", c_void_p * 4), ("flags", c_ulong), ("reserved", ctypes.c_char_p))
 
 
-@dataclass(frozen=True, slots=True)
-class RawToken:
-    """CK_TOKEN_INFO, its padding stripped."""
-
-    label: bytes
-    manufacturer: bytes
-    model: bytes
-    serial: bytes
-    flags: int
-    pin_min: int
-    pin_max: int
-
-
 def _stripped(field: Any) -> bytes:
     # Blanks are the standard's padding, NULs a common mistake.
     return bytes(field).rstrip(b" \0")
@@ -133,12 +126,17 @@ class Cryptoki:
         arguments = _InitializeArgs(reserved=parameters.encode())
         self._call("C_Initialize", byref(arguments))
 
-    def slots(self) -> tuple[int, ...]:
-        """Return the ids of all slots, with a token or without."""
+    def slot_count(self) -> int:
+        """Return how many slots there are; that is also when modules look for new readers."""
         count = c_ulong(0)
         self._call("C_GetSlotList", 0, None, byref(count))
         if count.value > _MAX_SLOTS:
             raise CryptokiError("C_GetSlotList", CKR_GENERAL_ERROR)
+        return count.value
+
+    def slots(self) -> tuple[int, ...]:
+        """Return the ids of all slots, with a token or without."""
+        count = c_ulong(self.slot_count())
         ids = (c_ulong * count.value)()
         if count.value:
             self._call("C_GetSlotList", 0, ids, byref(count))
@@ -150,11 +148,11 @@ class Cryptoki:
         self._call("C_GetSlotInfo", slot, byref(info))
         return int(info.flags)
 
-    def token(self, slot: int) -> RawToken:
-        """Return what the token says of itself now."""
+    def token(self, slot: int) -> TokenInfo:
+        """Return what the token says of itself now, without its objects."""
         info = _TokenInfo()
         self._call("C_GetTokenInfo", slot, byref(info))
-        return RawToken(
+        return TokenInfo(
             label=_stripped(info.label),
             manufacturer=_stripped(info.manufacturer),
             model=_stripped(info.model),
@@ -162,6 +160,7 @@ class Cryptoki:
             flags=info.flags,
             pin_min=info.pin_min,
             pin_max=info.pin_max,
+            complete=False,
         )
 
     def open_session(self, slot: int) -> int:
@@ -193,8 +192,10 @@ class Cryptoki:
         """C_Logout."""
         self._call("C_Logout", session)
 
-    def slot_event(self) -> bool:
-        """Return whether a token came or went since the last call, where the module can tell."""
-        slot = c_ulong()
-        call = self._calls.get("C_WaitForSlotEvent")
-        return call is not None and call(_CKF_DONT_BLOCK, byref(slot), None) == CKR_OK
+    def slot_event(self) -> bool | None:
+        """Return whether a token came or went since the last call; None: it cannot be told."""
+        try:
+            self._call("C_WaitForSlotEvent", _CKF_DONT_BLOCK, byref(c_ulong()), None)
+        except CryptokiError as error:
+            return False if error.rv == CKR_NO_EVENT else None
+        return True

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pkcs11
@@ -32,7 +32,6 @@ from hsmagent.token.messages import (
     Polled,
     RawObject,
     SlotInfo,
-    TokenInfo,
 )
 
 _RVS = {
@@ -40,6 +39,7 @@ _RVS = {
     for rv, name in spec.RETURN_VALUES.items()
 }
 
+_FULL_POLL = 4  # every so many polls the slots' flags are read whatever the events say
 _DER_LONG = 0x80  # from here on, a DER length takes a byte more
 
 # What a module in trouble can make the library raise besides its own errors: lengths that cannot
@@ -126,18 +126,26 @@ class Module:
         except _TROUBLE as error:
             raise error_of(error, "C_GetInfo") from None
         self._open: dict[int, _Open] = {}
-        self._events = 0
+        self._events = self._polls = 0
+        self._polled: Polled | None = None
 
     # -- looking -----------------------------------------------------------------------------
 
     def poll(self) -> Polled:
-        """Tell which slots have a token. Asks no token anything: no card is woken."""
-        if self._cryptoki.slot_event():
-            self._events += 1
-        return Polled(
-            self._events,
-            tuple((slot, self._slot_flags(slot)) for slot in self._cryptoki.slots()),
-        )
+        """Tell which slots have a token. Asks no token anything: no card is woken.
+
+        Each call costs OpenSC milliseconds. Where the module says that no card came or went, and
+        there are as many readers as before, the last answer stands, for a few times.
+        """
+        event = self._cryptoki.slot_event()
+        self._events += event is True
+        polled, self._polls = self._polled, self._polls + 1
+        trusted = polled is not None and event is False and self._polls % _FULL_POLL
+        if polled is not None and trusted and self._cryptoki.slot_count() == len(polled.slots):
+            return polled
+        slots = tuple((slot, self._slot_flags(slot)) for slot in self._cryptoki.slots())
+        self._polled = Polled(self._events, slots)
+        return self._polled
 
     def _slot_flags(self, slot: int) -> int:
         try:
@@ -169,17 +177,7 @@ class Module:
             except ModuleError as error:
                 notes.append(f"its objects cannot be listed: {error.where}")
                 self._drop_session(slot)
-        token = TokenInfo(
-            raw.label,
-            raw.manufacturer,
-            raw.model,
-            raw.serial,
-            raw.flags,
-            raw.pin_min,
-            raw.pin_max,
-            complete,
-            found,
-        )
+        token = replace(raw, complete=complete, objects=found)
         return SlotInfo(slot, flags, 0, logged_in, tuple(notes), token)
 
     def _objects(self, slot: int, notes: list[str]) -> Iterable[RawObject]:
@@ -230,9 +228,7 @@ class Module:
         """C_Login, exactly once or, when the slot does not hold that token, not at all."""
         slot = message.slot
         try:
-            raw = self._cryptoki.token(slot)
-            identity = b"\0".join((raw.label, raw.manufacturer, raw.model, raw.serial))
-            if identity != message.token:
+            if self._cryptoki.token(slot).identity != message.token:
                 raise ModuleError(spec.CKR_TOKEN_NOT_PRESENT, "C_Login", login_lost=True)
             # A login that is left over would take any PIN for the right one.
             self._logout(slot)
@@ -305,9 +301,9 @@ class Module:
         had_login = state is not None and state.anchor is not None
         self._drop_session(message.slot)
         # Once another program has reset the card, OpenSC says CKR_GENERAL_ERROR to every signature
-        # and still calls the session logged in: only a new login mends that. What is decrypted is
+        # and still calls the session logged in: only a new login mends that. Mail to decrypt is
         # a stranger's, who must not be able to end a login with it.
-        stuck = failure.rv == spec.CKR_GENERAL_ERROR and message.action is not Action.DECRYPT
+        stuck = failure.rv == spec.CKR_GENERAL_ERROR and message.action is Action.SIGN
         if (stuck or failure.rv in _LOST) and had_login:
             self._logout(message.slot)
         failure.login_lost = had_login and not self._logged_in(message.slot)

@@ -35,7 +35,7 @@ DEPTH = 4
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # A worker that lived so long was sound; its end starts the back-off anew.
-_SOUND_SECONDS = 60.0
+_SOUND_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,6 +129,7 @@ class Pool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._closed = False
         self._changed = asyncio.Event()
+        self._wanted = asyncio.Event()
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
         self.last_error = ""
@@ -204,9 +205,15 @@ class Pool:
         self._state_changed()
 
     async def _revive(self, member: Member) -> None:
-        """Put a new worker in the place of a dead one, later each time it dies young."""
+        """Put a new worker in the place of a dead one, later each time it dies young.
+
+        A person who waits for it need not wait for that.
+        """
         if member.deaths > 1:
-            await asyncio.sleep(min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE))
+            pause = min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
         await self._begin(member)
 
     def restart(self, why: str) -> None:
@@ -310,6 +317,7 @@ class Pool:
 
     async def wait_for(self, token: TokenId) -> None:
         """Wait until a worker sees `token`. Raises TokenGone, WorkerDied; bounded."""
+        self._wanted.set()
         try:
             async with asyncio.timeout(self.deadlines.start):
                 while not any(token in member.places for member in self.members):
@@ -319,6 +327,8 @@ class Pool:
         except TimeoutError:
             gone = f"{name_of(token)} is not there: plug it in."
             raise WorkerDied(self.last_error or gone) from None
+        finally:
+            self._wanted.clear()
 
     # -- logins ------------------------------------------------------------------------------
 
