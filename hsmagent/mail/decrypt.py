@@ -61,7 +61,9 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> De
     newline = outer.newline
     head = b"".join(field.raw for field in outer_fields(outer))
     head += b"MIME-Version: 1.0\n" if head else b""
-    head += b"".join(field.raw for field in inner_fields(result.entity))
+    # A message's own fields win: a From inside must not replace the one that was delivered.
+    fields = inner_fields(result.entity) if head else result.entity.fields
+    head += b"".join(field.raw for field in fields)
     out.write(canonical_head(head, newline) + newline)
     body = canonical.lf(result.entity.body.chunks())
     for chunk in body:

@@ -8,8 +8,10 @@ mutt ignores the exit status; and nothing is said besides, because it stops at a
 import binascii
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import canonical, certificates, identity, layers, mime, sign, store
@@ -24,6 +26,9 @@ PROGRAM = "hsmagent-smime"
 _TEXT = b"Content-Type: text/plain\r\n\r\n"
 _PEM_BEGIN, _PEM_END = b"-----BEGIN CMS-----\n", b"-----END CMS-----\n"
 _PEM_LINE = 48
+
+if TYPE_CHECKING:
+    from hsmagent.mail.verify import Judge
 
 KeysFactory = Callable[[], MailKeys]
 
@@ -83,7 +88,6 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
     from hsmagent.mail import verify
     from hsmagent.mail.cms import signers
     from hsmagent.mail.cms.signers import Covered
-    from hsmagent.mail.judging import judge
 
     cms, content = _signed(arguments, data)
     signed = signers.read(cms)
@@ -95,11 +99,9 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
         chunks = content
     else:
         raise UsageError("a detached signature that brings its own content")
-    judging = judge(arguments.values.get("-CAfile", ()))
+    judging = _judge(arguments)
     known = (*judging.known, *_files(arguments.values.get("-certfile", ())))
-    found = verify.signatures(
-        signed, Covered(chunks), verify.Judge(judging.anchors, judging.now, known), "the message"
-    )
+    found = verify.signatures(signed, Covered(chunks), replace(judging, known=known), "the message")
     for signature in found:
         if not (signature.intact if "-noverify" in arguments.flags else signature.ok):
             raise HsmAgentError(f"Verification failure: {signature.problem}")
@@ -112,6 +114,17 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
     sys.stderr.flush()
     for chunk in chunks():
         out.write(chunk)
+
+
+def _judge(arguments: Arguments) -> "Judge":
+    from hsmagent.mail.judging import judge
+
+    files = list(arguments.values.get("-CAfile", ()))
+    for folder in arguments.values.get("-CApath", ()):
+        files += [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()]
+    found = judge(files)
+    own = store.default().roots()
+    return replace(found, anchors=replace(found.anchors, roots=(*found.anchors.roots, *own)))
 
 
 def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
@@ -156,7 +169,7 @@ _OPERATIONS = {"-sign": _sign, "-verify": _verify, "-decrypt": _decrypt, "-encry
 
 def _input(path: str) -> Spool:
     spool = Spool(sealed=True)
-    if path:
+    if path not in {"", "-"}:
         with Path(path).open("rb") as file:
             fill(spool, file)
     else:
@@ -230,7 +243,7 @@ def _is(certificate: Certificate, who: object) -> bool:
 
 
 def _deliver(path: str, result: Region) -> bool:
-    if not path:
+    if path in {"", "-"}:
         return deliver(result.chunks())
     with Path(path).open("wb") as file:
         file.writelines(result.chunks())

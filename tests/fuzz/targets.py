@@ -152,3 +152,6 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
         ],
     ),
 }
+
+if __name__ == "__main__":
+    print(*TARGETS)  # noqa: T201 - for `make fuzz`

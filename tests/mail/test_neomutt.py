@@ -1,4 +1,4 @@
-"""Real neomutt on a terminal, with contrib/mail/neomuttrc: send signed, read, decrypt."""
+"""Real neomutt and mutt on a terminal, with contrib's files: send signed, read, decrypt."""
 
 import subprocess
 from collections.abc import Callable
@@ -20,6 +20,7 @@ MESSAGE = (
 
 @dataclass
 class Neomutt:
+    program: str
     folder: Path
     environment: dict[str, str]
 
@@ -29,7 +30,7 @@ class Neomutt:
         answers: list[tuple[bytes, bytes]],
         done: Callable[[bytes], bool],
     ) -> bytes:
-        command = ["neomutt", "-n", "-F", f"{self.folder}/rc", *arguments]
+        command = [self.program, "-n", "-F", f"{self.folder}/rc", *arguments]
         return drive(command, self.environment, answers, done)
 
     def read(self, mail: bytes, *words: bytes) -> bytes:
@@ -44,8 +45,8 @@ class Neomutt:
         )
 
 
-@pytest.fixture
-def neomutt(tmp_path: Path) -> Neomutt:
+@pytest.fixture(params=["neomutt", "mutt"])
+def neomutt(request: pytest.FixtureRequest, tmp_path: Path) -> Neomutt:
     programs = tmp_path / "bin"
     programs.mkdir()
     script(programs, "hsmagent-smime", "openssl_smime", "rsa")
@@ -56,7 +57,7 @@ def neomutt(tmp_path: Path) -> Neomutt:
         (programs / name).write_text(text)
         (programs / name).chmod(0o755)
     (tmp_path / "rc").write_text(
-        f"source {CONTRIB}/neomuttrc\n"
+        f"source {CONTRIB}/{request.param}rc\n"
         'set smime_default_key = "alice@example.org"\n'
         'set from = "alice@example.org"\n'
         f'set editor = "{programs}/editor"\n'
@@ -65,13 +66,13 @@ def neomutt(tmp_path: Path) -> Neomutt:
     )
     environment = home(tmp_path)
     environment["PATH"] = f"{programs}:{environment['PATH']}"
-    return Neomutt(tmp_path, environment)
+    return Neomutt(request.param, tmp_path, environment)
 
 
 def test_send_signed(neomutt: Neomutt) -> None:
     sent = neomutt.folder / "sent"
     shown = neomutt.run(
-        *("-s", "Subject", "bob@example.org", "-e", "set autoedit"),
+        *("-s", "Subject", "bob@example.org", "-e", "set autoedit edit_headers"),
         answers=[(b"Sign as", b"y"), (b"passphrase", b"\n")],
         done=lambda _: sent.exists(),
     )

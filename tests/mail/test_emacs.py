@@ -1,0 +1,51 @@
+"""Emacs's smime.el, with contrib/mail/hsmagent-smime.el, through hsmagent-smime."""
+
+import subprocess
+from pathlib import Path
+
+from hsmagent.mail import verify
+from tests.parts.mail import ca_file, home, judge, person, region, script, signed
+
+CONTRIB = Path(__file__).parents[2] / "contrib/mail/hsmagent-smime.el"
+BODY = "Content-Type: text/plain\n\nHello from Emacs\n"
+
+
+def emacs(folder: Path, text: str, lisp: str) -> str:
+    """Put text into a buffer, evaluate, and return what the buffer holds then."""
+    program = script(folder, "hsmagent-smime", "openssl_smime", "rsa")
+    environment = home(folder)
+    environment["PATH"] = f"{Path(program).parent}:{environment['PATH']}"
+    (folder / "in").write_text(text, newline="")
+    form = (
+        f'(progn (load "{CONTRIB}") (with-temp-buffer (insert-file-contents "{folder}/in")'
+        f' {lisp} (write-region (point-min) (point-max) "{folder}/out")))'
+    )
+    subprocess.run(
+        ["emacs", "-Q", "--batch", "--eval", form], env=environment, check=True, timeout=60
+    )
+    return (folder / "out").read_text()
+
+
+def test_sign(tmp_path: Path) -> None:
+    made = emacs(tmp_path, BODY, "(smime-sign-buffer (expand-file-name hsmagent-smime-key))")
+    found = verify.message(region(b"From: alice@example.org\n" + made.encode()), judge())
+    assert found.report.ok, found.report.text()
+    assert "Hello from Emacs" in made
+
+
+def test_encrypt_and_decrypt(tmp_path: Path) -> None:
+    certificate, _ = person("rsa").write(tmp_path, "to")
+    made = emacs(tmp_path, BODY, f'(smime-encrypt-buffer (list "{certificate}"))')
+    assert "smime-type=enveloped-data" in made
+    plain = emacs(
+        tmp_path,
+        made,
+        "(smime-decrypt-region (point-min) (point-max) (expand-file-name hsmagent-smime-key))",
+    )
+    assert plain.endswith(BODY)
+
+
+def test_verify(tmp_path: Path) -> None:
+    mail = signed(b"From: alice@example.org\n" + BODY.encode(), person("rsa")).decode()
+    lisp = '(let ((smime-CA-file "{}")) (unless (smime-verify-buffer) (error "no")))'
+    emacs(tmp_path, mail, lisp.format(ca_file(tmp_path)))
