@@ -21,7 +21,11 @@ def emacs(folder: Path, text: str, lisp: str) -> str:
         f' {lisp} (write-region (point-min) (point-max) "{folder}/out")))'
     )
     subprocess.run(
-        ["emacs", "-Q", "--batch", "--eval", form], env=environment, check=True, timeout=60
+        ["emacs", "-Q", "--batch", "--eval", form],
+        env=environment,
+        cwd=folder,
+        check=True,
+        timeout=60,
     )
     return (folder / "out").read_text()
 
