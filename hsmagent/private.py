@@ -1,37 +1,28 @@
 """A private agent: what `hsmagent ssh-agent` runs in place of OpenSSH's.
 
 The same parts as the daemon's, for one ssh socket: no modules until `ssh-add -s`, no control
-socket, no name on the bus, no configuration unless one is given.
+socket, no name on the bus, no configuration unless one is given. It answers sooner than all of it
+could be imported: what signs is loaded when something is first to be signed (`private_parts`).
 """
 
 import asyncio
-import logging
 import os
 import signal
 import socket
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hsmagent import config, configured
-from hsmagent.config import Config
-from hsmagent.gate import Gate
-from hsmagent.model import Request
-from hsmagent.prompt.askpass import Askpass
-from hsmagent.prompt.chain import Chain
-from hsmagent.prompt.environment import own_environment
-from hsmagent.prompt.pinentry import Pinentry
-from hsmagent.providers import TokenProviders
+from hsmagent.model import Request, Scheme, Signer
 from hsmagent.server import Server
 from hsmagent.ssh.agent import Agent, AgentOptions, Connection
 from hsmagent.ssh.upstream import Upstream
-from hsmagent.token.tokens import Tokens
-from hsmagent.upstream import UpstreamAgent
-from hsmagent.who.destination import KnownHosts
 from hsmagent.who.peer import peer_of
 
-log = logging.getLogger(__name__)
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hsmagent.private_parts import Parts
 
 ROOT = 0
 
@@ -51,50 +42,32 @@ class Settings:
 
 
 class PrivateAgent:
-    """One agent and its tokens. Make it in a running loop. Raises ConfigError."""
+    """One agent. Make it in a running loop. Raises ConfigError.
+
+    It is its own `model.Door` and `ssh.providers.Providers`: both pass on to the late parts.
+    """
 
     def __init__(self, settings: Settings) -> None:
-        self._config = Config()
+        self._settings = settings
+        self._late: Parts | None = None
         options = AgentOptions()
         if settings.config is not None:
-            self._config = config.load(settings.config, required=True)
-            options = configured.agent_options(self._config)
+            options = self._parts().agent_options()
         if settings.providers is not None:
             options = replace(options, providers=settings.providers)
-        # Those that the file names, and none that happen to be installed.
-        self._modules = {spec.path: spec for spec in self._config.modules}
-        self._tokens = Tokens(
-            clock=time.monotonic,
-            state_dir=settings.folder / "state",
-            limits=lambda token: configured.limits(self._config, token),
-            on_change=self._tokens_changed,
+        options = replace(
+            options,
+            lifetime=settings.lifetime,
+            allow_remote_pkcs11=settings.allow_remote_pkcs11,
         )
-        gate = Gate(
-            sessions=self._tokens.session,
-            policy=configured.policy(self._config, time.monotonic),
-            prompter=_prompter(self._config.prompt.timeout),
-            record=_record,
-            timeout=self._config.prompt.timeout,
-        )
-        self._upstream: UpstreamAgent | None = None
-        if self._config.ssh.upstream:
-            self._upstream = UpstreamAgent(Path(self._config.ssh.upstream), time.monotonic)
-        providers = TokenProviders(self._tokens, lambda: self._modules)
         self._agent = Agent(
-            door=gate,
-            tokens=providers.configured_signers,
-            providers=providers,
+            door=self,
+            tokens=self._signers,
+            providers=self,
             clock=time.monotonic,
-            describe=KnownHosts().describe,
-            options=replace(
-                options,
-                lifetime=settings.lifetime,
-                allow_remote_pkcs11=settings.allow_remote_pkcs11,
-            ),
+            describe=lambda host_key, peer: self._parts().describe(host_key, peer),
+            options=options,
         )
-
-    def _tokens_changed(self) -> None:
-        self._agent.changed()
 
     async def run(self, listening: socket.socket, stop_at: Collection[signal.Signals]) -> None:
         """Serve until one of the signals comes."""
@@ -103,29 +76,44 @@ class PrivateAgent:
         for number in stop_at:
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
-        server = Server(
-            listening,
-            self._connection,
-            uids={os.getuid(), ROOT},
-        )
+        server = Server(listening, self._connection, uids={os.getuid(), ROOT})
         await server.start()
-        loading = [loop.create_task(self._tokens.add(spec)) for spec in self._modules.values()]
+        loading = None if self._late is None else loop.create_task(self._late.load_modules())
         await stopping.wait()
         await server.close()
-        for task in loading:
-            task.cancel()
-        await self._tokens.close()
+        if loading is not None:
+            loading.cancel()
+        if self._late is not None:
+            await self._late.close()
 
     def _connection(self, sock: socket.socket) -> Connection:
-        upstream = None if self._upstream is None else Upstream(self._upstream.link())
-        return self._agent.connection(peer_of(sock), upstream)
+        link = None if self._late is None else self._late.upstream_link()
+        return self._agent.connection(peer_of(sock), None if link is None else Upstream(link))
 
+    def _parts(self) -> "Parts":
+        if self._late is None:
+            from hsmagent.private_parts import Parts
 
-def _prompter(timeout: float) -> Chain:
-    """Return the prompters that need no bus; SSH_ASKPASS first, as with ssh-agent."""
-    prompters = (Askpass(own_environment, timeout), Pinentry(own_environment, timeout))
-    return Chain(prompters, own_environment, time.monotonic)
+            settings = self._settings
+            self._late = Parts(settings.folder, settings.config, self._tokens_changed)
+        return self._late
 
+    def _tokens_changed(self) -> None:
+        self._agent.changed()
 
-def _record(request: Request, outcome: str, reason: str) -> None:
-    log.info("%s: %s by %s %s", outcome, request.purpose.summary, request.peer.chain, reason)
+    def _signers(self) -> Sequence[Signer]:
+        return () if self._late is None else self._late.providers.configured_signers()
+
+    # -- Door and Providers ------------------------------------------------------------------
+
+    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
+        """Sign through the gate."""
+        return await self._parts().gate.sign(request, signer, scheme, data)
+
+    async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
+        """Load a provider."""
+        return await self._parts().providers.add(provider, pin)
+
+    async def remove(self, provider: str) -> bool:
+        """Let go of a provider."""
+        return await self._parts().providers.remove(provider)
