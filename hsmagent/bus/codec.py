@@ -5,7 +5,7 @@ imported any more. We use their marshalling and their checks of names and signat
 their connection: dbus-next's spins the event loop when the bus closes during authentication,
 drops the connection on a full socket buffer, closes sockets only at garbage collection, leaves
 received descriptors inheritable, lets calls hang for ever once the bus died, and sends handlers'
-tracebacks to peers. `connection` and `bus` do that part.
+tracebacks to peers. `connection`, `calls` and `exports` do that part.
 """
 
 import io
@@ -29,6 +29,10 @@ _unmarshaller: Any = import_module(f"{LIBRARY}._private.unmarshaller")
 
 Variant: Any = _library.Variant
 
+# dbus-next remembers every signature that it ever met, and peers choose them; dbus-fast forgets.
+_signatures: dict[str, Any] = getattr(_library.signature.SignatureTree, "_cache", {})
+_MOST_SIGNATURES = 1024
+
 HEADER = 16
 _BODY_LENGTH = slice(4, 8)
 _FIELDS_LENGTH = slice(12, 16)
@@ -48,6 +52,15 @@ class Flag(IntEnum):
     """Message flags that we read or set."""
 
     NO_REPLY_EXPECTED = 1
+
+
+# Of a message's header fields; dbus-fast does not look.
+_REQUIRED = {
+    Kind.METHOD_CALL: ("path", "member"),
+    Kind.METHOD_RETURN: ("reply_serial",),
+    Kind.ERROR: ("error", "reply_serial"),
+    Kind.SIGNAL: ("path", "interface", "member"),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,10 +96,12 @@ def length(header: bytes | bytearray) -> int:
 
 def decode(data: bytes | bytearray, fds: tuple[int, ...] = ()) -> Message:
     """Read one whole message. Raises ProtocolError; the stream is not lost by it."""
+    if len(_signatures) > _MOST_SIGNATURES:
+        _signatures.clear()
     try:
         message = _unmarshaller.Unmarshaller(io.BytesIO(data)).unmarshall()
         # A type that we do not know must be ignored, says the specification: it raises here.
-        return Message(
+        found = Message(
             Kind(message.message_type.value),
             message.serial,
             message.flags.value,
@@ -103,6 +118,9 @@ def decode(data: bytes | bytearray, fds: tuple[int, ...] = ()) -> Message:
         )
     except Exception as error:  # the library lets out whatever its parser stumbled over
         raise ProtocolError("the bus sent a message that cannot be read") from error
+    if not all(getattr(found, name) for name in _REQUIRED[found.kind]):
+        raise ProtocolError("the bus sent a message that lacks a header field")
+    return found
 
 
 def encode(message: Message) -> bytes:
