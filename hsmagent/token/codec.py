@@ -72,9 +72,12 @@ class _Reader:
         return count
 
     def take(self) -> bytes | bytearray:
-        length = self.count()
-        start, self._at = self._at, self._at + length
-        return self._body[start : self._at]
+        body, at = self._body, self._at + _U32.size
+        length: int = _U32.unpack_from(body, self._at)[0] if at <= len(body) else len(body)
+        self._at = at + length
+        if self._at > len(body):
+            raise ProtocolError("a worker message ends too early")
+        return body[at : self._at]
 
     def string(self) -> bytes:
         return bytes(self.take())

@@ -377,23 +377,23 @@ class Pool:
             if call.future.done():  # its caller gave up
                 queue.popleft()
                 continue
-            able = [
-                (member.link.depth, number, slot)
-                for number, member in enumerate(self.members)
-                if member.link is not None and (slot := member.slot_for(call)) is not None
-            ]
-            depth, number, slot = min(able, default=(0, -1, 0))
-            if not able:
+            able, depth, link, at = False, DEPTH, None, 0
+            for member in self.members:
+                slot = member.slot_for(call)
+                if slot is None or member.link is None:
+                    continue
+                able = True
+                if member.link.depth < depth:
+                    call.member, link, at = member, member.link, slot
+                    depth = link.depth
+            if link is not None:
+                queue.popleft()
+                link.submit(call.build(at), call.seconds, call.future)
+            elif able:
+                return
+            else:
                 queue.popleft()
                 call.future.set_exception(self._nobody_for(call))
-            elif depth < DEPTH:
-                queue.popleft()
-                call.member = self.members[number]
-                link = call.member.link
-                if link is not None:
-                    link.submit(call.build(slot), call.seconds, call.future)
-            else:
-                return
 
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:

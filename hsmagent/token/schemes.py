@@ -7,6 +7,7 @@ with a digest, and for Ed25519 the message itself, so that every token is asked 
 import hashlib
 import struct
 from dataclasses import dataclass
+from functools import cache, partial
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
@@ -35,8 +36,12 @@ _PSS = {
     "sha512": (CKM_SHA512, CKG_MGF1_SHA512, 64),
 }
 _KINDS = {"rsa": KeyType.RSA, "ecdsa": KeyType.EC, "ed25519": KeyType.ED25519}
-# secp521r1 alone has a field that is not whole bytes.
-_BITS_PER_BYTE = 8
+# SHA-1 is what ssh-rsa is, and only asked for by a peer that knows no better.
+_HASHES = {
+    scheme: partial(getattr(hashlib, scheme.hash_name), usedforsecurity="sha1" not in scheme)
+    for scheme in Scheme
+    if scheme.hash_name
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,18 +54,35 @@ class Prepared:
     digest: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """How to prepare: the digest is cut to `size` bytes, 0 for not at all, behind `prefix`."""
+
+    mechanism: int
+    parameter: bytes = b""
+    prefix: bytes = b""
+    size: int = 0
+
+
 def prepare(key: Key, scheme: Scheme, data: bytes) -> Prepared:
     """Hash `data` and choose the mechanism. Raises TokenError when key and scheme do not fit."""
-    if _KINDS[scheme.value.partition("-")[0]] is not key.key_type:
-        raise TokenError(f"A {key.key_type} key cannot sign with {scheme}.")
+    recipe = _recipe(key.key_type, key.bits, scheme)
     if scheme is Scheme.ED25519:
-        return Prepared(CKM_EDDSA, b"", data, data)
+        return Prepared(recipe.mechanism, b"", data, data)
+    digest = _HASHES[scheme](data).digest()
+    wanted = recipe.prefix + (digest[: recipe.size] if recipe.size else digest)
+    return Prepared(recipe.mechanism, recipe.parameter, wanted, digest)
+
+
+@cache
+def _recipe(key_type: KeyType, bits: int, scheme: Scheme) -> _Recipe:
+    if _KINDS[scheme.value.partition("-")[0]] is not key_type:
+        raise TokenError(f"A {key_type} key cannot sign with {scheme}.")
+    if scheme is Scheme.ED25519:
+        return _Recipe(CKM_EDDSA)
+    if key_type is KeyType.EC:
+        return _Recipe(CKM_ECDSA, size=(bits + 7) // 8)
     name = scheme.hash_name
-    # SHA-1 is what ssh-rsa is, and only asked for by a peer that knows no better.
-    digest = hashlib.new(name, data, usedforsecurity=name != "sha1").digest()
-    if key.key_type is KeyType.EC:
-        size = (key.bits + _BITS_PER_BYTE - 1) // _BITS_PER_BYTE
-        return Prepared(CKM_ECDSA, b"", digest[:size], digest)
     if "pss" in scheme.value:
-        return Prepared(CKM_RSA_PKCS_PSS, struct.pack("@LLL", *_PSS[name]), digest, digest)
-    return Prepared(CKM_RSA_PKCS, b"", _DIGEST_INFO[name] + digest, digest)
+        return _Recipe(CKM_RSA_PKCS_PSS, parameter=struct.pack("@LLL", *_PSS[name]))
+    return _Recipe(CKM_RSA_PKCS, prefix=_DIGEST_INFO[name])

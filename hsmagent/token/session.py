@@ -56,20 +56,21 @@ class Limits:
 class Lease:
     """A login's times, by the injected clock."""
 
+    limits: Limits
     started: float
     used: float
 
-    def idle_left(self, limits: Limits, now: float) -> float:
+    def idle_left(self, now: float) -> float:
         """Seconds until it ends for want of use."""
-        return self.used + limits.idle - now
+        return self.used + self.limits.idle - now
 
-    def max_left(self, limits: Limits, now: float) -> float:
+    def max_left(self, now: float) -> float:
         """Seconds until it ends in any case."""
-        return self.started + limits.max - now
+        return self.started + self.limits.max - now
 
-    def left(self, limits: Limits, now: float) -> float:
+    def left(self, now: float) -> float:
         """Seconds until it ends."""
-        return min(self.idle_left(limits, now), self.max_left(limits, now))
+        return min(self.idle_left(now), self.max_left(now))
 
 
 def pin_state(flags: int) -> PinState:
@@ -139,7 +140,7 @@ class TokenSession:
         """Return the token as it is now."""
         flags = self._info.flags if self._info is not None else spec.CKF_LOGIN_REQUIRED
         lease = self._lease if self.logged_in else None
-        limits, now = self._limits_now(), self._clock()
+        now = self._clock()
         return TokenStatus(
             id=self.id,
             present=self.present,
@@ -150,8 +151,8 @@ class TokenSession:
             pin_min=self._info.pin_min if self._info is not None else 0,
             pin_max=self._info.pin_max if self._info is not None else 0,
             keys=tuple(self._keys.values()),
-            idle_left=None if lease is None else lease.idle_left(limits, now),
-            max_left=None if lease is None else lease.max_left(limits, now),
+            idle_left=None if lease is None else lease.idle_left(now),
+            max_left=None if lease is None else lease.max_left(now),
             last_error=self._last_error,
             notes=self._notes,
         )
@@ -181,7 +182,7 @@ class TokenSession:
         return Limits(min(limits.idle, release), limits.max) if release > 0 else limits
 
     def _left(self) -> float:
-        return 0.0 if self._lease is None else self._lease.left(self._limits_now(), self._clock())
+        return 0.0 if self._lease is None else self._lease.left(self._clock())
 
     async def look(self) -> None:
         """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
@@ -263,7 +264,7 @@ class TokenSession:
         member.logins.add(self.id)
         now = self._clock()
         if self._lease is None:
-            self._lease = Lease(now, now)
+            self._lease = Lease(self._limits_now(), now, now)
             self._arm()
 
     async def _look_quietly(self, *, objects: bool) -> None:
@@ -338,7 +339,7 @@ class TokenSession:
         if self._lease is not None:
             if self._end_if_expired():
                 raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
-            self._lease = Lease(self._lease.started, now)
+            self._lease = Lease(self._lease.limits, self._lease.started, now)
         elif needs_login:
             raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
         key_type, label = _KEY_TYPES[key.key_type], key.label.encode()

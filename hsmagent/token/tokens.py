@@ -176,7 +176,7 @@ class Tokens:
     """All modules. Make it in a running loop.
 
     state_dir: where public keys are remembered. limits: how long a login to that token may last;
-    asked anew each time. on_change: something that `modules`, `statuses` or `signers` return has
+    asked at each login. on_change: something that `modules`, `statuses` or `signers` return has
     changed.
     """
 
