@@ -10,6 +10,7 @@ import pytest
 from hsmagent.bus import codec
 
 ROOT = Path(__file__).parent.parent.parent
+TESTS = ("tests/bus", "tests/prompt/test_system.py")
 
 
 @pytest.mark.skipif(codec.LIBRARY == "dbus_fast", reason="these are the tests on dbus-fast")
@@ -18,7 +19,7 @@ def test_the_bus_tests_pass_on_dbus_fast() -> None:
     environment = os.environ | {"HSMAGENT_DBUS_LIBRARY": "dbus-fast"}
     subprocess.run([sys.executable, "-c", check], env=environment, cwd=ROOT, check=True)
     done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/bus"],
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *TESTS],
         env=environment,
         cwd=ROOT,
         capture_output=True,

@@ -4,8 +4,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -66,6 +69,10 @@ class Session:
     def output(self, client: subprocess.Popen[str]) -> str:
         assert client.stdout is not None
         return client.stdout.read()
+
+    def descriptors(self) -> int:
+        """Return how many descriptors the daemon has open."""
+        return len(list(Path(f"/proc/{self.agent.process.pid}/fd").iterdir()))
 
     def processor_seconds(self) -> float:
         """Return what the daemon has used of a processor so far."""
@@ -184,3 +191,37 @@ def test_no_trouble_with_the_bus_costs_a_processor(session: Session) -> None:
         until(lambda: Path(path).exists())
         assert cost() < usual + 0.5
         rude.kill()
+
+
+def test_the_bus_is_killed_and_restarted_under_load(session: Session) -> None:
+    """Every request is served meanwhile, and nothing is left behind."""
+    public = session.folder / "key.pub"
+    public.write_text(session.agent.hsmagent("pubkey", "ec").stdout)
+    assert session.agent.unlock(PIN).returncode == 0
+    before = session.descriptors()
+    stop = threading.Event()
+
+    def has_joined_since(length: int) -> bool:
+        return "joined the session bus" in session.agent.logged()[length:]
+
+    def load() -> int:
+        served = 0
+        while not stop.is_set():
+            assert session.agent.run(["ssh-add", "-T", str(public)]).returncode == 0
+            served += 1
+        return served
+
+    with ThreadPoolExecutor() as pool:
+        clients = [pool.submit(load) for _ in range(4)]
+        try:
+            for _ in range(4):
+                session.bus.stop()
+                seen = len(session.agent.logged())
+                session.bus.start()
+                until(partial(has_joined_since, seen))
+                with session.bus.frozen():
+                    assert session.agent.run(["ssh-add", "-l"]).returncode == 0
+        finally:
+            stop.set()
+        assert all(client.result() for client in clients)
+    until(lambda: session.descriptors() <= before)
