@@ -1,4 +1,4 @@
-"""Whatever happens, C_Login is called at most once for each PIN that a person typed."""
+"""Whatever happens, C_Login is called at most once for each PIN that was typed or stored."""
 
 import asyncio
 from dataclasses import dataclass, field
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hsmagent.errors import Cancelled, HsmAgentError, TimedOut, TokenError, Unavailable, WorkerDied
 from hsmagent.gate import Gate
-from hsmagent.model import PinState, Scheme
+from hsmagent.model import PinState, Scheme, TokenId, TokenStatus
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Answer, PinDialog, Text
 from tests.gate.doubles import KEY, RIGHT, TOKEN, FakeSession, FakeSigner, request
@@ -57,6 +57,31 @@ class Person:
         await asyncio.Event().wait()
 
 
+class Store:
+    """A keyring with at most one PIN, that counts how often it gave it."""
+
+    def __init__(self, pin: bytes) -> None:
+        self.pin = pin
+        self.given = 0
+
+    async def take(self, status: TokenStatus) -> bytearray | None:
+        if status.pin_state is not PinState.OK or not self.pin:
+            return None
+        self.given += 1
+        return bytearray(self.pin)
+
+    def accepted(self, token: TokenId) -> None:
+        pass
+
+    async def rejected(self, token: TokenId) -> None:
+        self.pin = b""
+
+    async def save(self, token: TokenId, pin: bytearray) -> bool:
+        assert bytes(pin) == RIGHT  # only one that the token has accepted
+        self.pin = bytes(pin)
+        return True
+
+
 class WatchedSession(FakeSession):
     """Notes what was known of the PIN when C_Login was called."""
 
@@ -90,29 +115,37 @@ STEPS = st.lists(
 
 
 @settings(max_examples=300, deadline=None)
-@given(STEPS, st.lists(ANSWERS, max_size=12), st.booleans())
-def test_at_most_one_try_for_each_typed_pin(
-    steps: list[tuple[str, object]], answers: list[bytes | HsmAgentError], agrees: bool
+@given(
+    STEPS,
+    st.lists(ANSWERS, max_size=12),
+    st.booleans(),
+    st.sampled_from([None, b"", RIGHT, b"333333"]),
+)
+def test_at_most_one_try_for_each_pin(
+    steps: list[tuple[str, object]],
+    answers: list[bytes | HsmAgentError],
+    agrees: bool,
+    stored: bytes | None,
 ) -> None:
-    asyncio.run(play(steps, answers, agrees=agrees))
+    store = None if stored is None else Store(stored)
+    asyncio.run(play(steps, Scene(Person(list(answers), agrees), store)))
 
 
-async def play(
-    steps: list[tuple[str, object]], answers: list[bytes | HsmAgentError], *, agrees: bool
-) -> None:
-    scene = Scene(Person(list(answers), agrees))
+async def play(steps: list[tuple[str, object]], scene: "Scene") -> None:
     for action, argument in steps:
         await getattr(scene, action.replace(" ", "_"))(argument)
     await asyncio.wait_for(asyncio.gather(*scene.waiting, return_exceptions=True), 10)
-    assert scene.session.login_calls <= scene.person.typed + scene.terminal
+    given = scene.store.given if scene.store is not None else 0
+    assert scene.session.login_calls <= scene.person.typed + scene.terminal + given
     check_last_tries(scene.person.sequence, scene.terminal)
 
 
 class Scene:
     """A gate, a token and a person, and one method for each thing that may happen."""
 
-    def __init__(self, person: Person) -> None:
+    def __init__(self, person: Person, store: Store | None) -> None:
         self.person = person
+        self.store = store
         self.session = WatchedSession(person.sequence)
         self.signer = FakeSigner(KEY, self.session)
         self.terminal = 0
@@ -123,6 +156,7 @@ class Scene:
             prompter=person,
             record=lambda _request, _outcome, _reason: None,
             timeout=0.001,
+            store=lambda _token: self.store,
         )
 
     async def sign(self, count: int) -> None:
