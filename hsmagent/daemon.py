@@ -232,8 +232,9 @@ class Daemon:
     # -- what the desktop says and is told ---------------------------------------------------
 
     async def _lock(self, tokens: Sequence[TokenId]) -> None:
-        for token in tokens:
-            await self._tokens.session(token).logout()
+        # All at once: a module that hangs must not keep the other tokens logged in.
+        sessions = [self._tokens.session(token) for token in tokens]
+        await asyncio.gather(*(session.logout() for session in sessions))
         self._gate.forget()
 
     async def _let_go(self, why: Why) -> None:

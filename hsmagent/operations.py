@@ -1,5 +1,6 @@
 """What the control socket can ask for: one method for each operation."""
 
+import asyncio
 import base64
 import os
 import time
@@ -157,8 +158,8 @@ class Operations:
         chosen = [self.find_token(name)] if name else [s.id for s in self._tokens.statuses()]
         sessions = [self._tokens.session(token) for token in chosen]
         open_ones = [session for session in sessions if session.logged_in]
-        for session in open_ones:
-            await session.logout()
+        # All at once: a module that hangs must not keep the other tokens logged in.
+        await asyncio.gather(*(session.logout() for session in open_ones))
         self._gate.forget()
         return {"tokens": [words.token_name(session.id) for session in open_ones]}
 

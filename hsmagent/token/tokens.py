@@ -4,6 +4,7 @@ A module that cannot be loaded, a slot that fails, a token that is gone: none ra
 told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and never waits.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -255,9 +256,13 @@ class Tokens:
 
     async def logout_all(self) -> None:
         """Log out of every token."""
-        for loaded in tuple(self._modules.values()):
-            for session in tuple(loaded.sessions.values()):
-                await session.logout()
+        await asyncio.gather(
+            *(
+                session.logout()
+                for loaded in self._modules.values()
+                for session in loaded.sessions.values()
+            )
+        )
 
     async def close(self) -> None:
         """Log out everywhere and end all workers, bounded in time."""

@@ -1,0 +1,67 @@
+"""Locking several tokens of which one hangs."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.daemon.conftest import Start
+from tests.parts.agent import AgentProcess
+from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.until import until
+
+
+def module_config(module: Path, token: SoftHsm) -> str:
+    env = ", ".join(f'{name} = "{value}"' for name, value in token.env)
+    return f'[[module]]\npath = "{module}"\nenv = {{ {env} }}\n'
+
+
+def workers_of(pid: int, module: Path) -> list[int]:
+    """Return the daemon's descendants that have a module mapped."""
+    found = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdecimal():
+            try:
+                maps = (folder / "maps").read_text()
+                parent = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
+            except OSError:
+                continue
+            if str(module) in maps and parent == pid:
+                found.append(int(folder.name))
+    return found
+
+
+def unlocked(agent: AgentProcess) -> set[str]:
+    return {token["label"] for token in agent.json("status")["tokens"] if token["logged_in"]}
+
+
+def test_a_token_that_hangs_does_not_keep_another_logged_in(start: Start, tmp_path: Path) -> None:
+    config = ""
+    modules = []
+    for label in ("hanging", "sound"):
+        token = SoftHsm.create(tmp_path / label)
+        token.init_token(label)
+        # A module is known by its path: each token gets one of its own.
+        modules.append(Path(shutil.copy(MODULE, tmp_path / f"{label}.so")))
+        config += module_config(modules[-1], token)
+    agent = start(config)
+    for label in ("hanging", "sound"):
+        assert agent.unlock(PIN, label).returncode == 0
+    assert unlocked(agent) == {"hanging", "sound"}
+    [worker] = workers_of(agent.process.pid, modules[0])
+    os.kill(worker, signal.SIGSTOP)
+    lock = subprocess.Popen(
+        [sys.executable, "-m", "hsmagent", "lock"],
+        env=agent.environment,
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        until(lambda: unlocked(agent) == set(), 5)
+        assert lock.poll() is None  # it still waits for the one that hangs
+    finally:
+        lock.kill()
+        lock.wait()
+        os.kill(worker, signal.SIGCONT)
