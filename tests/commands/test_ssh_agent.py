@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from hsmagent.commands.ssh_agent import Options, life, parse
 from hsmagent.errors import UsageError
 from tests.parts import softhsm
-from tests.parts.drop_in import DropIn
+from tests.parts.drop_in import ROOT, DropIn
 from tests.parts.until import until
 
 SH = re.compile(
@@ -286,3 +287,24 @@ def test_a_provider_that_is_not_allowed(program: DropIn, folder: Path) -> None:
     assert found is not None
     env = {"SSH_AUTH_SOCK": found[1], "SSH_ASKPASS": "/bin/true", "SSH_ASKPASS_REQUIRE": "force"}
     run("ssh-add", "-s", softhsm.MODULE, status=1, env=env)
+
+
+# -- how soon it answers ---------------------------------------------------------------------
+
+
+def test_nothing_slow_is_imported_before_the_first_answer() -> None:
+    # Kept on what is imported rather than on time, which says more about the machine.
+    program = (
+        "import sys; from hsmagent.commands import ssh_agent; import hsmagent.private;"
+        "print(*sorted(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", program],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    slow = ["hsmagent.token", "hsmagent.gate", "hsmagent.config", "hsmagent.prompt", "paramiko"]
+    slow += ["dbus_next", "pkcs11", "asn1crypto", "tomllib", "argparse", "cryptography.x509"]
+    assert [name for name in done.stdout.split() if name.startswith(tuple(slow))] == []
