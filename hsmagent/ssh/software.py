@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
-from hsmagent.errors import ProtocolError, Refused
+from hsmagent.errors import ProtocolError, Refused, TokenError
 from hsmagent.model import Key, Scheme
 from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.keys import PublicKey
@@ -16,6 +16,8 @@ from hsmagent.ssh.wire import Reader
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 ED25519_SEED = 32
+# A larger key's signature takes so long that everyone would notice.
+RSA_MAXIMUM = 8192
 
 
 class SoftwareSigner:
@@ -26,10 +28,20 @@ class SoftwareSigner:
         self._private = private
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - Signer's signature
-        """Sign; see `model.Signer`. OpenSSL checks RSA signatures against faults by itself."""
+        """Sign; see `model.Signer`."""
+        try:
+            return self._sign(scheme, data)
+        except (ValueError, InternalError, InvalidSignature) as error:
+            raise TokenError("a key that was added is not sound, and signs nothing") from error
+
+    def _sign(self, scheme: Scheme, data: bytes) -> bytes:
         match self._private:
             case rsa.RSAPrivateKey() as private:
-                return private.sign(data, padding.PKCS1v15(), HASHES[scheme.hash_name])
+                chosen = padding.PKCS1v15(), HASHES[scheme.hash_name]
+                raw = private.sign(data, *chosen)
+                # A faulty RSA signature would tell the primes; ours were not even checked.
+                private.public_key().verify(raw, data, *chosen)
+                return raw
             case ed25519.Ed25519PrivateKey() as private:
                 return private.sign(data)
         der = self._private.sign(data, ec.ECDSA(HASHES[scheme.hash_name]))
@@ -89,14 +101,26 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
         numbers = public.public_numbers()
     else:
         n, e = reader.mpint(), reader.mpint()
-        if n.bit_length() < keys.RSA_MINIMUM:
-            raise ProtocolError(f"an RSA key of {n.bit_length()} bits is too short")
         numbers = rsa.RSAPublicNumbers(e, n)
     d, iqmp, p, q = (reader.mpint() for _ in range(4))
-    if p * q != numbers.n or 1 in (p, q):
-        raise ProtocolError("an RSA key's primes are not its modulus's")
+    n, e = numbers.n, numbers.e
+    if not keys.RSA_MINIMUM <= n.bit_length() <= RSA_MAXIMUM:
+        raise Refused(f"RSA keys have {keys.RSA_MINIMUM} to {RSA_MAXIMUM} bits")
+    sound = (
+        p * q == n
+        and min(p, q) > 2  # noqa: PLR2004 - the smallest prime, and no odd one
+        and e * d % (p - 1) == 1
+        and e * d % (q - 1) == 1
+        and iqmp * q % p == 1
+    )
+    if not sound:
+        raise ProtocolError("an RSA key's numbers do not belong together")
     dmp1, dmq1 = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q)
-    return rsa.RSAPrivateNumbers(p, q, d, dmp1, dmq1, iqmp, numbers).private_key()
+    # OpenSSL would look whether the primes are prime, which takes it seconds, and everyone waits.
+    # Whoever adds a key with others harms that key alone.
+    return rsa.RSAPrivateNumbers(p, q, d, dmp1, dmq1, iqmp, numbers).private_key(
+        unsafe_skip_rsa_key_validation=True
+    )
 
 
 def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:

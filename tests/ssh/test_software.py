@@ -1,9 +1,12 @@
+import math
+import time
+
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsmagent.errors import HsmAgentError, ProtocolError, Refused
+from hsmagent.errors import HsmAgentError, ProtocolError, Refused, TokenError
 from hsmagent.ssh import keys, signature, software, wire
 from hsmagent.ssh.software import PrivateKey
 from hsmagent.ssh.wire import Reader
@@ -97,8 +100,30 @@ def rsa_fields(**changed: int) -> bytes:
     ],
 )
 def test_an_rsa_key_that_is_not_sound_is_refused(changed: dict[str, int]) -> None:
-    with pytest.raises(ProtocolError):
+    with pytest.raises(HsmAgentError):
         software.read(Reader(rsa_fields(**changed) + wire.text("x")))
+
+
+async def test_a_large_rsa_key_is_added_at_once_and_a_larger_one_refused() -> None:
+    # Its primes are none, but nobody waits until that is found out.
+    p, q, e = (1 << 4095) + 3, (1 << 4096) - 1, 65537
+    while math.gcd(e, (p - 1) * (q - 1)) != 1 or math.gcd(p, q) != 1:
+        p += 2
+    numbers = {
+        "n": p * q,
+        "e": e,
+        "d": pow(e, -1, math.lcm(p - 1, q - 1)),
+        "iqmp": pow(q, -1, p),
+        "p": p,
+        "q": q,
+    }
+    started = time.process_time()
+    added = software.read(Reader(rsa_fields(**numbers) + wire.text("x")))
+    assert time.process_time() - started < 1
+    with pytest.raises(TokenError):
+        await check(added, 2)
+    with pytest.raises(Refused):
+        software.read(Reader(rsa_fields(n=numbers["n"] << 8) + wire.text("x")))
 
 
 def test_halves_that_do_not_belong_together_are_refused() -> None:
