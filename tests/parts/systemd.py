@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,15 +89,20 @@ class UserManager:
 
 
 @contextmanager
-def user_manager(path: Sequence[Path] = ()) -> Iterator[UserManager]:
+def user_manager(
+    path: Sequence[Path] = (), files: Mapping[str, Path] | None = None
+) -> Iterator[UserManager]:
     """Start a manager, in a home of its own; end it and all that it started.
 
-    path: folders in front of the services' PATH.
+    path: folders in front of the services' PATH. files: copied into the home before.
     """
     parent = control_group()
     assert parent is not None
     home = Path(tempfile.mkdtemp(prefix="sd"))  # short, for the sockets in it
     (home / "run").mkdir(mode=0o700)
+    for name, source in (files or {}).items():
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, home / name)
     group = parent / home.name
     group.mkdir()
     environment = {
@@ -105,6 +110,7 @@ def user_manager(path: Sequence[Path] = ()) -> Iterator[UserManager]:
         "HOME": str(home),
         "LANG": "C.UTF-8",
         "XDG_RUNTIME_DIR": str(home / "run"),
+        "XDG_DATA_HOME": str(home / ".local/share"),  # the bus looks in passwd for the home
         "USER": os.environ.get("USER", "user"),
     }
     child = _start(home, group, environment)

@@ -1,5 +1,6 @@
 """The units: what systemd says of them, and the agent under it."""
 
+import json
 import os
 import shutil
 import socket
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import module_config
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.systemd import UserManager, missing, user_manager
 from tests.parts.until import until
 
@@ -163,3 +164,28 @@ def test_a_login_session(manager: UserManager) -> None:
     assert manager.property(service, "ActiveState") == "inactive"
     assert "SSH_AUTH_SOCK=" not in manager.systemctl("show-environment")
     assert not auth_sock.exists()
+
+
+@needs_manager
+def test_the_bus_starts_the_daemon_for_a_panel(manager: UserManager) -> None:
+    config = manager.home / ".config/hsmagent/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(f'[[module]]\npath = "{MODULE}"\n')
+    manager.run(INSTALL)
+    name, path = "org.hsmagent.Agent1", "/org/hsmagent/Agent1"
+    version = manager.run("busctl", "--user", "get-property", name, path, name, "Version").stdout
+    assert version.startswith('s "')
+    until(lambda: manager.property("hsmagent.service", "ActiveState") == "active")
+    # The doctor sees all of it.
+    found = json.loads(manager.run("hsmagent", "doctor", "--json", check=False).stdout)
+    states = {each["check"]: each["state"] for each in found}
+    assert (states["daemon"], states["systemd"], states["bus"]) == ("ok", "ok", "ok")
+
+
+@needs_manager
+def test_every_program_of_the_session_knows_the_agent(program: Path) -> None:
+    """environment.d, which the manager reads when it starts."""
+    snippet = ROOT / "systemd/90-hsmagent.conf"
+    with user_manager([program.parent], {".config/environment.d/90-hsmagent.conf": snippet}) as one:
+        socket_of = f"SSH_AUTH_SOCK={one.home}/run/hsmagent/ssh.sock"
+        assert socket_of in one.systemctl("show-environment").splitlines()
