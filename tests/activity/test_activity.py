@@ -222,3 +222,11 @@ def test_a_journal_that_is_full_or_gone_holds_nobody_up(
 
 def test_golden_datagram() -> None:
     assert encode({"A": "b\nc", "D": ""}) == (b"A\n\x03\0\0\0\0\0\0\0b\nc\nD\n\0\0\0\0\0\0\0\0\n")
+
+
+def test_the_manual_lists_the_ids_and_the_fields() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "desktop.md").read_text()
+    for outcome, number in activity.MESSAGE_IDS.items():
+        assert f"| {outcome} | `{number.hex}` |" in manual
+    for name in line_of(entry()):
+        assert f"`{name}`" in manual
