@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import ProtocolError
-from hsmagent.ssh import certificates
+from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.wire import Reader
 
@@ -155,4 +155,8 @@ def _certificates(reader: Reader) -> Iterator[Certificate]:
         count += 1
         if count > MAX_CERTIFICATES:
             raise ProtocolError(f"more than {MAX_CERTIFICATES} certificates")
-        yield certificates.parse(reader.string())
+        blob = reader.string()
+        if certificates.is_certificate(keys.type_name(blob)):
+            yield certificates.parse(blob)
+        else:
+            keys.decode(blob)  # ssh-add sends every file it was given, plain keys too

@@ -47,7 +47,7 @@ class Suite:
         command = ["sh", str(self.folder / "run-tests"), str(self.folder.parent), "t-exec"]
         variables = [
             *(f"LTESTS={test}", "SUDO=", "TEST_SSH_FAIL_FATAL=yes"),
-            f"TEST_SSH_SSHAGENT={self._agent}",
+            *("TEST_SSH_OPENSSL=openssl", f"TEST_SSH_SSHAGENT={self._agent}"),
         ]
         # A file and no pipe: an agent that keeps its stdout open would hold the pipe, too.
         log = self.folder.parent / "output"

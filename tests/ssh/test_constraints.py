@@ -95,8 +95,9 @@ def test_how_many_destinations_are_allowed() -> None:
 
 def test_associated_certificates_come_with_smartcards_only() -> None:
     blob = builders.certificate(builders.ed25519_key(), builders.ed25519_key(), host=False)
+    plain = wire.string(HOST)  # ssh-add sends every file it was given
     data = builders.constraint(
-        "associated-certs-v00@openssh.com", b"\x01" + wire.string(wire.string(blob))
+        "associated-certs-v00@openssh.com", b"\x01" + wire.string(plain + wire.string(blob))
     )
     found = read(LIFETIME + data, smartcard=True)
     assert found.certs_only
