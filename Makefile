@@ -44,7 +44,7 @@ $(VENV)/pins: requirements/dev.txt | setup
 test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' for some of them)
 	@$(BIN)/python -m compileall -q hsmagent
 	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider \
-		--numprocesses $(WORKERS) --dist worksteal $(ARGS)
+		--numprocesses $(WORKERS) --dist worksteal --timeout 300 $(ARGS)
 
 .PHONY: pictures
 pictures: venv ## take the pictures of the dialogs anew (docs/pictures)
