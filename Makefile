@@ -72,7 +72,6 @@ FUZZ_SECONDS := 600
 
 .PHONY: fuzz
 fuzz: venv ## fuzz every parser of foreign bytes (FUZZ_SECONDS=600 for each)
-	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/fuzz.txt
 	@set -e; for target in $$($(BIN)/python -m tests.fuzz.targets); do \
 		echo "fuzzing $$target"; \
 		$(BIN)/python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0; \
