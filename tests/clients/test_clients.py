@@ -120,6 +120,7 @@ def test_ansible_with_20_forks(unlocked: AgentProcess, sshd: Sshd, tmp_path: Pat
         "ANSIBLE_HOST_KEY_CHECKING": "False",
         "ANSIBLE_SSH_CONTROL_PATH": "none",
         "ANSIBLE_SSH_ARGS": "",
+        "ANSIBLE_SSH_USETTY": "False",  # an unprivileged sshd cannot give one away
         "ANSIBLE_LOCAL_TEMP": str(tmp_path / "ansible"),
     }
     command = ["ansible", "all", "-i", str(inventory), "-f", "20", "-m", "raw", "-a", "echo served"]
