@@ -26,17 +26,6 @@ from hsmagent.prompt.system import SystemPrompter, Timeouts
 _WORSE = (PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.LOCKED)
 
 
-def chain(order: Sequence[str], timeout: float, bus: Bus, clock: Clock) -> Chain:
-    """Return the prompters of the configuration, in its order."""
-    environment = SessionEnvironment(bus)
-    made: dict[str, Prompter] = {
-        "system": SystemPrompter(bus, Timeouts(turn=timeout, answer=timeout)),
-        "pinentry": Pinentry(environment, timeout),
-        "askpass": Askpass(environment, timeout),
-    }
-    return Chain([made[name] for name in order], environment, clock)
-
-
 class Presence:
     """The desktop as the daemon needs it.
 
@@ -53,8 +42,9 @@ class Presence:
         clock: Clock,
     ) -> None:
         self._settings = settings
-        self._clock = clock
         self._session = Bus(lambda: session_address(os.environ))
+        self._environment = SessionEnvironment(self._session)
+        self._chain = Chain((), self._environment, clock)
         self._store = PinStore(self._session, state)
         self._desktop = Desktop(
             self._session,
@@ -75,7 +65,14 @@ class Presence:
     def prompter(self) -> Prompter:
         """Return what asks, by the configuration as it is now."""
         prompt = self._settings().prompt
-        return chain(prompt.order, prompt.timeout, self._session, self._clock)
+        seconds = prompt.timeout
+        made: dict[str, Prompter] = {
+            "system": SystemPrompter(self._session, Timeouts(turn=seconds, answer=seconds)),
+            "pinentry": Pinentry(self._environment, seconds),
+            "askpass": Askpass(self._environment, seconds),
+        }
+        self._chain.configure([made[name] for name in prompt.order])
+        return self._chain
 
     def store(self, token: TokenId) -> PinStore | None:
         """Return the PIN store, for a token whose PIN may be kept."""

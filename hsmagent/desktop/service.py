@@ -14,6 +14,7 @@ from hsmagent import __version__
 from hsmagent.bus import Bus, BusError, Message, Undo, Variant, errors
 from hsmagent.desktop.objects import PROPERTIES, BusObject, Reply, Values
 from hsmagent.errors import HsmAgentError
+from hsmagent.limit import RateLimit
 from hsmagent.model import Request, TokenId, TokenStatus, printable
 
 NAME = "org.hsmagent.Agent1"
@@ -28,6 +29,7 @@ REFUSED = "org.hsmagent.Error.Refused"
 _FOLDERS = {"/": "org", "/org": "hsmagent", "/org/hsmagent": "Agent1"}
 
 _DBUS = "org.freedesktop.DBus"
+MOST_USES = (100, 1.0)  # KeyUsed signals in so many seconds
 MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that it may wait for
 
 
@@ -62,6 +64,7 @@ class Service:
         self._shown: dict[str, Values] = {}
         self._undo: dict[str, Undo] = {}
         self._unlocks = 0
+        self._uses = RateLimit(*MOST_USES, agent.wall_clock)
 
     async def start(self) -> None:
         """Export the objects and take our name, now and after each restart of the bus."""
@@ -111,7 +114,12 @@ class Service:
                 self._signal_changes(path, before, values)
 
     def used(self, request: Request, outcome: str) -> None:
-        """Signal that a key was used, or not: outcome "used", "refused" or "failed"."""
+        """Signal that a key was used, or not: outcome "used", "refused" or "failed".
+
+        A program that signs in a loop is not told of use by use: the bus would be its victim.
+        """
+        if not self._bus.connected or not self._uses.admit():
+            return
         token, destination = request.key.token, request.destination
         body = [
             token_path(token) if token else "/",

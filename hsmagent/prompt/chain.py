@@ -47,6 +47,10 @@ class Chain:
         self._turn = asyncio.Lock()  # of dialogs; nothing else waits for it
         self._declined: dict[tuple[str, str], float] = {}
 
+    def configure(self, prompters: Sequence[Prompter]) -> None:
+        """Ask with these from now on; what was declined, and how often, is not forgotten."""
+        self._prompters = tuple(prompters)
+
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask with the first prompter that can. Raises Refused, or Unavailable if none can."""
         async with self._dialog(dialog.text):
