@@ -14,7 +14,7 @@ from hsmagent.frame import wipe
 from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
 from hsmagent.ssh import constraints, messages, providers, signature, signed_data, software, wire
 from hsmagent.ssh.bindings import Bindings
-from hsmagent.ssh.certificates import Certificate
+from hsmagent.ssh.certificates import Certificate, plain
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import NEVER, Choice, Identities, Identity, offers
 from hsmagent.ssh.lock import Lock
@@ -382,7 +382,7 @@ class Connection:
                 return None
             host_key = last.host_key
         if self._described[0] != host_key:
-            self._described = (host_key, self._agent.describe(host_key, peer))
+            self._described = (host_key, self._agent.describe(plain(host_key), peer))
         host = self._described[1]
         return Destination(f"somewhere beyond {host}" if beyond else host, host_key, forwarded)
 

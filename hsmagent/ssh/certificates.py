@@ -138,3 +138,14 @@ def public_key(blob: bytes) -> PublicKey:
     if is_certificate(keys.type_name(blob)):
         return parse(blob).body.key
     return keys.decode(blob)
+
+
+def plain(blob: bytes) -> bytes:
+    """Return the blob of the key that a certificate is for; any other blob as it is.
+
+    That is what known_hosts and fingerprints speak of. What cannot be read stays as it is too.
+    """
+    try:
+        return parse(blob).plain if is_certificate(keys.type_name(blob)) else blob
+    except ProtocolError:
+        return blob

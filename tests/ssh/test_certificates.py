@@ -78,3 +78,11 @@ def test_certificates_of_a_file_and_nothing_else() -> None:
 def test_a_plain_key_is_no_certificate() -> None:
     with pytest.raises(ProtocolError):
         certificates.parse(builders.blob_of(HOST))
+
+
+def test_known_hosts_speak_of_the_plain_key() -> None:
+    blob = builders.certificate(AUTHORITY, HOST)
+    own = certificates.parse(blob).plain
+    assert certificates.plain(blob) == certificates.plain(own) == own
+    for unreadable in (b"", blob[:-1], wire.string(b"ssh-nonsense")):
+        assert certificates.plain(unreadable) == unreadable
