@@ -121,14 +121,29 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
 
 def _readable(names: Iterable[str], asked: list[str]) -> Iterator[str]:
     """Return the names of one line that say something: asked for by a hash, or written out."""
+    names = list(names)
+    barred = [name[1:] for name in names if name.startswith("!")]
     for name in names:
         if name.startswith(HASHED):
             yield from (host for host in asked if _hashes_to(host, name))
-        elif "*" in name or "?" in name:
-            yield from (host for host in asked if fnmatchcase(host.lower(), name.lower()))
+        elif _is_pattern(name):
+            yield from (host for host in asked if _fits(host, name, barred))
             yield name
         elif not name.startswith("!"):
             yield name
+
+
+def _is_pattern(name: str) -> bool:
+    return "*" in name or "?" in name
+
+
+def _fits(host: str, pattern: str, barred: Iterable[str]) -> bool:
+    """Whether a pattern means this host; ssh's patterns know * and ?, and no brackets."""
+
+    def matches(one: str) -> bool:
+        return fnmatchcase(host.lower(), one.lower().replace("[", "[[]"))
+
+    return matches(pattern) and not any(map(matches, barred))
 
 
 def _hashes_to(host: str, hashed: str) -> bool:
@@ -144,7 +159,7 @@ def _rank(name: str, asked: list[str]) -> int:
     """Say how well a name serves a person; less is better."""
     if name in asked:
         return 0
-    if "*" in name or "?" in name:
+    if _is_pattern(name):
         return 3
     try:
         ipaddress.ip_address(name.strip("[]").partition("]:")[0])

@@ -50,6 +50,8 @@ def known_hosts(folder: Path, *lines: str) -> KnownHosts:
         ("[2001:db8::1]:2222", NOBODY, "[2001:db8::1]:2222"),
         ("*.example.org,!bad.example.org", NOBODY, "*.example.org"),
         ("*.example.org", ssh("x.example.org"), "x.example.org"),
+        ("*.example.org,!x.example.org", ssh("x.example.org"), "*.example.org"),
+        ("[*.example.org]:2222", ssh("-p2222", "x.example.org"), "x.example.org:2222"),
         ("evil\u202e\x1b", NOBODY, "evil\ufffd\ufffd"),
     ],
 )
