@@ -2,7 +2,7 @@
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from hsmagent.bus import Bus, BusError, session_address
@@ -55,11 +55,10 @@ async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
         remedy = "install gcr (gcr-prompter), or use pinentry"
         return Finding(check, State.WARN, "the desktop has no PIN dialog of its own", remedy)
     # The bus starts it with the user manager's environment, or with its own.
-    printed = await output_of(["systemctl", "--user", "show-environment"], where.env)
-    if printed is None:
+    environment = await _manager_environment(where)
+    if not environment:
         return Finding(check, State.OK, "the bus can start gcr-prompter")
-    names = {line.partition("=")[0] for line in printed.splitlines()}
-    if not names & set(DISPLAYS):
+    if not environment.keys() & set(DISPLAYS):
         sentence = "gcr-prompter would find no display: its environment lacks DISPLAY"
         return Finding(check, State.WARN, sentence, IMPORT)
     return Finding(check, State.OK, "the bus can start gcr-prompter, which finds the display")
@@ -93,7 +92,6 @@ async def _joined(where: Surroundings) -> AsyncIterator[Bus | None]:
 
 async def systemd(where: Surroundings) -> list[Finding]:
     """Say how the units are, and what the manager's own children find."""
-    check = "systemd"
     if shutil.which("systemctl", path=where.env.get("PATH")) is None:
         return []
     printed = await output_of(
@@ -101,20 +99,46 @@ async def systemd(where: Surroundings) -> list[Finding]:
     )
     if printed is None:
         remedy = "start `hsmagent daemon` from your session's start-up"
-        return [Finding(check, State.WARN, "systemd's user manager does not answer", remedy)]
-    units = dict(map(_unit, printed.strip().split("\n\n")))
+        sentence = "systemd's user manager does not answer"
+        return [Finding("systemd", State.WARN, sentence, remedy)]
+    units = _units(dict(map(_unit, printed.strip().split("\n\n"))))
+    return [units] if units.state is not State.OK else [units, await _children(where)]
+
+
+def _units(units: Mapping[str, tuple[str, str]]) -> Finding:
+    """Say how the units are: name → (LoadState, ActiveState)."""
+    check = "systemd"
     missing = [name for name in UNITS if units.get(name, ("", ""))[0] != "loaded"]
     if missing:
-        sentence = f"not installed: {', '.join(missing)}"
-        return [Finding(check, State.WARN, sentence, INSTALL)]
+        return Finding(check, State.WARN, f"not installed: {', '.join(missing)}", INSTALL)
     service, ssh, control = (units[name][1] for name in UNITS)
     if service == "failed":
         remedy = "see journalctl --user --unit hsmagent, then systemctl --user restart hsmagent"
-        return [Finding(check, State.BAD, "hsmagent.service has failed", remedy)]
+        return Finding(check, State.BAD, "hsmagent.service has failed", remedy)
     if (ssh, control) != ("active", "active"):
         remedy = f"systemctl --user enable --now {UNITS[1]} {UNITS[2]}"
-        return [Finding(check, State.BAD, "the sockets do not listen", remedy)]
-    return [Finding(check, State.OK, "the units are installed, the sockets listen")]
+        return Finding(check, State.BAD, "the sockets do not listen", remedy)
+    return Finding(check, State.OK, "the units are installed, the sockets listen")
+
+
+async def _children(where: Surroundings) -> Finding:
+    """Say which agent the programs find that the user manager starts."""
+    check = "session"
+    named = (await _manager_environment(where)).get("SSH_AUTH_SOCK")
+    if named == str(where.ssh_socket):
+        return Finding(check, State.OK, "programs that the desktop starts find this agent")
+    sentence = f"programs that the desktop starts find another agent, {named}"
+    if not named:
+        sentence = "programs that the desktop starts find no agent"
+    remedy = "log in anew; if it stays so, something sets SSH_AUTH_SOCK after us"
+    return Finding(check, State.WARN, sentence, remedy)
+
+
+async def _manager_environment(where: Surroundings) -> dict[str, str]:
+    """Return what systemd's user manager gives to the programs that it starts."""
+    printed = await output_of(["systemctl", "--user", "show-environment"], where.env)
+    lines = (printed or "").splitlines()
+    return dict(line.partition("=")[::2] for line in lines)
 
 
 def _unit(block: str) -> tuple[str, tuple[str, str]]:

@@ -160,7 +160,12 @@ async def test_a_bus_that_hangs_holds_nobody_up(
 async def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     states = {"hsmagent.service": "inactive", "hsmagent-ssh.socket": "active"}
 
-    async def output_of(_command: list[str], _env: object) -> str:
+    where = place(tmp_path)
+    environment = f"SSH_AUTH_SOCK={where.ssh_socket}\n"
+
+    async def output_of(command: list[str], _env: object) -> str:
+        if "show-environment" in command:
+            return environment
         blocks = [
             f"Id={name}\nLoadState=loaded\nActiveState={states.get(name, 'active')}\n"
             for name in desktop.UNITS
@@ -168,8 +173,10 @@ async def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         return "\n".join(blocks)
 
     monkeypatch.setattr(desktop, "output_of", output_of)
-    where = place(tmp_path)
-    assert [each.state for each in await desktop.systemd(where)] == [State.OK]
+    assert [each.state for each in await desktop.systemd(where)] == [State.OK, State.OK]
+    environment = "SSH_AUTH_SOCK=/run/user/1000/gcr/ssh\n"
+    _, finding = await desktop.systemd(where)
+    assert (finding.state, "gcr" in finding.sentence) == (State.WARN, True)
     states["hsmagent-ssh.socket"] = "inactive"
     [finding] = await desktop.systemd(where)
     assert "systemctl --user enable --now" in finding.remedy
