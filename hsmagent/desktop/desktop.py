@@ -33,7 +33,7 @@ class Desktop:
         self._closed = Closed(told)
         self._logind = Logind(system, self._closed, os.environ.get("XDG_SESSION_ID", ""))
         self._screensavers = ScreenSavers(session, self._closed)
-        self.service = Service(session, agent)
+        self.service = Service(session, agent, clock)
         self.notifications = Notifications(session, events, clock)
 
     async def run(self) -> None:

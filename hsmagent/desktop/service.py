@@ -9,13 +9,14 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import getuid
+from time import monotonic
 
 from hsmagent import __version__
 from hsmagent.bus import Bus, BusError, Message, Undo, Variant, errors
 from hsmagent.desktop.objects import PROPERTIES, BusObject, Reply, Values
 from hsmagent.errors import HsmAgentError
 from hsmagent.limit import RateLimit
-from hsmagent.model import Request, TokenId, TokenStatus, printable
+from hsmagent.model import Clock, Request, TokenId, TokenStatus, printable
 
 NAME = "org.hsmagent.Agent1"
 PATH = "/org/hsmagent/Agent1"
@@ -30,6 +31,8 @@ _FOLDERS = {"/": "org", "/org": "hsmagent", "/org/hsmagent": "Agent1"}
 
 _DBUS = "org.freedesktop.DBus"
 MOST_USES = (100, 1.0)  # KeyUsed signals in so many seconds
+# Signals of uses, in so many seconds: a panel needs no more, and a signature shall not pay for it.
+MOST_USES = (20, 1.0)
 MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that it may wait for
 
 
@@ -58,9 +61,10 @@ class Agent:
 class Service:
     """Our objects on the session bus."""
 
-    def __init__(self, bus: Bus, agent: Agent) -> None:
+    def __init__(self, bus: Bus, agent: Agent, clock: Clock = monotonic) -> None:
         self._bus = bus
         self._agent = agent
+        self._uses = RateLimit(*MOST_USES, clock)
         self._shown: dict[str, Values] = {}
         self._undo: dict[str, Undo] = {}
         self._unlocks = 0

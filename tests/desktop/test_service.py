@@ -90,7 +90,7 @@ def tokens() -> Tokens:
 
 @pytest.fixture
 async def service(bus: Bus, tokens: Tokens) -> AsyncIterator[Service]:
-    service = Service(bus, tokens.agent)
+    service = Service(bus, tokens.agent, lambda: 0.0)
     await service.start()
     yield service
     service.stop()
@@ -180,6 +180,15 @@ async def test_a_use_is_signalled(client: Client, service: Service) -> None:
         [WORK_PATH, "ssh", "ssh", "ssh ← git", "git.example.org", "used"],
         ["/", "ssh", "ssh", "ssh ← git", "", "refused"],
     ]
+
+
+async def test_a_storm_of_uses_is_few_signals(client: Client, service: Service) -> None:
+    heard = await client.hear(AGENT, "KeyUsed")
+    peer = Peer(1000, Process(7, "ssh"))
+    for _ in range(1000):
+        service.used(Request(KEY, Purpose(PurposeKind.SSH, "log in"), peer), "used")
+    await client.call(PATH, f"{AGENT}.LockAll")  # answered after all of them
+    assert len(heard) == 20
 
 
 async def test_locking(client: Client, tokens: Tokens) -> None:
