@@ -39,6 +39,18 @@ class Malformed(UsageError):
     """What came in is not the structure it claims to be."""
 
 
+# What asn1crypto raises on bytes that are not what they should be (found by fuzzing).
+ASN1_ERRORS = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    OverflowError,
+    RecursionError,
+    TypeError,
+    ValueError,
+)
+
+
 class Header(NamedTuple):
     """One identifier and length. `end` is None for the indefinite form."""
 

@@ -14,6 +14,7 @@ from asn1crypto import x509
 from hsmagent.errors import UsageError
 from hsmagent.mail import der
 from hsmagent.mail.address import normal
+from hsmagent.mail.ber import ASN1_ERRORS
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
@@ -32,8 +33,9 @@ class Certificate:
             # later would break something that did not expect it.
             self.parsed: Any = x509.Certificate.load(data, strict=True)
             _ = self.parsed.native
-        except (ValueError, TypeError, KeyError, IndexError, OverflowError) as error:
-            raise UsageError(f"a certificate that cannot be read: {error}") from None
+        except ASN1_ERRORS as error:
+            why = str(error).partition("\n")[0]
+            raise UsageError(f"a certificate that cannot be read: {why}") from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificate) and other.der == self.der

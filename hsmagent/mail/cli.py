@@ -13,7 +13,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import store
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.spool import Region, Spool, fill
-from hsmagent.mail.stdio import deliver
+from hsmagent.mail.stdio import Out
 from hsmagent.model import printable
 
 if TYPE_CHECKING:
@@ -44,10 +44,10 @@ def _sign(arguments: Namespace, keys: KeysFactory) -> int:
     from hsmagent.mail import sign
 
     options = _sign_values(arguments, datetime.now(UTC))
-    with _read(arguments.file) as spool, Spool() as out:
-        warnings = sign.message(Region.whole(spool), out, keys(), options)
-        _warn(warnings)
-        return _finish(out)
+    out = Out()
+    with _read(arguments.file) as spool:
+        _warn(sign.message(Region.whole(spool), out, keys(), options))
+    return 0 if out.finish() else 1
 
 
 def _sign_values(arguments: Namespace, now: datetime) -> "sign.Options":
@@ -99,14 +99,14 @@ def _decrypt(arguments: Namespace, keys: KeysFactory) -> int:
         judge=_judge(arguments) if arguments.all else None,
         program="hsmagent smime decrypt",
     )
-    with _read(arguments.file) as spool, Spool(sealed=True) as out:
+    out, status = Out(), 0
+    with _read(arguments.file) as spool:
         done = decrypt.message(Region.whole(spool), out, keys(), options)
         _warn(done.warnings)
-        status = 0
         if done.report is not None:
             _write_report(arguments, done.report)
             status = 0 if done.report.ok or not done.report.signatures else 1
-        return _finish(out) or status
+    return status if out.finish() else 1
 
 
 def _write_report(arguments: Namespace, report: "Report") -> None:
@@ -134,9 +134,9 @@ def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
         if arguments.sign:
             _warn(sign.message(region, signed, keys(), _sign_values(arguments, now)))
             region = Region.whole(signed)
-        with Spool() as out:
-            encrypt.message(region, out, kept, options)
-            return _finish(out)
+        out = Out()
+        encrypt.message(region, out, kept, options)
+        return 0 if out.finish() else 1
 
 
 def _own_copy(
@@ -210,11 +210,6 @@ def _line(certificate: "Certificate") -> str:
 
 def _say(line: str) -> None:
     sys.stdout.write(line + "\n")
-
-
-def _finish(out: Spool) -> int:
-    """Write a result that is complete."""
-    return 0 if deliver(Region.whole(out).chunks()) else 1
 
 
 def _warn(warnings: Sequence[str]) -> None:

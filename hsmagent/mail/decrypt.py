@@ -130,7 +130,7 @@ def _peel(
     """Take off signatures and encryption in whatever order they come."""
     judge = options.judge
     for _ in range(layers.MAX_LAYERS):
-        layer = layers.find(entity)
+        layer = layers.find(entity, secret=True)
         if layer is None or judge is None:
             return entity
         if layer.is_encrypted:

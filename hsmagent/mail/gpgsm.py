@@ -21,7 +21,7 @@ from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.report import Who
 from hsmagent.mail.sign import Signed
 from hsmagent.mail.spool import CHUNK, Memory, Region, Spool, fill
-from hsmagent.mail.stdio import deliver
+from hsmagent.mail.stdio import Out
 from hsmagent.model import KeyType, printable
 
 SIGNATURE_MAX = 1024 * 1024
@@ -126,7 +126,9 @@ def _sign(arguments: _Arguments, status: _Status, keys: Callable[[], MailKeys]) 
         made = sign.content_signature(
             region.chunks, held, who, sign.Options(now, files=files), _context(region, wanted)
         )
-    if not deliver((_armoured(made),)):
+    out = Out()
+    out.write(_armoured(made))
+    if not out.finish():
         return 1
     status.say(
         "SIG_CREATED",

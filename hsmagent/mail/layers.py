@@ -34,8 +34,11 @@ class Layer:
         return self.kind in _ENCRYPTED
 
 
-def find(entity: Entity) -> Layer | None:
-    """Return the S/MIME layer that this entity is, or None. The CMS decides, not the header."""
+def find(entity: Entity, *, secret: bool = False) -> Layer | None:
+    """Return the S/MIME layer that this entity is, or None. The CMS decides, not the header.
+
+    secret: the entity came out of an encryption, and must not be kept in the clear.
+    """
     kind = entity.content_type
     if kind.kind == "multipart/signed":
         if kind.get("protocol").lower() not in _SIGNATURE:
@@ -46,11 +49,11 @@ def find(entity: Entity) -> Layer | None:
         signature = mime.read(parts[1])
         if signature.content_type.kind not in _SIGNATURE:
             raise Malformed("a multipart/signed whose second part is not its signature")
-        cms = decoded(signature, sealed=False)
+        cms = decoded(signature, sealed=secret)
         return Layer(open_content(cms)[0], cms, parts[0])
     octets = kind.kind == "application/octet-stream"
     if kind.kind in _MIME or (octets and _name(entity).lower().endswith(".p7m")):
-        cms = decoded(entity, sealed=True)
+        cms = decoded(entity, sealed=secret)
         return Layer(open_content(cms)[0], cms)
     return None
 

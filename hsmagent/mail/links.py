@@ -10,6 +10,7 @@ from typing import Any
 
 from asn1crypto import crl
 
+from hsmagent.mail.ber import ASN1_ERRORS
 from hsmagent.mail.certificates import Certificate
 
 
@@ -66,6 +67,6 @@ def _verifies(issuer: Certificate, algorithm: Any, signature: Any, signed: Any) 
             digest=None,
             digest_name="sha512" if kind == "ed25519" else algorithm.hash_algo,
         )
-    except (InvalidSignature, UnsupportedAlgorithm, ValueError, TypeError, KeyError):
+    except (InvalidSignature, UnsupportedAlgorithm, *ASN1_ERRORS):
         return False
     return True

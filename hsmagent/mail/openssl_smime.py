@@ -20,7 +20,7 @@ from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
 from hsmagent.mail.openssl_args import Arguments, parse
 from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
-from hsmagent.mail.stdio import deliver
+from hsmagent.mail.stdio import Out
 
 PROGRAM = "hsmagent-smime"
 _TEXT = b"Content-Type: text/plain\r\n\r\n"
@@ -244,7 +244,10 @@ def _is(certificate: Certificate, who: object) -> bool:
 
 def _deliver(path: str, result: Region) -> bool:
     if path in {"", "-"}:
-        return deliver(result.chunks())
+        out = Out()
+        for chunk in result.chunks():
+            out.write(chunk)
+        return out.finish()
     with Path(path).open("wb") as file:
         file.writelines(result.chunks())
     return True

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import certificates
+from hsmagent.mail.ber import ASN1_ERRORS
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.links import relevant
 from hsmagent.model import printable
@@ -98,6 +99,6 @@ async def _validate(
         return "no chain leads to a trusted root"
     except (PathValidationError, ValidationError) as error:
         return printable(str(error).splitlines()[0], 300)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except ASN1_ERRORS as error:
         return printable(f"the chain cannot be read: {error}".splitlines()[0], 300)
     return ""

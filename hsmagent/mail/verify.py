@@ -64,7 +64,7 @@ def peel(
     entity: Entity, judge: Judge, found: list[Signature], covers: str, depth: int = 0
 ) -> Region | None:
     """Take off every signed layer and add what was found; the innermost entity, or None."""
-    layer = layers.find(entity)
+    layer = layers.find(entity, secret=True)
     if layer is None or not layer.is_signed:
         return None
     if depth >= MAX_LAYERS:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from hsmagent.mail import ber
-from hsmagent.mail.ber import Malformed, Reader
+from hsmagent.mail.ber import ASN1_ERRORS, Malformed, Reader
 from hsmagent.mail.spool import Source
 
 OID_MAX = 64
@@ -32,10 +32,8 @@ def load(kind: Any, data: bytes, what: str) -> Any:
     try:
         value = kind.load(data, strict=True)
         _ = value.native
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, AttributeError) as error:
-        raise Malformed(f"{what} cannot be read: {error}".splitlines()[0]) from None
-    except RecursionError:
-        raise Malformed(f"{what} is nested too deeply") from None
+    except ASN1_ERRORS as error:
+        raise Malformed(f"{what} cannot be read: {error}".partition("\n")[0]) from None
     return value
 
 
