@@ -77,6 +77,11 @@ fuzz: venv ## fuzz every parser of foreign bytes (FUZZ_SECONDS=600 for each)
 		$(BIN)/python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0; \
 	done
 
+.PHONY: bench
+bench: venv ## measure the agent beside OpenSSH's, mail beside openssl's (on an idle machine)
+	-$(BIN)/python -m bench.agents
+	-$(BIN)/python -m bench.mail
+
 .PHONY: demo
 demo: venv ## the main job for real: a token, ssh and git; touches nothing of yours
 	@demo/run

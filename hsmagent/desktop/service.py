@@ -30,7 +30,6 @@ REFUSED = "org.hsmagent.Error.Refused"
 _FOLDERS = {"/": "org", "/org": "hsmagent", "/org/hsmagent": "Agent1"}
 
 _DBUS = "org.freedesktop.DBus"
-MOST_USES = (100, 1.0)  # KeyUsed signals in so many seconds
 # Signals of uses, in so many seconds: a panel needs no more, and a signature shall not pay for it.
 MOST_USES = (20, 1.0)
 MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that it may wait for
@@ -68,7 +67,6 @@ class Service:
         self._shown: dict[str, Values] = {}
         self._undo: dict[str, Undo] = {}
         self._unlocks = 0
-        self._uses = RateLimit(*MOST_USES, agent.wall_clock)
 
     async def start(self) -> None:
         """Export the objects and take our name, now and after each restart of the bus."""

@@ -4,15 +4,14 @@ Started as a fresh interpreter by `link`. Everything blocks, on purpose: the dae
 request a deadline and kills a worker that misses it.
 """
 
-import ctypes
 import os
-import resource
 import signal
 import socket
 import sys
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
+from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.token import codec
 from hsmagent.token.cryptoki import CryptokiError
 from hsmagent.token.messages import (
@@ -29,17 +28,13 @@ from hsmagent.token.messages import (
 )
 from hsmagent.token.module import Module, ModuleError
 
-_PR_SET_PDEATHSIG = 1
-_PR_SET_DUMPABLE = 4
 _RECEIVE = 1 << 16
 
 
 def harden() -> None:
     """No core dump, no debugger, no life after the daemon: this process sees PINs."""
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    prctl = ctypes.CDLL(None).prctl
-    prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
-    prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    forbid_dumps()
+    prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def answer(module: Module, request: Request) -> Reply:
