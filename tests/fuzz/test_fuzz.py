@@ -9,6 +9,7 @@ import pytest
 
 from tests.fuzz.targets import TARGETS
 
+FOUND = Path(__file__).parent / "found"
 ROUNDS = 400
 SECONDS = 5
 
@@ -43,6 +44,11 @@ def test_mutated_seeds(name: str) -> None:
             except Exception:
                 print(data.hex())  # noqa: T201 - to find it again
                 raise
+
+
+@pytest.mark.parametrize("found", sorted(FOUND.iterdir()), ids=lambda path: path.name)
+def test_what_was_found_before(found: Path) -> None:
+    TARGETS[found.name.rpartition("-")[0]][0](found.read_bytes())
 
 
 @pytest.mark.parametrize("name", TARGETS)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsmagent.mail import canonical, mime
+from hsmagent.mail import canonical, mime, spool
 from hsmagent.mail.ber import Malformed
 from hsmagent.mail.spool import Memory, Region
 
@@ -142,3 +142,20 @@ def test_a_signed_part_is_not_touched() -> None:
 )
 def test_sturdy(body: bytes, sturdy: bool) -> None:
     assert canonical.sturdy(region(body)) is sturdy
+
+
+LINES = st.lists(
+    st.tuples(st.sampled_from([0, 1, 76, 990, 997, 998, 999]), st.sampled_from([b"\n", b"\r\n"])),
+    max_size=8,
+)
+
+
+@given(LINES, st.sampled_from([b"", b"x", b"x" * 998, b"x" * 999]), st.integers(1, 2000))
+def test_long_lines_are_seen_across_chunks(
+    lines: list[tuple[int, bytes]], last: bytes, size: int
+) -> None:
+    body = b"".join(b"x" * length + end for length, end in lines) + last
+    longest = max(len(line) for line in body.split(b"\n"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "CHUNK", size)
+        assert canonical.sturdy(region(body)) is (longest <= 998)

@@ -1,0 +1,111 @@
+"""The verbs as a person runs them: exit status, one line on stderr, nothing half done."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.parts.mail import ca_file, home, person, script, signed
+
+BODY = "Content-Type: text/plain\n\nHello\n"
+MESSAGE = f"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n{BODY}"
+
+
+@pytest.fixture
+def hsmagent(tmp_path: Path) -> str:
+    return script(tmp_path, "hsmagent", "cli", "rsa")
+
+
+def run(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [program, *arguments],
+        input=stdin,
+        env=home(Path(program).parent),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_signing_loads_little() -> None:
+    """It has to be quick: no cryptography, no asyncio, none of email's parsers."""
+    code = (
+        "import sys, hsmagent.commands.mail; from hsmagent.mail import cli, sign, store;"
+        " print([m for m in ('cryptography', 'asyncio', 'email.message', 'asn1crypto.cms',"
+        " 'tempfile', 'subprocess') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_usage(hsmagent: str) -> None:
+    for arguments in (["smime"], ["smime", "frob"], ["smime", "sign", "--frob"], ["certs"]):
+        assert run(hsmagent, *arguments).returncode == 2
+    assert run(hsmagent, "smime", "sign", "--help").returncode == 0
+
+
+def test_certs(hsmagent: str, tmp_path: Path) -> None:
+    certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
+    added = run(hsmagent, "certs", "add", certificate)
+    assert "bob@example.org  Bob" in added.stdout
+    assert "bob@example.org" in run(hsmagent, "certs", "list").stdout
+    assert "Test Root  (root)" in run(hsmagent, "certs", "list").stdout
+    assert run(hsmagent, "certs", "remove", "bob@EXAMPLE.org").stdout == "1 removed\n"
+    again = run(hsmagent, "certs", "remove", "bob@example.org")
+    assert again.returncode == 1
+    assert again.stderr.startswith("hsmagent: no certificate for")
+
+
+def test_a_signed_mail_teaches_what_its_sender_can_read(hsmagent: str, tmp_path: Path) -> None:
+    bob = person("p256", "bob@example.org", "Bob")
+    mail = tmp_path / "mail"
+    mail.write_bytes(signed(b"From: bob@example.org\n" + BODY.encode(), bob))
+    assert "Bob" in run(hsmagent, "certs", "add", str(mail)).stdout
+    encrypted = run(hsmagent, "smime", "encrypt", stdin=MESSAGE)
+    assert encrypted.returncode == 0, encrypted.stderr
+    assert "smime-type=authEnveloped-data" in encrypted.stdout
+    mail.write_bytes(mail.read_bytes().replace(b"Hello", b"Hallo"))
+    changed = run(hsmagent, "certs", "add", str(mail))
+    assert changed.returncode == 1
+    assert "neither a certificate nor a message whose signature holds" in changed.stderr
+
+
+def test_encrypt_says_who_has_no_certificate(hsmagent: str) -> None:
+    done = run(hsmagent, "smime", "encrypt", stdin=MESSAGE)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "no valid certificate for bob@example.org" in done.stderr
+
+
+def test_verify_writes_the_content_only_if_it_holds(hsmagent: str, tmp_path: Path) -> None:
+    mail = run(hsmagent, "smime", "sign", stdin=MESSAGE).stdout
+    target = tmp_path / "content"
+    arguments = ("smime", "verify", "--ca", ca_file(tmp_path), "--content", str(target))
+    assert run(hsmagent, *arguments, stdin=mail.replace("Hello", "Hallo")).returncode == 1
+    assert not target.exists()
+    assert run(hsmagent, *arguments, stdin=mail).returncode == 0
+    assert target.read_text() == BODY
+    both = run(hsmagent, "smime", "verify", "--content", "-", stdin=mail)
+    assert both.stdout == BODY
+    assert "Verification successful" in both.stderr
+    late = run(hsmagent, "smime", "verify", "--at", "2060-01-01", stdin=mail)
+    assert late.returncode == 1
+    assert "expired" in late.stdout
+
+
+def test_a_reader_that_leaves_early(hsmagent: str, tmp_path: Path) -> None:
+    (tmp_path / "big").write_text(MESSAGE + "x\n" * 500_000)
+    done = subprocess.run(
+        ["sh", "-c", f"{hsmagent} smime sign {tmp_path}/big | head -c 10"],
+        env=home(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stderr == ""
+
+
+def test_a_file_that_is_not_there(hsmagent: str) -> None:
+    done = run(hsmagent, "smime", "sign", "/nonexistent")
+    assert done.returncode == 1
+    assert done.stderr == "hsmagent: /nonexistent: No such file or directory\n"
