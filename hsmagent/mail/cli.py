@@ -121,7 +121,7 @@ def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
     from hsmagent.mail import encrypt, mime, sign
 
     now, kept = datetime.now(UTC), store.default()
-    with _read(arguments.file) as spool, Spool(sealed=True) as signed:
+    with _read(arguments.file, sealed=True) as spool, Spool(sealed=True) as signed:
         region = Region.whole(spool)
         options = encrypt.Options(
             now,
@@ -135,7 +135,7 @@ def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
             _warn(sign.message(region, signed, keys(), _sign_values(arguments, now)))
             region = Region.whole(signed)
         out = Out()
-        encrypt.message(region, out, kept, options)
+        _warn(encrypt.message(region, out, kept, options))
         return 0 if out.finish() else 1
 
 
@@ -222,8 +222,8 @@ def _contents(path: str) -> bytes:
         return spool.read_at(0, spool.size)
 
 
-def _read(path: str) -> Spool:
-    spool = Spool()
+def _read(path: str, *, sealed: bool = False) -> Spool:
+    spool = Spool(sealed=sealed)
     if path == "-":
         fill(spool, sys.stdin.buffer)
     else:

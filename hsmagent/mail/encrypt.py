@@ -14,6 +14,7 @@ from hsmagent.mail.spool import Memory, Region
 from hsmagent.mail.store import Entry, Store
 
 MAX_RECIPIENTS = 1000
+LEFT_OUT = "those in Bcc are left out: give each a message of their own, with --to"
 _AUTHENTICATED = frozenset(oids.AES_GCM)
 
 
@@ -45,10 +46,11 @@ class NoCertificate(HsmAgentError):
         )
 
 
-def message(region: Region, out: Writer, store: Store, options: Options) -> None:
-    """Encrypt a message and write it. Bcc never leaves; its recipients get messages of their own.
+def message(region: Region, out: Writer, store: Store, options: Options) -> tuple[str, ...]:
+    """Encrypt a message and write it; return what to warn the person of.
 
-    Raises NoCertificate, naming everybody who has none.
+    Bcc never leaves, nor is its recipients' presence shown by the message: each of them needs one
+    of their own. Raises NoCertificate, naming everybody who has no certificate.
     """
     entity = mime.read(region)
     everybody = recipients(entity, store, options)
@@ -72,6 +74,7 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> None
     out.write(canonical_head(head, newline))
     for chunk in canonical.base64_lines(made, newline):
         out.write(chunk)
+    return (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
 
 
 def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:

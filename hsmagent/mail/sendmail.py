@@ -50,7 +50,7 @@ def main(argv: Sequence[str], keys: KeysFactory, settings: Settings) -> int:
     """Send what is on stdin; the real sendmail's status, or one of sysexits.h."""
     try:
         arguments = parse(argv)
-        with Spool() as spool:
+        with Spool(sealed=True) as spool:
             _read(spool, dot_ends=arguments.dot_ends)
             return _send(prepare(Region.whole(spool), arguments, keys, settings), settings)
     except HsmAgentError as error:
@@ -145,7 +145,7 @@ def _asked(entity: Entity) -> frozenset[str]:
 
 
 def _without_request(entity: Entity) -> Region:
-    out = Spool()
+    out = Spool(sealed=True)
     out.write(b"".join(field.raw for field in entity.fields if field.name != REQUEST))
     out.write(entity.newline)
     for chunk in entity.body.chunks():

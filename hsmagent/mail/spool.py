@@ -177,10 +177,19 @@ def fill(spool: Spool, file: IO[bytes]) -> None:
 
 def _unnamed_file() -> int:
     named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
-    for folder in (*named, *_FOLDERS):
-        if folder:
-            try:
-                return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
-            except OSError:
-                continue
+    folders = [folder for folder in (*named, *_FOLDERS) if folder]
+    # The runtime folder is small on small machines; a stable sort keeps the order otherwise.
+    for folder in sorted(folders, key=lambda folder: _room(folder) < MAX_MESSAGE):
+        try:
+            return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        except OSError:
+            continue
     raise HsmAgentError("no folder for a temporary file; set TMPDIR to one that can be written")
+
+
+def _room(folder: str) -> int:
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return 0
+    return found.f_bavail * found.f_frsize

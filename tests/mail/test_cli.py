@@ -77,6 +77,15 @@ def test_encrypt_says_who_has_no_certificate(hsmagent: str) -> None:
     assert "no valid certificate for bob@example.org" in done.stderr
 
 
+def test_bcc_is_taken_out_and_said(hsmagent: str, tmp_path: Path) -> None:
+    certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
+    run(hsmagent, "certs", "add", certificate)
+    done = run(hsmagent, "smime", "encrypt", stdin="Bcc: eve@example.org\n" + MESSAGE)
+    assert done.returncode == 0
+    assert "eve" not in done.stdout
+    assert "those in Bcc are left out" in done.stderr
+
+
 def test_verify_writes_the_content_only_if_it_holds(hsmagent: str, tmp_path: Path) -> None:
     mail = run(hsmagent, "smime", "sign", stdin=MESSAGE).stdout
     target = tmp_path / "content"

@@ -52,6 +52,21 @@ def test_a_message_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:
             kept.write(bytes(11))
 
 
+def test_a_small_runtime_folder_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    small, large = tmp_path / "small", tmp_path / "large"
+    small.mkdir()
+    large.mkdir()
+    monkeypatch.setattr(spool, "IN_MEMORY", 10)
+    monkeypatch.setattr(spool, "_room", lambda folder: 0 if folder.endswith("/small") else 1 << 40)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(small))
+    monkeypatch.setenv("TMPDIR", str(large))
+    with Spool() as kept:
+        kept.write(bytes(11))
+        assert str(large) in Path(f"/proc/self/fd/{kept._fd}").readlink().as_posix()
+
+
 def test_no_folder_for_files(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "IN_MEMORY", 10)
     monkeypatch.setattr(spool, "_FOLDERS", ())
