@@ -18,7 +18,7 @@ _GONE = frozenset(
         spec.CKR_DEVICE_REMOVED,
         spec.CKR_TOKEN_NOT_PRESENT,
         spec.CKR_TOKEN_NOT_RECOGNIZED,
-        0x003,  # CKR_SLOT_ID_INVALID
+        spec.CKR_SLOT_ID_INVALID,
     }
 )
 

@@ -296,7 +296,7 @@ class Module:
             failure = error_of(error, message.action.name.lower())
         except AttributeError:
             # The library gives an object the methods that its CKA_SIGN, … allow.
-            failure = ModuleError(0x68, message.action.name.lower())
+            failure = ModuleError(spec.CKR_KEY_FUNCTION_NOT_PERMITTED, message.action.name.lower())
         state = self._open.get(message.slot)
         had_login = state is not None and state.anchor is not None
         self._drop_session(message.slot)

@@ -24,10 +24,7 @@ from hsmagent.token.messages import RawObject
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 
-_DER_OID = 0x06
 _DER_OCTET_STRING = 0x04
-_DER_SHORT_LENGTH = 0x80
-_UNCOMPRESSED = 0x04
 _ED25519_BYTES = 32
 
 # CKA_EC_PARAMS, an OID in DER, of the curves that we use.

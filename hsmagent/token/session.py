@@ -37,6 +37,8 @@ from hsmagent.token.pool import Member, Pool
 
 log = logging.getLogger(__name__)
 
+# What an Ed25519 key signs whole; everything else is hashed before. An ssh frame holds less.
+MAX_DATA = 512 << 10
 _KEY_TYPES = {
     KeyType.RSA: spec.CKK_RSA,
     KeyType.EC: spec.CKK_EC,
@@ -333,24 +335,16 @@ class TokenSession:
         pin: bytearray | None = None,
     ) -> bytes:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
-        now = self._clock()
-        needs_login = self.login_required
-        self._check_pin_per_use(key, pin)
-        if self._lease is not None:
-            if self._end_if_expired():
-                raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
-            self._lease = Lease(self._lease.limits, self._lease.started, now)
-        elif needs_login:
-            raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
-        key_type, label = _KEY_TYPES[key.key_type], key.label.encode()
-        call = self._pool.operate(
-            self.id,
-            lambda slot: Operate(
-                action, slot, key_type, mechanism, key.id, label, parameter, data, pin
-            ),
-            needs_login=needs_login,
-        )
         try:
+            self._admit(key, data, pin)
+            key_type, label = _KEY_TYPES[key.key_type], key.label.encode()
+            call = self._pool.operate(
+                self.id,
+                lambda slot: Operate(
+                    action, slot, key_type, mechanism, key.id, label, parameter, data, pin
+                ),
+                needs_login=self.login_required,
+            )
             reply = await call.future
         except WorkerDied as error:
             self._last_error = str(error)
@@ -366,17 +360,26 @@ class TokenSession:
         self._last_error = str(failure)
         if reply.login_lost and call.member is not None:
             self._pool.login_lost(call.member, self.id, told(reply))
+        if isinstance(failure, PinError):
+            await self._look_quietly(objects=False)  # how many tries are left
         raise failure
 
-    def _check_pin_per_use(self, key: Key, pin: bytearray | None) -> None:
-        """Ask no token for what it would refuse, or count as a wrong PIN."""
-        key = self._keys.get(key.spki, key)
-        if pin is None and key.always_authenticate:
+    def _admit(self, key: Key, data: bytes, pin: bytearray | None) -> None:
+        """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
+        if len(data) > MAX_DATA:
+            raise TokenError(f"{len(data)} bytes are too many to sign at once.")
+        if pin is None and self._keys.get(key.spki, key).always_authenticate:
             raise PinError(
                 f"The key “{printable(key.label)}” wants its PIN for each use: try again."
             )
-        if pin is not None and self._info is not None:
-            check_length(self.id, self._info, pin)
+        if pin is not None:
+            self._check_pin(pin)
+        if self._lease is not None:
+            if self._end_if_expired():
+                raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
+            self._lease = Lease(self._lease.limits, self._lease.started, self._clock())
+        elif self.login_required:
+            raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
 
 
 def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:

@@ -38,7 +38,6 @@ CKM_SHA384 = 0x0260
 CKM_SHA512 = 0x0270
 CKM_ECDSA = 0x1041
 CKM_ECDH1_DERIVE = 0x1050
-CKM_ECDH1_COFACTOR_DERIVE = 0x1051
 CKM_EDDSA = 0x1057
 
 CKG_MGF1_SHA256 = 2
@@ -72,6 +71,7 @@ READ = {
 }
 
 CKR_OK = 0x000
+CKR_SLOT_ID_INVALID = 0x003
 CKR_GENERAL_ERROR = 0x005
 CKR_FUNCTION_FAILED = 0x006
 CKR_NO_EVENT = 0x008
@@ -79,6 +79,7 @@ CKR_DEVICE_ERROR = 0x030
 CKR_DEVICE_REMOVED = 0x032
 CKR_FUNCTION_NOT_SUPPORTED = 0x054
 CKR_KEY_HANDLE_INVALID = 0x060
+CKR_KEY_FUNCTION_NOT_PERMITTED = 0x068
 CKR_PIN_INCORRECT = 0x0A0
 CKR_PIN_INVALID = 0x0A1
 CKR_PIN_LEN_RANGE = 0x0A2
@@ -90,7 +91,6 @@ CKR_TOKEN_NOT_RECOGNIZED = 0x0E1
 CKR_USER_ALREADY_LOGGED_IN = 0x100
 CKR_USER_NOT_LOGGED_IN = 0x101
 CKR_USER_PIN_NOT_INITIALIZED = 0x102
-CKR_CRYPTOKI_NOT_INITIALIZED = 0x190
 
 _NAMES = """
 CANCEL=1 HOST_MEMORY=2 SLOT_ID_INVALID=3 GENERAL_ERROR=5 FUNCTION_FAILED=6 ARGUMENTS_BAD=7
@@ -131,7 +131,7 @@ _MEANINGS = {
     CKR_KEY_HANDLE_INVALID: "the private key is not there",
     0x062: "the token does not take a key of this size",
     0x063: "the key is not of the right kind for that",
-    0x068: "the token does not permit that with this key",
+    CKR_KEY_FUNCTION_NOT_PERMITTED: "the token does not permit that with this key",
     0x070: "the token cannot do that with this key",
     0x071: "the token cannot do that with these parameters",
     0x0A3: "the PIN has expired: change it with the token's own tool",

@@ -9,6 +9,7 @@ from hsmagent.errors import (
     LoginNeeded,
     PinError,
     PinIncorrect,
+    PinLength,
     PinLocked,
     TokenError,
     TokenGone,
@@ -446,5 +447,11 @@ async def test_a_pin_per_use(own_hsm: SoftHsm, faulty: Faulty, new_tokens: NewTo
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
     with pytest.raises(PinIncorrect):
         await signer.sign(Scheme.ECDSA_SHA256, b"data", pin("11111111"))
+    assert signer.session.status().pin_state is PinState.COUNT_LOW
     await signer.sign(Scheme.ECDSA_SHA256, b"data", pin())
+    assert faulty.calls("C_Login") == 4
+    too_short = pin("12")
+    with pytest.raises(PinLength):
+        await signer.sign(Scheme.ECDSA_SHA256, b"data", too_short)
+    assert too_short == bytes(2)
     assert faulty.calls("C_Login") == 4

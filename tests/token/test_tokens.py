@@ -62,6 +62,15 @@ async def test_a_scheme_that_does_not_fit_the_key(tokens: Tokens) -> None:
         await signer_of(tokens, "p256").sign(Scheme.RSA_PKCS1_SHA256, b"data")
 
 
+async def test_more_data_than_a_worker_takes(tokens: Tokens) -> None:
+    signer = signer_of(tokens, "ed25519")
+    await signer.session.login(pin())
+    assert await signer.sign(Scheme.ED25519, bytes(262_144))
+    with pytest.raises(TokenError, match="too many to sign"):
+        await signer.sign(Scheme.ED25519, bytes(1 << 20))
+    assert signer.session.logged_in
+
+
 async def test_no_signature_without_a_login(tokens: Tokens) -> None:
     signer = signer_of(tokens, "p256")
     with pytest.raises(LoginNeeded):
