@@ -12,9 +12,9 @@ from hsmagent.model import Clock, Key, ModuleSpec, TokenId
 from hsmagent.naming import names_key
 from hsmagent.policy import Policy
 from hsmagent.ssh import certificates
-from hsmagent.ssh.agent import AgentOptions
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.token.tokens import Limits
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,8 @@ from pathlib import Path
 
 from hsmagent.model import Request, Scheme, Signer
 from hsmagent.server import Server
-from hsmagent.ssh.agent import Agent, AgentOptions, Connection
+from hsmagent.ssh.agent import Agent, Connection
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.who.peer import peer_of
 

@@ -15,7 +15,7 @@ from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.chain import Chain
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.providers import TokenProviders
-from hsmagent.ssh.agent import AgentOptions
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.token.tokens import Tokens
 from hsmagent.upstream import UpstreamAgent, UpstreamLink
 from hsmagent.who.destination import KnownHosts

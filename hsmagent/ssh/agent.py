@@ -7,18 +7,18 @@ signatures and providers by `respond`.
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
-from hsmagent.ssh import constraints, messages, providers, signature, signed_data, software, wire
+from hsmagent.ssh import constraints, messages, signature, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
-from hsmagent.ssh.certificates import Certificate, plain
-from hsmagent.ssh.constraints import Constraints
-from hsmagent.ssh.identities import NEVER, Choice, Identities, Identity, offers
+from hsmagent.ssh.certificates import plain
+from hsmagent.ssh.identities import Identities, Identity
+from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.providers import Providers
 from hsmagent.ssh.signed_data import UserAuth
 from hsmagent.ssh.upstream import Upstream
@@ -45,21 +45,6 @@ WAITING = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class AgentOptions:
-    """How an agent is set up.
-
-    lifetime: of added keys that come without one, in seconds; 0: for ever. providers: patterns
-    for `ssh-add -s`. certificates: for the tokens' keys, offered beside them.
-    """
-
-    lifetime: int = 0
-    providers: tuple[str, ...] = providers.DEFAULT_PATTERNS
-    allow_remote_pkcs11: bool = False
-    choices: tuple[Choice, ...] = ()
-    certificates: tuple[Certificate, ...] = ()
-
-
 class Agent:
     """One per ssh socket; shared by its connections.
 
@@ -81,8 +66,7 @@ class Agent:
         self.describe = describe
         self.lock = Lock(clock)
         self.identities = Identities(tokens, clock)
-        self._providers = providers
-        self._clock = clock
+        self.keyring = Keyring(self.identities, providers, clock, lambda: self.options)
         self._answer = NOBODY
         self._answer_version = -1
         self.configure(options)
@@ -115,65 +99,6 @@ class Agent:
             self._answer = list_of(self.identities.listed())
             self._answer_version = version
         return self._answer
-
-    def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
-        """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
-        reader = Reader(body)
-        try:
-            added = software.read(reader)
-            under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
-            reader.end()
-        finally:
-            wipe(body)
-        old = self.identities.find(added.blob)
-        if old is not None and not bindings.may_see(old.constraints.ways):
-            raise Refused("a key that is not permitted here cannot be replaced from here")
-        identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
-        self.identities.add([identity])
-
-    def remove_key(self, blob: bytes, bindings: Bindings) -> None:
-        """Forget an added key (message 18). Raises Refused."""
-        identity = self.identities.find(blob)
-        if identity is None or not bindings.may_see(identity.constraints.ways):
-            raise Refused("the key to remove is not there")
-        self.identities.remove(blob)
-
-    async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
-        """Offer a provider's keys (messages 20 and 26). Wipes the PIN. Raises HsmAgentError."""
-        try:
-            name = providers.canonical(provider, self.options.providers)
-            self.identities.check_room(name)
-            signers = await self._providers.add(name, pin)
-        finally:
-            wipe(pin)
-        expires = self._expiry(under)
-        added = [
-            identity
-            for signer in signers
-            for identity in offers(signer, under.certificates, under, expires, name)
-        ]
-        if not added:
-            await self._providers.remove(name)
-            raise Refused("the provider has no key that ssh can use")
-        self.identities.add_provider(name, added)
-
-    async def remove_provider(self, provider: str) -> None:
-        """Offer a provider's keys no longer (message 21). Raises Refused when there were none."""
-        name = providers.canonical(provider, self.options.providers)
-        known = self.identities.remove_provider(name)
-        if not await self._providers.remove(name) and not known:
-            raise Refused("that provider was not added")
-
-    async def remove_everything(self) -> None:
-        """Forget all that was added (message 19): software keys, and providers with theirs."""
-        self.identities.remove_software()
-        for provider in self.identities.providers:
-            self.identities.remove_provider(provider)
-            await self._providers.remove(provider)
-
-    def _expiry(self, under: Constraints) -> float:
-        lifetime = under.lifetime or self.options.lifetime
-        return self._clock() + lifetime if lifetime else NEVER
 
 
 class Connection:
@@ -258,13 +183,14 @@ class Connection:
                 return list_of(self._visible())
         if agent.lock.locked:
             raise Refused("the agent is locked (ssh-add -X unlocks it)")
+        keyring = agent.keyring
         match message:
             case messages.AddIdentity():
-                agent.add_key(message.body, constrained=False, bindings=self._bindings)
+                keyring.add_key(message.body, constrained=False, bindings=self._bindings)
             case messages.AddIdConstrained():
-                agent.add_key(message.body, constrained=True, bindings=self._bindings)
+                keyring.add_key(message.body, constrained=True, bindings=self._bindings)
             case messages.RemoveIdentity():
-                agent.remove_key(message.key_blob, self._bindings)
+                keyring.remove_key(message.key_blob, self._bindings)
             case messages.RemoveAllRsaIdentities():
                 pass
             case _:
@@ -287,7 +213,7 @@ class Connection:
     # -- in time -----------------------------------------------------------------------------
 
     async def _in_time(self, message: messages.Request | messages.Reply) -> bytes:
-        agent = self._agent
+        keyring = self._agent.keyring
         match message:
             case messages.SignRequest():
                 return await self._sign(message)
@@ -296,17 +222,17 @@ class Connection:
             case messages.Extension():
                 return await self._extend_both(message)
             case messages.RemoveAllIdentities():
-                await agent.remove_everything()
+                await keyring.remove_everything()
             case messages.AddSmartcardKey():
                 self._check_provider()
-                await agent.add_provider(message.provider, message.pin, constraints.NONE)
+                await keyring.add_provider(message.provider, message.pin, constraints.NONE)
             case messages.AddSmartcardKeyConstrained():
                 self._check_provider()
                 under = constraints.read(Reader(message.constraints), smartcard=True)
-                await agent.add_provider(message.provider, message.pin, under)
+                await keyring.add_provider(message.provider, message.pin, under)
             case messages.RemoveSmartcardKey():
                 wipe(message.pin)  # taking away needs none
-                await agent.remove_provider(message.provider)
+                await keyring.remove_provider(message.provider)
         return SUCCESS
 
     def _check_provider(self) -> None:

@@ -19,7 +19,8 @@ from hsmagent import server
 from hsmagent.errors import Refused
 from hsmagent.model import Key, Peer, Process, Request, Scheme, Signer, TokenId
 from hsmagent.ssh import keys
-from hsmagent.ssh.agent import Agent, AgentOptions
+from hsmagent.ssh.agent import Agent
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.software import PrivateKey, SoftwareSigner
 
 T = TypeVar("T")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import PurposeKind
 from hsmagent.ssh import certificates, keys, messages, signature, wire
-from hsmagent.ssh.agent import AgentOptions, Connection
+from hsmagent.ssh.agent import Connection
 from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.messages import Number
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
 from tests.parts import softhsm
 from tests.parts.ssh_agent import PEER, Parts, token_signer

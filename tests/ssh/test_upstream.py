@@ -11,9 +11,10 @@ import pytest
 
 from hsmagent import frame
 from hsmagent.ssh import keys, messages, signature, wire
-from hsmagent.ssh.agent import AgentOptions, Connection
+from hsmagent.ssh.agent import Connection
 from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.messages import Number
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.upstream import REST_SECONDS, UpstreamAgent
 from tests.parts.ssh_agent import PEER, Parts, token_signer

@@ -1,0 +1,92 @@
+"""What clients add to the agent and take away: software keys, providers, under constraints."""
+
+from collections.abc import Callable
+
+from hsmagent.errors import Refused
+from hsmagent.frame import wipe
+from hsmagent.model import Clock
+from hsmagent.ssh import constraints, providers, software
+from hsmagent.ssh.bindings import Bindings
+from hsmagent.ssh.constraints import Constraints
+from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
+from hsmagent.ssh.options import AgentOptions
+from hsmagent.ssh.providers import Providers
+from hsmagent.ssh.wire import Reader
+
+
+class Keyring:
+    """Adds to the table of identities and takes away from it.
+
+    options: the agent's, as of now.
+    """
+
+    def __init__(
+        self,
+        identities: Identities,
+        providers: Providers,
+        clock: Clock,
+        options: Callable[[], AgentOptions],
+    ) -> None:
+        self._identities = identities
+        self._providers = providers
+        self._clock = clock
+        self._options = options
+
+    def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
+        """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
+        reader = Reader(body)
+        try:
+            added = software.read(reader)
+            under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
+            reader.end()
+        finally:
+            wipe(body)
+        old = self._identities.find(added.blob)
+        if old is not None and not bindings.may_see(old.constraints.ways):
+            raise Refused("a key that is not permitted here cannot be replaced from here")
+        identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
+        self._identities.add([identity])
+
+    def remove_key(self, blob: bytes, bindings: Bindings) -> None:
+        """Forget an added key (message 18). Raises Refused."""
+        identity = self._identities.find(blob)
+        if identity is None or not bindings.may_see(identity.constraints.ways):
+            raise Refused("the key to remove is not there")
+        self._identities.remove(blob)
+
+    async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
+        """Offer a provider's keys (messages 20 and 26). Wipes the PIN. Raises HsmAgentError."""
+        try:
+            name = providers.canonical(provider, self._options().providers)
+            self._identities.check_room(name)
+            signers = await self._providers.add(name, pin)
+        finally:
+            wipe(pin)
+        expires = self._expiry(under)
+        added = [
+            identity
+            for signer in signers
+            for identity in offers(signer, under.certificates, under, expires, name)
+        ]
+        if not added:
+            await self._providers.remove(name)
+            raise Refused("the provider has no key that ssh can use")
+        self._identities.add_provider(name, added)
+
+    async def remove_provider(self, provider: str) -> None:
+        """Offer a provider's keys no longer (message 21). Raises Refused when there were none."""
+        name = providers.canonical(provider, self._options().providers)
+        known = self._identities.remove_provider(name)
+        if not await self._providers.remove(name) and not known:
+            raise Refused("that provider was not added")
+
+    async def remove_everything(self) -> None:
+        """Forget all that was added (message 19): software keys, and providers with theirs."""
+        self._identities.remove_software()
+        for provider in self._identities.providers:
+            self._identities.remove_provider(provider)
+            await self._providers.remove(provider)
+
+    def _expiry(self, under: Constraints) -> float:
+        lifetime = under.lifetime or self._options().lifetime
+        return self._clock() + lifetime if lifetime else NEVER

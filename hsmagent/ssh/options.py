@@ -1,0 +1,22 @@
+"""How an ssh agent is set up."""
+
+from dataclasses import dataclass
+
+from hsmagent.ssh.certificates import Certificate
+from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.providers import DEFAULT_PATTERNS
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOptions:
+    """The options of one agent.
+
+    lifetime: of added keys that come without one, in seconds; 0: for ever. providers: patterns
+    for `ssh-add -s`. certificates: for the tokens' keys, offered beside them.
+    """
+
+    lifetime: int = 0
+    providers: tuple[str, ...] = DEFAULT_PATTERNS
+    allow_remote_pkcs11: bool = False
+    choices: tuple[Choice, ...] = ()
+    certificates: tuple[Certificate, ...] = ()
