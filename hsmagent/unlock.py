@@ -160,7 +160,9 @@ class Unlock:
         finally:
             del self._waiting[waiter]
             if not self._waiting and self._task is not None:
-                self._task.cancel()  # nobody is left to ask for: the dialog closes
+                # Nobody is left to ask for: the dialog closes. Whoever comes now needs a new one.
+                self._task.cancel()
+                self._task = None
 
     def served(self) -> None:
         """Tell everyone who waits that the token was unlocked by other means."""
@@ -188,7 +190,8 @@ class Unlock:
         else:
             self._end(lambda waiter, first: waiter.set_result(first and self._typed))
         finally:
-            self._task = None
+            if self._task is asyncio.current_task():
+                self._task = None
 
     async def _ask(self) -> None:
         self._typed = False

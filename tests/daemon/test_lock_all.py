@@ -19,18 +19,13 @@ def module_config(module: Path, token: SoftHsm) -> str:
 
 
 def workers_of(pid: int, module: Path) -> list[int]:
-    """Return the daemon's descendants that have a module mapped."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                maps = (folder / "maps").read_text()
-                parent = int((folder / "stat").read_text().rpartition(") ")[2].split()[1])
-            except OSError:
-                continue
-            if str(module) in maps and parent == pid:
-                found.append(int(folder.name))
-    return found
+    """Return the daemon's children that were started for a module."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [
+        int(child)
+        for child in children
+        if str(module) in Path(f"/proc/{child}/cmdline").read_bytes().decode().split("\0")
+    ]
 
 
 def unlocked(agent: AgentProcess) -> set[str]:

@@ -204,6 +204,19 @@ async def test_a_client_that_leaves_takes_its_dialog_along() -> None:
     assert door.session.login_calls == 1
 
 
+async def test_who_comes_as_the_last_one_leaves_is_asked_for() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    gone = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    gone.cancel()
+    next_one = asyncio.ensure_future(door.sign())
+    await asyncio.gather(gone, return_exceptions=True)
+    person.hold.set()
+    assert await asyncio.wait_for(next_one, 10) == b"signed data"
+
+
 async def test_without_a_prompter_a_request_waits_for_the_terminal() -> None:
     door = Door(Nobody())
     waiting = asyncio.ensure_future(door.sign())
