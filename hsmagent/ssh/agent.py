@@ -261,7 +261,7 @@ class Connection:
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
         key = identity.signer.key
-        if key.token is not None and signed_data.is_one_der_value(data):
+        if key.token is not None and signed_data.belongs_elsewhere(data):
             raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         name, scheme = signature.choose(key, message.flags)
         request = self._request(identity, data, login)

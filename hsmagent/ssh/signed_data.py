@@ -4,6 +4,7 @@ What is recognised: a login (RFC 4252, section 7, and OpenSSH's hostbound varian
 (PROTOCOL.sshsig), an SSH certificate (PROTOCOL.certkeys). All else is "unknown data".
 """
 
+import re
 import time
 from dataclasses import dataclass
 
@@ -23,6 +24,9 @@ DER_SET = b"\x31"
 DER_SEQUENCE = b"\x30"
 DER_HEADER = 2  # a tag and the first byte of the length
 LONG_FORM = 0x80
+
+# A field's name, a colon, and the line to its end without control characters (RFC 5322, 2.2).
+HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +128,30 @@ def _key_type(algorithm: str) -> str:
     return algorithm
 
 
+def belongs_elsewhere(data: bytes) -> bool:
+    """Whether a signature over `data` would be good outside ssh: as S/MIME or X.509.
+
+    A token's key serves mail as well as ssh; whoever may ask the ssh socket for signatures (a
+    host that an agent is forwarded to) must not get one that is good as a mail. Nothing that ssh
+    signs looks like either: it begins with a length below 2^24, or with "SSHSIG".
+    """
+    return is_one_der_value(data) or could_be_mail(data)
+
+
+def could_be_mail(data: bytes) -> bool:
+    """Whether `data` begins as a MIME entity does: with a header field, or with the empty line.
+
+    CMS without signed attributes signs the content itself (RFC 5652, section 5.4).
+    """
+    if data.startswith((b"\r\n", b"From ", b">From ")) or HEADER_FIELD.match(data):
+        return True
+    return data.startswith(b"\n") and b"\0" not in data
+
+
 def is_one_der_value(data: bytes) -> bool:
     """Whether `data` is exactly one DER SET or SEQUENCE: a mail's signed attributes, a certificate.
 
-    A token's key serves mail as well as ssh; whoever may ask the ssh socket for signatures (a
-    host that an agent is forwarded to) must not get one that is good as S/MIME or X.509. Readers
-    of BER are lenient, so lengths that DER forbids (too long a form, indefinite) count as well.
-    What ssh signs never begins like this: a length below 2^24, or the letter "S".
+    Readers of BER are lenient, so lengths that DER forbids (too long, indefinite) count as well.
     """
     if data[:1] not in (DER_SET, DER_SEQUENCE) or len(data) < DER_HEADER:
         return False

@@ -168,10 +168,10 @@ async def test_without_a_binding_the_destination_is_unknown() -> None:
     assert scene.door.requests[0].destination is None
 
 
-async def test_a_token_key_never_signs_one_der_value() -> None:
+async def test_a_token_key_never_signs_what_is_good_as_a_mail() -> None:
     scene = parts(PRIVATE)
     connection = connect(scene)
-    for data in (b"\x31\x03abc", b"\x30\x00"):
+    for data in (b"\x31\x03abc", b"\x30\x00", b"Content-Type: text/plain\r\n\r\nPay!\r\n"):
         assert await signature_of(connection, BLOB, data) == ""
     assert scene.door.requests == []
     assert await signature_of(connection, BLOB, b"\x31\x03abcd")

@@ -1,4 +1,5 @@
 import base64
+import random
 
 import pytest
 from hypothesis import given
@@ -169,6 +170,40 @@ def test_one_der_value_is_seen(data: bytes) -> None:
 )
 def test_what_ssh_signs_is_not_one_der_value(data: bytes) -> None:
     assert not signed_data.is_one_der_value(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"Content-Type: text/plain\r\n\r\nPay Mallory.\r\n",
+        b"content-type: text/plain\n\nPay Mallory.\n",
+        b"X:\r\n\r\n" + bytes(100),
+        b"X : folded\r\n more\r\n\r\n",
+        "Subject: für Mallory\r\n\r\n".encode(),
+        b"\r\nPay Mallory.\r\n",
+        b"\nPay Mallory.\n",
+        b"From mallory\nX: y\n\n",
+    ],
+)
+def test_what_could_be_a_mail_without_attributes_is_seen(data: bytes) -> None:
+    assert signed_data.belongs_elsewhere(data)
+
+
+@pytest.mark.parametrize(
+    "data", [LOGIN, SSHSIG, CERTIFICATE, userauth(), b"", b"data", b"no: line end", b"\n\0\n"]
+)
+def test_what_ssh_signs_could_not_be_a_mail(data: bytes) -> None:
+    assert not signed_data.belongs_elsewhere(data)
+
+
+def test_random_data_as_ssh_add_signs_it_is_not_taken_for_a_mail() -> None:
+    source = random.Random(1)
+    assert not any(signed_data.belongs_elsewhere(source.randbytes(1024)) for _ in range(5000))
+
+
+def test_a_header_field_is_looked_for_in_linear_time() -> None:
+    for data in (b"a" * 262144, b"a:" + b"b" * 262144, b"a" + b" " * 262144, b"a\t" * 131072):
+        assert not signed_data.could_be_mail(data)
 
 
 @given(st.sampled_from([b"\x30", b"\x31"]), st.binary(max_size=300))
