@@ -107,7 +107,7 @@ class Soak:
         client = Client(self.agent.ssh_socket)
         while self.left > 0:
             self.left -= 1
-            data = os.urandom(40)
+            data = b"soak" + os.urandom(36)  # never DER, which a token's key does not sign here
             request = b"\x0d" + packed(self.blob) + packed(data) + bytes(4)
             while True:
                 tear = random.random() < 0.001
