@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId
+from hsmagent.token import spec
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.link import Link
 from hsmagent.token.messages import (
@@ -222,6 +223,15 @@ class Pool:
             if member.link is not None:
                 member.deaths = 0
                 member.link.kill(why)
+
+    def renew_if_lost(self, member: Member, failed: Failed) -> None:
+        """Replace a worker whose module fails a login or a signature without a reason.
+
+        OpenSC does so for ever when another program has reset the card, or when a signature comes
+        between the end of pcscd and its new start. The next PIN must not go there in vain.
+        """
+        if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
+            member.link.kill(f"The module {self.spec.path} failed without a reason; restarted.")
 
     def _spawn_task(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)

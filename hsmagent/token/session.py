@@ -258,10 +258,7 @@ class TokenSession:
         seconds = deadlines.pin_pad if pin is None else deadlines.login
         reply = await link.request(Login(place.slot, place.identity, pin), seconds)
         if isinstance(reply, Failed):
-            if reply.rv == spec.CKR_GENERAL_ERROR:
-                # OpenSC says so for ever when a signature came between the end of pcscd and its
-                # new start: the next PIN goes to a new process.
-                link.kill(f"The module {self._pool.spec.path} could not log in; it was restarted.")
+            self._pool.renew_if_lost(member, reply)
             raise login_error(self.id, reply)
         member.logins.add(self.id)
         now = self._clock()
@@ -360,6 +357,7 @@ class TokenSession:
         self._last_error = str(failure)
         if reply.login_lost and call.member is not None:
             self._pool.login_lost(call.member, self.id, told(reply))
+            self._pool.renew_if_lost(call.member, reply)
         if isinstance(failure, PinError):
             await self._look_quietly(objects=False)  # how many tries are left
         raise failure
