@@ -69,6 +69,8 @@ def parse(text: str) -> Pkcs11Uri:
     """
     if not text.startswith(SCHEME):
         raise UsageError(f"{printable(text)!r} is not a PKCS#11 URI: it must begin with pkcs11:")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise UsageError(f"{printable(text)!r} is not a PKCS#11 URI: it is not UTF-8")
     path, _, query = text.removeprefix(SCHEME).partition("?")
     values: dict[str, bytes] = {}
     allowed_in_path = TOKEN_ATTRIBUTES + OBJECT_ATTRIBUTES + OTHER_ATTRIBUTES

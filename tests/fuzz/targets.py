@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import cache
 
+from cryptography.hazmat.primitives.asymmetric import ed25519
+
 from hsmagent.errors import HsmAgentError, ProtocolError, UsageError
 from hsmagent.frame import SSH_MAX_FRAME, Reader
 from hsmagent.mail import (
@@ -28,7 +30,10 @@ from hsmagent.mail.spool import Memory, Region
 from hsmagent.ssh import messages
 from hsmagent.ssh.keys import decode as decode_key
 from hsmagent.ssh.signed_data import is_one_der_value, purpose_of, read_userauth
+from hsmagent.ssh.software import SoftwareSigner
 from tests.parts.mail import person, signed
+from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.ssh import vectors
 
 MESSAGE = b"From: alice@example.org\nTo: b@c\nSubject: Hi\nContent-Type: text/plain\n\nHello\n"
 
@@ -133,6 +138,23 @@ def _enveloped_der(*, gcm: bool) -> bytes:
 
 
 Target = Callable[[bytes], None]
+
+
+@cache
+def _token_key() -> SoftwareSigner:
+    return token_signer(ed25519.Ed25519PrivateKey.generate())
+
+
+def agent(data: bytes) -> None:
+    """One frame to an agent that has a key: keys, constraints, bindings, logins, certificates."""
+    connection = Parts([_token_key()]).agent.connection(lambda: PEER)
+    frame = bytearray(data)
+    if connection.respond_now(frame) is None:
+        # Nothing in these parts waits, so that one step of the coroutine is all of it.
+        with suppress(StopIteration):
+            connection.respond(frame).send(None)
+
+
 TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "cms_signed": (cms_signed, lambda: [_signed_der()]),
     "cms_enveloped": (
@@ -143,6 +165,7 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "message": (message, lambda: [signed(MESSAGE, person("p256")), _ours()[0], MESSAGE + b"\xff "]),
     "addresses": (addresses, lambda: [b'"A (b)" <a@b.org>, c: d@e;', b'a/b; c="d"; e=f (g)']),
     "arguments": (arguments, lambda: [b"smime\0-sign\0-md\0sha256", b"-t\0-oi\0-f\0a@b\0--\0c@d"]),
+    "agent": (agent, lambda: vectors.ALL),
     "agent_messages": (
         agent_messages,
         lambda: [

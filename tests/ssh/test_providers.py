@@ -48,7 +48,13 @@ def test_a_uri_without_a_module_stays_as_it_is() -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["pkcs11:token=work?pin-value=1234", "pkcs11:token=w?pin-source=/x", "pkcs11:what=1"]
+    "bad",
+    [
+        "pkcs11:token=work?pin-value=1234",
+        "pkcs11:token=w?pin-source=/x",
+        "pkcs11:what=1",
+        "pkcs11:token=\udc80",
+    ],
 )
 def test_a_uri_with_a_pin_or_nonsense_is_refused(bad: str) -> None:
     with pytest.raises(UsageError):
