@@ -1,7 +1,7 @@
 """What `verify` found, for a person and for a program."""
 
 import json
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
 
@@ -78,7 +78,6 @@ class Report:
     sender_matches: bool | None = None
     signatures: tuple[Signature, ...] = ()
     problems: tuple[str, ...] = ()
-    notes: tuple[str, ...] = field(default=())
 
     @property
     def ok(self) -> bool:
@@ -96,7 +95,6 @@ class Report:
         if self.sender_matches:
             lines.append(f"From {', '.join(self.sender)} is the signer")
         lines += [f"Problem: {problem}" for problem in self.problems]
-        lines += [f"Note: {note}" for note in self.notes]
         return "\n".join((*lines, "Verification " + ("successful" if self.ok else "failed")))
 
     def json(self) -> str:

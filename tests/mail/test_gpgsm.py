@@ -28,9 +28,9 @@ class Repository:
         )
 
 
-@pytest.fixture(params=["rsa", "p256", "ed25519"])
+@pytest.fixture
 def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
-    program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", request.param)
+    program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", getattr(request, "param", "p256"))
     folder = tmp_path / "work"
     folder.mkdir()
     found = Repository(folder, home(tmp_path, GIT_CONFIG_NOSYSTEM="1"))
@@ -47,6 +47,7 @@ def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
     return found
 
 
+@pytest.mark.parametrize("repository", ["rsa", "p256", "ed25519"], indirect=True)
 def test_commit_tag_and_log(repository: Repository) -> None:
     repository.git("commit", "-q", "-S", "-m", "First")
     assert "BEGIN SIGNED MESSAGE" in repository.git("cat-file", "commit", "HEAD").stdout

@@ -124,13 +124,22 @@ class Gpgsm:
         (folder / "gpg-agent.conf").write_text("allow-loopback-pinentry\ndisable-scdaemon\n")
         fingerprint = authority.certificate.fingerprint(hashes.SHA1()).hex(":").upper()
         (folder / "trustlist.txt").write_text(f"{fingerprint} S relax\n")
+        run(["gpgconf", "--launch", "gpg-agent"], GNUPGHOME=str(folder))
         self._gpgsm(("--import",), authority.pem)
         for kind, who in people.items():
+            self._import(kind, who)
+
+    def _import(self, kind: str, who: Person) -> None:
+        """Bring in a key, or the certificate alone where gpgsm 2.2 cannot read such a key."""
+        for _ in range(8 if kind == "rsa" else 1):
+            # It stumbles over one PKCS #12 file in twelve, by the salt.
+            p12 = pkcs12(self._folder, kind, who)
             try:
-                p12 = pkcs12(folder, kind, who)
                 self._gpgsm((*self._with(), "--import", p12), PASSWORD.encode())
             except CannotDo:
-                self._gpgsm(("--import",), who.pem)
+                continue
+            return
+        self._gpgsm(("--import",), who.pem)
 
     def close(self) -> None:
         run(["gpgconf", "--kill", "all"], GNUPGHOME=str(self._folder))

@@ -107,22 +107,14 @@ def read(source: Source) -> SignedData:
         content = reader.content(ber.OCTET_STRING, "the signed content")
         reader.leave("the signed content")
     reader.leave("the signed content")
-    certificates: list[Certificate] = []
-    if reader.peek() == ber.context(0):
-        reader.enter(ber.context(0), "the certificates")
-        for data in reader.elements(_CERTIFICATE_MAX, MAX_CERTIFICATES, "the certificates"):
-            certificates += _certificate(data)
-        reader.leave("the certificates")
-    crls: list[bytes] = []
-    if reader.peek() == ber.context(1):
-        reader.enter(ber.context(1), "the CRLs")
-        crls = list(reader.elements(_CRL_MAX, MAX_CRLS, "the CRLs"))
-        reader.leave("the CRLs")
+    certificates = _optional(reader, 0, _CERTIFICATE_MAX, MAX_CERTIFICATES, "the certificates")
+    crls = _optional(reader, 1, _CRL_MAX, MAX_CRLS, "the CRLs")
     reader.enter(ber.SET, "the signers")
     infos = [_signer_info(data) for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")]
     reader.leave("the signers")
     reader.leave("SignedData")
-    return SignedData(content, tuple(certificates), tuple(crls), tuple(infos))
+    readable = tuple(one for data in certificates for one in _certificate(data))
+    return SignedData(content, readable, tuple(crls), tuple(infos))
 
 
 def check(info: SignerInfo, pool: Sequence[Certificate], content: Covered) -> Signer:
@@ -146,6 +138,16 @@ def check(info: SignerInfo, pool: Sequence[Certificate], content: Covered) -> Si
 
 class _Invalid(Exception):
     """The signature does not hold, and why."""
+
+
+def _optional(reader: Reader, number: int, limit: int, many: int, what: str) -> list[bytes]:
+    """Take the elements of an optional `[number]`."""
+    if reader.peek() != ber.context(number):
+        return []
+    reader.enter(ber.context(number), what)
+    found = list(reader.elements(limit, many, what))
+    reader.leave(what)
+    return found
 
 
 def _check_digest(name: str) -> None:
