@@ -1,5 +1,6 @@
 """The whole way: mail and git through the daemon to keys on a SoftHSM token, one PIN for all."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -44,7 +45,8 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
         hsm.write(LABEL, "cert", der, name, kind)
     agent = AgentProcess(
         home,
-        f'[[module]]\npath = "{MODULE}"\n[prompt]\norder = []\ntimeout = "5s"\n',
+        f'[[module]]\npath = "{MODULE}"\n[prompt]\norder = []\ntimeout = "5s"\n'
+        f'[mail]\nsendmail = ["/usr/bin/tee", "{home}/sent"]\n',
         {**dict(hsm.env), "XDG_DATA_HOME": str(home / "data"), "GIT_CONFIG_NOSYSTEM": "1"},
     )
     Store(home / "data/hsmagent").add(Certificate(root().der), root=True)
@@ -129,6 +131,23 @@ def test_git_through_the_program(agent: AgentProcess) -> None:
     assert made.returncode == 0, made.stderr
     assert agent.run([*git, "log", "-1", "--format=%G? %GS"]).stdout == "G Person p384\n"
     assert "First" in agent.hsmagent("log").stdout
+
+
+def test_sendmail_through_the_program(agent: AgentProcess) -> None:
+    """The real program is tee here: what it is given as arguments are files that it writes."""
+    code = "import sys; from hsmagent.commands.mail import sendmail; sys.exit(sendmail())"
+    message = f"From: p256@example.org\nTo: bob@example.org\n{BODY}"
+    command = [sys.executable, "-c", code, "-oi", f"{agent.home}/arguments"]
+    done = agent.run(command, stdin=message)
+    assert done.returncode == 0, done.stderr
+    sent = (agent.home / "sent").read_text()
+    verified = agent.hsmagent("smime", "verify", stdin=sent)
+    assert verified.returncode == 0, verified.stdout
+    assert (agent.home / "arguments").read_text() == sent
+    agent.configure('[mail]\nsign = "sometimes"\n')
+    wrong = agent.run(command, stdin=message)
+    assert wrong.returncode == os.EX_CONFIG
+    assert "sometimes" in wrong.stderr
 
 
 def test_locked_token_and_no_daemon(agent: AgentProcess) -> None:
