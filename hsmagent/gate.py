@@ -7,6 +7,7 @@ requests for one token share one prompt (`unlock.Unlock`), all others go on.
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
@@ -120,20 +121,18 @@ class Gate:
             return await self._use(request, operation, None, confirm=confirm)
         session = self._sessions(request.key.token)
         try:
-            confirm = await self._ready(session, request) and confirm
+            if not session.logged_in and session.status().login_required:
+                confirm = await self._log_in(session, request) and confirm
+                request = _as_known_now(request, session)
             return await self._use(request, operation, session, confirm=confirm)
         except LoginNeeded:
             # Somebody else ended the login under us: ask, once more. Nothing is retried unasked.
             confirm = await self._log_in(session, request) and confirm
+            request = _as_known_now(request, session)
             return await self._use(request, operation, session, confirm=confirm)
 
-    async def _ready(self, session: LoginSession, request: Request) -> bool:
-        """See to the login. Return whether a needed confirmation is still to be had."""
-        if session.logged_in or not session.status().login_required:
-            return True
-        return await self._log_in(session, request)
-
     async def _log_in(self, session: LoginSession, request: Request) -> bool:
+        """See to the login. Return whether a needed confirmation is still to be had."""
         self._may_ask()
         unlock = self._unlocks.get(session.id)
         if unlock is None:
@@ -199,3 +198,14 @@ class Gate:
     def _may_ask(self) -> None:
         if self._closed_because:
             raise Refused(self._closed_because)
+
+
+def _as_known_now(request: Request, session: LoginSession) -> Request:
+    """Return the request with its key as the token shows it after a login.
+
+    Some tokens tell only then that a key wants the PIN for each use.
+    """
+    for key in session.status().keys:
+        if key.spki == request.key.spki:
+            return replace(request, key=key)
+    return request

@@ -62,6 +62,7 @@ class FakeSession:
         self.used_elsewhere = 0  # tries that another program used up, not seen yet
         self.login_required = True
         self.fault: TokenError | None = None
+        self.keys: tuple[Key, ...] = ()  # as the token shows them once it is logged in
 
     def status(self) -> TokenStatus:
         states = {0: PinState.LOCKED, 1: PinState.FINAL_TRY, 2: PinState.COUNT_LOW}
@@ -74,6 +75,7 @@ class FakeSession:
             login_required=self.login_required,
             pin_min=4,
             pin_max=16,
+            keys=self.keys if self.logged_in else (),
         )
 
     async def look(self) -> None:

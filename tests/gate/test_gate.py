@@ -290,6 +290,16 @@ async def test_a_key_that_wants_its_pin_each_time_gets_it_each_time() -> None:
     assert door.session.login_calls == 1
 
 
+async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    door = Door(person)
+    key = replace(KEY, always_authenticate=True)
+    door.session.keys = (key,)
+    door.signer = FakeSigner(key, door.session)
+    assert await door.sign(request(KEY)) == b"signed data"
+    assert door.signer.pins == [RIGHT]
+
+
 # -- policy ----------------------------------------------------------------------------------
 
 
