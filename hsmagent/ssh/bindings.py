@@ -102,9 +102,7 @@ class Bindings:
         """Check each hop; `user` None: may it be seen, else: may it log in as `user`."""
         if not self._bound:
             return not self.attempted
-        *before, last = self._bound
-        if not all(binding.forwarding for binding in before):
-            return False
+        *before, last = self._bound  # those before the last all forward: bind() saw to that
         if last.forwarding and user is not None:
             return False
         hops = [None, *(binding.host_key for binding in self._bound)]

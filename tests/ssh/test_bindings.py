@@ -208,6 +208,13 @@ def test_a_way_from_here_does_not_count_from_elsewhere() -> None:
     assert not may_use(bindings, permitted, host_key=builders.blob_of(B))
 
 
+def test_a_way_from_elsewhere_does_not_count_from_here() -> None:
+    bindings = bound(builders.binding(B, b"2"))
+    permitted = ways((at(A), at(B)))
+    assert not bindings.may_see(permitted)
+    assert not may_use(bindings, permitted)
+
+
 # -- host certificates -----------------------------------------------------------------------
 
 
@@ -217,6 +224,8 @@ def test_a_certified_host_is_matched_by_its_authority_and_name() -> None:
     by_authority = [(builders.blob_of(AUTHORITY), True)]
     assert may_use(bindings, ways((HERE, builders.hop("host.example", by_authority))))
     assert not may_use(bindings, ways((HERE, builders.hop("other.example", by_authority))))
+    by_another = [(builders.blob_of(C), True)]
+    assert not may_use(bindings, ways((HERE, builders.hop("host.example", by_another))))
     plain_only = [(builders.blob_of(AUTHORITY), False), (builders.blob_of(A), False)]
     assert not may_use(bindings, ways((HERE, builders.hop("host.example", plain_only))))
 

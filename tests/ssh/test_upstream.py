@@ -244,7 +244,8 @@ async def test_a_signature_that_is_not_its_keys_is_not_passed_on(folder: Path) -
 
     async with agent_that(folder / "s", forge):
         connection = Scene(folder / "s").connect()
-        assert not await signs(connection, builders.blob_of(THEIRS))
+        request = builders.sign_request(builders.blob_of(THEIRS), b"data")
+        assert await connection.respond(bytearray(request)) == messages.FAILURE
         connection.end()
 
 
