@@ -1,12 +1,17 @@
 """A program on a terminal of its own, driven by what it shows."""
 
+import fcntl
 import os
 import pty
 import re
 import select
 import signal
+import struct
+import termios
 import time
 from collections.abc import Callable, Sequence
+
+ROWS, COLUMNS = 40, 120
 
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
@@ -25,6 +30,8 @@ def drive(
     """
     pid, terminal = pty.fork()
     if pid == 0:
+        # Newer ncurses open no terminal without a size.
+        fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         os.execvpe(command[0], tuple(command), environment)  # the program is named by the test
     raw, looked_at, left = b"", 0, list(answers)
     end = time.monotonic() + deadline
