@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,19 +90,17 @@ class UserManager:
 
 @contextmanager
 def user_manager(
-    path: Sequence[Path] = (), files: Mapping[str, Path] | None = None
+    path: Sequence[Path] = (), prepare: Callable[[Path], object] = lambda _home: None
 ) -> Iterator[UserManager]:
     """Start a manager, in a home of its own; end it and all that it started.
 
-    path: folders in front of the services' PATH. files: copied into the home before.
+    path: folders in front of the services' PATH. prepare: what is done to the home before.
     """
     parent = control_group()
     assert parent is not None
     home = Path(tempfile.mkdtemp(prefix="sd"))  # short, for the sockets in it
     (home / "run").mkdir(mode=0o700)
-    for name, source in (files or {}).items():
-        (home / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(source, home / name)
+    prepare(home)
     group = parent / home.name
     group.mkdir()
     environment = {

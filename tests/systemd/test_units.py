@@ -183,10 +183,30 @@ def test_the_bus_starts_the_daemon_for_a_panel(manager: UserManager) -> None:
         assert states[check] == "ok"
 
 
+def test_the_session_knows_the_agent_before_any_unit_starts(tmp_path: Path) -> None:
+    """environment.d, as the manager reads it."""
+    assert install(tmp_path, "--program", "/bin/true", "--no-start").returncode == 0
+    generated = subprocess.run(
+        ["/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator"],
+        env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/1"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "SSH_AUTH_SOCK=/run/user/1/hsmagent/ssh.sock" in generated.stdout.splitlines()
+
+
 @needs_manager
 def test_every_program_of_the_session_knows_the_agent(program: Path) -> None:
-    """environment.d, which the manager reads when it starts."""
-    snippet = ROOT / "systemd/90-hsmagent.conf"
-    with user_manager([program.parent], {".config/environment.d/90-hsmagent.conf": snippet}) as one:
-        socket_of = f"SSH_AUTH_SOCK={one.home}/run/hsmagent/ssh.sock"
-        assert socket_of in one.systemctl("show-environment").splitlines()
+    """From the next login on, whatever other agents' sockets the session has."""
+
+    def installed_before(home: Path) -> None:
+        assert install(home, "--program", str(program), "--no-start").returncode == 0
+        units = home / ".config/systemd/user"
+        (units / "sockets.target.wants").mkdir()
+        for unit in UNITS[1:]:
+            (units / "sockets.target.wants" / unit).symlink_to(units / unit)
+
+    with user_manager([program.parent], installed_before) as manager:
+        socket_of = f"SSH_AUTH_SOCK={manager.home}/run/hsmagent/ssh.sock"
+        assert socket_of in manager.systemctl("show-environment").splitlines()
