@@ -1,5 +1,6 @@
 """Encrypting and decrypting: OpenSSL in both directions, and every kind of recipient."""
 
+import base64
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -7,8 +8,9 @@ from typing import Any
 import pytest
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.mail import decrypt, encrypt
+from hsmagent.mail import decrypt, der, encrypt
 from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms import oids
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Entry, Store
@@ -89,6 +91,17 @@ def test_we_decrypt_every_key_agreement(
 ) -> None:
     options = ("-keyopt", f"ecdh_kdf_md:{digest}", "-keyopt", f"ecdh_cofactor_mode:{cofactor}")
     mail = openssl_encrypt(tmp_path, person("p256"), f"-{wrap}", f"-{wrap}-wrap", *options)
+    assert decrypted(mail, person("p256")).endswith(BODY)
+
+
+def test_we_decrypt_a_wrap_with_null_parameters(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before RFC 5753 the AES wraps were given NULL, and some writers still do that."""
+    wrap = der.oid(oids.AES_256_WRAP) + der.NULL
+    plain_oid = der.oid
+    with monkeypatch.context() as patch:
+        patch.setattr(der, "oid", lambda o: wrap if o == oids.AES_256_WRAP else plain_oid(o))
+        mail = encrypted(MESSAGE, person("p256"))
+    assert wrap in base64.b64decode(mail.partition(b"\n\n")[2])
     assert decrypted(mail, person("p256")).endswith(BODY)
 
 

@@ -204,9 +204,9 @@ def _for_rsa(
 
 
 def _for_ec(certificate: Certificate, public: ec.EllipticCurvePublicKey, key: bytes) -> bytes:
-    """Ephemeral-static ECDH; the wrap's parameters are NULL because Outlook wants them so."""
+    """Ephemeral-static ECDH. An AES wrap has no parameters, not even NULL (RFC 5753, 7.2)."""
     ephemeral = ec.generate_private_key(public.curve)
-    wrap = der.sequence(der.oid(oids.AES_256_WRAP), der.NULL)
+    wrap = der.sequence(der.oid(oids.AES_256_WRAP))
     shared = ephemeral.exchange(ec.ECDH(), public)
     kek = X963KDF(hashes.SHA256(), 32, _shared_info(wrap, None, 256)).derive(shared)
     point = ephemeral.public_key().public_bytes(
