@@ -157,11 +157,11 @@ class Operations:
         name = fields.text("token", "")
         chosen = [self.find_token(name)] if name else [s.id for s in self._tokens.statuses()]
         sessions = [self._tokens.session(token) for token in chosen]
-        open_ones = [session for session in sessions if session.logged_in]
+        open_ones = [words.token_name(session.id) for session in sessions if session.logged_in]
         # All at once: a module that hangs must not keep the other tokens logged in.
-        await asyncio.gather(*(session.logout() for session in open_ones))
+        await asyncio.gather(*(session.logout() for session in sessions))
         self._gate.forget()
-        return {"tokens": [words.token_name(session.id) for session in open_ones]}
+        return {"tokens": open_ones}
 
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""

@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 
 from hsmagent.errors import TokenError
-from hsmagent.token import spec
 from hsmagent.token.messages import SlotInfo
 from hsmagent.token.pool import Pool
 
@@ -21,12 +20,11 @@ log = logging.getLogger(__name__)
 # A token appears within two seconds.
 INTERVAL = 1.5
 _PCSCD_SOCKET = "/run/pcscd/pcscd.comm"
-_MOVABLE = spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT
 
 
 def movable(slots: tuple[SlotInfo, ...]) -> bool:
     """Whether tokens may come and go in a module with these slots."""
-    return not slots or any(slot.flags & _MOVABLE for slot in slots)
+    return not slots or any(slot.hardware for slot in slots)
 
 
 class Watch:

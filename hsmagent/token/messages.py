@@ -6,6 +6,8 @@ Values only; `codec` turns them into bytes.
 from dataclasses import dataclass
 from enum import IntEnum
 
+from hsmagent.token.spec import CKF_HW_SLOT, CKF_REMOVABLE_DEVICE
+
 # -- requests --------------------------------------------------------------------------------
 
 
@@ -134,6 +136,11 @@ class SlotInfo:
     logged_in: bool = False
     notes: tuple[str, ...] = ()
     token: TokenInfo | None = None
+
+    @property
+    def hardware(self) -> bool:
+        """Whether it is a reader or a device, whose token may come and go."""
+        return bool(self.flags & (CKF_REMOVABLE_DEVICE | CKF_HW_SLOT))
 
 
 @dataclass(frozen=True, slots=True)

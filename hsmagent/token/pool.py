@@ -12,13 +12,13 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId
 from hsmagent.token import spec
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.link import Link
+from hsmagent.token.member import Call, Deadlines, Member, Place
 from hsmagent.token.messages import (
     Failed,
     Logout,
@@ -37,67 +37,6 @@ _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # A worker that lived so long was sound; its end starts the back-off anew.
 _SOUND_SECONDS = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Deadlines:
-    """How long a module may take, in seconds, before its worker is killed.
-
-    An RSA-4096 signature takes a card seconds, reading all of a card's objects many; at a PIN pad
-    or a touch button a person acts.
-    """
-
-    start: float = 20.0
-    look: float = 30.0
-    poll: float = 10.0
-    login: float = 30.0
-    pin_pad: float = 90.0
-    operate: float = 45.0
-    close: float = 3.0
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Where a worker sees a token: the slot, and what must still be in it at login."""
-
-    slot: int
-    identity: bytes
-
-
-@dataclass(slots=True)
-class Call:
-    """A private-key operation that waits or is under way."""
-
-    token: TokenId
-    needs_login: bool
-    build: Callable[[int], Operate]
-    seconds: float
-    future: asyncio.Future[Reply]
-    member: "Member | None" = None
-
-
-@dataclass(slots=True, eq=False)
-class Member:
-    """One place for a worker in the pool; the worker in it may be replaced.
-
-    up: it has loaded the module and looked at the tokens. broken: it could not load it, and is
-    not started again until somebody asks to look.
-    """
-
-    link: Link | None = None
-    places: dict[TokenId, Place] = field(default_factory=dict)
-    logins: set[TokenId] = field(default_factory=set)
-    up: bool = False
-    broken: bool = False
-    deaths: int = 0
-    born: float = 0.0
-
-    def slot_for(self, call: "Call") -> int | None:
-        """Return the slot where an operation could run here, or None if it could not."""
-        place = self.places.get(call.token)
-        if place is None or (call.needs_login and call.token not in self.logins):
-            return None
-        return place.slot
 
 
 class Pool:
@@ -221,8 +160,14 @@ class Pool:
         """Replace every worker: the module sees new readers and new tokens only that way."""
         for member in self.members:
             if member.link is not None:
-                member.deaths = 0
-                member.link.kill(why)
+                self._replace(member, member.link, why)
+
+    def _replace(self, member: Member, link: Link, why: str) -> None:
+        """Put a new worker in the place of one that did nothing wrong."""
+        if link.alive:
+            error, member.deaths = self.last_error, 0
+            link.kill(why)
+            self.last_error = error
 
     def renew_if_lost(self, member: Member, failed: Failed) -> None:
         """Replace a worker whose module fails a login or a signature without a reason.
@@ -271,7 +216,7 @@ class Pool:
             token = self._identify(slot)
             if token is None or slot.token is None or token in places:
                 continue
-            places[token] = Place(slot.slot, slot.token.identity)
+            places[token] = Place(slot.slot, slot.token.identity, slot.hardware)
             if not slot.logged_in:
                 self.login_lost(member, token, "another program ended it")
         for token in member.logins - places.keys():
@@ -351,12 +296,25 @@ class Pool:
         return any(token in member.logins for member in self.members)
 
     def send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
-        """C_Logout behind what the worker has in hand; from now on nothing new goes there."""
+        """C_Logout behind what the worker has in hand; from now on nothing new goes there.
+
+        C_Logout does not reach every card: OpenSC passes over drivers that cannot log out, and
+        since 0.25 leaves a SmartCard-HSM open too, to whoever speaks to it next. But pcscd resets
+        a card whose client is gone. So a worker for hardware ends with its last login.
+        """
         member.logins.discard(token)
-        place = member.places.get(token)
-        if member.link is None or place is None:
+        link, place = member.link, member.places.get(token)
+        if link is None or place is None:
             return None
-        return member.link.request(Logout(place.slot), self.deadlines.login)
+        reply = link.request(Logout(place.slot), self.deadlines.login)
+        if place.hardware and not member.logins:
+            member.places, member.up = {}, False  # who logs in from now on waits for the next one
+            reply.add_done_callback(lambda _: self._after_last_logout(member, link))
+        return reply
+
+    def _after_last_logout(self, member: Member, link: Link) -> None:
+        if not member.logins:  # another token's login may have been under way
+            self._replace(member, link, f"The module {self.spec.path} was logged out of.")
 
     def login_lost(self, member: Member, token: TokenId, why: str) -> None:
         """Note that a login ended on the token's side."""

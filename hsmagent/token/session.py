@@ -32,8 +32,9 @@ from hsmagent.model import (
 )
 from hsmagent.token import spec
 from hsmagent.token.failures import locked, login_error, name_of, operation_error, told
+from hsmagent.token.member import Member
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
-from hsmagent.token.pool import Member, Pool
+from hsmagent.token.pool import Pool
 
 log = logging.getLogger(__name__)
 
@@ -109,6 +110,7 @@ class TokenSession:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
+        self._logouts = 0
         self._lease: Lease | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._info: TokenInfo | None = None
@@ -223,6 +225,7 @@ class TokenSession:
             return
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
         self._check_pin(pin)
+        logouts = self._logouts
         try:
             for member in self._pool.members_with(self.id):
                 if self.id not in member.logins:
@@ -234,6 +237,13 @@ class TokenSession:
             # No second try; but what other workers have of it serves.
             if not self._pool.has_login(self.id):
                 raise
+        if self._logouts != logouts:
+            await self.logout()  # whoever locked the token meanwhile is obeyed
+            raise TokenError(f"{name_of(self.id)} was locked while its PIN was checked.")
+        if not self._pool.has_login(self.id):
+            raise WorkerDied(
+                f"{name_of(self.id)} was not asked, its module starts anew: try again."
+            )
         await self._look_quietly(objects=True)
 
     def _check_pin(self, pin: bytearray | None) -> None:
@@ -274,7 +284,11 @@ class TokenSession:
             log.warning("%s: %s", self._pool.spec.path, error)
 
     async def logout(self) -> None:
-        """C_Logout and drop every handle; returns when the token is logged out."""
+        """C_Logout and drop every handle; returns when the token is logged out.
+
+        A login that is under way ends with it.
+        """
+        self._logouts += 1
         waiting = self._end("")
         if waiting:
             await asyncio.wait(waiting)

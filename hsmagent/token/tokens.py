@@ -15,8 +15,9 @@ from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, pr
 from hsmagent.token import objects, spec
 from hsmagent.token.failures import name_of
 from hsmagent.token.hotplug import Watch
+from hsmagent.token.member import Deadlines
 from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
-from hsmagent.token.pool import Deadlines, Pool
+from hsmagent.token.pool import Pool
 from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.session import Limits, TokenSession
 from hsmagent.token.signer import TokenSigner
@@ -92,7 +93,6 @@ class _Loaded:
             return
         self.pool.restart(f"The tokens of {self.spec.path} changed.")
         await self.pool.wait_up()
-        self.pool.last_error = ""  # that was no error
 
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
@@ -101,8 +101,10 @@ class _Loaded:
             state = "running"
         elif living:
             state = f"running with {living} of {wanted} workers"
-        else:
+        elif self.pool.last_error:
             state = "not running"
+        else:
+            state = "starting"
         return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, self.notes)
 
     def _identify(self, slot: SlotInfo) -> TokenId | None:

@@ -1,0 +1,110 @@
+"""What a logout ends: the login, one that is under way, and the worker for a card."""
+
+import asyncio
+
+import pytest
+
+from hsmagent.errors import TokenError
+from hsmagent.model import Scheme
+from hsmagent.token import spec
+from hsmagent.token.tokens import ModuleSpec, Tokens
+from tests.parts.faulty import Faulty
+from tests.parts.loaded import session_of, typed
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.until import async_until
+from tests.token.conftest import NewTokens
+
+
+async def load(faulty: Faulty, new_tokens: NewTokens, *, hardware: bool) -> Tokens:
+    faulty.set(slot_flags=spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT if hardware else 0)
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(faulty.module, env=faulty.env))
+    return tokens
+
+
+def workers(tokens: Tokens) -> tuple[int, ...]:
+    return tokens.modules()[0].pids
+
+
+async def starts_anew(tokens: Tokens) -> None:
+    await async_until(lambda: tokens.modules()[0].state == "running")
+
+
+async def begun(faulty: Faulty, logins: int) -> None:
+    """Return while the module is in its C_Login, before our loop can learn how it ended."""
+    async with asyncio.timeout(20):
+        while faulty.calls("C_Login") < logins:
+            await asyncio.sleep(0)
+
+
+async def signs(tokens: Tokens) -> None:
+    (signer,) = tokens.signers()
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+@pytest.mark.parametrize("hardware", [True, False])
+async def test_a_worker_for_hardware_ends_with_its_login(
+    faulty: Faulty, new_tokens: NewTokens, hardware: bool
+) -> None:
+    tokens = await load(faulty, new_tokens, hardware=hardware)
+    session, before = session_of(tokens), workers(tokens)
+    await session.login(typed(PIN))
+    await session.logout()
+    await starts_anew(tokens)
+    assert (workers(tokens) != before) is hardware
+    assert faulty.calls("C_Logout") == 1
+    assert tokens.modules()[0].last_error == ""
+    assert session.status().last_error == ""
+    assert session.present
+    assert len(tokens.signers()) == 1
+    await session.login(typed(PIN))
+    await signs(tokens)
+
+
+async def test_a_login_right_behind_a_logout_waits_for_the_new_worker(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await load(faulty, new_tokens, hardware=True)
+    session = session_of(tokens)
+    await session.login(typed(PIN))
+    await asyncio.gather(session.logout(), session.login(typed(PIN)))
+    await signs(tokens)
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_the_last_login_of_a_worker_counts(
+    own_hsm: SoftHsm, faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    own_hsm.init_token("other")
+    tokens = await load(faulty, new_tokens, hardware=True)
+    one, other = (tokens.session(status.id) for status in tokens.statuses())
+    before = workers(tokens)
+    await one.login(typed(PIN))
+    await other.login(typed(PIN))
+    await one.logout()
+    assert workers(tokens) == before
+    assert other.logged_in
+    # A login that is under way when the last other one ends is not lost.
+    again = asyncio.ensure_future(one.login(typed(PIN)))
+    await begun(faulty, 3)
+    await other.logout()
+    await again
+    assert one.logged_in
+    await one.logout()
+    await starts_anew(tokens)
+    assert workers(tokens) != before
+
+
+async def test_a_login_under_way_is_ended_too(faulty: Faulty, new_tokens: NewTokens) -> None:
+    """The screen is locked, or `hsmagent lock` runs, while the token checks a PIN."""
+    tokens = await load(faulty, new_tokens, hardware=False)
+    session = session_of(tokens)
+    logging_in = asyncio.ensure_future(session.login(typed(PIN)))
+    await begun(faulty, 1)
+    await session.logout()
+    with pytest.raises(TokenError, match="was locked while its PIN was checked"):
+        await logging_in
+    assert not session.logged_in
+    assert faulty.calls("C_Logout") == 1
+    await session.login(typed(PIN))
+    await signs(tokens)
