@@ -77,7 +77,7 @@ KEPT_BY = {
     "dbus_next": "bus",
     "keyring": "prompt.pin_store",
     "paramiko": "who.destination",
-    "pkcs11": "token.module",
+    "pkcs11": "token.library",
 }
 
 

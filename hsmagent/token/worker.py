@@ -14,6 +14,7 @@ from hsmagent.frame import Reader, wipe
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.token import codec
 from hsmagent.token.cryptoki import CryptokiError
+from hsmagent.token.library import ModuleError
 from hsmagent.token.messages import (
     Done,
     Failed,
@@ -26,7 +27,7 @@ from hsmagent.token.messages import (
     Request,
     Slots,
 )
-from hsmagent.token.module import Module, ModuleError
+from hsmagent.token.module import Module
 
 _RECEIVE = 1 << 16
 

@@ -341,8 +341,10 @@ async def test_a_failing_slot_hides_no_other(
     # SoftHSM's slot ids are the serial's last 31 bits.
     faulty.set(failing_slot=(int(serial[-8:], 16) & 0x7FFFFFFF) + 1)
     await tokens.refresh()
-    assert len(tokens.signers()) == 1
+    signer = only_signer(tokens)
     assert "CKR_DEVICE_ERROR" in tokens.modules()[0].notes[0]
+    await signer.session.login(pin())
+    await signer.sign(Scheme.ECDSA_SHA256, b"data")
 
 
 async def test_odd_objects_hide_no_others(

@@ -28,7 +28,7 @@ struct state {
   uint64_t generation;    /* when it changes, every session and login is gone */
   uint64_t token_flags;   /* added to what C_GetTokenInfo says */
   uint64_t slot_flags;    /* added to what C_GetSlotInfo says */
-  uint64_t failing_slot;  /* number + 1 of a slot whose token answers CKR_DEVICE_ERROR */
+  uint64_t failing_slot;  /* number + 1 of a slot that answers CKR_DEVICE_ERROR to everything */
   uint64_t hide_public;   /* no objects for who is not logged in */
   uint64_t odd_type;      /* CKA_KEY_TYPE of the objects whose label begins with "odd" */
   uint64_t tries_max;     /* wrong PINs that block the token; 0 for never */
@@ -137,6 +137,8 @@ static CK_RV get_slot_list(CK_BBOOL present, CK_SLOT_ID *slots, CK_ULONG *count)
 static CK_RV get_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
 {
   ENTER(C_GetSlotInfo);
+  if (state->failing_slot == slot + 1)
+    return CKR_DEVICE_ERROR;
   rv = real->C_GetSlotInfo(slot, info);
   info->flags |= state->slot_flags;
   if (state->unplugged)
