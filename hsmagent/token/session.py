@@ -8,7 +8,6 @@ ends it; then C_Logout is called for real and every handle dropped.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from hsmagent.errors import (
     HsmAgentError,
@@ -32,6 +31,7 @@ from hsmagent.model import (
 )
 from hsmagent.token import spec
 from hsmagent.token.failures import locked, login_error, name_of, operation_error, told
+from hsmagent.token.lease import Lease, Limits
 from hsmagent.token.member import Member
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 from hsmagent.token.pool import Pool
@@ -45,35 +45,6 @@ _KEY_TYPES = {
     KeyType.EC: spec.CKK_EC,
     KeyType.ED25519: spec.CKK_EC_EDWARDS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Of one login, in seconds: unused, and in all."""
-
-    idle: float
-    max: float
-
-
-@dataclass(frozen=True, slots=True)
-class Lease:
-    """A login's times, by the injected clock."""
-
-    limits: Limits
-    started: float
-    used: float
-
-    def idle_left(self, now: float) -> float:
-        """Seconds until it ends for want of use."""
-        return self.used + self.limits.idle - now
-
-    def max_left(self, now: float) -> float:
-        """Seconds until it ends in any case."""
-        return self.started + self.limits.max - now
-
-    def left(self, now: float) -> float:
-        """Seconds until it ends."""
-        return min(self.idle_left(now), self.max_left(now))
 
 
 def pin_state(flags: int) -> PinState:
