@@ -19,7 +19,7 @@ from pathlib import Path
 import hsmagent
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
-from hsmagent.model import printable
+from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.token import codec
 from hsmagent.token.messages import Reply, Request
 
@@ -68,6 +68,7 @@ class Link:
         self._buffer = memoryview(bytearray(_RECEIVE))
         self._unsent = bytearray()
         self._stderr_lines = _STDERR_LINES
+        self._stderr_rest = ""
         self.alive = True
         self.exited: asyncio.Future[None] = self._loop.create_future()
         self._socket, theirs = socket.socketpair()
@@ -248,6 +249,7 @@ class Link:
         os.close(self._pidfd)
         if self._process.stderr is not None:
             self._drain_stderr()
+            self._say([self._stderr_rest])
             self._loop.remove_reader(self._process.stderr)
             self._process.stderr.close()
         if status not in {0, -signal.SIGKILL}:
@@ -264,7 +266,15 @@ class Link:
             return
         if not text:
             self._loop.remove_reader(stderr)
-        for line in text.splitlines():
+        # A line may come in pieces, and a long one without an end.
+        *lines, self._stderr_rest = (self._stderr_rest + text).split("\n")
+        if len(self._stderr_rest) > PRINTABLE_LIMIT:
+            lines.append(self._stderr_rest)
+            self._stderr_rest = ""
+        self._say(lines)
+
+    def _say(self, lines: list[str]) -> None:
+        for line in filter(str.strip, lines):
             self._stderr_lines -= 1
             if self._stderr_lines >= 0:
                 log.info("%s says: %s", self._path, printable(line))

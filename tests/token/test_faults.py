@@ -347,6 +347,21 @@ async def test_a_failing_slot_hides_no_other(
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
 
 
+async def test_what_a_module_says_is_logged_by_the_line(
+    faulty: Faulty, new_tokens: NewTokens, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    said = f"ERROR: no store\n\n{'x' * 300}\nthe end"
+    env = (*faulty.env, ("FAULTY_SAYS", said))
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(faulty.module, env=env))
+    await tokens.remove(faulty.module)
+    lines = [r.getMessage().partition(" says: ")[2] for r in caplog.records if " says: " in r.msg]
+    assert lines[0] == "ERROR: no store"
+    assert lines[-1] == "the end"
+    assert set("".join(lines[1:-1])) <= {"x", "…"}
+
+
 async def test_odd_objects_hide_no_others(
     faulty: Faulty, own_hsm: SoftHsm, new_tokens: NewTokens
 ) -> None:

@@ -2,7 +2,8 @@
 
    Forwards every call to the module named in FAULTY_MODULE. Calls are counted, and faults taken
    from, the file named in FAULTY_STATE: an array of 64-bit numbers that this library and the test
-   (tests/parts/faulty/__init__.py, which has the same layout) map into their memory. */
+   (tests/parts/faulty/__init__.py, which has the same layout) map into their memory. What
+   FAULTY_SAYS holds goes to stderr, byte by byte, when it is loaded. */
 
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -308,6 +309,14 @@ static CK_RV wait_for_slot_event(CK_FLAGS flags, CK_SLOT_ID *slot, void *reserve
   LEAVE(C_WaitForSlotEvent, (flags, slot, reserved));
 }
 
+static void speak(const char *text)
+{
+  while (text && *text && write(STDERR_FILENO, text, 1) == 1) {
+    usleep(1000);
+    text++;
+  }
+}
+
 CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 {
   const char *module = getenv("FAULTY_MODULE"), *file = getenv("FAULTY_STATE");
@@ -316,6 +325,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
   int fd;
 
   if (!state) {
+    speak(getenv("FAULTY_SAYS"));
     if (!module || !file || (fd = open(file, O_RDWR)) < 0)
       return CKR_GENERAL_ERROR;
     state = mmap(NULL, sizeof *state, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
