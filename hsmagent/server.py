@@ -13,6 +13,7 @@ import socket
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,6 +28,8 @@ BACKLOG = 128
 RECEIVE = 65536
 # More would serve nobody: each program holds one or two connections.
 MAX_CONNECTIONS = 1024
+# An agent looks and binds in far less.
+LOCK_SECONDS = 2.0
 
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -257,13 +260,30 @@ def listen(path: Path) -> socket.socket:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Let two agents that start at once take turns: each looks, then binds."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Let two agents that start at once take turns: each looks, then binds.
+
+    Whoever may read the folder can hold this lock, and delays us, but no more.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot listen in {folder}: {error.strerror}") from None
+    try:
+        _try_to_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS / 100)
+        else:
+            return
 
 
 def _answers(path: Path) -> bool:

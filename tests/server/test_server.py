@@ -1,6 +1,7 @@
 """Hostile and unlucky clients against the sockets; what the frames mean does not matter here."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
@@ -272,6 +273,21 @@ def test_a_file_in_place_of_the_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a socket"):
         listen(tmp_path / "s")
     assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot listen in .*none"):
+        listen(tmp_path / "none" / "s")
+
+
+def test_whoever_locks_the_folder_delays_us_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOCK_SECONDS", 0.1)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    listen(tmp_path / "s").close()
+    os.close(other)
 
 
 def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:
