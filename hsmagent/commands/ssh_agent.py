@@ -8,20 +8,24 @@ import getopt
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable
 from hsmagent.server import listen
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hsmagent.config import Config
 
 AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 
@@ -185,31 +189,56 @@ def kill(options: Options) -> int:
 
 def start(options: Options) -> int:
     """Listen, tell where, and serve: in the foreground, or in a child of our own."""
-    forbid_dumps()
-    folder = Path(tempfile.mkdtemp(prefix="ssh-"))
-    address = Path(options.address or folder / f"agent.{os.getpid()}").absolute()
+    in_foreground = options.debug or options.foreground
+    ending = {signal.SIGTERM, signal.SIGHUP} | ({signal.SIGINT} if in_foreground else set())
+    # Until the agent can heed them: one that they ended sooner would leave its socket behind.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    folder = private_folder()
     try:
+        address = Path(options.address or folder / f"agent.{os.getpid()}").absolute()
+        config = configuration(options.config, address)
         listening = listen(address)
     except HsmAgentError:
         folder.rmdir()
         raise
-    if options.debug or options.foreground:
+    if in_foreground:
         tell(options, address, None)
         print(f"echo Agent pid {os.getpid()};", flush=True)
-        return serve(options, listening, address, folder)
+        return serve(options, listening, folder, config, ending)
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         leave_terminal()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if options.command:
             follow(parent)
-        os._exit(serve(options, listening, address, folder))
+        os._exit(serve(options, listening, folder, config, ending))
     listening.close()
     if options.command:
-        execute(options.command, address, child)
+        execute(options.command, address, child, mask)
     tell(options, address, child)
     print(f"echo Agent pid {child};")
     return 0
+
+
+def private_folder() -> Path:
+    """Make the folder for what lives as long as the agent. Raises UsageError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="ssh-"))
+    except OSError as error:
+        raise UsageError(f"cannot make a folder for the agent: {error.strerror}") from None
+
+
+def configuration(file: Path | None, address: Path) -> "Config | None":
+    """Read the file of --config, while there is a person to tell. Raises ConfigError."""
+    if file is None:
+        return None
+    from hsmagent import config
+
+    found = config.load(file, required=True)
+    if found.ssh.upstream and os.path.realpath(found.ssh.upstream) == os.path.realpath(address):
+        raise ConfigError(f"{file}: upstream in [ssh] is this agent's own socket")
+    return found
 
 
 def tell(options: Options, address: Path, pid: int | None) -> None:
@@ -222,9 +251,18 @@ def tell(options: Options, address: Path, pid: int | None) -> None:
             print(f"{name}={value}; export {name};")
 
 
-def execute(command: Sequence[str], address: Path, pid: int) -> None:
-    """Become the command; the agent is our child and ends with us. Raises UsageError."""
+def execute(
+    command: Sequence[str], address: Path, pid: int, mask: Collection[signal.Signals | int]
+) -> None:
+    """Become the command, with the signals blocked that `mask` says; the agent ends with us.
+
+    Raises UsageError.
+    """
     environment = os.environ | {AUTH_SOCK: str(address), AGENT_PID: str(pid)}
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # Python ignores these, and who is executed would go on doing so.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - no shell, on purpose
     except OSError as error:
@@ -252,37 +290,33 @@ def follow(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def serve(options: Options, listening: socket.socket, address: Path, folder: Path) -> int:
-    """Serve until a signal ends it; remove the socket and the folder."""
+def serve(
+    options: Options,
+    listening: socket.socket,
+    folder: Path,
+    config: "Config | None",
+    ending: Collection[signal.Signals],
+) -> int:
+    """Serve until one of the signals ends it; remove the socket and the folder."""
     import asyncio
 
     from hsmagent.private import PrivateAgent, Settings
 
+    forbid_dumps()  # not before: a command that we become may dump core
     logging.basicConfig(
         format="hsmagent-ssh-agent: %(message)s",
         level=logging.DEBUG if options.debug else logging.WARNING,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     settings = Settings(
-        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, options.config
+        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, config
     )
-    stop_at = {signal.SIGTERM, signal.SIGHUP}
-    if options.debug or options.foreground:
-        stop_at.add(signal.SIGINT)
-    else:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def run_agent() -> None:
-        await PrivateAgent(settings).run(listening, stop_at)
+        await PrivateAgent(settings).run(listening, ending)
 
     try:
         asyncio.run(run_agent())
-    except HsmAgentError as error:
-        print(f"hsmagent-ssh-agent: {error}", file=sys.stderr)
-        return 1
     finally:
-        with suppress(OSError):
-            address.unlink()
-        with suppress(OSError):
-            folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return 0
