@@ -43,7 +43,9 @@ usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 LONGEST_LIFE = 2**31 - 1
 HASHES = ("md5", "sha256")
-FEATURES = ("allow-remote-pkcs11", "no-restrict-websafe")
+ALLOW_REMOTE = "allow-remote-pkcs11"
+# The others are about FIDO keys, which we do not keep: taken, and without effect.
+FEATURES = (ALLOW_REMOTE, "no-restrict-websafe", "websafe-allow=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,11 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def _feature(name: str) -> bool:
-    """Read an -O: whether it allows remote providers. The other one is about FIDO keys."""
-    if name not in FEATURES:
+    """Read an -O: whether it allows remote providers."""
+    word, sign, _ = name.partition("=")
+    if word + sign not in FEATURES:
         raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
-    return name == "allow-remote-pkcs11"
+    return name == ALLOW_REMOTE
 
 
 def _hash(name: str) -> str:

@@ -49,12 +49,26 @@ def test_options() -> None:
     )
     assert parse(["-O", "allow-remote-pkcs11"]).allow_remote_pkcs11
     assert not parse(["-O", "no-restrict-websafe"] * 2).allow_remote_pkcs11
+    assert not parse(["-O", "websafe-allow=ssh:*,a=b"]).allow_remote_pkcs11
     assert parse(["-t", "5", "sh", "-c", "x"]).command == ("sh", "-c", "x")
 
 
 @pytest.mark.parametrize(
     "given",
-    ["-c -s", "-d -D", "-k x", "-s x", "-d x", "-D x", "-E md4", "-O x", "-t x", "-Z", "-P a -P b"],
+    [
+        "-c -s",
+        "-d -D",
+        "-k x",
+        "-s x",
+        "-d x",
+        "-D x",
+        "-E md4",
+        "-O x",
+        "-O allow-remote-pkcs11=x",
+        "-t x",
+        "-Z",
+        "-P a -P b",
+    ],
 )
 def test_wrong_options(given: str) -> None:
     with pytest.raises(UsageError):
