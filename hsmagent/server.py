@@ -131,6 +131,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = frame.Reader(limit)
         self._writable = True
         self._task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the peer, or hang up on it."""
@@ -152,26 +153,45 @@ class Connection(asyncio.BufferedProtocol):
         view = memoryview(self._buffer)[:nbytes]
         self._reader.feed(view)
         frame.wipe(view)
-        self._pump()
-        # A whole frame is left over: we wait for a signature, or for the peer to read.
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer one frame, if one is there and nothing is in its way.
+
+        One in each turn of the loop: who sends a thousand keeps the other connections waiting no
+        longer than who sends one.
+        """
+        if self._task is None and self._turn is None and self._writable:
+            self._answer_next()
+        # A whole frame is left over: the peer sends faster than it can be served, or than it reads.
         if self._reader.pending >= self._limit + frame.HEADER:
             self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
-    def _pump(self) -> None:
-        while self._task is None and self._writable and not self._transport.is_closing():
-            try:
-                body = self._reader.next_frame()
-            except ProtocolError as error:
-                log.warning("hung up on a client: %s", error)
-                self._transport.abort()
-                return
-            if body is None:
-                return
-            reply = self._conversation.respond_now(body)
-            if reply is None:
-                self._task = asyncio.get_running_loop().create_task(self._answer(body))
-            else:
-                self._transport.write(frame.encode(reply))
+    def _answer_next(self) -> None:
+        if self._transport.is_closing():
+            return
+        try:
+            body = self._reader.next_frame()
+        except ProtocolError as error:
+            log.warning("hung up on a client: %s", error)
+            self._transport.abort()
+            return
+        if body is None:
+            return
+        reply = self._conversation.respond_now(body)
+        loop = asyncio.get_running_loop()
+        if reply is None:
+            self._task = loop.create_task(self._answer(body))
+            return
+        self._transport.write(frame.encode(reply))
+        if self._reader.pending:
+            self._turn = loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._go_on()
 
     async def _answer(self, body: bytearray) -> None:
         try:
@@ -183,9 +203,7 @@ class Connection(asyncio.BufferedProtocol):
             self._transport.write(frame.encode(reply))
         finally:
             self._task = None
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-            self._pump()
+        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a peer that does not read its replies."""
@@ -194,8 +212,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on: the peer reads again."""
         self._writable = True
-        self._transport.resume_reading()
-        self._pump()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the peer; nobody waits for what it asked."""

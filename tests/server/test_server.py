@@ -140,6 +140,36 @@ async def test_what_a_peer_sends_while_it_waits_is_bounded(running: Running) -> 
     sock.close()
 
 
+async def test_many_small_frames_that_wait_are_bounded_as_well(running: Running) -> None:
+    reader, writer = await running.connect()
+    while not running.conversations:
+        await asyncio.sleep(0)
+    running.conversations[0].held.set()
+    [connection] = running.server._connections
+    flood = frame.encode(b"wait") * 100_000
+    writer.write(flood)
+    left, most = len(flood), 0
+    while left:
+        left -= len(await reader.read(1 << 16))
+        most = max(most, connection._reader.pending)
+    assert most < 2 * frame.SSH_MAX_FRAME
+    await hang_up(writer)
+
+
+async def test_a_peer_that_sends_many_frames_keeps_nobody_waiting(running: Running) -> None:
+    many_reader, many = await running.connect()
+    reader, writer = await running.connect()
+    many.write(frame.encode(b"many") * 1000)
+    writer.write(frame.encode(b"one"))
+    assert await read_frame(reader) == b"one"
+    so_far = await many_reader.read(1 << 20)
+    assert len(so_far) < 100 * len(frame.encode(b"many"))
+    rest = await many_reader.readexactly(len(frame.encode(b"many")) * 1000 - len(so_far))
+    assert so_far + rest == frame.encode(b"many") * 1000
+    await hang_up(many)
+    await hang_up(writer)
+
+
 async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(str(running.path))
