@@ -115,30 +115,34 @@ class Connection:
     def respond_now(self, frame: Frame) -> bytes | None:
         """Return the reply's body, or None when only `respond` can give it.
 
-        A frame that held a secret is wiped once it is answered.
+        A frame that held a secret is wiped once it is answered, and so is what was read of it.
         """
         if frame == LIST and self._upstream is None:
             return list_of(self._visible()) if self._must_filter else self._agent.list_all()
         if frame and self._must_wait(frame[0]):
             return None
+        message = None
         try:
-            return self._at_once(messages.decode(frame))
+            message = messages.decode(frame)
+            return self._at_once(message)
         except HsmAgentError as error:
             return _refuse(error)
         finally:
-            _wipe(frame)
+            _wipe(frame, message)
 
     async def respond(self, frame: Frame) -> bytes:
         """Return the reply's body: FAILURE, and a line in the log, for whatever is refused."""
         reply = self.respond_now(frame)
         if reply is not None:
             return reply
+        message = None
         try:
-            return await self._in_time(messages.decode(frame))
+            message = messages.decode(frame)
+            return await self._in_time(message)
         except HsmAgentError as error:
             return _refuse(error)
         finally:
-            _wipe(frame)
+            _wipe(frame, message)
 
     def end(self) -> None:
         """Let go of what the connection held; it is gone."""
@@ -231,7 +235,6 @@ class Connection:
                 under = constraints.read(Reader(message.constraints), smartcard=True)
                 await keyring.add_provider(message.provider, message.pin, under)
             case messages.RemoveSmartcardKey():
-                wipe(message.pin)  # taking away needs none
                 await keyring.remove_provider(message.provider)
         return SUCCESS
 
@@ -324,6 +327,8 @@ def _refuse(error: HsmAgentError) -> bytes:
     return FAILURE
 
 
-def _wipe(frame: Frame) -> None:
+def _wipe(frame: Frame, message: messages.Request | messages.Reply | None) -> None:
     if isinstance(frame, bytearray):
         wipe(frame)
+    if message is not None:
+        messages.wipe(message)

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from hsmagent.errors import Refused
-from hsmagent.frame import wipe
 from hsmagent.model import Clock
 from hsmagent.ssh import constraints, providers, software
 from hsmagent.ssh.bindings import Bindings
@@ -35,12 +34,9 @@ class Keyring:
     def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
         """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
         reader = Reader(body)
-        try:
-            added = software.read(reader)
-            under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
-            reader.end()
-        finally:
-            wipe(body)
+        added = software.read(reader)
+        under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
+        reader.end()
         old = self._identities.find(added.blob)
         if old is not None and not bindings.may_see(old.constraints.ways):
             raise Refused("a key that is not permitted here cannot be replaced from here")
@@ -55,13 +51,10 @@ class Keyring:
         self._identities.remove(blob)
 
     async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
-        """Offer a provider's keys (messages 20 and 26). Wipes the PIN. Raises HsmAgentError."""
-        try:
-            name = providers.canonical(provider, self._options().providers)
-            self._identities.check_room(name)
-            signers = await self._providers.add(name, pin)
-        finally:
-            wipe(pin)
+        """Offer a provider's keys (messages 20 and 26). Raises HsmAgentError."""
+        name = providers.canonical(provider, self._options().providers)
+        self._identities.check_room(name)
+        signers = await self._providers.add(name, pin)
         expires = self._expiry(under)
         added = [
             identity

@@ -203,6 +203,38 @@ async def test_a_frame_with_a_private_key_or_a_pin_is_wiped() -> None:
         assert buffer == bytes(len(buffer))
 
 
+@pytest.mark.parametrize("locked", [False, True])
+async def test_what_was_read_of_a_frame_is_wiped_whatever_becomes_of_it(
+    locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(Parts())
+    await ask(connection, builders.bind_request(builders.binding(A, b"1")))
+    if locked:
+        await ask(connection, lock(b"secret"))
+    read: list[messages.Request | messages.Reply] = []
+    decode = messages.decode
+
+    def decode_and_note(frame: bytearray) -> messages.Request | messages.Reply:
+        read.append(decode(frame))
+        return read[-1]
+
+    monkeypatch.setattr(messages, "decode", decode_and_note)
+    for request in (
+        builders.add_request(PRIVATE),
+        builders.add_request(PRIVATE, constraints=b"\x03"),
+        smartcard(MODULE),
+        smartcard(MODULE, more=b"\x03"),
+        bytes((21,)) + wire.text(MODULE) + wire.string(b"1234"),
+        lock(b"other"),
+        unlock(b"wrong"),
+    ):
+        await ask(connection, request)
+    for message in read:
+        fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
+        [secret] = [value for value in fields if isinstance(value, bytearray)]
+        assert secret == bytes(len(secret)) != b""
+
+
 async def test_adding_again_replaces_comment_and_constraints() -> None:
     scene = Parts()
     connection = connect(scene)
