@@ -14,6 +14,7 @@ from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
 from hsmagent.ssh import constraints, messages, signature, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
+from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import Identities, Identity
 from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
@@ -228,19 +229,22 @@ class Connection:
             case messages.RemoveAllIdentities():
                 await keyring.remove_everything()
             case messages.AddSmartcardKey():
-                self._check_provider()
-                await keyring.add_provider(message.provider, message.pin, constraints.NONE)
+                await self._add_provider(message, constraints.NONE)
             case messages.AddSmartcardKeyConstrained():
-                self._check_provider()
                 under = constraints.read(Reader(message.constraints), smartcard=True)
-                await keyring.add_provider(message.provider, message.pin, under)
+                await self._add_provider(message, under)
             case messages.RemoveSmartcardKey():
                 await keyring.remove_provider(message.provider)
         return SUCCESS
 
-    def _check_provider(self) -> None:
+    async def _add_provider(
+        self,
+        message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
+        under: Constraints,
+    ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
+        await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
 
     async def _list_with_upstream(self) -> bytes:
         ours = self._visible()

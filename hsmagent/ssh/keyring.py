@@ -12,6 +12,8 @@ from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.providers import Providers
 from hsmagent.ssh.wire import Reader
 
+HIDDEN = "a key that is not permitted here cannot be replaced from here"
+
 
 class Keyring:
     """Adds to the table of identities and takes away from it.
@@ -37,20 +39,20 @@ class Keyring:
         added = software.read(reader)
         under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
         reader.end()
-        old = self._identities.find(added.blob)
-        if old is not None and not bindings.may_see(old.constraints.ways):
-            raise Refused("a key that is not permitted here cannot be replaced from here")
+        if self._hides(added.blob, bindings):
+            raise Refused(HIDDEN)
         identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
         self._identities.add([identity])
 
     def remove_key(self, blob: bytes, bindings: Bindings) -> None:
         """Forget an added key (message 18). Raises Refused."""
-        identity = self._identities.find(blob)
-        if identity is None or not bindings.may_see(identity.constraints.ways):
+        if self._identities.find(blob) is None or self._hides(blob, bindings):
             raise Refused("the key to remove is not there")
         self._identities.remove(blob)
 
-    async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
+    async def add_provider(
+        self, provider: str, pin: bytearray, under: Constraints, bindings: Bindings
+    ) -> None:
         """Offer a provider's keys (messages 20 and 26). Raises HsmAgentError."""
         name = providers.canonical(provider, self._options().providers)
         self._identities.check_room(name)
@@ -61,9 +63,11 @@ class Keyring:
             for signer in signers
             for identity in offers(signer, under.certificates, under, expires, name)
         ]
-        if not added:
-            await self._providers.remove(name)
-            raise Refused("the provider has no key that ssh can use")
+        barred = any(self._hides(identity.blob, bindings) for identity in added)
+        if barred or not added:
+            if name not in self._identities.providers:
+                await self._providers.remove(name)
+            raise Refused(HIDDEN if barred else "the provider has no key that ssh can use")
         self._identities.add_provider(name, added)
 
     async def remove_provider(self, provider: str) -> None:
@@ -79,6 +83,11 @@ class Keyring:
         for provider in self._identities.providers:
             self._identities.remove_provider(provider)
             await self._providers.remove(provider)
+
+    def _hides(self, blob: bytes, bindings: Bindings) -> bool:
+        """Whether there is such a key, and it is not permitted on a connection bound so."""
+        identity = self._identities.find(blob)
+        return identity is not None and not bindings.may_see(identity.constraints.ways)
 
     def _expiry(self, under: Constraints) -> float:
         lifetime = under.lifetime or self._options().lifetime

@@ -430,6 +430,29 @@ async def test_no_provider_over_a_connection_that_tried_to_bind(sound: bool) -> 
         assert await ask(connection, smartcard(MODULE, more=b"\x02")) == expected
 
 
+async def test_a_provider_is_not_added_again_to_lift_a_constraint_from_where_it_bars() -> None:
+    scene = with_provider(PRIVATE, options=AgentOptions(allow_remote_pkcs11=True))
+    here, there = connect(scene), connect(scene)
+    target = builders.hop("a", [(builders.blob_of(A), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    assert await ask(here, smartcard(MODULE, more=under)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, smartcard(MODULE, b"")) == FAILURE
+    assert listed(there) == []
+    assert [blob for blob, _ in listed(here)] == [BLOB]
+    assert await ask(here, smartcard(MODULE)) == SUCCESS
+
+
+async def test_a_provider_stays_when_it_is_added_again_without_its_token() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+    scene.providers.known[MODULE_REAL] = (b"1234", [])
+    assert await ask(connection, smartcard(MODULE)) == FAILURE
+    assert scene.providers.removed == []
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+
+
 async def test_at_most_16_providers() -> None:
     scene = Parts()
     connection = connect(scene)
