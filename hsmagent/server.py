@@ -9,6 +9,7 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import socket
 import stat
 import struct
@@ -28,6 +29,9 @@ BACKLOG = 128
 RECEIVE = 65536
 # More would serve nobody: each program holds one or two connections.
 MAX_CONNECTIONS = 1024
+# Of the files that we may have open: one part each for the ssh socket's connections, for theirs to
+# an upstream agent, for the control socket's connections, and for everything else.
+PARTS = 4
 # An agent looks and binds in far less.
 LOCK_SECONDS = 2.0
 
@@ -72,6 +76,7 @@ class Server:
         self._uids = uids
         self._opener = opener
         self._limit = limit
+        self._most = room_for_connections()
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, Conversation] = {}
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
@@ -99,8 +104,8 @@ class Server:
         if uid not in self._uids:
             log.warning("refused a connection from uid %d", uid)
             return None
-        if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("refused a connection: %d are open", MAX_CONNECTIONS)
+        if len(self._connections) >= self._most:
+            log.warning("refused a connection: %d are open", self._most)
             return None
         conversation = self._connections[connection] = self._opener(sock)
         return conversation
@@ -226,6 +231,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._task is not None:
             self._task.cancel()
         return self._task
+
+
+def room_for_connections() -> int:
+    """Return how many connections a socket may have; raise the limit of open files for them.
+
+    Without files left, nobody could be asked for a PIN, and asyncio would log tracebacks without
+    end.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = PARTS * MAX_CONNECTIONS
+    if 0 <= soft < wanted:  # RLIM_INFINITY is negative
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft < 0 else min(MAX_CONNECTIONS, soft // PARTS)
 
 
 def peer_uid(sock: socket.socket) -> int:

@@ -5,6 +5,8 @@ import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -208,12 +210,30 @@ async def test_five_hundred_connections_are_served(running: Running) -> None:
 async def test_beyond_the_limit_new_ones_are_refused(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(running.server, "_most", 2)
     peers = [await running.connect() for _ in range(2)]
     reader, writer = await running.connect()
     assert await reader.read() == b""
     for _, open_writer in (*peers, (reader, writer)):
         await hang_up(open_writer)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised", "most"),
+    [(1024, 4096, 4096, 1024), (1024, 1024, 1024, 256), (4097, 4097, 4097, 1024)],
+)
+def test_connections_leave_files_for_everything_else(
+    soft: int, hard: int, raised: int, most: int
+) -> None:
+    program = (
+        "import resource; from hsmagent.server import room_for_connections;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+        "print(room_for_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(most), str(raised)]
 
 
 async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> None:
