@@ -5,7 +5,6 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from hsmagent.errors import ProtocolError
 from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.ssh import keys, wire
 from hsmagent.ssh.keys import PublicKey
@@ -94,21 +93,3 @@ def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
     except InvalidSignature:
         return False
     return True
-
-
-def raw_from_blob(key: Key, blob: bytes, expected: str) -> bytes:
-    """Return the bytes a Signer would have returned for `blob`, another agent's signature.
-
-    Raises ProtocolError when the algorithm is not the expected one.
-    """
-    name, raw = decode(blob)
-    if name != expected:
-        raise ProtocolError(f"a signature by {expected} was asked for, and not delivered")
-    if key.key_type is not KeyType.EC:
-        return raw
-    reader = Reader(raw)
-    size = (key.bits + 7) // 8
-    try:
-        return b"".join(reader.mpint().to_bytes(size, "big") for _ in range(2))
-    except OverflowError:
-        raise ProtocolError("an ECDSA signature is larger than its curve") from None
