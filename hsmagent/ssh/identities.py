@@ -5,7 +5,7 @@ software keys. An added key replaces a token's under the same blob, and brings i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
 from hsmagent.model import Clock, Key, Signer, printable
@@ -19,14 +19,14 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person wants of some keys: `matches` gets the key and its fingerprint (SHA256:…).
+    """What a person wants of some keys.
 
     Keys of an earlier choice are listed before those of a later one and those of none; `hide`
     leaves them out of the list (asked for by name, they sign); `name` is shown instead of the
     label.
     """
 
-    matches: Callable[[Key, str], bool]
+    matches: Callable[[Key], bool]
     hide: bool = False
     name: str = ""
 
@@ -169,22 +169,10 @@ class Identities:
 
     def chosen(self, identity: Identity) -> tuple[int, Identity]:
         """Return the identity's rank, and itself as the first choice that matches wants it."""
-        if self._choices:
-            key = identity.signer.key
-            fingerprint = keys.fingerprint(keys.blob_of(key.spki) or identity.blob)
-            for rank, choice in enumerate(self._choices):
-                if choice.matches(key, fingerprint):
-                    comment = printable(choice.name) or identity.comment
-                    changed = Identity(
-                        identity.blob,
-                        comment,
-                        identity.signer,
-                        identity.constraints,
-                        identity.expires,
-                        identity.provider,
-                        choice.hide,
-                    )
-                    return rank, changed
+        for rank, choice in enumerate(self._choices):
+            if choice.matches(identity.signer.key):
+                comment = printable(choice.name) or identity.comment
+                return rank, replace(identity, comment=comment, hidden=choice.hide)
         return len(self._choices), identity
 
 

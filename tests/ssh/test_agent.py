@@ -535,5 +535,5 @@ def test_configure_takes_choices_and_keeps_added_keys() -> None:
     scene = parts(PRIVATE)
     connection = connect(scene)
     connection.respond_now(bytearray(builders.add_request(A, "soft")))
-    scene.agent.configure(AgentOptions(choices=(Choice(lambda key, _: key.label == "soft"),)))
+    scene.agent.configure(AgentOptions(choices=(Choice(lambda key: key.label == "soft"),)))
     assert [comment for _, comment in listed(connection)] == ["soft", "ssh (work)"]
