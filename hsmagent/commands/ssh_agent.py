@@ -14,6 +14,7 @@ import socket
 import sys
 import tempfile
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from hsmagent.config import Config
 
 AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
+
+STDIN, STDOUT, STDERR = range(3)
 
 USAGE = """\
 usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash]
@@ -182,8 +185,7 @@ def kill(options: Options) -> int:
     except OSError as error:
         raise UsageError(f"cannot end the agent with pid {pid}: {error.strerror}") from None
     forget = "unsetenv {};" if options.speaks_csh else "unset {};"
-    print(forget.format(AUTH_SOCK), forget.format(AGENT_PID), sep="\n")
-    print(f"echo Agent pid {pid} killed;")
+    say(forget.format(AUTH_SOCK), forget.format(AGENT_PID), f"echo Agent pid {pid} killed;")
     return 0
 
 
@@ -192,6 +194,7 @@ def kill(options: Options) -> int:
 
 def start(options: Options) -> int:
     """Listen, tell where, and serve: in the foreground, or in a child of our own."""
+    fill_standard_streams()
     in_foreground = options.debug or options.foreground
     ending = {signal.SIGTERM, signal.SIGHUP} | ({signal.SIGINT} if in_foreground else set())
     # Until the agent can heed them: one that they ended sooner would leave its socket behind.
@@ -205,8 +208,8 @@ def start(options: Options) -> int:
         folder.rmdir()
         raise
     if in_foreground:
-        tell(options, address, None)
-        print(f"echo Agent pid {os.getpid()};", flush=True)
+        with suppress(UsageError):
+            tell(options, address, None)
         return serve(options, listening, folder, config, ending)
     parent = os.getpid()
     child = os.fork()
@@ -219,9 +222,19 @@ def start(options: Options) -> int:
     listening.close()
     if options.command:
         execute(options.command, address, child, mask)
-    tell(options, address, child)
-    print(f"echo Agent pid {child};")
+    try:
+        tell(options, address, child)
+    except UsageError:
+        os.kill(child, signal.SIGTERM)
+        raise
     return 0
+
+
+def fill_standard_streams() -> None:
+    """Open what the caller closed of 0, 1 and 2: a socket of ours there would be replaced."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
 
 
 def private_folder() -> Path:
@@ -245,13 +258,19 @@ def configuration(file: Path | None, address: Path) -> "Config | None":
 
 
 def tell(options: Options, address: Path, pid: int | None) -> None:
-    """Print what a shell evaluates to find the agent."""
+    """Print what a shell evaluates to find the agent; `pid` None: ourselves. Raises UsageError."""
     values = {AUTH_SOCK: shlex.quote(str(address))} | ({AGENT_PID: str(pid)} if pid else {})
-    for name, value in values.items():
-        if options.speaks_csh:
-            print(f"setenv {name} {value};")
-        else:
-            print(f"{name}={value}; export {name};")
+    form = "setenv {0} {1};" if options.speaks_csh else "{0}={1}; export {0};"
+    lines = [form.format(name, value) for name, value in values.items()]
+    say(*lines, f"echo Agent pid {pid or os.getpid()};")
+
+
+def say(*lines: str) -> None:
+    """Print lines, now. Raises UsageError where nobody can read them."""
+    try:
+        os.write(STDOUT, os.fsencode("".join(f"{line}\n" for line in lines)))
+    except OSError as error:
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from None
 
 
 def execute(
@@ -281,7 +300,7 @@ def leave_terminal() -> None:
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (STDIN, STDOUT, STDERR):
         os.dup2(null, descriptor)
     os.close(null)
 

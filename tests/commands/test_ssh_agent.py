@@ -181,6 +181,23 @@ def test_a_command_has_the_signals_and_limits_that_we_were_given(program: DropIn
     assert run(program.path, "sh", "-c", script).stdout == run("sh", "-c", script).stdout
 
 
+def test_a_caller_that_closed_its_standard_streams(program: DropIn, folder: Path) -> None:
+    path = folder / "s"
+    run("sh", "-c", f"exec {program.path} -a {path} <&- >&- 2>&-")
+    assert (
+        "no identities" in run("ssh-add", "-l", env={"SSH_AUTH_SOCK": str(path)}, status=1).stdout
+    )
+
+
+def test_an_agent_of_which_nobody_can_be_told_does_not_stay(program: DropIn, folder: Path) -> None:
+    command = f"exec {program.path} -a {folder}/s >/dev/full"
+    done = run("sh", "-c", command, status=1)
+    assert done.stderr == (
+        "hsmagent-ssh-agent: cannot write to standard output: No space left on device\n"
+    )
+    until(lambda: not (folder / "s").exists())
+
+
 def test_where_no_socket_can_be(program: DropIn, folder: Path) -> None:
     done = run(
         program.path, "-a", folder / "none" / "s", status=1, env={"TMPDIR": str(folder)}
