@@ -38,6 +38,9 @@ LOCK_SECONDS = 2.0
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 
+# A peer is hung up on rather than left without a reply.
+FAULT = "a request failed in a way it should not"
+
 _UCRED = struct.Struct("iII")
 
 
@@ -185,8 +188,13 @@ class Connection(asyncio.BufferedProtocol):
             return
         if body is None:
             return
-        reply = self._conversation.respond_now(body)
         loop = asyncio.get_running_loop()
+        try:
+            reply = self._conversation.respond_now(body)
+        except Exception:
+            log.exception(FAULT)
+            self._transport.abort()
+            return
         if reply is None:
             self._task = loop.create_task(self._answer(body))
             return
@@ -202,7 +210,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             reply = await self._conversation.respond(body)
         except Exception:
-            log.exception("a request failed in a way it should not")
+            log.exception(FAULT)
             self._transport.abort()
         else:
             self._transport.write(frame.encode(reply))

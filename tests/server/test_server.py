@@ -29,6 +29,8 @@ class Echo:
         self.ended += 1
 
     def respond_now(self, body: bytearray) -> bytes | None:
+        if body.startswith(b"break"):
+            raise RuntimeError
         return None if body.startswith((b"wait", b"fail")) else bytes(body)
 
     async def respond(self, body: bytearray) -> bytes:
@@ -250,10 +252,14 @@ async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> Non
     assert task.cancelled()
 
 
-async def test_a_fault_of_ours_ends_one_connection(running: Running) -> None:
+@pytest.mark.parametrize("before", [b"", frame.encode(b"one")])
+@pytest.mark.parametrize("fault", [b"fail", b"break"])
+async def test_a_fault_of_ours_ends_one_connection(
+    running: Running, before: bytes, fault: bytes
+) -> None:
     reader, writer = await running.connect()
-    writer.write(frame.encode(b"fail"))
-    assert await reader.read() == b""
+    writer.write(before + frame.encode(fault))
+    assert await reader.read() in (b"", before)
     reader, again = await running.connect()
     again.write(frame.encode(b"next"))
     assert await read_frame(reader) == b"next"
