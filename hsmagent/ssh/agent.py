@@ -164,7 +164,8 @@ class Connection:
     @property
     def _must_filter(self) -> bool:
         """Whether this connection may see less than what all others see."""
-        return self._bindings.attempted or self._agent.lock.locked
+        agent = self._agent
+        return agent.lock.locked or (self._bindings.attempted and agent.identities.restricted)
 
     def _visible(self) -> list[Identity]:
         if self._agent.lock.locked:

@@ -54,6 +54,7 @@ class _Cache:
     listed: list[Identity] = field(default_factory=list)
     by_blob: dict[bytes, Identity] = field(default_factory=dict)
     expires: float = NEVER
+    restricted: bool = False
 
 
 class Identities:
@@ -89,6 +90,11 @@ class Identities:
     def listed(self) -> Sequence[Identity]:
         """Return every identity that is not hidden, in order."""
         return self._fresh().listed
+
+    @property
+    def restricted(self) -> bool:
+        """Whether any is for certain destinations only, so that lists differ."""
+        return self._fresh().restricted
 
     def find(self, blob: bytes) -> Identity | None:
         """Return the identity under a blob."""
@@ -165,6 +171,7 @@ class Identities:
             listed=[identity for identity in chosen if not identity.hidden],
             by_blob={identity.blob: identity for identity in chosen},
             expires=min((identity.expires for identity in chosen), default=NEVER),
+            restricted=any(identity.constraints.ways for identity in chosen),
         )
 
     def chosen(self, identity: Identity) -> tuple[int, Identity]:

@@ -86,6 +86,9 @@ def test_a_list_needs_no_waiting_and_is_kept_until_something_changes() -> None:
     connection = connect(scene)
     first = connection.respond_now(bytearray(LIST))
     assert connect(scene).respond_now(LIST) is first
+    bound = connect(scene)
+    bound.respond_now(builders.bind_request(builders.binding(A, b"1")))
+    assert bound.respond_now(LIST) is first, "no key is for certain destinations"
     scene.signers.clear()
     assert connection.respond_now(LIST) is first
     scene.agent.changed()
