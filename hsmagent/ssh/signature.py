@@ -1,6 +1,6 @@
 """From a sign request to a scheme, and from a raw signature to ssh's signature blob and back."""
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
@@ -68,7 +68,10 @@ def decode(blob: bytes) -> tuple[str, bytes]:
 
 
 def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
-    """Whether a signature blob is the key's signature over `data`. Raises ProtocolError."""
+    """Whether a signature blob is the key's signature over `data`. Raises ProtocolError.
+
+    A system may forbid SHA-1; nothing signed with it holds there.
+    """
     name, raw = decode(blob)
     try:
         match key:
@@ -90,6 +93,6 @@ def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
                 der = encode_dss_signature(reader.mpint(), reader.mpint())
                 reader.end()
                 key.verify(der, data, ec.ECDSA(HASHES[EC_SCHEMES[curve].hash_name]))
-    except InvalidSignature:
+    except (InvalidSignature, UnsupportedAlgorithm):
         return False
     return True

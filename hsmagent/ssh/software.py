@@ -31,6 +31,8 @@ class SoftwareSigner:
         """Sign; see `model.Signer`."""
         try:
             return self._sign(scheme, data)
+        except UnsupportedAlgorithm:
+            raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
         except (ValueError, InternalError, InvalidSignature) as error:
             raise TokenError("a key that was added is not sound, and signs nothing") from error
 
