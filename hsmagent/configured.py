@@ -8,7 +8,7 @@ from pathlib import Path
 from hsmagent.config import CacheConfig, Config, KeyConfig, TokenConfig
 from hsmagent.discovery import discover
 from hsmagent.errors import ProtocolError
-from hsmagent.model import Clock, Key, ModuleSpec, TokenId
+from hsmagent.model import Clock, ModuleSpec, TokenId
 from hsmagent.naming import names_key
 from hsmagent.policy import Policy
 from hsmagent.ssh import certificates
@@ -57,10 +57,7 @@ def agent_options(settings: Config) -> AgentOptions:
 
 
 def _choice(entry: KeyConfig) -> Choice:
-    def matches(key: Key, _fingerprint: str) -> bool:
-        return names_key(entry.match, key)
-
-    return Choice(matches, hide=entry.hide, name=entry.name)
+    return Choice(lambda key: names_key(entry.match, key), hide=entry.hide, name=entry.name)
 
 
 def _certificates(patterns: tuple[str, ...]) -> Iterator[Certificate]:

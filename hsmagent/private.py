@@ -11,6 +11,7 @@ import signal
 import socket
 import time
 from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from hsmagent.who.peer import peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from hsmagent.config import Config
     from hsmagent.private_parts import Parts
 
 ROOT = 0
@@ -39,11 +41,11 @@ class Settings:
     lifetime: int = 0
     providers: tuple[str, ...] | None = None
     allow_remote_pkcs11: bool = False
-    config: Path | None = None
+    config: "Config | None" = None
 
 
 class PrivateAgent:
-    """One agent. Make it in a running loop. Raises ConfigError.
+    """One agent. Make it in a running loop.
 
     It is its own `model.Door` and `ssh.providers.Providers`: both pass on to the late parts.
     """
@@ -71,16 +73,20 @@ class PrivateAgent:
         )
 
     async def run(self, listening: socket.socket, stop_at: Collection[signal.Signals]) -> None:
-        """Serve until one of the signals comes."""
+        """Serve until one of the signals comes; they are blocked before. Removes the socket."""
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in stop_at:
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_at)
         server = Server(listening, self._connection, uids={os.getuid(), ROOT})
         await server.start()
         loading = None if self._late is None else loop.create_task(self._late.load_modules())
         await stopping.wait()
+        # Before we stop listening: after that, the file may be another agent's.
+        with suppress(OSError):
+            os.unlink(listening.getsockname())  # noqa: PTH108 - a str it is
         await server.close()
         if loading is not None:
             loading.cancel()

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from hsmagent import config, configured
+from hsmagent import configured
 from hsmagent.config import Config
 from hsmagent.gate import Gate
 from hsmagent.model import Listener, Peer, Request
@@ -24,13 +24,13 @@ log = logging.getLogger(__name__)
 
 
 class Parts:
-    """Tokens, gate and prompters. folder: of the agent; file: a configuration, or None.
+    """Tokens, gate and prompters. folder: of the agent; config: None is an empty one.
 
-    on_change: the tokens' signers are others now. Raises ConfigError.
+    on_change: the tokens' signers are others now.
     """
 
-    def __init__(self, folder: Path, file: Path | None, on_change: Listener) -> None:
-        self._config = Config() if file is None else config.load(file, required=True)
+    def __init__(self, folder: Path, config: Config | None, on_change: Listener) -> None:
+        self._config = config or Config()
         # Those that the file names, and none that happen to be installed.
         self._modules = {spec.path: spec for spec in self._config.modules}
         self._known_hosts = KnownHosts()

@@ -3,6 +3,7 @@
 Implements `ssh.providers.Providers` over the tokens.
 """
 
+import asyncio
 import logging
 import os
 from collections.abc import Callable, Collection, Sequence
@@ -25,6 +26,8 @@ class TokenProviders:
         self._tokens = tokens
         self._configured = configured
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
+        # A module that is being loaded has no keys yet: who names it meanwhile waits for them.
+        self._loading = asyncio.Lock()
 
     def configured_signers(self) -> list[TokenSigner]:
         """Return the keys of the configured modules, for the agent to offer by itself.
@@ -42,29 +45,37 @@ class TokenProviders:
         """Load the provider and return its keys; log in when a PIN came along and is for one token.
 
         A PIN that could be meant for several tokens is tried on none of them: it would cost the
-        others a try. Raises TokenError when the module cannot be loaded or the PIN is wrong.
+        others a try. Raises TokenError when the module cannot be loaded or the PIN is wrong; then
+        everything is as before.
         """
         try:
             named, module = _read(provider)
-            path = await self._load(module)
-            if pin:
-                await self._log_in(named, path, pin)
-            self._added[provider] = path
-            return [
-                signer
-                for signer in self._tokens.signers()
-                if named.matches_key(signer.key) and _is_in(signer.key.token, path)
-            ]
+            async with self._loading:
+                known = provider in self._added
+                path = self._added[provider] = await self._load(module)
+            try:
+                if pin:
+                    await self._log_in(named, path, pin)
+            except BaseException:
+                if not known:
+                    await self.remove(provider)
+                raise
         finally:
             wipe(pin)
+        return [
+            signer
+            for signer in self._tokens.signers()
+            if named.matches_key(signer.key) and _is_in(signer.key.token, path)
+        ]
 
     async def remove(self, provider: str) -> bool:
         """Let go of a provider; its module ends with the last provider in it."""
         if provider not in self._added:
             return False
         path = self._added.pop(provider)
-        if path and path not in self._added.values() and path not in self._configured():
-            await self._tokens.remove(path)
+        async with self._loading:
+            if path and path not in self._added.values() and path not in self._configured():
+                await self._tokens.remove(path)
         return True
 
     async def _load(self, path: str) -> str:
@@ -74,12 +85,18 @@ class TokenProviders:
         for module in self._tokens.modules():
             if _same_file(module.path, path):
                 return module.path
+        try:
+            await self._start(path)
+        except BaseException:
+            await self._tokens.remove(path)
+            raise
+        return path
+
+    async def _start(self, path: str) -> None:
         await self._tokens.add(ModuleSpec(path))
         [module] = [module for module in self._tokens.modules() if module.path == path]
         if module.last_error:
-            await self._tokens.remove(path)
             raise TokenError(module.last_error)
-        return path
 
     async def _log_in(self, named: Pkcs11Uri, path: str, pin: bytearray) -> None:
         meant = [status for status in self._tokens.statuses() if _is_meant(status, named, path)]

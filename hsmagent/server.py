@@ -9,10 +9,12 @@ import asyncio
 import fcntl
 import logging
 import os
+import resource
 import socket
 import stat
 import struct
 import sys
+import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -27,9 +29,17 @@ BACKLOG = 128
 RECEIVE = 65536
 # More would serve nobody: each program holds one or two connections.
 MAX_CONNECTIONS = 1024
+# Of the files that we may have open: one part each for the ssh socket's connections, for theirs to
+# an upstream agent, for the control socket's connections, and for everything else.
+PARTS = 4
+# An agent looks and binds in far less.
+LOCK_SECONDS = 2.0
 
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+
+# A peer is hung up on rather than left without a reply.
+FAULT = "a request failed in a way it should not"
 
 _UCRED = struct.Struct("iII")
 
@@ -69,6 +79,7 @@ class Server:
         self._uids = uids
         self._opener = opener
         self._limit = limit
+        self._most = room_for_connections()
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, Conversation] = {}
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
@@ -96,8 +107,8 @@ class Server:
         if uid not in self._uids:
             log.warning("refused a connection from uid %d", uid)
             return None
-        if len(self._connections) >= MAX_CONNECTIONS:
-            log.warning("refused a connection: %d are open", MAX_CONNECTIONS)
+        if len(self._connections) >= self._most:
+            log.warning("refused a connection: %d are open", self._most)
             return None
         conversation = self._connections[connection] = self._opener(sock)
         return conversation
@@ -128,6 +139,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = frame.Reader(limit)
         self._writable = True
         self._task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Handle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the peer, or hang up on it."""
@@ -149,40 +161,62 @@ class Connection(asyncio.BufferedProtocol):
         view = memoryview(self._buffer)[:nbytes]
         self._reader.feed(view)
         frame.wipe(view)
-        self._pump()
-        # A whole frame is left over: we wait for a signature, or for the peer to read.
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Answer one frame, if one is there and nothing is in its way.
+
+        One in each turn of the loop: who sends a thousand keeps the other connections waiting no
+        longer than who sends one.
+        """
+        if self._task is None and self._turn is None and self._writable:
+            self._answer_next()
+        # A whole frame is left over: the peer sends faster than it can be served, or than it reads.
         if self._reader.pending >= self._limit + frame.HEADER:
             self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
 
-    def _pump(self) -> None:
-        while self._task is None and self._writable and not self._transport.is_closing():
-            try:
-                body = self._reader.next_frame()
-            except ProtocolError as error:
-                log.warning("hung up on a client: %s", error)
-                self._transport.abort()
-                return
-            if body is None:
-                return
+    def _answer_next(self) -> None:
+        if self._transport.is_closing():
+            return
+        try:
+            body = self._reader.next_frame()
+        except ProtocolError as error:
+            log.warning("hung up on a client: %s", error)
+            self._transport.abort()
+            return
+        if body is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
             reply = self._conversation.respond_now(body)
-            if reply is None:
-                self._task = asyncio.get_running_loop().create_task(self._answer(body))
-            else:
-                self._transport.write(frame.encode(reply))
+        except Exception:
+            log.exception(FAULT)
+            self._transport.abort()
+            return
+        if reply is None:
+            self._task = loop.create_task(self._answer(body))
+            return
+        self._transport.write(frame.encode(reply))
+        if self._reader.pending:
+            self._turn = loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        self._go_on()
 
     async def _answer(self, body: bytearray) -> None:
         try:
             reply = await self._conversation.respond(body)
         except Exception:
-            log.exception("a request failed in a way it should not")
+            log.exception(FAULT)
             self._transport.abort()
         else:
             self._transport.write(frame.encode(reply))
         finally:
             self._task = None
-        if not self._transport.is_closing():
-            self._transport.resume_reading()
-            self._pump()
+        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a peer that does not read its replies."""
@@ -191,8 +225,7 @@ class Connection(asyncio.BufferedProtocol):
     def resume_writing(self) -> None:
         """Go on: the peer reads again."""
         self._writable = True
-        self._transport.resume_reading()
-        self._pump()
+        self._go_on()
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the peer; nobody waits for what it asked."""
@@ -206,6 +239,20 @@ class Connection(asyncio.BufferedProtocol):
         if self._task is not None:
             self._task.cancel()
         return self._task
+
+
+def room_for_connections() -> int:
+    """Return how many connections a socket may have; raise the limit of open files for them.
+
+    Without files left, nobody could be asked for a PIN, and asyncio would log tracebacks without
+    end.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = PARTS * MAX_CONNECTIONS
+    if 0 <= soft < wanted:  # RLIM_INFINITY is negative
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MAX_CONNECTIONS if soft < 0 else min(MAX_CONNECTIONS, soft // PARTS)
 
 
 def peer_uid(sock: socket.socket) -> int:
@@ -257,13 +304,30 @@ def listen(path: Path) -> socket.socket:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Let two agents that start at once take turns: each looks, then binds."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    """Let two agents that start at once take turns: each looks, then binds.
+
+    Whoever may read the folder can hold this lock, and delays us, but no more.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot listen in {folder}: {error.strerror}") from None
+    try:
+        _try_to_lock(descriptor)
         yield
     finally:
         os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS / 100)
+        else:
+            return
 
 
 def _answers(path: Path) -> bool:

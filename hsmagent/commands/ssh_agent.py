@@ -8,22 +8,29 @@ import getopt
 import logging
 import os
 import shlex
+import shutil
 import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable
 from hsmagent.server import listen
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from hsmagent.config import Config
+
 AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
+
+STDIN, STDOUT, STDERR = range(3)
 
 USAGE = """\
 usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash]
@@ -39,7 +46,9 @@ usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
 LONGEST_LIFE = 2**31 - 1
 HASHES = ("md5", "sha256")
-FEATURES = ("allow-remote-pkcs11", "no-restrict-websafe")
+ALLOW_REMOTE = "allow-remote-pkcs11"
+# The others are about FIDO keys, which we do not keep: taken, and without effect.
+FEATURES = (ALLOW_REMOTE, "no-restrict-websafe", "websafe-allow=")
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +125,11 @@ def parse(arguments: Sequence[str]) -> Options:
 
 
 def _feature(name: str) -> bool:
-    """Read an -O: whether it allows remote providers. The other one is about FIDO keys."""
-    if name not in FEATURES:
+    """Read an -O: whether it allows remote providers."""
+    word, sign, _ = name.partition("=")
+    if word + sign not in FEATURES:
         raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
-    return name == "allow-remote-pkcs11"
+    return name == ALLOW_REMOTE
 
 
 def _hash(name: str) -> str:
@@ -175,8 +185,7 @@ def kill(options: Options) -> int:
     except OSError as error:
         raise UsageError(f"cannot end the agent with pid {pid}: {error.strerror}") from None
     forget = "unsetenv {};" if options.speaks_csh else "unset {};"
-    print(forget.format(AUTH_SOCK), forget.format(AGENT_PID), sep="\n")
-    print(f"echo Agent pid {pid} killed;")
+    say(forget.format(AUTH_SOCK), forget.format(AGENT_PID), f"echo Agent pid {pid} killed;")
     return 0
 
 
@@ -185,46 +194,97 @@ def kill(options: Options) -> int:
 
 def start(options: Options) -> int:
     """Listen, tell where, and serve: in the foreground, or in a child of our own."""
-    forbid_dumps()
-    folder = Path(tempfile.mkdtemp(prefix="ssh-"))
-    address = Path(options.address or folder / f"agent.{os.getpid()}").absolute()
+    fill_standard_streams()
+    in_foreground = options.debug or options.foreground
+    ending = {signal.SIGTERM, signal.SIGHUP} | ({signal.SIGINT} if in_foreground else set())
+    # Until the agent can heed them: one that they ended sooner would leave its socket behind.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
+    folder = private_folder()
     try:
+        address = Path(options.address or folder / f"agent.{os.getpid()}").absolute()
+        config = configuration(options.config, address)
         listening = listen(address)
     except HsmAgentError:
         folder.rmdir()
         raise
-    if options.debug or options.foreground:
-        tell(options, address, None)
-        print(f"echo Agent pid {os.getpid()};", flush=True)
-        return serve(options, listening, address, folder)
+    if in_foreground:
+        with suppress(UsageError):
+            tell(options, address, None)
+        return serve(options, listening, folder, config, ending)
     parent = os.getpid()
     child = os.fork()
     if child == 0:
         leave_terminal()
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
         if options.command:
             follow(parent)
-        os._exit(serve(options, listening, address, folder))
+        os._exit(serve(options, listening, folder, config, ending))
     listening.close()
     if options.command:
-        execute(options.command, address, child)
-    tell(options, address, child)
-    print(f"echo Agent pid {child};")
+        execute(options.command, address, child, mask)
+    try:
+        tell(options, address, child)
+    except UsageError:
+        os.kill(child, signal.SIGTERM)
+        raise
     return 0
 
 
+def fill_standard_streams() -> None:
+    """Open what the caller closed of 0, 1 and 2: a socket of ours there would be replaced."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
+        pass
+    os.close(descriptor)
+
+
+def private_folder() -> Path:
+    """Make the folder for what lives as long as the agent. Raises UsageError."""
+    try:
+        return Path(tempfile.mkdtemp(prefix="ssh-"))
+    except OSError as error:
+        raise UsageError(f"cannot make a folder for the agent: {error.strerror}") from None
+
+
+def configuration(file: Path | None, address: Path) -> "Config | None":
+    """Read the file of --config, while there is a person to tell. Raises ConfigError."""
+    if file is None:
+        return None
+    from hsmagent import config
+
+    found = config.load(file, required=True)
+    if found.ssh.upstream and os.path.realpath(found.ssh.upstream) == os.path.realpath(address):
+        raise ConfigError(f"{file}: upstream in [ssh] is this agent's own socket")
+    return found
+
+
 def tell(options: Options, address: Path, pid: int | None) -> None:
-    """Print what a shell evaluates to find the agent."""
+    """Print what a shell evaluates to find the agent; `pid` None: ourselves. Raises UsageError."""
     values = {AUTH_SOCK: shlex.quote(str(address))} | ({AGENT_PID: str(pid)} if pid else {})
-    for name, value in values.items():
-        if options.speaks_csh:
-            print(f"setenv {name} {value};")
-        else:
-            print(f"{name}={value}; export {name};")
+    form = "setenv {0} {1};" if options.speaks_csh else "{0}={1}; export {0};"
+    lines = [form.format(name, value) for name, value in values.items()]
+    say(*lines, f"echo Agent pid {pid or os.getpid()};")
 
 
-def execute(command: Sequence[str], address: Path, pid: int) -> None:
-    """Become the command; the agent is our child and ends with us. Raises UsageError."""
+def say(*lines: str) -> None:
+    """Print lines, now. Raises UsageError where nobody can read them."""
+    try:
+        os.write(STDOUT, os.fsencode("".join(f"{line}\n" for line in lines)))
+    except OSError as error:
+        raise UsageError(f"cannot write to standard output: {error.strerror}") from None
+
+
+def execute(
+    command: Sequence[str], address: Path, pid: int, mask: Collection[signal.Signals | int]
+) -> None:
+    """Become the command, with the signals blocked that `mask` says; the agent ends with us.
+
+    Raises UsageError.
+    """
     environment = os.environ | {AUTH_SOCK: str(address), AGENT_PID: str(pid)}
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    # Python ignores these, and who is executed would go on doing so.
+    for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
+        signal.signal(ignored, signal.SIG_DFL)
     try:
         os.execvpe(command[0], list(command), environment)  # noqa: S606 - no shell, on purpose
     except OSError as error:
@@ -240,7 +300,7 @@ def leave_terminal() -> None:
     os.setsid()
     os.chdir("/")
     null = os.open(os.devnull, os.O_RDWR)
-    for descriptor in (0, 1, 2):
+    for descriptor in (STDIN, STDOUT, STDERR):
         os.dup2(null, descriptor)
     os.close(null)
 
@@ -252,37 +312,33 @@ def follow(parent: int) -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-def serve(options: Options, listening: socket.socket, address: Path, folder: Path) -> int:
-    """Serve until a signal ends it; remove the socket and the folder."""
+def serve(
+    options: Options,
+    listening: socket.socket,
+    folder: Path,
+    config: "Config | None",
+    ending: Collection[signal.Signals],
+) -> int:
+    """Serve until one of the signals ends it; remove the socket and the folder."""
     import asyncio
 
     from hsmagent.private import PrivateAgent, Settings
 
+    forbid_dumps()  # not before: a command that we become may dump core
     logging.basicConfig(
         format="hsmagent-ssh-agent: %(message)s",
         level=logging.DEBUG if options.debug else logging.WARNING,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     settings = Settings(
-        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, options.config
+        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, config
     )
-    stop_at = {signal.SIGTERM, signal.SIGHUP}
-    if options.debug or options.foreground:
-        stop_at.add(signal.SIGINT)
-    else:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
     async def run_agent() -> None:
-        await PrivateAgent(settings).run(listening, stop_at)
+        await PrivateAgent(settings).run(listening, ending)
 
     try:
         asyncio.run(run_agent())
-    except HsmAgentError as error:
-        print(f"hsmagent-ssh-agent: {error}", file=sys.stderr)
-        return 1
     finally:
-        with suppress(OSError):
-            address.unlink()
-        with suppress(OSError):
-            folder.rmdir()
+        shutil.rmtree(folder, ignore_errors=True)
     return 0

@@ -14,6 +14,7 @@ from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
 from hsmagent.ssh import constraints, messages, signature, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
+from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import Identities, Identity
 from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
@@ -115,30 +116,34 @@ class Connection:
     def respond_now(self, frame: Frame) -> bytes | None:
         """Return the reply's body, or None when only `respond` can give it.
 
-        A frame that held a secret is wiped once it is answered.
+        A frame that held a secret is wiped once it is answered, and so is what was read of it.
         """
         if frame == LIST and self._upstream is None:
             return list_of(self._visible()) if self._must_filter else self._agent.list_all()
         if frame and self._must_wait(frame[0]):
             return None
+        message = None
         try:
-            return self._at_once(messages.decode(frame))
+            message = messages.decode(frame)
+            return self._at_once(message)
         except HsmAgentError as error:
             return _refuse(error)
         finally:
-            _wipe(frame)
+            _wipe(frame, message)
 
     async def respond(self, frame: Frame) -> bytes:
         """Return the reply's body: FAILURE, and a line in the log, for whatever is refused."""
         reply = self.respond_now(frame)
         if reply is not None:
             return reply
+        message = None
         try:
-            return await self._in_time(messages.decode(frame))
+            message = messages.decode(frame)
+            return await self._in_time(message)
         except HsmAgentError as error:
             return _refuse(error)
         finally:
-            _wipe(frame)
+            _wipe(frame, message)
 
     def end(self) -> None:
         """Let go of what the connection held; it is gone."""
@@ -159,7 +164,8 @@ class Connection:
     @property
     def _must_filter(self) -> bool:
         """Whether this connection may see less than what all others see."""
-        return self._bindings.attempted or self._agent.lock.locked
+        agent = self._agent
+        return agent.lock.locked or (self._bindings.attempted and agent.identities.restricted)
 
     def _visible(self) -> list[Identity]:
         if self._agent.lock.locked:
@@ -224,20 +230,22 @@ class Connection:
             case messages.RemoveAllIdentities():
                 await keyring.remove_everything()
             case messages.AddSmartcardKey():
-                self._check_provider()
-                await keyring.add_provider(message.provider, message.pin, constraints.NONE)
+                await self._add_provider(message, constraints.NONE)
             case messages.AddSmartcardKeyConstrained():
-                self._check_provider()
                 under = constraints.read(Reader(message.constraints), smartcard=True)
-                await keyring.add_provider(message.provider, message.pin, under)
+                await self._add_provider(message, under)
             case messages.RemoveSmartcardKey():
-                wipe(message.pin)  # taking away needs none
                 await keyring.remove_provider(message.provider)
         return SUCCESS
 
-    def _check_provider(self) -> None:
+    async def _add_provider(
+        self,
+        message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
+        under: Constraints,
+    ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
+        await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
 
     async def _list_with_upstream(self) -> bytes:
         ours = self._visible()
@@ -324,6 +332,8 @@ def _refuse(error: HsmAgentError) -> bytes:
     return FAILURE
 
 
-def _wipe(frame: Frame) -> None:
+def _wipe(frame: Frame, message: messages.Request | messages.Reply | None) -> None:
     if isinstance(frame, bytearray):
         wipe(frame)
+    if message is not None:
+        messages.wipe(message)

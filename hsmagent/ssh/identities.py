@@ -5,7 +5,7 @@ software keys. An added key replaces a token's under the same blob, and brings i
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
 from hsmagent.model import Clock, Key, Signer, printable
@@ -19,14 +19,14 @@ NEVER = float("inf")
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person wants of some keys: `matches` gets the key and its fingerprint (SHA256:…).
+    """What a person wants of some keys.
 
     Keys of an earlier choice are listed before those of a later one and those of none; `hide`
     leaves them out of the list (asked for by name, they sign); `name` is shown instead of the
     label.
     """
 
-    matches: Callable[[Key, str], bool]
+    matches: Callable[[Key], bool]
     hide: bool = False
     name: str = ""
 
@@ -54,6 +54,7 @@ class _Cache:
     listed: list[Identity] = field(default_factory=list)
     by_blob: dict[bytes, Identity] = field(default_factory=dict)
     expires: float = NEVER
+    restricted: bool = False
 
 
 class Identities:
@@ -89,6 +90,11 @@ class Identities:
     def listed(self) -> Sequence[Identity]:
         """Return every identity that is not hidden, in order."""
         return self._fresh().listed
+
+    @property
+    def restricted(self) -> bool:
+        """Whether any is for certain destinations only, so that lists differ."""
+        return self._fresh().restricted
 
     def find(self, blob: bytes) -> Identity | None:
         """Return the identity under a blob."""
@@ -165,26 +171,15 @@ class Identities:
             listed=[identity for identity in chosen if not identity.hidden],
             by_blob={identity.blob: identity for identity in chosen},
             expires=min((identity.expires for identity in chosen), default=NEVER),
+            restricted=any(identity.constraints.ways for identity in chosen),
         )
 
     def chosen(self, identity: Identity) -> tuple[int, Identity]:
         """Return the identity's rank, and itself as the first choice that matches wants it."""
-        if self._choices:
-            key = identity.signer.key
-            fingerprint = keys.fingerprint(keys.blob_of(key.spki) or identity.blob)
-            for rank, choice in enumerate(self._choices):
-                if choice.matches(key, fingerprint):
-                    comment = printable(choice.name) or identity.comment
-                    changed = Identity(
-                        identity.blob,
-                        comment,
-                        identity.signer,
-                        identity.constraints,
-                        identity.expires,
-                        identity.provider,
-                        choice.hide,
-                    )
-                    return rank, changed
+        for rank, choice in enumerate(self._choices):
+            if choice.matches(identity.signer.key):
+                comment = printable(choice.name) or identity.comment
+                return rank, replace(identity, comment=comment, hidden=choice.hide)
         return len(self._choices), identity
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 
 from hsmagent.errors import Refused
-from hsmagent.frame import wipe
 from hsmagent.model import Clock
 from hsmagent.ssh import constraints, providers, software
 from hsmagent.ssh.bindings import Bindings
@@ -12,6 +11,8 @@ from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.providers import Providers
 from hsmagent.ssh.wire import Reader
+
+HIDDEN = "a key that is not permitted here cannot be replaced from here"
 
 
 class Keyring:
@@ -35,42 +36,38 @@ class Keyring:
     def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
         """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
         reader = Reader(body)
-        try:
-            added = software.read(reader)
-            under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
-            reader.end()
-        finally:
-            wipe(body)
-        old = self._identities.find(added.blob)
-        if old is not None and not bindings.may_see(old.constraints.ways):
-            raise Refused("a key that is not permitted here cannot be replaced from here")
+        added = software.read(reader)
+        under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
+        reader.end()
+        if self._hides(added.blob, bindings):
+            raise Refused(HIDDEN)
         identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
         self._identities.add([identity])
 
     def remove_key(self, blob: bytes, bindings: Bindings) -> None:
         """Forget an added key (message 18). Raises Refused."""
-        identity = self._identities.find(blob)
-        if identity is None or not bindings.may_see(identity.constraints.ways):
+        if self._identities.find(blob) is None or self._hides(blob, bindings):
             raise Refused("the key to remove is not there")
         self._identities.remove(blob)
 
-    async def add_provider(self, provider: str, pin: bytearray, under: Constraints) -> None:
-        """Offer a provider's keys (messages 20 and 26). Wipes the PIN. Raises HsmAgentError."""
-        try:
-            name = providers.canonical(provider, self._options().providers)
-            self._identities.check_room(name)
-            signers = await self._providers.add(name, pin)
-        finally:
-            wipe(pin)
+    async def add_provider(
+        self, provider: str, pin: bytearray, under: Constraints, bindings: Bindings
+    ) -> None:
+        """Offer a provider's keys (messages 20 and 26). Raises HsmAgentError."""
+        name = providers.canonical(provider, self._options().providers)
+        self._identities.check_room(name)
+        signers = await self._providers.add(name, pin)
         expires = self._expiry(under)
         added = [
             identity
             for signer in signers
             for identity in offers(signer, under.certificates, under, expires, name)
         ]
-        if not added:
-            await self._providers.remove(name)
-            raise Refused("the provider has no key that ssh can use")
+        barred = any(self._hides(identity.blob, bindings) for identity in added)
+        if barred or not added:
+            if name not in self._identities.providers:
+                await self._providers.remove(name)
+            raise Refused(HIDDEN if barred else "the provider has no key that ssh can use")
         self._identities.add_provider(name, added)
 
     async def remove_provider(self, provider: str) -> None:
@@ -86,6 +83,11 @@ class Keyring:
         for provider in self._identities.providers:
             self._identities.remove_provider(provider)
             await self._providers.remove(provider)
+
+    def _hides(self, blob: bytes, bindings: Bindings) -> bool:
+        """Whether there is such a key, and it is not permitted on a connection bound so."""
+        identity = self._identities.find(blob)
+        return identity is not None and not bindings.may_see(identity.constraints.ways)
 
     def _expiry(self, under: Constraints) -> float:
         lifetime = under.lifetime or self._options().lifetime

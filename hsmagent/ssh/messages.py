@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from typing import Any
 
+from hsmagent import frame
 from hsmagent.errors import ProtocolError
 from hsmagent.ssh import wire
 from hsmagent.ssh.wire import Reader
@@ -267,6 +268,14 @@ def decode(body: bytes | bytearray) -> Request | Reply:
     value: Request | Reply = message(*[codec.read(reader) for codec in codecs])
     reader.end()
     return value
+
+
+def wipe(message: Request | Reply) -> None:
+    """Overwrite the secrets that `decode` read."""
+    for name in type(message).__dataclass_fields__:
+        value = getattr(message, name)
+        if isinstance(value, bytearray):
+            frame.wipe(value)
 
 
 def encode(message: Request | Reply) -> bytes:

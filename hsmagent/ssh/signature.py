@@ -1,11 +1,10 @@
 """From a sign request to a scheme, and from a raw signature to ssh's signature blob and back."""
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
-from hsmagent.errors import ProtocolError
 from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.ssh import keys, wire
 from hsmagent.ssh.keys import PublicKey
@@ -69,7 +68,10 @@ def decode(blob: bytes) -> tuple[str, bytes]:
 
 
 def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
-    """Whether a signature blob is the key's signature over `data`. Raises ProtocolError."""
+    """Whether a signature blob is the key's signature over `data`. Raises ProtocolError.
+
+    A system may forbid SHA-1; nothing signed with it holds there.
+    """
     name, raw = decode(blob)
     try:
         match key:
@@ -91,24 +93,6 @@ def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
                 der = encode_dss_signature(reader.mpint(), reader.mpint())
                 reader.end()
                 key.verify(der, data, ec.ECDSA(HASHES[EC_SCHEMES[curve].hash_name]))
-    except InvalidSignature:
+    except (InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
-
-
-def raw_from_blob(key: Key, blob: bytes, expected: str) -> bytes:
-    """Return the bytes a Signer would have returned for `blob`, another agent's signature.
-
-    Raises ProtocolError when the algorithm is not the expected one.
-    """
-    name, raw = decode(blob)
-    if name != expected:
-        raise ProtocolError(f"a signature by {expected} was asked for, and not delivered")
-    if key.key_type is not KeyType.EC:
-        return raw
-    reader = Reader(raw)
-    size = (key.bits + 7) // 8
-    try:
-        return b"".join(reader.mpint().to_bytes(size, "big") for _ in range(2))
-    except OverflowError:
-        raise ProtocolError("an ECDSA signature is larger than its curve") from None

@@ -31,6 +31,8 @@ class SoftwareSigner:
         """Sign; see `model.Signer`."""
         try:
             return self._sign(scheme, data)
+        except UnsupportedAlgorithm:
+            raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
         except (ValueError, InternalError, InvalidSignature) as error:
             raise TokenError("a key that was added is not sound, and signs nothing") from error
 
@@ -133,8 +135,8 @@ def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
 
 
 def _ed25519(reader: Reader) -> PrivateKey:
-    public, secret = reader.string(), reader.secret()
-    private = ed25519.Ed25519PrivateKey.from_private_bytes(bytes(secret[:ED25519_SEED]))
+    public, secret = reader.string(), reader.view()  # a view: no copy would be wiped
+    private = ed25519.Ed25519PrivateKey.from_private_bytes(secret[:ED25519_SEED])
     if secret[ED25519_SEED:] != public or private.public_key().public_bytes_raw() != public:
         raise ProtocolError("an Ed25519 key's halves do not belong together")
     return private

@@ -48,14 +48,8 @@ def peer_of(sock: socket.socket) -> Callable[[], Peer]:
     return who
 
 
-def process_of(pid: int, uid: int) -> Peer:
-    """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
-    stat = _stat(pid)
-    return _read(_Credentials(pid, uid, stat.start if stat else 0))
-
-
 def peer_of_process(pid: int, uid: int) -> Peer:
-    """Return a process that the bus names; its word is as good as the bus is."""
+    """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
     stat = _stat(pid)
     return _read(_Credentials(pid, uid, stat.start if stat is not None else 0))
 

@@ -49,12 +49,26 @@ def test_options() -> None:
     )
     assert parse(["-O", "allow-remote-pkcs11"]).allow_remote_pkcs11
     assert not parse(["-O", "no-restrict-websafe"] * 2).allow_remote_pkcs11
+    assert not parse(["-O", "websafe-allow=ssh:*,a=b"]).allow_remote_pkcs11
     assert parse(["-t", "5", "sh", "-c", "x"]).command == ("sh", "-c", "x")
 
 
 @pytest.mark.parametrize(
     "given",
-    ["-c -s", "-d -D", "-k x", "-s x", "-d x", "-D x", "-E md4", "-O x", "-t x", "-Z", "-P a -P b"],
+    [
+        "-c -s",
+        "-d -D",
+        "-k x",
+        "-s x",
+        "-d x",
+        "-D x",
+        "-E md4",
+        "-O x",
+        "-O allow-remote-pkcs11=x",
+        "-t x",
+        "-Z",
+        "-P a -P b",
+    ],
 )
 def test_wrong_options(given: str) -> None:
     with pytest.raises(UsageError):
@@ -150,9 +164,60 @@ def test_with_a_command_the_agent_leaves_when_it_ends(program: DropIn, folder: P
     until(lambda: not Path(path).exists())
 
 
-def test_a_command_that_is_not_there(program: DropIn) -> None:
-    done = run(program.path, "/nonexistent/command", status=1)
+def test_a_command_that_is_not_there(program: DropIn, folder: Path) -> None:
+    env = {"TMPDIR": str(folder)}
+    done = run(program.path, "/nonexistent/command", status=1, env=env)
     assert done.stderr.startswith("hsmagent-ssh-agent: cannot run /nonexistent/command")
+    until(lambda: list(folder.glob("ssh-*")) == [])
+
+
+def test_a_command_that_ends_at_once_leaves_nothing_behind(program: DropIn, folder: Path) -> None:
+    run(program.path, "-a", folder / "s", "true", env={"TMPDIR": str(folder)})
+    until(lambda: list(folder.glob("ssh-*")) == [] and not (folder / "s").exists())
+
+
+def test_a_command_has_the_signals_and_limits_that_we_were_given(program: DropIn) -> None:
+    script = "grep Sig[BI] /proc/self/status; ulimit -H -c"
+    assert run(program.path, "sh", "-c", script).stdout == run("sh", "-c", script).stdout
+
+
+def test_a_caller_that_closed_its_standard_streams(program: DropIn, folder: Path) -> None:
+    path = folder / "s"
+    run("sh", "-c", f"exec {program.path} -a {path} <&- >&- 2>&-")
+    assert (
+        "no identities" in run("ssh-add", "-l", env={"SSH_AUTH_SOCK": str(path)}, status=1).stdout
+    )
+
+
+def test_an_agent_of_which_nobody_can_be_told_does_not_stay(program: DropIn, folder: Path) -> None:
+    command = f"exec {program.path} -a {folder}/s >/dev/full"
+    done = run("sh", "-c", command, status=1)
+    assert done.stderr == (
+        "hsmagent-ssh-agent: cannot write to standard output: No space left on device\n"
+    )
+    until(lambda: not (folder / "s").exists())
+
+
+def test_where_no_socket_can_be(program: DropIn, folder: Path) -> None:
+    done = run(
+        program.path, "-a", folder / "none" / "s", status=1, env={"TMPDIR": str(folder)}
+    ).stderr
+    assert done == (
+        f"hsmagent-ssh-agent: cannot listen in {folder}/none: No such file or directory\n"
+    )
+    assert list(folder.glob("ssh-*")) == []
+
+
+def test_a_mistake_in_the_configuration_is_told_before_anything_starts(
+    program: DropIn, folder: Path
+) -> None:
+    (folder / "config.toml").write_text("wrong = 1")
+    done = run(program.path, "--config", folder / "config.toml", status=1)
+    assert done.stdout == ""
+    assert "unknown key 'wrong'" in done.stderr
+    (folder / "config.toml").write_text(f'[ssh]\nupstream = "{folder}/s"')
+    done = run(program.path, "--config", folder / "config.toml", "-a", folder / "s", status=1)
+    assert "this agent's own socket" in done.stderr
 
 
 @pytest.mark.parametrize("pid", [None, "x", "0", "1", "-1", "999999999"])
@@ -279,6 +344,9 @@ def test_two_tokens_with_their_own_pins_and_no_others(program: DropIn, folder: P
     run("ssh-add", "-e", f"pkcs11:token=two?module-path={softhsm.MODULE}", env=env)
     run("ssh-add", "-l", status=1, env=env)
     add("one", "11111111")
+    os.kill(int(found[2]), signal.SIGTERM)
+    until(lambda: not alive(int(found[2])))
+    assert not Path(found[1]).parent.exists(), "what was remembered of the tokens is gone as well"
 
 
 def test_a_provider_that_is_not_allowed(program: DropIn, folder: Path) -> None:

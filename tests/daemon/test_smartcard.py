@@ -70,6 +70,18 @@ def test_a_wrong_pin_or_a_pin_in_the_uri_adds_nothing(bare: AgentProcess) -> Non
     ssh_add(bare, "-s", "/etc/passwd", pin=PIN, status=1)
     ssh_add(bare, "-l", status=1)
     assert PIN not in bare.logged()
+    assert "work" not in bare.hsmagent("status").stdout, "the module did not stay"
+
+
+def test_two_that_add_the_same_module_at_once_both_have_its_keys(bare: AgentProcess) -> None:
+    uri = f"pkcs11:token=work?module-path={MODULE}"
+    bare.environment["PIN"] = ""
+    both = [
+        subprocess.Popen(["ssh-add", "-s", name], env=os.environ | bare.environment)
+        for name in (MODULE, uri)
+    ]
+    assert [process.wait(30) for process in both] == [0, 0]
+    assert len(ssh_add(bare, "-L").splitlines()) == 3
 
 
 def test_constraints_hold_on_a_tokens_keys(bare: AgentProcess) -> None:

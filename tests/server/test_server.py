@@ -1,9 +1,12 @@
 """Hostile and unlucky clients against the sockets; what the frames mean does not matter here."""
 
 import asyncio
+import fcntl
 import os
 import socket
 import stat
+import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from pathlib import Path
@@ -26,6 +29,8 @@ class Echo:
         self.ended += 1
 
     def respond_now(self, body: bytearray) -> bytes | None:
+        if body.startswith(b"break"):
+            raise RuntimeError
         return None if body.startswith((b"wait", b"fail")) else bytes(body)
 
     async def respond(self, body: bytearray) -> bytes:
@@ -139,6 +144,36 @@ async def test_what_a_peer_sends_while_it_waits_is_bounded(running: Running) -> 
     sock.close()
 
 
+async def test_many_small_frames_that_wait_are_bounded_as_well(running: Running) -> None:
+    reader, writer = await running.connect()
+    while not running.conversations:
+        await asyncio.sleep(0)
+    running.conversations[0].held.set()
+    [connection] = running.server._connections
+    flood = frame.encode(b"wait") * 100_000
+    writer.write(flood)
+    left, most = len(flood), 0
+    while left:
+        left -= len(await reader.read(1 << 16))
+        most = max(most, connection._reader.pending)
+    assert most < 2 * frame.SSH_MAX_FRAME
+    await hang_up(writer)
+
+
+async def test_a_peer_that_sends_many_frames_keeps_nobody_waiting(running: Running) -> None:
+    many_reader, many = await running.connect()
+    reader, writer = await running.connect()
+    many.write(frame.encode(b"many") * 1000)
+    writer.write(frame.encode(b"one"))
+    assert await read_frame(reader) == b"one"
+    so_far = await many_reader.read(1 << 20)
+    assert len(so_far) < 100 * len(frame.encode(b"many"))
+    rest = await many_reader.readexactly(len(frame.encode(b"many")) * 1000 - len(so_far))
+    assert so_far + rest == frame.encode(b"many") * 1000
+    await hang_up(many)
+    await hang_up(writer)
+
+
 async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running) -> None:
     sock = socket.socket(socket.AF_UNIX)
     sock.connect(str(running.path))
@@ -177,12 +212,30 @@ async def test_five_hundred_connections_are_served(running: Running) -> None:
 async def test_beyond_the_limit_new_ones_are_refused(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(server, "MAX_CONNECTIONS", 2)
+    monkeypatch.setattr(running.server, "_most", 2)
     peers = [await running.connect() for _ in range(2)]
     reader, writer = await running.connect()
     assert await reader.read() == b""
     for _, open_writer in (*peers, (reader, writer)):
         await hang_up(open_writer)
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised", "most"),
+    [(1024, 4096, 4096, 1024), (1024, 1024, 1024, 256), (4097, 4097, 4097, 1024)],
+)
+def test_connections_leave_files_for_everything_else(
+    soft: int, hard: int, raised: int, most: int
+) -> None:
+    program = (
+        "import resource; from hsmagent.server import room_for_connections;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
+        "print(room_for_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout.split() == [str(most), str(raised)]
 
 
 async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> None:
@@ -199,10 +252,14 @@ async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> Non
     assert task.cancelled()
 
 
-async def test_a_fault_of_ours_ends_one_connection(running: Running) -> None:
+@pytest.mark.parametrize("before", [b"", frame.encode(b"one")])
+@pytest.mark.parametrize("fault", [b"fail", b"break"])
+async def test_a_fault_of_ours_ends_one_connection(
+    running: Running, before: bytes, fault: bytes
+) -> None:
     reader, writer = await running.connect()
-    writer.write(frame.encode(b"fail"))
-    assert await reader.read() == b""
+    writer.write(before + frame.encode(fault))
+    assert await reader.read() in (b"", before)
     reader, again = await running.connect()
     again.write(frame.encode(b"next"))
     assert await read_frame(reader) == b"next"
@@ -272,6 +329,21 @@ def test_a_file_in_place_of_the_socket_is_left_alone(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is not a socket"):
         listen(tmp_path / "s")
     assert (tmp_path / "s").read_text() == "precious"
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"cannot listen in .*none"):
+        listen(tmp_path / "none" / "s")
+
+
+def test_whoever_locks_the_folder_delays_us_and_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "LOCK_SECONDS", 0.1)
+    other = os.open(tmp_path, os.O_RDONLY)
+    fcntl.flock(other, fcntl.LOCK_EX)
+    listen(tmp_path / "s").close()
+    os.close(other)
 
 
 def test_a_path_that_is_too_long_is_named(tmp_path: Path) -> None:

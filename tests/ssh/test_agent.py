@@ -86,6 +86,9 @@ def test_a_list_needs_no_waiting_and_is_kept_until_something_changes() -> None:
     connection = connect(scene)
     first = connection.respond_now(bytearray(LIST))
     assert connect(scene).respond_now(LIST) is first
+    bound = connect(scene)
+    bound.respond_now(builders.bind_request(builders.binding(A, b"1")))
+    assert bound.respond_now(LIST) is first, "no key is for certain destinations"
     scene.signers.clear()
     assert connection.respond_now(LIST) is first
     scene.agent.changed()
@@ -201,6 +204,38 @@ async def test_a_frame_with_a_private_key_or_a_pin_is_wiped() -> None:
         buffer = bytearray(frame)
         await connection.respond(buffer)
         assert buffer == bytes(len(buffer))
+
+
+@pytest.mark.parametrize("locked", [False, True])
+async def test_what_was_read_of_a_frame_is_wiped_whatever_becomes_of_it(
+    locked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connection = connect(Parts())
+    await ask(connection, builders.bind_request(builders.binding(A, b"1")))
+    if locked:
+        await ask(connection, lock(b"secret"))
+    read: list[messages.Request | messages.Reply] = []
+    decode = messages.decode
+
+    def decode_and_note(frame: bytearray) -> messages.Request | messages.Reply:
+        read.append(decode(frame))
+        return read[-1]
+
+    monkeypatch.setattr(messages, "decode", decode_and_note)
+    for request in (
+        builders.add_request(PRIVATE),
+        builders.add_request(PRIVATE, constraints=b"\x03"),
+        smartcard(MODULE),
+        smartcard(MODULE, more=b"\x03"),
+        bytes((21,)) + wire.text(MODULE) + wire.string(b"1234"),
+        lock(b"other"),
+        unlock(b"wrong"),
+    ):
+        await ask(connection, request)
+    for message in read:
+        fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
+        [secret] = [value for value in fields if isinstance(value, bytearray)]
+        assert secret == bytes(len(secret)) != b""
 
 
 async def test_adding_again_replaces_comment_and_constraints() -> None:
@@ -398,6 +433,29 @@ async def test_no_provider_over_a_connection_that_tried_to_bind(sound: bool) -> 
         assert await ask(connection, smartcard(MODULE, more=b"\x02")) == expected
 
 
+async def test_a_provider_is_not_added_again_to_lift_a_constraint_from_where_it_bars() -> None:
+    scene = with_provider(PRIVATE, options=AgentOptions(allow_remote_pkcs11=True))
+    here, there = connect(scene), connect(scene)
+    target = builders.hop("a", [(builders.blob_of(A), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    assert await ask(here, smartcard(MODULE, more=under)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, smartcard(MODULE, b"")) == FAILURE
+    assert listed(there) == []
+    assert [blob for blob, _ in listed(here)] == [BLOB]
+    assert await ask(here, smartcard(MODULE)) == SUCCESS
+
+
+async def test_a_provider_stays_when_it_is_added_again_without_its_token() -> None:
+    scene = with_provider(PRIVATE)
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+    scene.providers.known[MODULE_REAL] = (b"1234", [])
+    assert await ask(connection, smartcard(MODULE)) == FAILURE
+    assert scene.providers.removed == []
+    assert [blob for blob, _ in listed(connection)] == [BLOB]
+
+
 async def test_at_most_16_providers() -> None:
     scene = Parts()
     connection = connect(scene)
@@ -480,5 +538,5 @@ def test_configure_takes_choices_and_keeps_added_keys() -> None:
     scene = parts(PRIVATE)
     connection = connect(scene)
     connection.respond_now(bytearray(builders.add_request(A, "soft")))
-    scene.agent.configure(AgentOptions(choices=(Choice(lambda key, _: key.label == "soft"),)))
+    scene.agent.configure(AgentOptions(choices=(Choice(lambda key: key.label == "soft"),)))
     assert [comment for _, comment in listed(connection)] == ["soft", "ssh (work)"]

@@ -4,7 +4,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.ssh import certificates, keys, messages, signature, wire
+from hsmagent.ssh import certificates, messages, signature, wire
 from hsmagent.ssh.software import PrivateKey
 from tests.ssh import vectors
 
@@ -43,7 +43,6 @@ def test_flags_choose_the_algorithm(key: Key, flags: int, name: str, scheme: Sch
 def test_ecdsa_signatures_are_two_mpints(r: bytes, s: bytes, encoded: str) -> None:
     blob = signature.encode("ecdsa-sha2-nistp256", r + s)
     assert signature.decode(blob) == ("ecdsa-sha2-nistp256", bytes.fromhex(encoded))
-    assert signature.raw_from_blob(P256, blob, "ecdsa-sha2-nistp256") == r + s
 
 
 @pytest.mark.parametrize("during", ["sshsig", "certsign", "login"])
@@ -75,11 +74,3 @@ def test_a_host_may_still_sign_with_sha1() -> None:
     private = rsa.generate_private_key(65537, 2048)
     blob = signature.encode("ssh-rsa", sign(private, b"id"))
     assert signature.verifies(private.public_key(), blob, b"id")
-
-
-def test_another_agents_signature_that_is_not_what_was_asked_is_refused() -> None:
-    with pytest.raises(ProtocolError):
-        signature.raw_from_blob(RSA, signature.encode("ssh-rsa", b"x"), "rsa-sha2-256")
-    too_large = wire.text(keys.ECDSA + "nistp256") + wire.string(wire.mpint(1 << 256) * 2)
-    with pytest.raises(ProtocolError):
-        signature.raw_from_blob(P256, too_large, keys.ECDSA + "nistp256")

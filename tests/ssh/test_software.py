@@ -2,11 +2,13 @@ import math
 import time
 
 import pytest
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused, TokenError
+from hsmagent.model import Scheme
 from hsmagent.ssh import keys, signature, software, wire
 from hsmagent.ssh.software import PrivateKey
 from hsmagent.ssh.wire import Reader
@@ -124,6 +126,19 @@ async def test_a_large_rsa_key_is_added_at_once_and_a_larger_one_refused() -> No
         await check(added, 2)
     with pytest.raises(Refused):
         software.read(Reader(rsa_fields(n=numbers["n"] << 8) + wire.text("x")))
+
+
+async def test_where_sha1_is_forbidden_nothing_is_signed_with_it_and_nothing_holds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # BLAKE2 with RSA fails as SHA-1 does under a policy that forbids it.
+    monkeypatch.setitem(signature.HASHES, "sha1", hashes.BLAKE2s(32))
+    private = rsa.generate_private_key(65537, 2048)
+    signer = software.SoftwareSigner(private, keys.describe(private.public_key()))
+    with pytest.raises(TokenError, match="does not allow rsa-pkcs1-sha1"):
+        await signer.sign(Scheme.RSA_PKCS1_SHA1, b"data")
+    blob = signature.encode("ssh-rsa", bytes(256))
+    assert not signature.verifies(private.public_key(), blob, b"data")
 
 
 def test_halves_that_do_not_belong_together_are_refused() -> None:

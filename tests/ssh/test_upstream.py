@@ -115,8 +115,8 @@ async def test_choices_hide_and_rename_its_keys(openssh: Path) -> None:
     await give(openssh, builders.add_request(THEIRS, "theirs"))
     await give(openssh, builders.add_request(HOST, "host"))
     choices = (
-        Choice(lambda key, _: key.label == "theirs", name="other"),
-        Choice(lambda key, _: key.label == "host", hide=True),
+        Choice(lambda key: key.label == "theirs", name="other"),
+        Choice(lambda key: key.label == "host", hide=True),
     )
     connection = Scene(openssh, AgentOptions(choices=choices)).connect()
     assert await comments(connection) == ["ours (work)", "other"]

@@ -11,7 +11,7 @@ import pytest
 
 from hsmagent.model import Peer, Process
 from hsmagent.who import peer
-from hsmagent.who.peer import UNKNOWN, peer_of, process_of
+from hsmagent.who.peer import UNKNOWN, peer_of, peer_of_process
 
 CONNECT = """
 import socket, sys
@@ -159,9 +159,9 @@ class FromElsewhere:
 def test_a_process_by_its_number(listening: socket.socket, tmp_path: Path) -> None:
     with connected(listening, tmp_path, "bash", "-c", "ssh-add -l; true") as sock:
         who = peer_of(sock)()
-        assert process_of(who.process.pid, 4711) == Peer(4711, who.process, who.parents)
-    assert process_of(who.process.pid, 4711).process.program == UNKNOWN
-    assert process_of(0, 4711).process.program == UNKNOWN
+        assert peer_of_process(who.process.pid, 4711) == Peer(4711, who.process, who.parents)
+    assert peer_of_process(who.process.pid, 4711).process.program == UNKNOWN
+    assert peer_of_process(0, 4711).process.program == UNKNOWN
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root may read everything")
