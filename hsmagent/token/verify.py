@@ -4,11 +4,12 @@ Two private keys under one CKA_ID, a token that was swapped, a fault in a card: 
 a signature that nobody can use, or one that tells about the private key.
 """
 
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
 
 _PREHASHED = {
@@ -34,7 +35,10 @@ class Checker:
         self._size = (key.bits + 7) // 8 if key.key_type is not KeyType.ED25519 else 32
 
     def holds(self, scheme: Scheme, digest: bytes, signature: bytes) -> bool:
-        """Return whether `signature` is this key's over `digest` (Ed25519: the message)."""
+        """Return whether `signature` is this key's over `digest` (Ed25519: the message).
+
+        Raises TokenError where the machine's policy forbids the hash (SHA-1), and none can be told.
+        """
         public = self._public
         try:
             if isinstance(public, rsa.RSAPublicKey):
@@ -50,6 +54,8 @@ class Checker:
                 public.verify(signature, digest)
             else:
                 return False
+        except UnsupportedAlgorithm:
+            raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
         except (InvalidSignature, ValueError):
             return False
         return True

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.token import spec
+from hsmagent.token import spec, verify
 from hsmagent.token.schemes import prepare
 from hsmagent.token.verify import Checker
 
@@ -43,6 +43,14 @@ def test_rsa_pkcs1(scheme: Scheme) -> None:
     checker = Checker(key_of(RSA))
     assert checker.holds(scheme, prepared.digest, signature.to_bytes(256, "big"))
     assert not checker.holds(scheme, hashlib.new(scheme.hash_name, b"other").digest(), bytes(256))
+
+
+def test_where_sha1_is_forbidden_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    # BLAKE2 with RSA fails as SHA-1 does under a policy that forbids it.
+    blake = utils.Prehashed(hashes.BLAKE2s(32))
+    monkeypatch.setitem(verify._PREHASHED, "sha1", blake)
+    with pytest.raises(TokenError, match="does not allow rsa-pkcs1-sha1"):
+        Checker(key_of(RSA)).holds(Scheme.RSA_PKCS1_SHA1, bytes(32), bytes(256))
 
 
 @pytest.mark.parametrize(
