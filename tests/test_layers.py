@@ -65,8 +65,7 @@ LAYERS = {
     "commands": (f"{ALL} daemon private doctor", "cryptography"),
     "cli": (f"{ALL}", ""),
     "daemon": (f"{ALL}", ""),
-    "private": (f"{ALL} private_parts", ""),
-    "private_parts": (f"{ALL}", ""),
+    "private": (f"{ALL}", ""),
     "__main__": ("cli", ""),
     "__init__": ("", ""),
 }

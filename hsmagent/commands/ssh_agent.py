@@ -322,7 +322,7 @@ def serve(
     """Serve until one of the signals ends it; remove the socket and the folder."""
     import asyncio
 
-    from hsmagent.private import PrivateAgent, Settings
+    from hsmagent.private.agent import PrivateAgent, Settings
 
     forbid_dumps()  # not before: a command that we become may dump core
     logging.basicConfig(

@@ -2,7 +2,7 @@
 
 The same parts as the daemon's, for one ssh socket: no modules until `ssh-add -s`, no control
 socket, no name on the bus, no configuration unless one is given. It answers sooner than all of it
-could be imported: what signs is loaded when something is first to be signed (`private_parts`).
+could be imported: what signs is loaded when something is first to be signed (`late`).
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from hsmagent.who.peer import peer_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hsmagent.config import Config
-    from hsmagent.private_parts import Parts
+    from hsmagent.private.late import LateParts
 
 ROOT = 0
 
@@ -52,7 +52,7 @@ class PrivateAgent:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._late: Parts | None = None
+        self._late: LateParts | None = None
         options = AgentOptions()
         if settings.config is not None:
             options = self._parts().agent_options()
@@ -97,12 +97,12 @@ class PrivateAgent:
         link = None if self._late is None else self._late.upstream_link()
         return self._agent.connection(peer_of(sock), None if link is None else Upstream(link))
 
-    def _parts(self) -> "Parts":
+    def _parts(self) -> "LateParts":
         if self._late is None:
-            from hsmagent.private_parts import Parts
+            from hsmagent.private.late import LateParts
 
             settings = self._settings
-            self._late = Parts(settings.folder, settings.config, self._tokens_changed)
+            self._late = LateParts(settings.folder, settings.config, self._tokens_changed)
         return self._late
 
     def _tokens_changed(self) -> None:

@@ -23,7 +23,7 @@ from hsmagent.who.destination import KnownHosts
 log = logging.getLogger(__name__)
 
 
-class Parts:
+class LateParts:
     """Tokens, gate and prompters. folder: of the agent; config: None is an empty one.
 
     on_change: the tokens' signers are others now.
