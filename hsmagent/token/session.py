@@ -198,8 +198,12 @@ class TokenSession:
         case. Raises PinIncorrect, PinLocked, PinLength, PinError, TokenGone, WorkerDied,
         TokenError.
         """
-        # A caller that gives up must not leave a login that nobody knows of.
-        task = self._loop.create_task(self._login_and_wipe(pin))
+        own = None if pin is None else bytearray(pin)
+        if pin is not None:
+            wipe(pin)
+        # A caller that gives up must not leave a login that nobody knows of. It may wipe what it
+        # gave, so we go on with a copy: a wiped PIN would be tried, and counted as a wrong one.
+        task = self._loop.create_task(self._login_and_wipe(own))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         await asyncio.shield(task)
 

@@ -15,6 +15,7 @@ from hsmagent.errors import (
     TokenGone,
     WorkerDied,
 )
+from hsmagent.frame import wipe
 from hsmagent.model import PinState, Scheme
 from hsmagent.token import spec
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Tokens, TokenSession, TokenSigner
@@ -248,6 +249,21 @@ async def test_a_login_goes_on_when_its_caller_gives_up(
     await until(lambda: faulty.calls("C_Login") == 1)
     calling.cancel()
     await until(lambda: session.logged_in)
+
+
+async def test_a_caller_that_gives_up_may_wipe_its_pin(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    typed = pin()
+    calling = asyncio.ensure_future(session.login(typed))
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    wipe(typed)  # as a dialog does, whatever became of it
+    await until(lambda: session.logged_in)
+    assert faulty.calls("C_Login") == 1
 
 
 async def test_pin_pad(faulty: Faulty, new_tokens: NewTokens) -> None:
