@@ -243,7 +243,7 @@ class Daemon:
             [
                 status.id
                 for status in self._tokens.statuses()
-                if status.logged_in and why in configured.cache(self._settings, status.id).let_go
+                if why in configured.cache(self._settings, status.id).let_go
             ]
         )
 

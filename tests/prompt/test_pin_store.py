@@ -57,7 +57,7 @@ async def test_a_pin_is_kept_given_and_forgotten(store: PinStore) -> None:
     assert await store.save(TOKEN, PIN)
     for _ in range(2):
         assert await store.take(STATUS) == PIN
-        store.accepted(TOKEN)
+        store.keep(TOKEN)
     other = replace(STATUS, id=replace(TOKEN, serial="0002"))
     assert await store.take(other) is None
     assert await store.forget(TOKEN)

@@ -13,6 +13,7 @@ from hsmagent.errors import (
     PinLocked,
     TokenError,
     TokenGone,
+    TriesLow,
     WorkerDied,
 )
 from hsmagent.frame import wipe
@@ -207,7 +208,7 @@ async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
         (PinState.LOCKED, PinLocked),
     ):
         with pytest.raises(error):
-            await session.login(pin("11111111"))
+            await session.login(pin("11111111"), at_worst=PinState.FINAL_TRY)
         assert session.status().pin_state is state
     assert faulty.calls("C_Login") == 3
     with pytest.raises(PinLocked, match="blocked: unblock it"):
@@ -216,6 +217,50 @@ async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
     faulty.set(tries_left=3)  # unblocked with its own tool
     await session.login(pin())
     assert session.status().pin_state is PinState.OK
+
+
+@pytest.mark.parametrize(
+    ("left", "at_worst"), [(2, PinState.OK), (1, PinState.OK), (1, PinState.COUNT_LOW)]
+)
+async def test_a_pin_is_not_tried_when_it_may_cost_more_than_its_giver_knew(
+    faulty: Faulty, new_tokens: NewTokens, left: int, at_worst: PinState
+) -> None:
+    faulty.set(tries_max=3, tries_left=3)
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    faulty.set(tries_left=left)  # another program used them up
+    with pytest.raises(TriesLow, match="was not tried"):
+        await session.login(pin("11111111"), at_worst=at_worst)
+    assert faulty.calls("C_Login") == 0
+    assert await session.login(pin(), at_worst=PinState.FINAL_TRY)
+
+
+async def test_who_is_logged_in_learns_nothing_of_a_pin(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    assert await session.login(pin())
+    assert not await session.login(pin("11111111"))
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+async def test_a_logout_ends_a_login_under_way(
+    faulty: Faulty, new_tokens: NewTokens, calls: int
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    login = asyncio.ensure_future(session.login(pin()))
+    await asyncio.sleep(0)
+    while faulty.calls("C_Login") < calls:
+        await asyncio.sleep(0)
+    await session.logout()
+    with pytest.raises(PinError, match="was locked while"):
+        await login
+    assert not session.logged_in
+    await until(lambda: faulty.calls("C_Logout") == calls)
+    assert faulty.calls("C_Login") == calls
+    assert await session.login(pin())
 
 
 async def test_a_wrong_pin_costs_one_try_however_many_workers(
