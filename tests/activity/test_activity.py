@@ -4,6 +4,7 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,23 +16,15 @@ from hsmagent.model import (
     Destination,
     Key,
     KeyType,
-    Peer,
-    Process,
     Purpose,
     PurposeKind,
     Request,
     TokenId,
 )
+from tests.parts import values
+from tests.parts.values import KEY, PEER
 
-TOKEN = TokenId("/m.so", "work", "4711", "SmartCard-HSM")
-KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
-PEER = Peer(1000, Process(7, "ssh", "/usr/bin/ssh", ("ssh", "h")), (Process(6, "git"),))
-LOGIN = Request(
-    KEY,
-    Purpose(PurposeKind.SSH, "log in as alice"),
-    PEER,
-    Destination("git.example.org", b"key", forwarded=True),
-)
+LOGIN = replace(values.LOGIN, destination=Destination("git.example.org", b"key", forwarded=True))
 
 
 class Timer:

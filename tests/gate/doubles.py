@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hsmagent.errors import (
     Cancelled,
@@ -19,7 +20,6 @@ from hsmagent.model import (
     Destination,
     Key,
     KeyType,
-    Peer,
     PinState,
     Process,
     Purpose,
@@ -30,9 +30,8 @@ from hsmagent.model import (
     TokenStatus,
 )
 from hsmagent.prompt.base import Answer, PinDialog, Text
+from tests.parts.values import KEY, PEER, STATUS, TOKEN
 
-TOKEN = TokenId("/usr/lib/softhsm/libsofthsm2.so", "work", "1234", "SoftHSM v2")
-KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
 SOFTWARE_KEY = Key(b"soft", KeyType.ED25519, 256, label="soft")
 RIGHT = b"648219"
 
@@ -46,7 +45,7 @@ def request(
     forwarded: bool = False,
     confirm: bool = False,
 ) -> Request:
-    peer = Peer(1000, Process(1, program, f"/usr/bin/{program}"), (Process(2, "git"),))
+    peer = replace(PEER, process=Process(7, program, f"/usr/bin/{program}"))
     purpose = Purpose(kind, "log in as alice")
     return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
 
@@ -73,15 +72,12 @@ class FakeSession:
 
     def status(self) -> TokenStatus:
         states = {0: PinState.LOCKED, 1: PinState.FINAL_TRY, 2: PinState.COUNT_LOW}
-        return TokenStatus(
-            id=self.id,
-            present=True,
+        return replace(
+            STATUS,
             logged_in=self.logged_in,
             pin_state=states.get(self.tries, PinState.OK),
             pin_pad=self.pin_pad,
             login_required=self.login_required,
-            pin_min=4,
-            pin_max=16,
             keys=self.keys if self.logged_in else (),
         )
 

@@ -20,10 +20,8 @@ from hsmagent.model import PurposeKind, Request, Scheme
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Prompter
 from tests.gate.doubles import (
-    KEY,
     RIGHT,
     SOFTWARE_KEY,
-    TOKEN,
     FakePerson,
     FakeSession,
     FakeSigner,
@@ -31,6 +29,7 @@ from tests.gate.doubles import (
     Nobody,
     request,
 )
+from tests.parts.values import KEY, TOKEN
 
 
 class Door:

@@ -12,7 +12,14 @@ from hsmagent.gate import Gate
 from hsmagent.model import Scheme
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Answer, PinDialog, Text
-from tests.gate.doubles import KEY, RIGHT, TOKEN, FakeSession, FakeSigner, FakeStore, request
+from tests.gate.doubles import (
+    RIGHT,
+    FakeSession,
+    FakeSigner,
+    FakeStore,
+    request,
+)
+from tests.parts.values import KEY, TOKEN
 
 FAULTS = (
     WorkerDied("the module crashed"),

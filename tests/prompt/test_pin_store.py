@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 
 from hsmagent.bus import Bus
-from hsmagent.model import PinState, TokenId, TokenStatus
+from hsmagent.model import PinState
 from hsmagent.prompt.pin_store import PinStore
 from tests.parts.bus import PrivateBus
 from tests.parts.keyring import gnome_keyring
 from tests.parts.until import async_until
+from tests.parts.values import STATUS, TOKEN
 
-TOKEN = TokenId("/usr/lib/m.so", "work", "0001", "card")
-STATUS = TokenStatus(
-    TOKEN,
-    present=True,
-    logged_in=False,
-    pin_state=PinState.OK,
-    pin_pad=False,
-    login_required=True,
-    pin_min=4,
-    pin_max=8,
-)
 PIN = bytearray(b"123456")
 SECRETS = "org.freedesktop.secrets"
 
