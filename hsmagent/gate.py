@@ -89,7 +89,7 @@ class Gate:
     async def unlock(
         self, token: TokenId, pin: bytearray | None, at_worst: PinState = PinState.COUNT_LOW
     ) -> None:
-        """Log in with a PIN that a person gave in a terminal; serves all who wait for it.
+        """Log in with a PIN that came unasked, from a terminal; serves all who wait for it.
 
         at_worst: FINAL_TRY once the person has agreed to the last try.
         """

@@ -50,7 +50,7 @@ class Parts:
             record=_record,
             timeout=self._config.prompt.timeout,
         )
-        self.providers = TokenProviders(self._tokens, lambda: self._modules)
+        self.providers = TokenProviders(self._tokens, lambda: self._modules, self.gate.unlock)
 
     def agent_options(self) -> AgentOptions:
         """Return what the configuration says of the ssh side."""

@@ -252,6 +252,7 @@ class Unlock:
             store.keep(status.id)
             return False
         except (PinIncorrect, PinLength):
+            log.warning("the stored PIN of %r is wrong and forgotten", words.token_name(status.id))
             await store.rejected(status.id)
             return False
         store.keep(status.id)

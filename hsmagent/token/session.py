@@ -258,7 +258,10 @@ class TokenSession:
         """Refuse a try of which nobody knew how much it may cost: some were used up meanwhile."""
         state = self.status().pin_state
         if state in _WORSE[_WORSE.index(at_worst) + 1 :]:
-            raise TriesLow(f"{name_of(self.id)} has fewer tries left; the PIN was not tried.")
+            raise TriesLow(
+                f"{name_of(self.id)} has few PIN tries left, so this PIN was not tried: "
+                "run `hsmagent unlock`."
+            )
 
     def _check_wanted(self, logouts: int) -> None:
         """End a login under way that a logout overtook: the screen was locked meanwhile."""
