@@ -78,8 +78,8 @@ class PinStore(Protocol):
         """Keep the PIN which `take` gave: it was right, or was not tried."""
         ...
 
-    async def rejected(self, token: TokenId) -> None:
-        """Forget the PIN which `take` gave."""
+    async def forget(self, token: TokenId) -> bool:
+        """Delete the PIN, which the token did not accept."""
         ...
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
@@ -253,7 +253,7 @@ class Unlock:
             return False
         except (PinIncorrect, PinLength):
             log.warning("the stored PIN of %r is wrong and forgotten", words.token_name(status.id))
-            await store.rejected(status.id)
+            await store.forget(status.id)
             return False
         store.keep(status.id)
         return True

@@ -55,7 +55,7 @@ class PinStore:
     async def take(self, status: TokenStatus) -> bytearray | None:
         """Return the token's PIN for exactly one C_Login, or None: then a person is asked.
 
-        Tell the outcome with `keep` or `rejected`.
+        Tell the outcome with `keep` or `forget`.
         """
         if status.pin_state is not PinState.OK:
             return None
@@ -75,10 +75,6 @@ class PinStore:
     def keep(self, token: TokenId) -> None:
         """Keep the PIN which `take` gave: it was right, or was not tried."""
         self._mark(token).unlink(missing_ok=True)
-
-    async def rejected(self, token: TokenId) -> None:
-        """Forget the PIN which `take` gave: the token did not accept it."""
-        await self.forget(token)
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
         """Keep a PIN that the token has just accepted. Says whether it is kept."""

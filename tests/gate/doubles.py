@@ -225,8 +225,9 @@ class FakeStore:
     def keep(self, token: TokenId) -> None:
         self.kept += 1
 
-    async def rejected(self, token: TokenId) -> None:
+    async def forget(self, token: TokenId) -> bool:
         self.pin = b""
+        return True
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
         assert bytes(pin) == RIGHT  # only one that the token has accepted

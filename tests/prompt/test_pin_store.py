@@ -58,7 +58,7 @@ async def test_a_pin_is_kept_given_and_forgotten(store: PinStore) -> None:
 async def test_a_wrong_pin_is_forgotten(store: PinStore) -> None:
     await store.save(TOKEN, PIN)
     assert await store.take(STATUS)
-    await store.rejected(TOKEN)
+    assert await store.forget(TOKEN)
     assert await store.take(STATUS) is None
 
 
