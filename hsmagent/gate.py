@@ -120,7 +120,7 @@ class Gate:
         for unlock in tuple(self._unlocks.values()):
             unlock.refuse(Refused(reason))
         for dialog in tuple(self._dialogs):
-            dialog.cancel()
+            dialog.cancel(reason)
 
     def open(self) -> None:
         """Ask again: the screen is unlocked."""
@@ -204,11 +204,11 @@ class Gate:
         self._dialogs.add(dialog)
         try:
             return await dialog
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             asker = asyncio.current_task()
             if asker is not None and asker.cancelling():
                 raise
-            raise Refused(self._closed_because) from None
+            raise Refused(str(error)) from None
         finally:
             self._dialogs.discard(dialog)
 

@@ -69,7 +69,8 @@ class Askpass:
                 length = await _read(child, buffer)
                 if await _status(child) != 0:
                     return None
-            return buffer[:length].partition(b"\n")[0]
+            end = buffer.find(b"\n", 0, length)
+            return buffer[: length if end < 0 else end]  # one copy, and the caller's to wipe
         finally:
             wipe(buffer)
 

@@ -550,6 +550,19 @@ async def test_locking_the_screen_closes_every_dialog() -> None:
     await until(lambda: person.open == 0)
 
 
+async def test_a_question_taken_back_says_why_whatever_came_since() -> None:
+    person = FakePerson()
+    person.hold = asyncio.Event()
+    door = Door(person)
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    confirming = asyncio.ensure_future(door.sign(request(SOFTWARE_KEY, confirm=True)))
+    await until(lambda: person.confirmed)
+    door.gate.close("the screen is locked")
+    door.gate.open()
+    with pytest.raises(Refused, match="the screen is locked"):
+        await confirming
+
+
 async def test_faults_of_the_token_are_told_and_recorded() -> None:
     session = FakeSession()
     session.fault = TokenError("the token failed: CKR_DEVICE_ERROR", 0x30)
