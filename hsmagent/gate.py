@@ -93,13 +93,12 @@ class Gate:
 
         at_worst: FINAL_TRY once the person has agreed to the last try.
         """
-        session = self._sessions(token)
-        if pin is None:
-            await session.login(None, at_worst=at_worst)
-        else:
-            await log_in(session, self._store(token), pin, at_worst)
-        if token in self._unlocks:
-            self._unlocks[token].served()
+
+        def served() -> None:
+            if token in self._unlocks:
+                self._unlocks[token].served()
+
+        await log_in(self._sessions(token), self._store(token), pin, at_worst, served)
 
     async def raise_prompt(self, request: Request) -> None:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""

@@ -303,13 +303,21 @@ async def look_at_pin(session: LoginSession) -> TokenStatus:
 
 
 async def log_in(
-    session: LoginSession, store: PinStore | None, pin: bytearray, at_worst: PinState
+    session: LoginSession,
+    store: PinStore | None,
+    pin: bytearray | None,
+    at_worst: PinState,
+    served: Callable[[], None] = lambda: None,
 ) -> None:
-    """Try a PIN that was typed; keep one that the token has accepted, where that is wanted."""
-    kept = bytearray(pin) if store is not None else bytearray()
+    """Try a PIN that was typed, or the PIN pad; keep one that is right, where that is wanted.
+
+    served: told of the login before the PIN is stored, which may take a while.
+    """
+    kept = bytearray(pin or b"")
     try:
         tried = await session.login(pin, at_worst=at_worst)
-        if tried and store is not None:
+        served()
+        if tried and kept and store is not None:
             await store.save(session.id, kept)
     finally:
         wipe(kept)

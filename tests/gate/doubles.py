@@ -211,6 +211,7 @@ class FakeStore:
         self.pin = pin
         self.given: list[bytes] = []
         self.kept = 0
+        self.hold: asyncio.Event | None = None  # to save takes so long
         self.on_take: Callable[[], None] = lambda: None
 
     async def take(self, status: TokenStatus) -> bytearray | None:
@@ -230,6 +231,8 @@ class FakeStore:
         return True
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
+        if self.hold is not None:
+            await self.hold.wait()
         assert bytes(pin) == RIGHT  # only one that the token has accepted
         self.pin = bytes(pin)
         return True

@@ -287,6 +287,19 @@ async def test_a_pin_given_in_a_terminal_is_stored_too() -> None:
     assert store.pin == RIGHT
 
 
+async def test_a_keyring_that_hangs_holds_nobody_up_who_waits_for_a_terminal() -> None:
+    store = FakeStore()
+    store.hold = asyncio.Event()
+    door = Door(Nobody(), store=store)
+    waiting = asyncio.ensure_future(door.sign())
+    await asyncio.sleep(0)
+    unlocking = asyncio.ensure_future(door.gate.unlock(TOKEN, bytearray(RIGHT)))
+    assert await asyncio.wait_for(waiting, 10) == b"signed data"
+    store.hold.set()
+    await unlocking
+    assert store.pin == RIGHT
+
+
 # -- at the same time ------------------------------------------------------------------------
 
 
