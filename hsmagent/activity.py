@@ -45,6 +45,14 @@ Later = Callable[[float, Callable[[], None]], object]
 Line = dict[str, Any]
 """An entry as JSON; docs/desktop.md tells the fields."""
 
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "time": (int, float),
+    "forwarded": bool,
+    **dict.fromkeys(("count", "pid", "uid"), int),
+    **dict.fromkeys(("outcome", "reason", "purpose", "summary", "key", "key_uri"), str),
+    **dict.fromkeys(("token", "program", "chain", "destination"), str),
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Entry:
@@ -202,11 +210,13 @@ def _older(file: Path) -> Path:
 
 
 def _read(content: bytes) -> Iterator[Line]:
-    """Return the lines of a file that are whole; one that a crash cut is left out."""
+    """Return the whole lines of a file; what a crash cut and an editor spoilt is left out."""
     for raw in content.split(b"\n"):
         try:
             line = json.loads(raw)
         except ValueError:
             continue
-        if isinstance(line, dict) and isinstance(line.get("time"), int | float):
+        if isinstance(line, dict) and all(
+            isinstance(line.get(name), kind) for name, kind in _KINDS.items()
+        ):
             yield line

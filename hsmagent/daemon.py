@@ -79,7 +79,7 @@ class Daemon:
             store=self._presence.store,
             waiting=self._presence.waiting,
         )
-        providers = TokenProviders(self._tokens, self._configured_modules)
+        providers = TokenProviders(self._tokens, self._configured_modules, self._gate.unlock)
         self._agent = Agent(
             door=self._gate,
             tokens=providers.configured_signers,

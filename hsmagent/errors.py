@@ -76,5 +76,9 @@ class PinLocked(PinError):
     """The token refuses every PIN until it is unblocked (CKR_PIN_LOCKED)."""
 
 
+class TriesLow(PinError):
+    """Fewer tries are left than was known when the PIN was given; the token was not asked."""
+
+
 class PinLength(PinError):
     """Shorter or longer than the token allows; the token was not asked."""

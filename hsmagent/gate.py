@@ -12,11 +12,19 @@ from functools import partial
 from typing import Any, TypeVar
 
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused
-from hsmagent.model import Request, Scheme, Signer, TokenId, Verdict
+from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
 from hsmagent.policy import Policy
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
-from hsmagent.unlock import Asking, LoginSession, PinStore, Unlock, ask_for_pin
+from hsmagent.unlock import (
+    Asking,
+    LoginSession,
+    PinStore,
+    Unlock,
+    ask_for_pin,
+    log_in,
+    look_at_pin,
+)
 
 Waiting = Callable[[TokenId], AbstractContextManager[None]]
 """Entered while a token works: a person may have to be told that it waits for a touch."""
@@ -78,20 +86,27 @@ class Gate:
         self._record(request, "used", "")
         return result
 
-    async def unlock(self, token: TokenId, pin: bytearray | None) -> None:
-        """Log in with a PIN that a person gave in a terminal; serves all who wait for it."""
-        await self._sessions(token).login(pin)
-        self.unlocked(token)
+    async def unlock(
+        self, token: TokenId, pin: bytearray | None, at_worst: PinState = PinState.COUNT_LOW
+    ) -> None:
+        """Log in with a PIN that came unasked, from a terminal; serves all who wait for it.
 
-    def unlocked(self, token: TokenId) -> None:
-        """Let the requests go on that wait for this token."""
-        if token in self._unlocks:
-            self._unlocks[token].served()
+        at_worst: FINAL_TRY once the person has agreed to the last try.
+        """
+
+        def served() -> None:
+            if token in self._unlocks:
+                self._unlocks[token].served()
+
+        await log_in(self._sessions(token), self._store(token), pin, at_worst, served)
 
     async def raise_prompt(self, request: Request) -> None:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
-        if request.key.token is not None:
-            await self._log_in(self._sessions(request.key.token), request)
+        if request.key.token is None:
+            return
+        session = self._sessions(request.key.token)
+        if _needs_login(session):
+            await self._log_in(session, request)
 
     def forget(self) -> None:
         """Forget remembered confirmations."""
@@ -104,7 +119,7 @@ class Gate:
         for unlock in tuple(self._unlocks.values()):
             unlock.refuse(Refused(reason))
         for dialog in tuple(self._dialogs):
-            dialog.cancel()
+            dialog.cancel(reason)
 
     def open(self) -> None:
         """Ask again: the screen is unlocked."""
@@ -121,7 +136,7 @@ class Gate:
             return await self._use(request, operation, None, confirm=confirm)
         session = self._sessions(request.key.token)
         try:
-            if not session.logged_in and session.status().login_required:
+            if _needs_login(session):
                 confirm = await self._log_in(session, request) and confirm
                 request = _as_known_now(request, session)
             return await self._use(request, operation, session, confirm=confirm)
@@ -171,10 +186,11 @@ class Gate:
         """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
         result = b""
 
-        async def attempt(pin: bytearray) -> None:
+        async def attempt(pin: bytearray, _at_worst: PinState) -> None:
             nonlocal result
             result = await operation(pin)
 
+        await look_at_pin(session)
         await ask_for_pin(self._prompter, session.status, lambda: [request], attempt)
         return result
 
@@ -187,17 +203,21 @@ class Gate:
         self._dialogs.add(dialog)
         try:
             return await dialog
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             asker = asyncio.current_task()
             if asker is not None and asker.cancelling():
                 raise
-            raise Refused(self._closed_because) from None
+            raise Refused(str(error)) from None
         finally:
             self._dialogs.discard(dialog)
 
     def _may_ask(self) -> None:
         if self._closed_because:
             raise Refused(self._closed_because)
+
+
+def _needs_login(session: LoginSession) -> bool:
+    return not session.logged_in and session.status().login_required
 
 
 def _as_known_now(request: Request, session: LoginSession) -> Request:

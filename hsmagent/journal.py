@@ -4,6 +4,7 @@ import os
 import socket
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 
 SOCKET = "/run/systemd/journal/socket"
 
@@ -25,11 +26,21 @@ class Journal:
         self._socket.close()
 
 
+def reads_stderr() -> bool:
+    """Whether the journal reads our stderr (systemd.exec(5), JOURNAL_STREAM).
+
+    A terminal that a user unit has started inherits the variable, and is another place.
+    """
+    try:
+        stderr = os.fstat(2)
+    except OSError:
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{stderr.st_dev}:{stderr.st_ino}"
+
+
 def journal() -> Journal | None:
     """Return the journal that reads our stderr, or None where that is another place."""
-    if "JOURNAL_STREAM" not in os.environ or not os.path.exists(SOCKET):  # noqa: PTH110 - a socket
-        return None
-    return Journal()
+    return Journal() if reads_stderr() and Path(SOCKET).exists() else None
 
 
 def encode(fields: Mapping[str, str]) -> bytes:

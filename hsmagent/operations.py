@@ -150,7 +150,8 @@ class Operations:
             raise Refused(words.LAST_TRY + " The PIN was not tried.")
         if not pin and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
-        await self._gate.unlock(token, None if status.pin_pad else pin)
+        at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
+        await self._gate.unlock(token, None if status.pin_pad else pin, at_worst)
 
     async def lock(self, fields: Fields) -> Answer:
         """Log out of one token, or of all; forget remembered confirmations."""
@@ -158,7 +159,8 @@ class Operations:
         chosen = [self.find_token(name)] if name else [s.id for s in self._tokens.statuses()]
         sessions = [self._tokens.session(token) for token in chosen]
         open_ones = [words.token_name(session.id) for session in sessions if session.logged_in]
-        # All at once: a module that hangs must not keep the other tokens logged in.
+        # All at once: a module that hangs must not keep the other tokens logged in. The closed ones
+        # too: a login may be under way.
         await asyncio.gather(*(session.logout() for session in sessions))
         self._gate.forget()
         return {"tokens": open_ones}

@@ -6,7 +6,7 @@ Implements `ssh.providers.Providers` over the tokens.
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from hsmagent import uri
@@ -20,11 +20,21 @@ log = logging.getLogger(__name__)
 
 
 class TokenProviders:
-    """The providers that were added. `configured`: modules that stay, whoever removes them."""
+    """The providers that were added.
 
-    def __init__(self, tokens: Tokens, configured: Callable[[], Collection[str]]) -> None:
+    configured: modules that stay, whoever removes them. log_in: tries a PIN, for all who wait for
+    it; wipes it, and raises TokenError.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        configured: Callable[[], Collection[str]],
+        log_in: Callable[[TokenId, bytearray], Awaitable[None]],
+    ) -> None:
         self._tokens = tokens
         self._configured = configured
+        self._try_pin = log_in
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
         # A module that is being loaded has no keys yet: who names it meanwhile waits for them.
         self._loading = asyncio.Lock()
@@ -101,7 +111,7 @@ class TokenProviders:
     async def _log_in(self, named: Pkcs11Uri, path: str, pin: bytearray) -> None:
         meant = [status for status in self._tokens.statuses() if _is_meant(status, named, path)]
         if len(meant) == 1:
-            await self._tokens.session(meant[0].id).login(pin)
+            await self._try_pin(meant[0].id, pin)
         elif meant:
             log.warning(
                 "the PIN that came with %s was not tried: it could be for any of %d tokens; "

@@ -18,7 +18,9 @@ from hsmagent.errors import (
     PinIncorrect,
     PinLength,
     PinLocked,
+    Refused,
     TimedOut,
+    TriesLow,
     Unavailable,
 )
 from hsmagent.frame import wipe
@@ -27,6 +29,10 @@ from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Prompter, Text
 
 log = logging.getLogger(__name__)
+
+# As gpg-agent and ssh have it. Not every token counts, and not every answer is a person's: some
+# programs that stand in for ssh-askpass print the same thing for ever.
+MOST_IN_VAIN = 3
 
 
 class LoginSession(Protocol):
@@ -50,8 +56,14 @@ class LoginSession(Protocol):
         """Bring the state of the PIN up to date; what fails there, `login` will tell."""
         ...
 
-    async def login(self, pin: bytearray | None) -> None:
-        """Call C_Login, once; None for a PIN pad. Wipes `pin`. Raises TokenError."""
+    async def login(
+        self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
+    ) -> bool:
+        """Call C_Login, once; None for a PIN pad. Wipes `pin`.
+
+        at_worst: how the PIN may stand for a try. Returns False where somebody was logged in
+        already: the PIN was not tried. Raises TriesLow, TokenError.
+        """
         ...
 
 
@@ -62,12 +74,12 @@ class PinStore(Protocol):
         """Return the PIN for exactly one C_Login, or None."""
         ...
 
-    def accepted(self, token: TokenId) -> None:
-        """Note that the PIN which `take` gave was right."""
+    def keep(self, token: TokenId) -> None:
+        """Keep the PIN which `take` gave: it was right, or was not tried."""
         ...
 
-    async def rejected(self, token: TokenId) -> None:
-        """Forget the PIN which `take` gave."""
+    async def forget(self, token: TokenId) -> bool:
+        """Delete the PIN, which the token did not accept."""
         ...
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
@@ -84,19 +96,28 @@ class Asking:
     store: PinStore | None = None
 
 
+Attempt = Callable[[bytearray, PinState], Awaitable[None]]
+"""Tries a PIN, unless the token's PIN state is worse than this one by now."""
+
+
 class Dialog:
-    """A PinDialog: hands each typed PIN to `attempt`, and turns the outcome into an answer."""
+    """A PinDialog: hands each typed PIN to `attempt`, and turns the outcome into an answer.
+
+    at_worst: the PIN state that the person knows of.
+    """
 
     def __init__(
         self,
         status: Callable[[], TokenStatus],
         requests: Callable[[], list[Request]],
-        attempt: Callable[[bytearray], Awaitable[None]],
+        attempt: Attempt,
     ) -> None:
         self._status = status
         self._requests = requests
         self._attempt = attempt
         self._warning = ""
+        self._in_vain = 0
+        self.at_worst = PinState.COUNT_LOW
         self.error: HsmAgentError | None = None
 
     def text(self) -> Text:
@@ -106,13 +127,11 @@ class Dialog:
     async def submit(self, pin: bytearray) -> Answer:
         """Try the PIN, once."""
         if not pin:
-            self._warning = "The PIN is empty."
-            return Answer.AGAIN
+            return self._again("The PIN is empty.")
         try:
-            await self._attempt(pin)
+            await self._attempt(pin, self.at_worst)
         except PinLength as error:
-            self._warning = _sentence(error)
-            return Answer.AGAIN
+            return self._again(_sentence(error))
         except PinIncorrect as error:
             return self._again_or_stop(error)
         except HsmAgentError as error:
@@ -124,16 +143,23 @@ class Dialog:
         return Answer.DONE
 
     def _again_or_stop(self, error: PinIncorrect) -> Answer:
-        self._warning = "Wrong PIN."
         state = self._status().pin_state
         if state is PinState.LOCKED:
             self.error = PinLocked(words.locked(self._status().id), error.rv)
             return Answer.STOP
         if state is PinState.FINAL_TRY:
             # The last try wants a second question first: leave this dialog, ask that one.
-            self.error = error
+            self._warning, self.error = "Wrong PIN.", error
             return Answer.STOP
-        return Answer.AGAIN
+        return self._again("Wrong PIN.")
+
+    def _again(self, warning: str) -> Answer:
+        self._warning = warning
+        self._in_vain += 1
+        if self._in_vain < MOST_IN_VAIN:
+            return Answer.AGAIN
+        self.error = Refused(f"{MOST_IN_VAIN} answers in a row were not the PIN; try again")
+        return Answer.STOP
 
 
 class Unlock:
@@ -144,7 +170,8 @@ class Unlock:
         self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
-        self._typed = False
+        # Whose request the dialog shows in full: a PIN confirms that one. It may leave meanwhile.
+        self._shown: asyncio.Future[bool] | None = None
 
     async def join(self, request: Request) -> bool:
         """Wait for the login. Return whether the PIN was typed for this very request.
@@ -166,18 +193,16 @@ class Unlock:
 
     def served(self) -> None:
         """Tell everyone who waits that the token was unlocked by other means."""
-        self._end(lambda waiter, _first: waiter.set_result(False))
+        self._end(lambda waiter: waiter.set_result(False))
 
     def refuse(self, error: HsmAgentError) -> None:
         """Refuse everyone who waits, and close the dialog."""
-        self._end(lambda waiter, _first: waiter.set_exception(error))
+        self._end(lambda waiter: waiter.set_exception(error))
 
-    def _end(self, settle: Callable[["asyncio.Future[bool]", bool], None]) -> None:
-        first = True
+    def _end(self, settle: Callable[["asyncio.Future[bool]"], None]) -> None:
         for waiter in tuple(self._waiting):
             if not waiter.done():
-                settle(waiter, first)
-                first = False
+                settle(waiter)
 
     async def _run(self) -> None:
         try:
@@ -188,24 +213,19 @@ class Unlock:
             log.exception("a prompt failed in a way it should not")
             self.refuse(Unavailable("the prompt failed; the log has the details"))
         else:
-            self._end(lambda waiter, first: waiter.set_result(first and self._typed))
+            self._end(lambda waiter: waiter.set_result(waiter is self._shown))
         finally:
             if self._task is asyncio.current_task():
                 self._task = None
 
     async def _ask(self) -> None:
-        self._typed = False
-        # Another program may have used up tries since, or unblocked the PIN.
-        await self._session.look()
-        status = self._session.status()
-        if status.pin_state is PinState.LOCKED:
-            raise PinLocked(words.locked(status.id))
-        if status.pin_state is PinState.NOT_SET:
-            raise PinError(words.not_set(status.id))
+        self._shown = None
+        status = await look_at_pin(self._session)
+        if status.logged_in:
+            return  # a login ended well whose own requests have left meanwhile
         asking = self._asking()
         if asking.store is not None and await self._log_in_from(asking.store, status):
             return
-        self._typed = True
         try:
             if status.pin_pad:
                 await self._ask_at_pin_pad(asking.prompter)
@@ -216,16 +236,10 @@ class Unlock:
         except Unavailable as why:
             await self._wait_for_terminal(why, asking.timeout)
 
-    async def _log_in(self, pin: bytearray) -> None:
-        """Try a PIN that was typed; keep one that is right, where that is wanted."""
-        store = self._asking().store
-        kept = bytearray(pin) if store is not None else bytearray()
-        try:
-            await self._session.login(pin)
-            if store is not None:
-                await store.save(self._session.id, kept)
-        finally:
-            wipe(kept)
+    async def _log_in(self, pin: bytearray, at_worst: PinState) -> None:
+        if all(waiter.done() for waiter in self._waiting):
+            raise Cancelled("nobody waits for the PIN any more")
+        await log_in(self._session, self._asking().store, pin, at_worst)
 
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
         """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
@@ -233,19 +247,24 @@ class Unlock:
         if pin is None:
             return False
         try:
-            await self._session.login(pin)
-        except (PinIncorrect, PinLength):
-            await store.rejected(status.id)
+            await self._session.login(pin, at_worst=PinState.OK)
+        except TriesLow:
+            store.keep(status.id)
             return False
-        store.accepted(status.id)
+        except (PinIncorrect, PinLength):
+            log.warning("the stored PIN of %r is wrong and forgotten", words.token_name(status.id))
+            await store.forget(status.id)
+            return False
+        store.keep(status.id)
         return True
 
     async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
-        text = words.use_pin_pad(self._session.status(), self._requests())
-        await confirm_last_try(prompter, self._session.status(), self._requests())
+        status = self._session.status
+        at_worst = await confirm_last_try(prompter, status(), self._requests())
+        text = words.use_pin_pad(status(), self._requests())
         notice = asyncio.create_task(prompter.notice(text))
         try:
-            await self._session.login(None)
+            await self._session.login(None, at_worst=at_worst)
         finally:
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
@@ -264,34 +283,75 @@ class Unlock:
         raise TimedOut(f"the token {name!r} is locked; run `hsmagent unlock` and try again")
 
     def _requests(self) -> list[Request]:
+        """Return what to show now."""
+        self._shown = next(iter(self._waiting), None)
         return list(self._waiting.values())
+
+
+async def look_at_pin(session: LoginSession) -> TokenStatus:
+    """Return how a token stands now, other programs' tries included.
+
+    Raises PinLocked or PinError when no PIN can serve.
+    """
+    await session.look()
+    status = session.status()
+    if status.pin_state is PinState.LOCKED:
+        raise PinLocked(words.locked(status.id))
+    if status.pin_state is PinState.NOT_SET:
+        raise PinError(words.not_set(status.id))
+    return status
+
+
+async def log_in(
+    session: LoginSession,
+    store: PinStore | None,
+    pin: bytearray | None,
+    at_worst: PinState,
+    served: Callable[[], None] = lambda: None,
+) -> None:
+    """Try a PIN that was typed, or the PIN pad; keep one that is right, where that is wanted.
+
+    served: told of the login before the PIN is stored, which may take a while.
+    """
+    kept = bytearray(pin or b"")
+    try:
+        tried = await session.login(pin, at_worst=at_worst)
+        served()
+        if tried and kept and store is not None:
+            await store.save(session.id, kept)
+    finally:
+        wipe(kept)
 
 
 async def ask_for_pin(
     prompter: Prompter,
     status: Callable[[], TokenStatus],
     requests: Callable[[], list[Request]],
-    attempt: Callable[[bytearray], Awaitable[None]],
+    attempt: Attempt,
 ) -> None:
     """Ask until `attempt` accepts a PIN. Raises what ended it: Refused, TokenError, Unavailable."""
     dialog = Dialog(status, requests, attempt)
     while True:
-        await confirm_last_try(prompter, status(), requests())
+        dialog.at_worst = await confirm_last_try(prompter, status(), requests())
         await prompter.ask_pin(dialog)
         if dialog.error is None:
             return
-        if not isinstance(dialog.error, PinIncorrect):
+        if not isinstance(dialog.error, PinIncorrect | TriesLow):
             raise dialog.error
 
 
 async def confirm_last_try(
     prompter: Prompter, status: TokenStatus, requests: list[Request]
-) -> None:
-    """Before the try that may block the token, ask whether to go on. Raises Cancelled."""
-    if status.pin_state is PinState.FINAL_TRY and not await prompter.confirm(
-        words.last_try(status, requests)
-    ):
+) -> PinState:
+    """Before the try that may block the token, ask whether to go on. Raises Cancelled.
+
+    Returns the worst PIN state in which a PIN may be tried now.
+    """
+    if status.pin_state is not PinState.FINAL_TRY:
+        return PinState.COUNT_LOW
+    if not await prompter.confirm(words.last_try(status, requests)):
         raise Cancelled(f"the last try for {words.token_name(status.id)!r} was left untouched")
+    return PinState.FINAL_TRY
 
 
 def _sentence(error: Exception) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from hsmagent.bus import errors
 from hsmagent.bus.address import socket_paths
-from hsmagent.bus.calls import CALL_TIMEOUT, DBUS, DBUS_PATH, Calls
+from hsmagent.bus.calls import DBUS, DBUS_PATH, Calls
 from hsmagent.bus.codec import Kind, Message, encode
 from hsmagent.bus.connection import Connection, close_all, open_connection
 from hsmagent.bus.errors import BusError
@@ -19,6 +19,7 @@ from hsmagent.model import Listener
 
 _log = logging.getLogger(__name__)
 
+CALL_TIMEOUT = 5.0
 _CONNECT_TIMEOUT = 5.0
 _FIRST_DELAY, _LONGEST_DELAY = 0.2, 30.0
 
@@ -152,9 +153,17 @@ class Bus:
     async def _call_bus(
         self, member: str, signature: str, body: Sequence[Any], returns: str
     ) -> list[Any]:
-        return await self._calls.call(
-            DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns
+        message = Message(
+            Kind.METHOD_CALL,
+            self._calls.next_serial(),
+            destination=DBUS,
+            path=DBUS_PATH,
+            interface=DBUS,
+            member=member,
+            signature=signature,
+            body=body,
         )
+        return await self._calls.call(message, returns, CALL_TIMEOUT)
 
     # -- what the daemon does on it ----------------------------------------------------------
 
@@ -176,9 +185,17 @@ class Bus:
         """
         if not self.connected:
             raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
-        return await self._calls.call(
-            destination, path, interface, member, signature, body, returns=returns, timeout=timeout
+        message = Message(
+            Kind.METHOD_CALL,
+            self._calls.next_serial(),
+            destination=destination,
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
         )
+        return await self._calls.call(message, returns, timeout)
 
     def export(self, path: str, handler: Handler) -> Undo:
         """Have `handler` answer every call to `path`."""
@@ -190,17 +207,16 @@ class Bus:
         """Broadcast a signal. Without a bus nobody hears it."""
         if not self.connected:
             return
-        self._send(
-            Message(
-                Kind.SIGNAL,
-                self._calls.next_serial(),
-                path=path,
-                interface=interface,
-                member=member,
-                signature=signature,
-                body=body,
-            )
+        message = Message(
+            Kind.SIGNAL,
+            self._calls.next_serial(),
+            path=path,
+            interface=interface,
+            member=member,
+            signature=signature,
+            body=body,
         )
+        self._send(message)
 
     async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
         """Tell a name's owner (a unique name, "" for none): now, and whenever it changes.

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +13,6 @@ from hsmagent.bus.errors import BusError
 
 DBUS = "org.freedesktop.DBus"
 DBUS_PATH = "/org/freedesktop/DBus"
-
-CALL_TIMEOUT = 5.0
 
 
 @dataclass(eq=False, slots=True)
@@ -35,41 +33,21 @@ class Calls:
         """Return a number for one more message."""
         return next(self._serials)
 
-    async def call(  # noqa: PLR0917 - a call's own fields
-        self,
-        destination: str,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str = "",
-        body: Sequence[Any] = (),
-        *,
-        returns: str | None = None,
-        timeout: float = CALL_TIMEOUT,  # noqa: ASYNC109 - every call has one
-    ) -> list[Any]:
-        """Call a method and return the reply's body. Raises BusError.
+    async def call(self, message: Message, returns: str | None, seconds: float) -> list[Any]:
+        """Make a call and return the reply's body, which is of the type `returns` if that is given.
 
-        returns: the reply's signature; another one is an error.
+        Raises BusError.
         """
-        message = Message(
-            Kind.METHOD_CALL,
-            self.next_serial(),
-            destination=destination,
-            path=path,
-            interface=interface,
-            member=member,
-            signature=signature,
-            body=body,
-        )
-        pending = _Pending(destination, asyncio.get_running_loop().create_future())
+        pending = _Pending(message.destination, asyncio.get_running_loop().create_future())
         self._pending[message.serial] = pending
         try:
             self._send(message)
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(seconds):
                 reply = await pending.reply
         except TimeoutError:
             _abandon(pending.reply)
-            raise BusError(errors.NO_REPLY, f"{destination} did not answer {member}") from None
+            complaint = f"{message.destination} did not answer {message.member}"
+            raise BusError(errors.NO_REPLY, complaint) from None
         except BaseException:
             _abandon(pending.reply)
             raise

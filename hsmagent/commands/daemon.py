@@ -11,6 +11,7 @@ from hsmagent import config
 from hsmagent.client import default_runtime_dir
 from hsmagent.daemon import Daemon
 from hsmagent.hardening import forbid_dumps
+from hsmagent.journal import reads_stderr
 
 # journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
 _JOURNAL_FORMAT = "<%(syslog)d>%(message)s"
@@ -43,8 +44,7 @@ def state_dir() -> Path:
 def start_logging(*, debug: bool) -> None:
     """Log to stderr, with journald's level prefix where it reads us."""
     handler = logging.StreamHandler(sys.stderr)
-    journal = "JOURNAL_STREAM" in os.environ
-    handler.setFormatter(_Formatter(_JOURNAL_FORMAT if journal else _PLAIN_FORMAT))
+    handler.setFormatter(_Formatter(_JOURNAL_FORMAT if reads_stderr() else _PLAIN_FORMAT))
     logging.basicConfig(level=logging.DEBUG if debug else logging.INFO, handlers=[handler])
     logging.getLogger("asyncio").setLevel(logging.WARNING)
 

@@ -33,6 +33,7 @@ class Logind:
         self._session_id = session_id
         self._session_path = ""
         self._looking = asyncio.Lock()
+        self._sleep_signals = 0
         self._inhibitor = -1
         self._undo: list[Undo] = []
 
@@ -62,6 +63,7 @@ class Logind:
         """Logind came (back): look how things are. What it said before it went still holds."""
         if owner:
             self._closed.spawn(self._look())
+            self._closed.spawn(self._look_at_sleep())
             self._closed.spawn(self._inhibit())
 
     def _on_lock(self, signal: Message) -> None:
@@ -124,12 +126,24 @@ class Logind:
     def _on_sleep(self, signal: Message) -> None:
         if signal.signature != "b":
             return
+        self._sleep_signals += 1
         if signal.body[0]:
             self._closed.enter(_SLEEP, Why.SUSPEND)
             self._closed.spawn(self._sleep())
         else:
             self._closed.drop(_SLEEP)
             self._closed.spawn(self._inhibit())
+
+    async def _look_at_sleep(self) -> None:
+        """Take in a sleep, or its end, of which no signal reached us."""
+        signals = self._sleep_signals
+        asleep = await self._property(PATH, MANAGER, "PreparingForSleep")
+        if signals != self._sleep_signals:
+            return  # it has told us something newer meanwhile
+        if asleep is True:
+            self._closed.claim(_SLEEP, Why.SUSPEND)
+        else:
+            self._closed.drop(_SLEEP)
 
     async def _sleep(self) -> None:
         try:

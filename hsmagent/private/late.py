@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 
 from hsmagent import configured
@@ -13,6 +11,7 @@ from hsmagent.gate import Gate
 from hsmagent.model import Listener, Peer, Request
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.chain import Chain
+from hsmagent.prompt.environment import own_environment
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.providers import TokenProviders
 from hsmagent.ssh.options import AgentOptions
@@ -50,7 +49,7 @@ class LateParts:
             record=_record,
             timeout=self._config.prompt.timeout,
         )
-        self.providers = TokenProviders(self._tokens, lambda: self._modules)
+        self.providers = TokenProviders(self._tokens, lambda: self._modules, self.gate.unlock)
 
     def agent_options(self) -> AgentOptions:
         """Return what the configuration says of the ssh side."""
@@ -75,12 +74,8 @@ class LateParts:
 
 def _prompter(timeout: float) -> Chain:
     """Return the prompters that need no bus; SSH_ASKPASS first, as with ssh-agent."""
-
-    async def environment() -> Mapping[str, str]:
-        return os.environ
-
-    prompters = (Askpass(environment, timeout), Pinentry(environment, timeout))
-    return Chain(prompters, environment, time.monotonic)
+    prompters = (Askpass(own_environment, timeout), Pinentry(own_environment, timeout))
+    return Chain(prompters, own_environment, time.monotonic)
 
 
 def _record(request: Request, outcome: str, reason: str) -> None:

@@ -1,7 +1,8 @@
 """SSH_ASKPASS: a program that asks one question, given as its argument (ssh(1), ENVIRONMENT).
 
 It prints the answer and exits with 0; any other exit status is a no. It knows no warning, so
-that ours stands first in the question.
+that ours stands first in the question. One that does not know SSH_ASKPASS_PROMPT takes a
+confirmation for a question like any other: as for ssh, nothing and "yes" are a yes.
 """
 
 import asyncio
@@ -40,28 +41,36 @@ class Askpass:
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves, one window after the other."""
         while True:
-            pin = await self._get_pin(dialog.text())
+            pin = await self._answer(dialog.text())
+            if pin is None:
+                raise Cancelled("the PIN prompt was closed")
             if await dialog.submit(pin) is not Answer.AGAIN:
                 return
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no; how the program shows that is its own affair."""
-        async with self._asking(text, "confirm", self._timeout) as child:
-            return await _status(child) == 0
+        answer = await self._answer(text, "confirm")
+        if answer is None:
+            return False
+        agreed = bytes(answer).strip().lower() in {b"", b"yes"}
+        wipe(answer)
+        return agreed
 
     async def notice(self, text: Text) -> None:
         """Show `text` until it is closed or we are cancelled."""
         async with self._asking(text, "none", None) as child:
             await _status(child)
 
-    async def _get_pin(self, text: Text) -> bytearray:
+    async def _answer(self, text: Text, kind: str = "") -> bytearray | None:
+        """Return the line that the program printed, for the caller to wipe; None for a no."""
         buffer = bytearray(_LONGEST_PIN)
         try:
-            async with self._asking(text, "", self._timeout) as child:
+            async with self._asking(text, kind, self._timeout) as child:
                 length = await _read(child, buffer)
                 if await _status(child) != 0:
-                    raise Cancelled("the PIN prompt was closed")
-            return buffer[:length].partition(b"\n")[0]
+                    return None
+            end = buffer.find(b"\n", 0, length)
+            return buffer[: length if end < 0 else end]  # one copy, and the caller's to wipe
         finally:
             wipe(buffer)
 

@@ -1,6 +1,8 @@
 """A prompter that is a program: started, read without copies of the PIN, and always ended."""
 
 import asyncio
+import os
+import signal
 import socket
 from asyncio.subprocess import DEVNULL, Process
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -38,21 +40,25 @@ class Child:
         return await self._process.wait()
 
     async def end(self) -> None:
-        """End the program, politely at first."""
+        """End the program and what it started, politely at first."""
         self._socket.close()
         try:
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError):
-                    self._process.terminate()
+            if self._signal(signal.SIGTERM):
                 async with asyncio.timeout(_PATIENCE):
                     await self._process.wait()
         except TimeoutError:
             pass
         finally:
-            if self._process.returncode is None:
-                with suppress(ProcessLookupError):
-                    self._process.kill()
+            if self._signal(signal.SIGKILL):
                 await self._process.wait()
+
+    def _signal(self, number: signal.Signals) -> bool:
+        """Signal the program's group, unless the program has ended: its number is free then."""
+        if self._process.returncode is not None:
+            return False
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, number)
+        return True
 
 
 @asynccontextmanager
@@ -68,6 +74,7 @@ async def running(command: Sequence[str], environment: Mapping[str, str]) -> Asy
                 stdout=theirs.fileno(),
                 stderr=DEVNULL,
                 env=environment,
+                start_new_session=True,  # the window may be that of a program which a script runs
             )
         except OSError as error:
             raise Unavailable(f"{command[0]} does not start: {error.strerror}") from error

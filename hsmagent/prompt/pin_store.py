@@ -55,7 +55,7 @@ class PinStore:
     async def take(self, status: TokenStatus) -> bytearray | None:
         """Return the token's PIN for exactly one C_Login, or None: then a person is asked.
 
-        Tell the outcome with `accepted` or `rejected`.
+        Tell the outcome with `keep` or `forget`.
         """
         if status.pin_state is not PinState.OK:
             return None
@@ -72,13 +72,9 @@ class PinStore:
             return None
         return bytearray(pin.encode())
 
-    def accepted(self, token: TokenId) -> None:
-        """Note that the PIN which `take` gave was right."""
+    def keep(self, token: TokenId) -> None:
+        """Keep the PIN which `take` gave: it was right, or was not tried."""
         self._mark(token).unlink(missing_ok=True)
-
-    async def rejected(self, token: TokenId) -> None:
-        """Forget the PIN which `take` gave: the token did not accept it."""
-        await self.forget(token)
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
         """Keep a PIN that the token has just accepted. Says whether it is kept."""
@@ -88,7 +84,7 @@ class PinStore:
         except (Unavailable, UnicodeDecodeError):
             _log.warning("the PIN could not be stored in the keyring")
             return False
-        self.accepted(token)
+        self.keep(token)
         return True
 
     async def forget(self, token: TokenId) -> bool:
@@ -99,7 +95,7 @@ class PinStore:
             _log.warning("a stored PIN could not be deleted: %s", error)
             self._write_mark(token)  # so that it is not used either
             return False
-        self.accepted(token)
+        self.keep(token)
         return True
 
     # -- the keyring -------------------------------------------------------------------------

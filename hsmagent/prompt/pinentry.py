@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
 from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
+from hsmagent.frame import wipe
 from hsmagent.model import printable
 from hsmagent.prompt import assuan
 from hsmagent.prompt.base import Answer, PinDialog, Text
@@ -100,6 +101,7 @@ class _Session:
         self._child = child
         self._timeout = timeout
         self._lines = assuan.LineReader()
+        self._pin = bytearray()
 
     async def greet(self, environment: Mapping[str, str]) -> None:
         """Read the greeting, and say where and how to ask."""
@@ -136,8 +138,9 @@ class _Session:
         return isinstance(end, assuan.Ok)
 
     def wipe(self) -> None:
-        """Forget what was read."""
+        """Forget what was read; a PIN too, whose answer did not end well."""
         self._lines.wipe()
+        wipe(self._pin)
 
     async def _show(self, text: Text) -> None:
         await self._set("SETTITLE", text.title)
@@ -164,7 +167,7 @@ class _Session:
                 while True:
                     match await self._reply():
                         case assuan.Data(value):
-                            pin = value
+                            pin = self._pin = value
                         case assuan.Ok() | assuan.Err() as end:
                             return pin, end
         except TimeoutError:

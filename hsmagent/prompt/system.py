@@ -161,6 +161,10 @@ class _Callback:
             self.over = self._lost = True
             self._changed.set()
 
+    def drop(self) -> None:
+        """Forget what came unasked: an answer said twice must not be tried twice."""
+        self._ready = None
+
     async def next(self, seconds: float | None, complaint: str) -> _Ready | None:
         """Return the prompter's next word, or None once it has ended the conversation.
 
@@ -197,6 +201,7 @@ class _Conversation:
 
         Returns the exchange text that came with a "yes"; None for a "no".
         """
+        self._callback.drop()
         if not self._callback.over:  # else it was closed while we were busy with the last answer
             body = [self._callback.path, kind, _properties(text), self._exchange.message]
             await self._call("PerformPrompt", "osa{sv}s", body)

@@ -16,6 +16,7 @@ from hsmagent.errors import (
     PinLength,
     TokenError,
     TokenGone,
+    TriesLow,
     WorkerDied,
 )
 from hsmagent.frame import wipe
@@ -45,6 +46,8 @@ _KEY_TYPES = {
     KeyType.EC: spec.CKK_EC,
     KeyType.ED25519: spec.CKK_EC_EDWARDS,
 }
+
+_WORSE = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY)
 
 
 def pin_state(flags: int) -> PinState:
@@ -163,24 +166,34 @@ class TokenSession:
         """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
         await self._look_quietly(objects=False)
 
-    async def login(self, pin: bytearray | None) -> None:
+    async def login(
+        self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
+    ) -> bool:
         """Log in with one C_Login, or none when that cannot help; None is the PIN pad.
 
         With several workers, each needs the PIN once; the first failure ends it, so that a wrong
-        PIN costs one try. When all are logged in already, nothing is done. `pin` is wiped in any
-        case. Raises PinIncorrect, PinLocked, PinLength, PinError, TokenGone, WorkerDied,
-        TokenError.
+        PIN costs one try. Returns False when all are logged in already: the PIN was not tried, and
+        may be a wrong one. at_worst: how the PIN may stand for a try; FINAL_TRY only where a person
+        has agreed to the last one. `pin` is wiped in any case. Raises PinIncorrect, PinLocked,
+        PinLength, TriesLow, PinError, TokenGone, WorkerDied, TokenError.
         """
-        # A caller that gives up must not leave a login that nobody knows of.
-        task = self._loop.create_task(self._login_and_wipe(pin))
+        own = None if pin is None else bytearray(pin)
+        if pin is not None:
+            wipe(pin)
+        # A caller that gives up must not leave a login that nobody knows of. It may wipe what it
+        # gave, so we go on with a copy: a wiped PIN would be tried, and counted as a wrong one.
+        task = self._loop.create_task(self._login_and_wipe(own, at_worst, self._logouts))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
-        await asyncio.shield(task)
+        return await asyncio.shield(task)
 
-    async def _login_and_wipe(self, pin: bytearray | None) -> None:
+    async def _login_and_wipe(
+        self, pin: bytearray | None, at_worst: PinState, logouts: int
+    ) -> bool:
         try:
             async with self._lock:
-                await self._login(pin)
+                tried = await self._login(pin, at_worst, logouts)
                 self._last_error = ""
+                return tried
         except HsmAgentError as error:
             self._last_error = str(error)
             raise
@@ -189,18 +202,20 @@ class TokenSession:
                 wipe(pin)
             self._on_change()
 
-    async def _login(self, pin: bytearray | None) -> None:
+    async def _login(self, pin: bytearray | None, at_worst: PinState, logouts: int) -> bool:
         self._end_if_expired()
         await self._pool.wait_for(self.id)
         if all(self.id in member.logins for member in self._pool.members_with(self.id)):
-            return
+            return False
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
         self._check_pin(pin)
-        logouts = self._logouts
+        self._check_tries(at_worst)
         try:
             for member in self._pool.members_with(self.id):
                 if self.id not in member.logins:
+                    self._check_wanted(logouts)
                     await self._login_with(member, pin)
+            self._check_wanted(logouts)
         except (PinError, TokenGone):
             await self._look_quietly(objects=False)
             raise
@@ -208,14 +223,27 @@ class TokenSession:
             # No second try; but what other workers have of it serves.
             if not self._pool.has_login(self.id):
                 raise
-        if self._logouts != logouts:
-            await self.logout()  # whoever locked the token meanwhile is obeyed
-            raise TokenError(f"{name_of(self.id)} was locked while its PIN was checked.")
         if not self._pool.has_login(self.id):
             raise WorkerDied(
                 f"{name_of(self.id)} was not asked, its module starts anew: try again."
             )
         await self._look_quietly(objects=True)
+        return True
+
+    def _check_tries(self, at_worst: PinState) -> None:
+        """Refuse a try of which nobody knew how much it may cost: some were used up meanwhile."""
+        state = self.status().pin_state
+        if state in _WORSE[_WORSE.index(at_worst) + 1 :]:
+            raise TriesLow(
+                f"{name_of(self.id)} has few PIN tries left, so this PIN was not tried: "
+                "run `hsmagent unlock`."
+            )
+
+    def _check_wanted(self, logouts: int) -> None:
+        """End a login under way that a logout overtook: the screen was locked meanwhile."""
+        if self._logouts != logouts:
+            self._end("")
+            raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried.")
 
     def _check_pin(self, pin: bytearray | None) -> None:
         """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
@@ -257,7 +285,7 @@ class TokenSession:
     async def logout(self) -> None:
         """C_Logout and drop every handle; returns when the token is logged out.
 
-        A login that is under way ends with it.
+        A login that is under way ends as soon as the token has answered it.
         """
         self._logouts += 1
         waiting = self._end("")

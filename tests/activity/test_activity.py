@@ -4,34 +4,27 @@ import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from hsmagent import activity
-from hsmagent.activity import Activity, Entry, line_of, sentence
-from hsmagent.journal import Journal, encode
+from hsmagent.activity import FILE_NAME, Activity, Entry, line_of, sentence
+from hsmagent.journal import Journal, encode, journal, reads_stderr
 from hsmagent.model import (
     Destination,
     Key,
     KeyType,
-    Peer,
-    Process,
     Purpose,
     PurposeKind,
     Request,
     TokenId,
 )
+from tests.parts import values
+from tests.parts.values import KEY, PEER
 
-TOKEN = TokenId("/m.so", "work", "4711", "SmartCard-HSM")
-KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
-PEER = Peer(1000, Process(7, "ssh", "/usr/bin/ssh", ("ssh", "h")), (Process(6, "git"),))
-LOGIN = Request(
-    KEY,
-    Purpose(PurposeKind.SSH, "log in as alice"),
-    PEER,
-    Destination("git.example.org", b"key", forwarded=True),
-)
+LOGIN = replace(values.LOGIN, destination=Destination("git.example.org", b"key", forwarded=True))
 
 
 class Timer:
@@ -193,9 +186,9 @@ def test_the_journal_gets_fields(
     tmp_path: Path, journald: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    journal = Journal("socket")
-    Activity(None, Timer(), journal).record(entry(outcome="refused"))
-    journal.close()
+    ours = Journal("socket")
+    Activity(None, Timer(), ours).record(entry(outcome="refused"))
+    ours.close()
     fields = decode(journald.recv(65536))
     assert fields["MESSAGE"].startswith("ssh ← git was refused “ssh” of work to log in as alice")
     assert fields["MESSAGE_ID"] == activity.MESSAGE_IDS["refused"].hex
@@ -210,13 +203,13 @@ def test_a_journal_that_is_full_or_gone_holds_nobody_up(
     tmp_path: Path, journald: socket.socket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    journal = Journal("socket")
+    ours = Journal("socket")
     start = time.monotonic()
     for _ in range(5000):  # far more than a socket's queue holds
-        journal.send({"MESSAGE": "x"})
+        ours.send({"MESSAGE": "x"})
     journald.close()
-    journal.send({"MESSAGE": "x"})
-    journal.close()
+    ours.send({"MESSAGE": "x"})
+    ours.close()
     assert time.monotonic() - start < 10
 
 
@@ -230,3 +223,33 @@ def test_the_manual_lists_the_ids_and_the_fields() -> None:
         assert f"| {outcome} | `{number.hex}` |" in manual
     for name in line_of(entry()):
         assert f"`{name}`" in manual
+
+
+def test_the_journal_is_used_only_where_it_reads_our_stderr(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("hsmagent.journal.SOCKET", str(tmp_path))
+    stderr = os.fstat(2)
+    for value, used in (
+        (f"{stderr.st_dev}:{stderr.st_ino}", True),
+        (f"{stderr.st_dev}:{stderr.st_ino + 1}", False),  # a terminal started by a user unit
+        ("nonsense", False),
+    ):
+        monkeypatch.setenv("JOURNAL_STREAM", value)
+        assert reads_stderr() is used
+        found = journal()
+        assert (found is not None) is used
+        if found is not None:
+            found.close()
+    monkeypatch.delenv("JOURNAL_STREAM")
+    assert not reads_stderr()
+    assert journal() is None
+
+
+@pytest.mark.parametrize(
+    "line", ['{"time": 1}', '{"time": 1, "count": "x"}', '{"time": "x"}', "[]", "7", '{"time"']
+)
+def test_a_line_that_somebody_else_wrote_is_left_out(tmp_path: Path, line: str) -> None:
+    (tmp_path / FILE_NAME).write_text(f"{line}\n")
+    activity = Activity(tmp_path, lambda _seconds, _call: None)
+    assert [sentence(each) for each in activity.entries()] == []

@@ -1,22 +1,15 @@
-"""Buses, and connections to them."""
+"""Connections to a bus."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
 
 import pytest
 
 from hsmagent.bus import Bus
-from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.bus import PrivateBus
 from tests.parts.joined import joined
 
 Join = Callable[..., Awaitable[Bus]]
-
-
-@pytest.fixture
-def private() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        bus.start()
-        yield bus
 
 
 @pytest.fixture

@@ -64,6 +64,18 @@ def test_an_empty_pin_is_asked_for_at_use(bare: AgentProcess, tmp_path: Path) ->
         assert waiting.wait(30) == 0
 
 
+def test_a_pin_that_comes_later_serves_who_waits(bare: AgentProcess, tmp_path: Path) -> None:
+    ssh_add(bare, "-s", MODULE)
+    public = tmp_path / "key.pub"
+    public.write_text(ssh_add(bare, "-L").splitlines()[0] + "\n")
+    with subprocess.Popen(
+        ["ssh-add", "-T", str(public)], env=os.environ | bare.environment, stderr=subprocess.DEVNULL
+    ) as waiting:
+        until(lambda: "no window can ask" in bare.logged())
+        ssh_add(bare, "-s", MODULE, pin=PIN)
+        assert waiting.wait(30) == 0
+
+
 def test_a_wrong_pin_or_a_pin_in_the_uri_adds_nothing(bare: AgentProcess) -> None:
     ssh_add(bare, "-s", MODULE, pin="99999999", status=1)
     ssh_add(bare, "-s", f"pkcs11:token=work?module-path={MODULE}&pin-value={PIN}", status=1)

@@ -243,6 +243,21 @@ async def test_logind_may_come_later_and_come_again(
     watch.stop()
 
 
+async def test_a_wake_up_that_nobody_told_us_of(
+    private: PrivateBus, bus: Bus, other: Bus, closed: Closed, ears: Ears
+) -> None:
+    watch = Logind(bus, closed)
+    await watch.start()
+    with mocked("logind", private.address):
+        await has_owner(other, LOGIND)
+        await inhibited(Desk(other, ""))
+        await Desk(other, "").sleep(start=True)
+        await async_until(lambda: ears.reason == "the computer goes to sleep")
+    with mocked("logind", private.address):
+        await async_until(lambda: ears.reason == "")
+    watch.stop()
+
+
 # -- screen lockers --------------------------------------------------------------------------
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -11,29 +11,14 @@ from hsmagent.bus import Bus
 from hsmagent.config import NOTIFY
 from hsmagent.desktop import notify
 from hsmagent.desktop.notify import NAME, PATH, Notifications
-from hsmagent.model import (
-    Destination,
-    Key,
-    KeyType,
-    Peer,
-    PinState,
-    Process,
-    Purpose,
-    PurposeKind,
-    Request,
-    TokenId,
-)
+from hsmagent.model import PinState, Purpose, PurposeKind
+from tests.parts import values
 from tests.parts.bus import PrivateBus
 from tests.parts.dbusmock import mock, mocked
 from tests.parts.until import async_until
 
-WORK = TokenId("/m.so", "wo<b>rk\x1b", "4711", "SmartCard-HSM")
-LOGIN = Request(
-    Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", WORK, b"\x01"),
-    Purpose(PurposeKind.SSH, "log in as alice & co"),
-    Peer(1000, Process(7, "ssh"), (Process(6, "git"),)),
-    Destination("git.example.org"),
-)
+WORK = replace(values.TOKEN, label="wo<b>rk\x1b")
+LOGIN = replace(values.LOGIN, purpose=Purpose(PurposeKind.SSH, "log in as alice & co"))
 
 
 @dataclass

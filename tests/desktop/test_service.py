@@ -28,36 +28,15 @@ from hsmagent.desktop.service import (
     token_path,
 )
 from hsmagent.errors import Cancelled
-from hsmagent.model import (
-    Destination,
-    Key,
-    KeyType,
-    Peer,
-    PinState,
-    Process,
-    Purpose,
-    PurposeKind,
-    Request,
-    TokenId,
-    TokenStatus,
-)
+from hsmagent.model import PinState, TokenId, TokenStatus
+from tests.parts import values
 from tests.parts.bus import PrivateBus
 from tests.parts.until import async_until
 
-WORK = TokenId("/m.so", "work\u202e", "4711", "SmartCard-HSM", "CardContact")
+WORK = replace(values.TOKEN, label="work\u202e", manufacturer="CardContact")
 WORK_PATH = token_path(WORK)
-KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", WORK, b"\x01")
-LOCKED = TokenStatus(
-    WORK,
-    present=True,
-    logged_in=False,
-    pin_state=PinState.COUNT_LOW,
-    pin_pad=False,
-    login_required=True,
-    pin_min=6,
-    pin_max=15,
-    keys=(KEY,),
-)
+LOGIN = replace(values.LOGIN, key=replace(values.KEY, token=WORK))
+LOCKED = replace(values.STATUS, id=WORK, pin_state=PinState.COUNT_LOW, keys=(LOGIN.key,))
 UNLOCKED = replace(LOCKED, logged_in=True, idle_left=60.0, max_left=3600.0)
 
 
@@ -171,10 +150,9 @@ async def test_changes_are_signalled(client: Client, service: Service, tokens: T
 
 async def test_a_use_is_signalled(client: Client, service: Service) -> None:
     heard = await client.hear(AGENT, "KeyUsed")
-    peer = Peer(1000, Process(7, "ssh"), (Process(6, "git"),))
-    purpose = Purpose(PurposeKind.SSH, "log in as alice")
-    service.used(Request(KEY, purpose, peer, Destination("git.example.org")), "used")
-    service.used(Request(replace(KEY, token=None), purpose, peer), "refused")
+    software = replace(LOGIN, key=replace(LOGIN.key, token=None), destination=None)
+    service.used(LOGIN, "used")
+    service.used(software, "refused")
     await async_until(lambda: len(heard) == 2)
     assert [list(signal.body) for signal in heard] == [
         [WORK_PATH, "ssh", "ssh", "ssh ← git", "git.example.org", "used"],
@@ -184,9 +162,8 @@ async def test_a_use_is_signalled(client: Client, service: Service) -> None:
 
 async def test_a_storm_of_uses_is_few_signals(client: Client, service: Service) -> None:
     heard = await client.hear(AGENT, "KeyUsed")
-    peer = Peer(1000, Process(7, "ssh"))
     for _ in range(1000):
-        service.used(Request(KEY, Purpose(PurposeKind.SSH, "log in"), peer), "used")
+        service.used(LOGIN, "used")
     await client.call(PATH, f"{AGENT}.LockAll")  # answered after all of them
     assert len(heard) == 20
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from hsmagent.errors import (
     Cancelled,
@@ -11,6 +12,7 @@ from hsmagent.errors import (
     PinLength,
     PinLocked,
     TokenError,
+    TriesLow,
     Unavailable,
 )
 from hsmagent.frame import wipe
@@ -18,7 +20,6 @@ from hsmagent.model import (
     Destination,
     Key,
     KeyType,
-    Peer,
     PinState,
     Process,
     Purpose,
@@ -29,9 +30,8 @@ from hsmagent.model import (
     TokenStatus,
 )
 from hsmagent.prompt.base import Answer, PinDialog, Text
+from tests.parts.values import KEY, PEER, STATUS, TOKEN
 
-TOKEN = TokenId("/usr/lib/softhsm/libsofthsm2.so", "work", "1234", "SoftHSM v2")
-KEY = Key(b"spki", KeyType.EC, 256, "secp256r1", "ssh", TOKEN, b"\x01")
 SOFTWARE_KEY = Key(b"soft", KeyType.ED25519, 256, label="soft")
 RIGHT = b"648219"
 
@@ -45,20 +45,26 @@ def request(
     forwarded: bool = False,
     confirm: bool = False,
 ) -> Request:
-    peer = Peer(1000, Process(1, program, f"/usr/bin/{program}"), (Process(2, "git"),))
+    peer = replace(PEER, process=Process(7, program, f"/usr/bin/{program}"))
     purpose = Purpose(kind, "log in as alice")
     return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
 
 
 class FakeSession:
-    """A token with three tries, that counts every C_Login."""
+    """A token with three tries, that notes every C_Login.
+
+    As with the real one, a login goes on when its caller gives up.
+    """
 
     def __init__(self, *, tries: int = 3, pin_pad: bool = False) -> None:
         self.id = TOKEN
         self.tries = tries
         self.pin_pad = pin_pad
         self.logged_in = False
-        self.login_calls = 0
+        self.tried: list[bytes | None] = []
+        self.last_tries = 0
+        self.hold: asyncio.Event | None = None  # C_Login takes so long
+        self._lock = asyncio.Lock()
         self.used_elsewhere = 0  # tries that another program used up, not seen yet
         self.login_required = True
         self.fault: TokenError | None = None
@@ -66,29 +72,56 @@ class FakeSession:
 
     def status(self) -> TokenStatus:
         states = {0: PinState.LOCKED, 1: PinState.FINAL_TRY, 2: PinState.COUNT_LOW}
-        return TokenStatus(
-            id=self.id,
-            present=True,
+        return replace(
+            STATUS,
             logged_in=self.logged_in,
             pin_state=states.get(self.tries, PinState.OK),
             pin_pad=self.pin_pad,
             login_required=self.login_required,
-            pin_min=4,
-            pin_max=16,
             keys=self.keys if self.logged_in else (),
         )
 
     async def look(self) -> None:
-        self.tries -= self.used_elsewhere
+        async with self._lock:  # a worker does one thing after the other
+            self._look()
+
+    def _look(self) -> None:
+        self.tries = max(0, self.tries - self.used_elsewhere)
         self.used_elsewhere = 0
 
-    async def login(self, pin: bytearray | None) -> None:
-        if self.logged_in:
-            return
+    @property
+    def login_calls(self) -> int:
+        return len(self.tried)
+
+    async def login(
+        self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
+    ) -> bool:
+        own = None if pin is None else bytearray(pin)
+        if pin is not None:
+            wipe(pin)
+        task = asyncio.ensure_future(self._login_in_turn(own, at_worst))
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.shield(task)
+
+    async def _login_in_turn(self, pin: bytearray | None, at_worst: PinState) -> bool:
+        async with self._lock:
+            await asyncio.sleep(0)
+            if self.logged_in:
+                return False
+            self._look()
+            await self._login(pin, at_worst)
+            return True
+
+    async def _login(self, pin: bytearray | None, at_worst: PinState) -> None:
         if pin is not None and not 4 <= len(pin) <= 16:
             raise PinLength("a PIN of 4 to 16 characters is needed")
-        self.login_calls += 1
+        if self.tries and self.tries < {PinState.OK: 3, PinState.COUNT_LOW: 2}.get(at_worst, 1):
+            raise TriesLow("fewer tries are left")
+        self.tried.append(None if pin is None else bytes(pin))
+        self.last_tries += self.tries == 1
         await asyncio.sleep(0)
+        if self.hold is not None:
+            await self.hold.wait()
         if self.fault is not None:
             raise self.fault
         if self.tries == 0:
@@ -96,8 +129,6 @@ class FakeSession:
         if pin is not None and bytes(pin) != RIGHT:
             self.tries -= 1
             raise PinIncorrect("wrong PIN")
-        if pin is not None:
-            wipe(pin)
         self.tries = 3
         self.logged_in = True
 
@@ -171,6 +202,40 @@ class FakePerson:
         await asyncio.sleep(0)
         if self.hold is not None:
             await self.hold.wait()
+
+
+class FakeStore:
+    """A keyring with at most one PIN."""
+
+    def __init__(self, pin: bytes = b"") -> None:
+        self.pin = pin
+        self.given: list[bytes] = []
+        self.kept = 0
+        self.hold: asyncio.Event | None = None  # to save takes so long
+        self.on_take: Callable[[], None] = lambda: None
+
+    async def take(self, status: TokenStatus) -> bytearray | None:
+        if status.pin_state is not PinState.OK or not self.pin:
+            return None
+        for _ in range(3):
+            await asyncio.sleep(0)  # a keyring takes its time
+        self.on_take()
+        self.given.append(self.pin)
+        return bytearray(self.pin)
+
+    def keep(self, token: TokenId) -> None:
+        self.kept += 1
+
+    async def forget(self, token: TokenId) -> bool:
+        self.pin = b""
+        return True
+
+    async def save(self, token: TokenId, pin: bytearray) -> bool:
+        if self.hold is not None:
+            await self.hold.wait()
+        assert bytes(pin) == RIGHT  # only one that the token has accepted
+        self.pin = bytes(pin)
+        return True
 
 
 class Nobody:

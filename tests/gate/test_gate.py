@@ -20,16 +20,16 @@ from hsmagent.model import PurposeKind, Request, Scheme
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Prompter
 from tests.gate.doubles import (
-    KEY,
     RIGHT,
     SOFTWARE_KEY,
-    TOKEN,
     FakePerson,
     FakeSession,
     FakeSigner,
+    FakeStore,
     Nobody,
     request,
 )
+from tests.parts.values import KEY, TOKEN
 
 
 class Door:
@@ -41,6 +41,7 @@ class Door:
         session: FakeSession | None = None,
         entries: tuple[KeyConfig, ...] = (),
         timeout: float = 60.0,
+        store: FakeStore | None = None,
     ) -> None:
         self.session = session or FakeSession()
         self.log: list[tuple[str, str]] = []
@@ -52,6 +53,7 @@ class Door:
             prompter=prompter,
             record=lambda _request, outcome, reason: self.log.append((outcome, reason)),
             timeout=timeout,
+            store=lambda _token: store,
         )
 
     async def sign(self, wish: Request | None = None) -> bytes:
@@ -178,6 +180,129 @@ async def test_one_prompt_serves_all_and_lists_those_who_joined() -> None:
     assert door.session.login_calls == 2
 
 
+async def test_answers_in_vain_end_it() -> None:
+    person = FakePerson([b"", b"12", b"111111", RIGHT])
+    door = Door(person)
+    with pytest.raises(Refused, match="3 answers in a row"):
+        await door.sign()
+    assert (person.pins, person.open) == ([RIGHT], 0)
+
+
+async def test_tries_that_are_used_up_under_the_dialog_want_a_second_question() -> None:
+    person = FakePerson([b"111111", RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    signing = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    door.session.used_elsewhere = 2
+    person.hold.set()
+    assert await signing == b"signed data"
+    assert door.session.tried == [RIGHT]
+    assert len(person.confirmed) == 1
+    assert "One try is left" in person.shown[1].warning
+
+
+async def test_a_pin_for_which_nobody_waits_is_not_tried() -> None:
+    person = FakePerson([b"111111"])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    signing = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    person.hold.set()  # the person presses Enter at the same moment
+    door.gate.close("the screen is locked")
+    with pytest.raises(Refused, match="the screen is locked"):
+        await signing
+    await until(lambda: person.open == 0)
+    await door.session.look()  # behind a login, if there is one
+    assert door.session.tried == []
+
+
+async def test_who_is_unlocked_is_not_asked() -> None:
+    person = FakePerson([RIGHT, b"111111"])
+    door = Door(person)
+    await door.gate.raise_prompt(request())
+    await door.gate.raise_prompt(request())
+    assert person.pins == [b"111111"]
+    door.session.logged_in = door.session.login_required = False
+    await door.gate.raise_prompt(request())
+    assert person.pins == [b"111111"]
+
+
+async def test_a_login_that_outlives_its_request_serves_the_next_one() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person)
+    door.session.hold = asyncio.Event()
+    gone = asyncio.ensure_future(door.sign())
+    await until(lambda: door.session.tried)
+    gone.cancel()
+    await asyncio.gather(gone, return_exceptions=True)
+    signing = asyncio.ensure_future(door.sign())
+    await asyncio.sleep(0)
+    door.session.hold.set()
+    assert await signing == b"signed data"
+    assert (len(person.shown), door.session.tried) == (1, [RIGHT])
+
+
+# -- a stored PIN ----------------------------------------------------------------------------
+
+
+async def test_a_stored_pin_is_not_tried_once_tries_were_used_up() -> None:
+    store = FakeStore(b"333333")
+    person = FakePerson([RIGHT])
+    door = Door(person, store=store)
+
+    def another_program() -> None:
+        door.session.used_elsewhere = 1
+
+    store.on_take = another_program
+    assert await door.sign() == b"signed data"
+    assert door.session.tried == [RIGHT]
+    assert (store.given, store.kept, store.pin) == ([b"333333"], 1, RIGHT)
+
+
+async def test_a_wrong_stored_pin_is_tried_once() -> None:
+    store = FakeStore(b"333333")
+    door = Door(FakePerson([RIGHT]), store=store)
+    await door.sign()
+    assert (door.session.tried, store.pin) == ([b"333333", RIGHT], RIGHT)
+
+
+async def test_a_pin_that_was_not_tried_is_not_stored() -> None:
+    store = FakeStore()
+    person = FakePerson([b"111111"])
+    person.hold = asyncio.Event()
+    door = Door(person, store=store)
+    signing = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    door.session.logged_in = True  # by `ssh-add -s`
+    person.hold.set()
+    assert await signing == b"signed data"
+    assert (door.session.tried, store.pin) == ([], b"")
+
+
+async def test_a_pin_given_in_a_terminal_is_stored_too() -> None:
+    store = FakeStore()
+    door = Door(Nobody(), store=store)
+    await door.gate.unlock(TOKEN, bytearray(RIGHT))
+    assert store.pin == RIGHT
+
+
+async def test_a_keyring_that_hangs_holds_nobody_up_who_waits_for_a_terminal() -> None:
+    store = FakeStore()
+    store.hold = asyncio.Event()
+    door = Door(Nobody(), store=store)
+    waiting = asyncio.ensure_future(door.sign())
+    await asyncio.sleep(0)
+    unlocking = asyncio.ensure_future(door.gate.unlock(TOKEN, bytearray(RIGHT)))
+    assert await asyncio.wait_for(waiting, 10) == b"signed data"
+    store.hold.set()
+    await unlocking
+    assert store.pin == RIGHT
+
+
+# -- at the same time ------------------------------------------------------------------------
+
+
 async def test_an_unlock_in_a_terminal_serves_all_and_closes_the_dialog() -> None:
     person = FakePerson([RIGHT])
     person.hold = asyncio.Event()
@@ -290,6 +415,20 @@ async def test_a_key_that_wants_its_pin_each_time_gets_it_each_time() -> None:
     assert door.session.login_calls == 1
 
 
+async def test_before_the_pin_of_a_use_the_tries_are_looked_at() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person)
+    key = replace(KEY, always_authenticate=True)
+    door.signer = FakeSigner(key, door.session)
+    door.session.logged_in = True
+    door.session.used_elsewhere = 2
+    assert await door.sign(request(key)) == b"signed data"
+    assert len(person.confirmed) == 1
+    door.session.used_elsewhere = 1
+    with pytest.raises(PinLocked, match="Unblock it"):
+        await door.sign(request(key))
+
+
 async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login() -> None:
     person = FakePerson([RIGHT, RIGHT])
     door = Door(person)
@@ -334,6 +473,21 @@ async def test_a_pin_confirms_only_the_request_it_was_typed_for() -> None:
     person.hold.set()
     await asyncio.gather(*waiting)
     assert len(person.confirmed) == 2
+
+
+async def test_a_pin_confirms_no_request_that_was_not_shown() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person, entries=(KeyConfig("", confirm="always"),))
+    shown = asyncio.ensure_future(door.sign())
+    await until(lambda: person.shown)
+    hidden = asyncio.ensure_future(door.sign(request(program="other")))
+    await asyncio.sleep(0)
+    shown.cancel()
+    await asyncio.gather(shown, return_exceptions=True)
+    person.hold.set()
+    assert await hidden == b"signed data"
+    assert "other" in person.confirmed[0].description
 
 
 async def test_confirm_forwarded_asks_only_over_a_hop() -> None:
@@ -407,6 +561,19 @@ async def test_locking_the_screen_closes_every_dialog() -> None:
     results = await asyncio.gather(waiting, confirming, return_exceptions=True)
     assert [type(result) for result in results] == [Refused, Refused]
     await until(lambda: person.open == 0)
+
+
+async def test_a_question_taken_back_says_why_whatever_came_since() -> None:
+    person = FakePerson()
+    person.hold = asyncio.Event()
+    door = Door(person)
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    confirming = asyncio.ensure_future(door.sign(request(SOFTWARE_KEY, confirm=True)))
+    await until(lambda: person.confirmed)
+    door.gate.close("the screen is locked")
+    door.gate.open()
+    with pytest.raises(Refused, match="the screen is locked"):
+        await confirming
 
 
 async def test_faults_of_the_token_are_told_and_recorded() -> None:

@@ -1,6 +1,7 @@
 """Whatever happens, C_Login is called at most once for each PIN that was typed or stored."""
 
 import asyncio
+from collections import Counter
 from dataclasses import dataclass, field
 
 from hypothesis import given, settings
@@ -8,10 +9,17 @@ from hypothesis import strategies as st
 
 from hsmagent.errors import Cancelled, HsmAgentError, TimedOut, TokenError, Unavailable, WorkerDied
 from hsmagent.gate import Gate
-from hsmagent.model import PinState, Scheme, TokenId, TokenStatus
+from hsmagent.model import Scheme
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Answer, PinDialog, Text
-from tests.gate.doubles import KEY, RIGHT, TOKEN, FakeSession, FakeSigner, request
+from tests.gate.doubles import (
+    RIGHT,
+    FakeSession,
+    FakeSigner,
+    FakeStore,
+    request,
+)
+from tests.parts.values import KEY, TOKEN
 
 FAULTS = (
     WorkerDied("the module crashed"),
@@ -33,9 +41,8 @@ class Person:
     answers: list[bytes | HsmAgentError]
     agrees: bool
     name: str = "person"
-    typed: int = 0
-    at_final_try: int = 0
-    sequence: list[str] = field(default_factory=list)
+    typed: list[bytes] = field(default_factory=list)
+    agreed: int = 0
 
     async def ask_pin(self, dialog: PinDialog) -> None:
         while True:
@@ -44,59 +51,17 @@ class Person:
             answer = self.answers.pop(0) if self.answers else Cancelled("enough")
             if isinstance(answer, HsmAgentError):
                 raise answer
-            self.typed += 1
-            self.sequence.append("typed")
+            self.typed.append(answer)
             if await dialog.submit(bytearray(answer)) is not Answer.AGAIN:
                 return
 
     async def confirm(self, text: Text) -> bool:
-        self.sequence.append("asked twice")
+        await asyncio.sleep(0)
+        self.agreed += self.agrees
         return self.agrees
 
     async def notice(self, text: Text) -> None:
         await asyncio.Event().wait()
-
-
-class Store:
-    """A keyring with at most one PIN, that counts how often it gave it."""
-
-    def __init__(self, pin: bytes) -> None:
-        self.pin = pin
-        self.given = 0
-
-    async def take(self, status: TokenStatus) -> bytearray | None:
-        if status.pin_state is not PinState.OK or not self.pin:
-            return None
-        self.given += 1
-        return bytearray(self.pin)
-
-    def accepted(self, token: TokenId) -> None:
-        pass
-
-    async def rejected(self, token: TokenId) -> None:
-        self.pin = b""
-
-    async def save(self, token: TokenId, pin: bytearray) -> bool:
-        assert bytes(pin) == RIGHT  # only one that the token has accepted
-        self.pin = bytes(pin)
-        return True
-
-
-class WatchedSession(FakeSession):
-    """Notes what was known of the PIN when C_Login was called."""
-
-    def __init__(self, sequence: list[str]) -> None:
-        super().__init__()
-        self.sequence = sequence
-
-    async def login(self, pin: bytearray | None) -> None:
-        before = self.login_calls
-        last = self.status().pin_state is PinState.FINAL_TRY
-        try:
-            await super().login(pin)
-        finally:
-            if self.login_calls > before and last:
-                self.sequence.append("last try used")
 
 
 STEPS = st.lists(
@@ -107,6 +72,9 @@ STEPS = st.lists(
         st.tuples(st.just("lose login"), st.none()),
         st.tuples(st.just("terminal pin"), st.sampled_from([RIGHT, b"222222"])),
         st.tuples(st.just("leave"), st.integers(1, 3)),
+        st.tuples(st.just("wait"), st.integers(1, 8)),
+        st.tuples(st.just("log out"), st.none()),
+        st.tuples(st.just("other program"), st.integers(1, 2)),
         st.tuples(st.just("lock screen"), st.none()),
         st.tuples(st.just("unlock screen"), st.none()),
     ),
@@ -127,7 +95,7 @@ def test_at_most_one_try_for_each_pin(
     agrees: bool,
     stored: bytes | None,
 ) -> None:
-    store = None if stored is None else Store(stored)
+    store = None if stored is None else FakeStore(stored)
     asyncio.run(play(steps, Scene(Person(list(answers), agrees), store)))
 
 
@@ -135,20 +103,24 @@ async def play(steps: list[tuple[str, object]], scene: "Scene") -> None:
     for action, argument in steps:
         await getattr(scene, action.replace(" ", "_"))(argument)
     await asyncio.wait_for(asyncio.gather(*scene.waiting, return_exceptions=True), 10)
-    given = scene.store.given if scene.store is not None else 0
-    assert scene.session.login_calls <= scene.person.typed + scene.terminal + given
-    check_last_tries(scene.person.sequence, scene.terminal)
+    await asyncio.gather(*scene.typing, return_exceptions=True)
+    stored = scene.store.given if scene.store is not None else []
+    given = Counter(scene.person.typed) + Counter(scene.terminal) + Counter(stored)
+    assert Counter(scene.session.tried) <= given
+    # The last try is used only after the second question, and by no stored PIN.
+    assert scene.session.last_tries <= scene.person.agreed
 
 
 class Scene:
     """A gate, a token and a person, and one method for each thing that may happen."""
 
-    def __init__(self, person: Person, store: Store | None) -> None:
+    def __init__(self, person: Person, store: FakeStore | None) -> None:
         self.person = person
         self.store = store
-        self.session = WatchedSession(person.sequence)
+        self.session = FakeSession()
         self.signer = FakeSigner(KEY, self.session)
-        self.terminal = 0
+        self.terminal: list[bytes] = []
+        self.typing: list[asyncio.Task[None]] = []
         self.waiting: list[asyncio.Task[bytes]] = []
         self.gate = Gate(
             sessions=lambda _token: self.session,
@@ -175,28 +147,25 @@ class Scene:
         self.signer.loses_login = 1
 
     async def terminal_pin(self, pin: bytes) -> None:
-        self.terminal += 1
-        await asyncio.gather(self.gate.unlock(TOKEN, bytearray(pin)), return_exceptions=True)
+        self.terminal.append(pin)
+        self.typing.append(asyncio.ensure_future(self.gate.unlock(TOKEN, bytearray(pin))))
 
     async def leave(self, count: int) -> None:
         for task in self.waiting[:count]:
             task.cancel()
+
+    async def wait(self, turns: int) -> None:
+        for _ in range(turns):
+            await asyncio.sleep(0)
+
+    async def log_out(self, _: None) -> None:
+        self.session.logged_in = False
+
+    async def other_program(self, tries: int) -> None:
+        self.session.used_elsewhere += min(tries, self.session.tries)
 
     async def lock_screen(self, _: None) -> None:
         self.gate.close("the screen is locked")
 
     async def unlock_screen(self, _: None) -> None:
         self.gate.open()
-
-
-def check_last_tries(sequence: list[str], terminal: int) -> None:
-    """In a dialog, the last try is used only after the second question."""
-    unasked = 0
-    asked = False
-    for event in sequence:
-        if event == "asked twice":
-            asked = True
-        elif event == "last try used":
-            unasked += not asked
-            asked = False
-    assert unasked <= terminal  # a terminal asks its second question itself

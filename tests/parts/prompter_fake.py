@@ -75,6 +75,7 @@ class FakePrompter:
     stopped: list[str] = field(default_factory=list)
     callbacks: list[tuple[str, str]] = field(default_factory=list)
     exchange: PeerExchange = field(default_factory=PeerExchange)
+    said: str = ""
 
     async def serve(self) -> None:
         self.bus.export(PATH, self.handle)
@@ -100,8 +101,8 @@ class FakePrompter:
     async def perform(self, client: str, path: str, act: str | bytes, exchange: str) -> None:
         match act:
             case bytes():
-                sealed = self.exchange.seal(act, exchange)
-                self.bus._spawn(self.ready(client, path, "yes", sealed))
+                self.said = self.exchange.seal(act, exchange)
+                self.bus._spawn(self.ready(client, path, "yes", self.said))
             case "no":
                 self.bus._spawn(self.say_no(client, path))
             case "garbage":

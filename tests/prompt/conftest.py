@@ -1,11 +1,11 @@
 """Dialogs that a test answers for, and the parts that show them."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from hsmagent.bus import Bus
-from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.bus import PrivateBus
 from tests.parts.joined import joined
 from tests.prompt.dialogs import FakeDialog
 
@@ -13,13 +13,6 @@ from tests.prompt.dialogs import FakeDialog
 @pytest.fixture
 def dialog() -> FakeDialog:
     return FakeDialog()
-
-
-@pytest.fixture
-def private() -> Iterator[PrivateBus]:
-    with private_bus() as bus:
-        bus.start()
-        yield bus
 
 
 @pytest.fixture

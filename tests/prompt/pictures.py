@@ -14,7 +14,6 @@ from typing import Any
 from hsmagent.frame import wipe
 from hsmagent.model import (
     Destination,
-    Key,
     KeyType,
     Peer,
     PinState,
@@ -22,8 +21,6 @@ from hsmagent.model import (
     Purpose,
     PurposeKind,
     Request,
-    TokenId,
-    TokenStatus,
 )
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Text
@@ -31,30 +28,20 @@ from hsmagent.prompt.system import NAME, SystemPrompter, Timeouts
 from tests.parts.bus import private_bus
 from tests.parts.joined import joined
 from tests.parts.until import async_until
+from tests.parts.values import KEY, STATUS
 from tests.parts.xvfb import Screen, screen
 
 GCR_PROMPTER = "/usr/libexec/gcr-prompter"
 LARGE = {"GDK_SCALE": "2"}  # sharp on today's screens; shown at half their size
 
-TOKEN = TokenId("/usr/lib/opensc-pkcs11.so", "work", "DENK0200123", "PKCS#15 emulated")
-STATUS = TokenStatus(
-    TOKEN,
-    present=True,
-    logged_in=False,
-    pin_state=PinState.OK,
-    pin_pad=False,
-    login_required=True,
-    pin_min=6,
-    pin_max=15,
-)
 PUSH = Request(
-    key=Key(b"", KeyType.EC, 256, "secp256r1", "ssh", TOKEN),
+    key=KEY,
     purpose=Purpose(PurposeKind.SSH, "log in as git"),
     peer=Peer(1000, Process(3, "ssh"), (Process(2, "git"), Process(1, "zsh"))),
     destination=Destination("git.example.org"),
 )
 MAIL = Request(
-    key=Key(b"", KeyType.RSA, 2048, "", "mail", TOKEN),
+    key=replace(KEY, key_type=KeyType.RSA, bits=2048, curve="", label="mail"),
     purpose=Purpose(PurposeKind.MAIL, "sign the mail “Minutes of Monday”"),
     peer=Peer(1000, Process(5, "hsmagent-smime"), (Process(4, "neomutt"),)),
 )

@@ -139,6 +139,28 @@ async def test_one_that_hangs_is_ended(
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGCONT)
 
 
+async def test_a_wrapper_takes_its_window_along(
+    script: Script, dialog: FakeDialog, tmp_path: Path
+) -> None:
+    environment = script('sleep 3600 &\necho $! > "$HERE/window"; wait')
+    asking = asyncio.create_task(Askpass(always(environment), 20).ask_pin(dialog))
+    window = tmp_path / "window"
+    await async_until(lambda: window.exists() and window.read_text())
+    asking.cancel()
+    await asyncio.wait([asking])
+    status = Path(f"/proc/{window.read_text().strip()}/stat")
+    # Gone, or dead and not yet reaped.
+    await async_until(lambda: not status.exists() or status.read_text().split()[2] == "Z", 5)
+
+
+@pytest.mark.parametrize(
+    ("said", "answer"), [("", True), ("yes", True), ("Yes", True), ("no", False), ("1234", False)]
+)
+async def test_what_it_prints_may_be_a_no(script: Script, said: str, *, answer: bool) -> None:
+    """As ssh has it: a program that knows no confirmation prints what it always prints."""
+    assert await Askpass(always(script(f"echo {said}")), 20).confirm(TEXT) is answer
+
+
 def test_without_a_display_it_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="display"):
         find_program({"PATH": PATH, "SSH_ASKPASS": GNOME})

@@ -9,23 +9,13 @@ from pathlib import Path
 import pytest
 
 from hsmagent.bus import Bus
-from hsmagent.model import PinState, TokenId, TokenStatus
+from hsmagent.model import PinState
 from hsmagent.prompt.pin_store import PinStore
 from tests.parts.bus import PrivateBus
 from tests.parts.keyring import gnome_keyring
 from tests.parts.until import async_until
+from tests.parts.values import STATUS, TOKEN
 
-TOKEN = TokenId("/usr/lib/m.so", "work", "0001", "card")
-STATUS = TokenStatus(
-    TOKEN,
-    present=True,
-    logged_in=False,
-    pin_state=PinState.OK,
-    pin_pad=False,
-    login_required=True,
-    pin_min=4,
-    pin_max=8,
-)
 PIN = bytearray(b"123456")
 SECRETS = "org.freedesktop.secrets"
 
@@ -57,7 +47,7 @@ async def test_a_pin_is_kept_given_and_forgotten(store: PinStore) -> None:
     assert await store.save(TOKEN, PIN)
     for _ in range(2):
         assert await store.take(STATUS) == PIN
-        store.accepted(TOKEN)
+        store.keep(TOKEN)
     other = replace(STATUS, id=replace(TOKEN, serial="0002"))
     assert await store.take(other) is None
     assert await store.forget(TOKEN)
@@ -68,7 +58,7 @@ async def test_a_pin_is_kept_given_and_forgotten(store: PinStore) -> None:
 async def test_a_wrong_pin_is_forgotten(store: PinStore) -> None:
     await store.save(TOKEN, PIN)
     assert await store.take(STATUS)
-    await store.rejected(TOKEN)
+    assert await store.forget(TOKEN)
     assert await store.take(STATUS) is None
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
+from hsmagent.prompt import assuan
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.pinentry import Pinentry, find_program
 from tests.parts.until import async_until
@@ -164,6 +165,25 @@ async def test_failures(
     with pytest.raises(error):
         await Pinentry(always(environment), 20).ask_pin(dialog)
     assert not dialog.pins
+
+
+@pytest.mark.parametrize("end", ["exit 1", "echo nonsense", "echo 'ERR 83886179 cancelled'"])
+async def test_a_pin_without_a_good_end_is_wiped(
+    script: Script, dialog: FakeDialog, end: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parse, seen = assuan.parse, []
+
+    def spy(line: bytearray) -> assuan.Reply:
+        reply = parse(line)
+        if isinstance(reply, assuan.Data):
+            seen.append(reply.value)
+        return reply
+
+    monkeypatch.setattr(assuan, "parse", spy)
+    environment = script(SERVE.format(act=f"echo D 123456; {end}"))
+    with pytest.raises((Cancelled, Unavailable)):
+        await Pinentry(always(environment), 20).ask_pin(dialog)
+    assert seen == [bytes(6)]
 
 
 async def test_what_pinentry_is_told(script: Script, dialog: FakeDialog, tmp_path: Path) -> None:

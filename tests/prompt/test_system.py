@@ -91,6 +91,20 @@ async def test_cancel_while_the_pin_is_tried(
     assert slow.pins == [b"1"]
 
 
+async def test_an_answer_given_twice_counts_once(other_bus: Bus, prompter: SystemPrompter) -> None:
+    there = await fake_with(other_bus, b"1", b"123456")
+
+    class Twice(FakeDialog):
+        async def submit(self, pin: bytearray) -> Answer:
+            if not self.pins:
+                await there.ready(*there.callbacks[0], "yes", there.said)
+            return await super().submit(pin)
+
+    twice = Twice()
+    await prompter.ask_pin(twice)
+    assert twice.pins == [b"1", b"123456"]
+
+
 async def test_confirm(other_bus: Bus, prompter: SystemPrompter) -> None:
     there = await fake_with(other_bus, b"", fake.NO)
     assert await prompter.confirm(TEXT) is True

@@ -13,12 +13,12 @@ import pytest
 
 from hsmagent.bus import Bus
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
-from hsmagent.model import PinState, TokenId, TokenStatus
 from hsmagent.prompt import words
 from hsmagent.prompt.system import NAME, SystemPrompter, Timeouts
 from tests.parts.bus import PrivateBus, private_bus
 from tests.parts.joined import joined
 from tests.parts.until import async_until
+from tests.parts.values import STATUS, TOKEN
 from tests.parts.xvfb import Screen, screen
 from tests.prompt.dialogs import TEXT, FakeDialog
 
@@ -172,18 +172,8 @@ async def test_no_display_is_unavailable(dialog: FakeDialog) -> None:
 async def test_control_and_bidi_characters_of_a_label_do_not_reach_the_dialog(
     desk: Desk, dialog: FakeDialog
 ) -> None:
-    evil = TokenId("/m.so", "work\u202efdp.exe\x1b[2J\n\u2066Type it here", "1", "card")
-    status = TokenStatus(
-        evil,
-        present=True,
-        logged_in=False,
-        pin_state=PinState.OK,
-        pin_pad=False,
-        login_required=True,
-        pin_min=4,
-        pin_max=8,
-    )
-    text = words.ask_pin(status, [], "")
+    evil = replace(TOKEN, label="work\u202efdp.exe\x1b[2J\n\u2066Type it here")
+    text = words.ask_pin(replace(STATUS, id=evil), [], "")
     asking = asyncio.create_task(desk.prompter.confirm(replace(text, description="")))
     window = await desk.window("work")
     title = desk.screen.xdotool("getwindowname", window)

@@ -13,8 +13,10 @@ from hsmagent.errors import (
     PinLocked,
     TokenError,
     TokenGone,
+    TriesLow,
     WorkerDied,
 )
+from hsmagent.frame import wipe
 from hsmagent.model import PinState, Scheme
 from hsmagent.token import spec
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Tokens, TokenSession, TokenSigner
@@ -206,7 +208,7 @@ async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
         (PinState.LOCKED, PinLocked),
     ):
         with pytest.raises(error):
-            await session.login(pin("11111111"))
+            await session.login(pin("11111111"), at_worst=PinState.FINAL_TRY)
         assert session.status().pin_state is state
     assert faulty.calls("C_Login") == 3
     with pytest.raises(PinLocked, match="blocked: unblock it"):
@@ -215,6 +217,50 @@ async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
     faulty.set(tries_left=3)  # unblocked with its own tool
     await session.login(pin())
     assert session.status().pin_state is PinState.OK
+
+
+@pytest.mark.parametrize(
+    ("left", "at_worst"), [(2, PinState.OK), (1, PinState.OK), (1, PinState.COUNT_LOW)]
+)
+async def test_a_pin_is_not_tried_when_it_may_cost_more_than_its_giver_knew(
+    faulty: Faulty, new_tokens: NewTokens, left: int, at_worst: PinState
+) -> None:
+    faulty.set(tries_max=3, tries_left=3)
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    faulty.set(tries_left=left)  # another program used them up
+    with pytest.raises(TriesLow, match="was not tried"):
+        await session.login(pin("11111111"), at_worst=at_worst)
+    assert faulty.calls("C_Login") == 0
+    assert await session.login(pin(), at_worst=PinState.FINAL_TRY)
+
+
+async def test_who_is_logged_in_learns_nothing_of_a_pin(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    assert await session.login(pin())
+    assert not await session.login(pin("11111111"))
+
+
+@pytest.mark.parametrize("calls", [0, 1])
+async def test_a_logout_ends_a_login_under_way(
+    faulty: Faulty, new_tokens: NewTokens, calls: int
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    login = asyncio.ensure_future(session.login(pin()))
+    await asyncio.sleep(0)
+    while faulty.calls("C_Login") < calls:
+        await asyncio.sleep(0)
+    await session.logout()
+    with pytest.raises(PinError, match="was locked while"):
+        await login
+    assert not session.logged_in
+    await until(lambda: faulty.calls("C_Logout") == calls)
+    assert faulty.calls("C_Login") == calls
+    assert await session.login(pin())
 
 
 async def test_a_wrong_pin_costs_one_try_however_many_workers(
@@ -248,6 +294,21 @@ async def test_a_login_goes_on_when_its_caller_gives_up(
     await until(lambda: faulty.calls("C_Login") == 1)
     calling.cancel()
     await until(lambda: session.logged_in)
+
+
+async def test_a_caller_that_gives_up_may_wipe_its_pin(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    session = session_of(tokens)
+    typed = pin()
+    calling = asyncio.ensure_future(session.login(typed))
+    await asyncio.sleep(0)
+    calling.cancel()
+    await asyncio.gather(calling, return_exceptions=True)
+    wipe(typed)  # as a dialog does, whatever became of it
+    await until(lambda: session.logged_in)
+    assert faulty.calls("C_Login") == 1
 
 
 async def test_pin_pad(faulty: Faulty, new_tokens: NewTokens) -> None:

@@ -1,10 +1,9 @@
-"""What a logout ends: the login, one that is under way, and the worker for a card."""
+"""A worker for hardware ends with its last login, so that the card forgets it."""
 
 import asyncio
 
 import pytest
 
-from hsmagent.errors import TokenError
 from hsmagent.model import Scheme
 from hsmagent.token import spec
 from hsmagent.token.tokens import ModuleSpec, Tokens
@@ -93,18 +92,3 @@ async def test_the_last_login_of_a_worker_counts(
     await one.logout()
     await starts_anew(tokens)
     assert workers(tokens) != before
-
-
-async def test_a_login_under_way_is_ended_too(faulty: Faulty, new_tokens: NewTokens) -> None:
-    """The screen is locked, or `hsmagent lock` runs, while the token checks a PIN."""
-    tokens = await load(faulty, new_tokens, hardware=False)
-    session = session_of(tokens)
-    logging_in = asyncio.ensure_future(session.login(typed(PIN)))
-    await begun(faulty, 1)
-    await session.logout()
-    with pytest.raises(TokenError, match="was locked while its PIN was checked"):
-        await logging_in
-    assert not session.logged_in
-    assert faulty.calls("C_Logout") == 1
-    await session.login(typed(PIN))
-    await signs(tokens)
