@@ -6,10 +6,10 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from hsmagent import config, configured, control
+from hsmagent import configured, control
 from hsmagent.activity import Activity, Entry
 from hsmagent.client import CONTROL_MAX_FRAME
 from hsmagent.config import Config
@@ -45,11 +45,14 @@ GOODBYE = 3.0
 
 
 class Daemon:
-    """One agent: its sockets, tokens and gate, for the life of a login session."""
+    """One agent: its sockets, tokens and gate, for the life of a login session.
 
-    def __init__(self, file: Path, settings: Config, runtime: Path, state: Path) -> None:
-        self._file = file
-        self._settings = settings
+    load: reads the configuration, now and at each SIGHUP. Raises ConfigError.
+    """
+
+    def __init__(self, load: Callable[[], Config], runtime: Path, state: Path) -> None:
+        self._load = load
+        self._settings = settings = load()
         self._runtime = runtime
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
@@ -173,7 +176,7 @@ class Daemon:
             return None
         upstream = UpstreamAgent(Path(settings.ssh.upstream), time.monotonic)
         if upstream.is_at(self._ssh_address):
-            raise ConfigError(f"{self._file}: upstream in [ssh] is this agent's own socket")
+            raise ConfigError("the configuration: upstream in [ssh] is this agent's own socket")
         return upstream
 
     # -- signals -----------------------------------------------------------------------------
@@ -188,7 +191,7 @@ class Daemon:
     async def _reload(self) -> None:
         """Reread the configuration and forget logins; with a mistake in it nothing changes."""
         try:
-            settings = config.load(self._file)
+            settings = self._load()
             upstream = self._upstream_agent(settings)
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - no traceback

@@ -209,6 +209,23 @@ def test_a_mistake_in_a_reread_configuration_changes_nothing(agent: AgentProcess
     assert agent.hsmagent("status").returncode == 0
 
 
+def test_a_named_configuration_that_is_gone_changes_nothing(
+    furnished: SoftHsm, tmp_path: Path
+) -> None:
+    """The defaults would drop the policies in it."""
+    agent = AgentProcess(tmp_path / "named")
+    named = tmp_path / "named.toml"
+    named.write_text(module_config(furnished))
+    agent.start("--config", str(named))
+    try:
+        named.unlink()
+        agent.signal(signal.SIGHUP)
+        until(lambda: "the configuration stays as it was: there is no" in agent.logged())
+        assert [token["label"] for token in agent.json("status")["tokens"]] == ["work"]
+    finally:
+        agent.stop()
+
+
 def test_a_mistake_in_the_configuration_is_told_at_the_start(tmp_path: Path) -> None:
     agent = AgentProcess(tmp_path, "[cache]\nidle = 3\n")
     result = agent.hsmagent("daemon")
