@@ -107,7 +107,10 @@ class Conversation:
         if self._unlocking is not None:
             token, self._unlocking = self._unlocking, None
             pin = body[1:]
-            await self._unlock(token, pin, body[0] == PIN_LAST_TRY_CONFIRMED)
+            try:
+                await self._unlock(token, pin, body[0] == PIN_LAST_TRY_CONFIRMED)
+            finally:
+                wipe(pin)
             return {}
         fields = self._read(body)
         op = fields.text("op")

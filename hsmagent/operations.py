@@ -38,7 +38,7 @@ from hsmagent.model import (
     Unwrap,
     printable,
 )
-from hsmagent.naming import find_key, find_token, fingerprint_of
+from hsmagent.naming import exact_uri, find_key, find_token, fingerprint_of
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
@@ -104,7 +104,11 @@ class Operations:
         statuses = self._tokens.statuses()
         return {
             "keys": [_key(signer.key) for signer in self._tokens.signers()],
-            "notes": [printable(note, 400) for status in statuses for note in status.notes],
+            "notes": [
+                f"{words.token_name(status.id)}: {printable(note, 400)}"
+                for status in statuses
+                for note in status.notes
+            ],
         }
 
     async def pubkey(self, fields: Fields) -> Answer:
@@ -134,7 +138,7 @@ class Operations:
             raise PinError(words.not_set(status.id))
         return {
             "token": words.token_name(status.id),
-            "uri": status.id.uri,
+            "uri": exact_uri(status.id),
             "logged_in": status.logged_in or not status.login_required,
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
