@@ -16,9 +16,9 @@ PACKAGE = Path(__file__).parent.parent / "hsmagent"
 
 BASE = "errors frame hardening limit model toml uri"
 ALL = (
-    f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
-    " prompt desktop policy unlock gate activity journal naming operations providers configured"
-    " presence upstream commands"
+    f"{BASE} client config control discovery show usage terminal systemd server bus who ssh mail"
+    " token prompt desktop policy unlock gate activity journal naming operations providers"
+    " configured presence upstream commands"
 )
 
 # part: (parts of ours that it may import, libraries that it may import)
@@ -35,6 +35,7 @@ LAYERS = {
     "client": ("errors frame", ""),
     "terminal": ("errors frame client", ""),
     "show": ("errors model", ""),
+    "usage": ("", ""),
     # the parts, which do not know each other
     "bus": (BASE, "dbus_fast dbus_next"),
     "who": (BASE, "paramiko"),

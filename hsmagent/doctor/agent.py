@@ -34,7 +34,7 @@ UPSTREAM = "; to keep its keys too, name its socket as [ssh] upstream in the con
 def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
     """Say whether the daemon answers, and what it says of its tokens and modules."""
     try:
-        daemon = Daemon(str(where.runtime_dir))
+        daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT)
     except HsmAgentError:
         sentence = f"no daemon answers in {where.runtime_dir}"
         return Finding("daemon", State.BAD, sentence, START), None
@@ -42,7 +42,7 @@ def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
         status = daemon.call("status")
     except HsmAgentError as error:
         remedy = "see its log: journalctl --user --unit hsmagent"
-        return Finding("daemon", State.BAD, f"the daemon fails: {error}", remedy), None
+        return Finding("daemon", State.BAD, str(error), remedy), None
     finally:
         daemon.close()
     if status["version"] != __version__:

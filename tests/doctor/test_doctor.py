@@ -67,6 +67,18 @@ def test_without_a_daemon_the_modules_are_tried(session: AgentProcess) -> None:
     assert not (session.home / "state").exists()
 
 
+def test_a_daemon_that_hangs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "COMMAND_TIMEOUT", 0.1)
+    where = place(tmp_path)
+    where.runtime_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(where.runtime_dir / "control.sock"))
+        mute.listen()
+        finding, status = agent.ask_daemon(where)
+    assert (finding.state, status) == (State.BAD, None)
+    assert "does not answer" in finding.sentence
+
+
 def test_a_module_that_is_not_there_or_is_none(session: AgentProcess) -> None:
     junk = session.home / "junk.so"
     junk.write_bytes(b"no module")
