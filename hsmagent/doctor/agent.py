@@ -107,7 +107,8 @@ async def lists_keys(where: Surroundings) -> Finding:
         await child.wait()
         return Finding(check, State.BAD, "the agent does not answer ssh-add", START)
     if child.returncode == 0:
-        return Finding(check, State.OK, f"ssh sees {len(listed.splitlines())} keys")
+        count = len(listed.splitlines())
+        return Finding(check, State.OK, f"ssh sees {count} key{'s' if count > 1 else ''}")
     if child.returncode == 1:
         remedy = "plug a token in, or see `hsmagent keys` for what was skipped"
         return Finding(check, State.WARN, "ssh sees no keys", remedy)

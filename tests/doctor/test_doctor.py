@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.parts.softhsm import MODULE, SoftHsm
 
 def place(tmp_path: Path, **env: str) -> Surroundings:
     home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    return Surroundings(tmp_path / "run", tmp_path / "config.toml", home | env)
+    return Surroundings(tmp_path / "run", tmp_path / "config.toml", env=home | env)
 
 
 def by_check(found: list[Finding]) -> dict[str, Finding]:
@@ -98,6 +99,12 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     assert "colour" in finding.sentence
 
 
+def test_a_configuration_that_is_named_must_be_there(tmp_path: Path) -> None:
+    assert modules.configuration(place(tmp_path))[0].state is State.OK
+    named = replace(place(tmp_path), config_named=True)
+    assert modules.configuration(named)[0].state is State.BAD
+
+
 @pytest.mark.parametrize(
     ("sock", "whose"),
     [
@@ -149,11 +156,13 @@ async def test_the_bus_and_its_prompter(tmp_path: Path) -> None:
         found = by_check(await desktop.prompters(where))
     assert found["bus"].state is State.OK
     assert found["system-prompter"].sentence == "the bus can start gcr-prompter"
+    assert not found.keys() & {"pinentry", "prompter"}  # there is no display, and no need of one
 
 
 async def test_without_a_bus_or_a_display(tmp_path: Path) -> None:
     found = by_check(await desktop.prompters(place(tmp_path)))
     assert found["bus"].state is State.WARN
+    assert "DISPLAY" in found["pinentry"].remedy
     assert "hsmagent unlock" in found["prompter"].remedy
 
 
