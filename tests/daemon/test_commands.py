@@ -114,8 +114,9 @@ def test_no_pin_in_the_log(agent: AgentProcess) -> None:
     assert PIN not in agent.logged()
 
 
-def test_the_terminal_asks_without_echo(agent: AgentProcess) -> None:
-    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock"], PIN + "\n")
+@pytest.mark.parametrize("option", [[], ["--stdin"]])
+def test_the_terminal_asks_without_echo(agent: AgentProcess, option: list[str]) -> None:
+    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock", *option], PIN + "\n")
     assert "PIN for work: " in shown
     assert "work is unlocked" in shown
     assert PIN not in shown
