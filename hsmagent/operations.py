@@ -149,7 +149,9 @@ class Operations:
 
     async def unlock_with(self, token: TokenId, pin: bytearray, last_try: bool) -> None:  # noqa: FBT001 - a callback's signature
         """Second half: log in with the PIN that was typed; one C_Login, whatever comes of it."""
-        status = self._tokens.session(token).status()
+        session = self._tokens.session(token)
+        await session.look()  # others may have used up tries while the person typed
+        status = session.status()
         if status.pin_state is PinState.FINAL_TRY and not last_try:
             raise Refused(words.LAST_TRY + " The PIN was not tried.")
         if not pin and not status.pin_pad:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pytest
 
+from hsmagent.client import PIN_PLAIN, Daemon
+from hsmagent.errors import HsmAgentError
 from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
 from tests.parts.card.apdu import INS, SW
-from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
+from tests.parts.pkcs11_tool import ToolFailed, pkcs11_tool, reset_card
 from tests.parts.ssh_login import HELLO, logging_in, serving, ssh, started
 from tests.parts.sshd import Sshd
 from tests.parts.until import until
@@ -107,6 +109,21 @@ def test_wrong_pins_down_to_blocked_and_not_one_try_more(
     assert "PUK" in refused.stderr
     assert ssh(agent, sshd).returncode != 0
     assert presented(reader) == 3
+
+
+def test_tries_used_up_while_the_terminal_asks(agent: AgentProcess, reader: Reader) -> None:
+    daemon = Daemon(str(agent.runtime))
+    try:
+        assert daemon.call("unlock", token="")["pin_state"] == "ok"
+        for _ in range(2):  # another program's
+            with pytest.raises(ToolFailed):
+                pkcs11_tool(reader.provider, "--list-objects", pin=WRONG)
+        assert presented(reader) == 2
+        with pytest.raises(HsmAgentError, match="One try is left"):
+            daemon.exchange(bytearray([PIN_PLAIN]) + WRONG.encode())
+    finally:
+        daemon.close()
+    assert presented(reader) == 2
 
 
 def test_unblocked_by_another_program(agent: AgentProcess, reader: Reader, sshd: Sshd) -> None:
