@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.client import Daemon
+from hsmagent.errors import UsageError
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.softhsm import PIN, SoftHsm
@@ -105,6 +107,17 @@ def test_a_pin_of_impossible_length_is_not_tried(agent: AgentProcess, pin: str) 
     assert result.returncode in (1, 2)
     [token] = agent.json("status")["tokens"]
     assert token["pin_state"] == "ok"
+
+
+def test_only_a_frame_with_a_pin_is_tried_as_one(agent: AgentProcess) -> None:
+    daemon = Daemon(str(agent.runtime))
+    try:
+        assert not daemon.call("unlock", token="")["logged_in"]
+        with pytest.raises(UsageError, match="nothing was tried"):
+            daemon.call("status")
+        assert daemon.call("status")["tokens"][0]["pin_state"] == "ok"
+    finally:
+        daemon.close()
 
 
 def test_no_pin_in_the_log(agent: AgentProcess) -> None:
