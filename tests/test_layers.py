@@ -14,10 +14,10 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hsmagent"
 
-BASE = "errors frame hardening limit model toml uri"
+BASE = "errors frame hardening limit model uri"
 ALL = (
-    f"{BASE} client config control discovery show usage terminal systemd server bus who ssh mail"
-    " token prompt desktop policy unlock gate activity journal naming operations providers"
+    f"{BASE} toml client config control discovery show usage terminal systemd server bus who ssh"
+    " mail token prompt desktop policy unlock gate activity journal naming operations providers"
     " configured presence upstream commands"
 )
 
@@ -34,7 +34,7 @@ LAYERS = {
     # the quick commands: nothing that is slow to import
     "client": ("errors frame", ""),
     "terminal": ("errors frame client", ""),
-    "show": ("errors model", ""),
+    "show": ("", ""),
     "usage": ("", ""),
     # the parts, which do not know each other
     "bus": (BASE, "dbus_fast dbus_next"),
@@ -45,7 +45,7 @@ LAYERS = {
     "prompt": (f"{BASE} bus", "cryptography keyring"),
     "desktop": (f"{BASE} bus", ""),
     # the door
-    "config": (f"{BASE} mail.settings", ""),
+    "config": (f"{BASE} toml mail.settings", ""),
     "policy": (f"{BASE} config prompt.base prompt.words", ""),
     "journal": ("", ""),
     "activity": (f"{BASE} journal", ""),
@@ -55,7 +55,7 @@ LAYERS = {
     "systemd": (BASE, ""),
     "upstream": (BASE, ""),
     "server": (f"{BASE} systemd", ""),
-    "discovery": (f"{BASE} config", ""),
+    "discovery": ("", ""),
     "control": (f"{BASE} client", ""),
     "naming": (f"{BASE} config ssh.keys", ""),
     "operations": (ALL, "cryptography"),
