@@ -64,7 +64,10 @@ class Fields:
 
 Operation = Callable[[Fields], Awaitable[Answer]]
 Unlock = Callable[[TokenId, bytearray, bool], Awaitable[None]]
-"""Logs in to a token with a PIN; the flag says that a last try was confirmed."""
+"""Logs in to a token with a PIN, which it wipes; the flag says that a last try was confirmed.
+
+A login that has begun goes on when it is cancelled, so nobody else may wipe the PIN.
+"""
 
 
 class Conversation:
@@ -109,10 +112,7 @@ class Conversation:
             if body[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
                 raise UsageError("the frame after unlock holds no PIN; nothing was tried")
             pin = body[1:]
-            try:
-                await self._unlock(token, pin, body[0] == PIN_LAST_TRY_CONFIRMED)
-            finally:
-                wipe(pin)
+            await self._unlock(token, pin, body[0] == PIN_LAST_TRY_CONFIRMED)
             return {}
         fields = self._read(body)
         op = fields.text("op")

@@ -21,6 +21,7 @@ from hsmagent import __version__
 from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
 from hsmagent.errors import PinError, PinLocked, Refused, Unavailable, UsageError
+from hsmagent.frame import wipe
 from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
 from hsmagent.model import (
@@ -153,6 +154,7 @@ class Operations:
         await session.look()  # others may have used up tries while the person typed
         status = session.status()
         if status.pin_state is PinState.FINAL_TRY and not last_try:
+            wipe(pin)
             raise Refused(words.LAST_TRY + " The PIN was not tried.")
         if not pin and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")

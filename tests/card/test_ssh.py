@@ -1,6 +1,7 @@
 """ssh with a key on the card, through the real daemon. The card counts every PIN it is given."""
 
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hsmagent import frame
 from hsmagent.client import PIN_PLAIN, Daemon
 from hsmagent.errors import HsmAgentError
 from tests.parts.agent import AgentProcess
@@ -124,6 +126,22 @@ def test_tries_used_up_while_the_terminal_asks(agent: AgentProcess, reader: Read
     finally:
         daemon.close()
     assert presented(reader) == 2
+
+
+def test_a_terminal_that_goes_away_spoils_no_pin(agent: AgentProcess, reader: Reader) -> None:
+    """A login that has begun goes on, with the PIN as it was typed."""
+    reader.card.knobs.genuine_speed()
+    for pause in (0.0, 0.01, 0.03, 0.1):
+        agent.hsmagent("lock")
+        with socket.socket(socket.AF_UNIX) as terminal:
+            terminal.connect(str(agent.control_socket))
+            terminal.sendall(frame.encode(b'{"op": "unlock"}'))
+            assert b'"logged_in": false' in terminal.recv(10_000)
+            terminal.sendall(frame.encode(bytes([PIN_PLAIN]) + DEFAULT_PIN.encode()))
+            time.sleep(pause)
+        assert agent.unlock(DEFAULT_PIN).returncode == 0
+    assert reader.card.user is not None
+    assert reader.card.user.wrong == 0
 
 
 def test_unblocked_by_another_program(agent: AgentProcess, reader: Reader, sshd: Sshd) -> None:
