@@ -16,7 +16,7 @@ from hsmagent.config import Config
 from hsmagent.desktop.lock import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.errors import ConfigError, TokenError
+from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.gate import Gate
 from hsmagent.journal import journal
 from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
@@ -105,7 +105,11 @@ class Daemon:
 
         Raises UsageError when a socket cannot be had, ConfigError when [ssh] upstream is us.
         """
-        servers = self._servers()
+        try:
+            servers = self._servers()
+        except UsageError:
+            self._unbind()
+            raise
         self._catch_signals()
         presence = self._spawn(self._presence.run())
         try:
@@ -118,9 +122,7 @@ class Daemon:
             await self._stopping.wait()
         finally:
             self._notifier.tell("STOPPING=1")
-            # Before we stop listening: after that, the file may be another agent's.
-            for path in self._bound:
-                path.unlink(missing_ok=True)
+            self._unbind()
             for server in servers:
                 await server.close()
             presence.cancel()
@@ -157,6 +159,11 @@ class Daemon:
         listening = listen(path)
         self._bound.append(path)
         return listening
+
+    def _unbind(self) -> None:
+        # Before we stop listening: after that, a file may be another agent's.
+        for path in self._bound:
+            path.unlink(missing_ok=True)
 
     def _ssh_connection(self, sock: socket.socket) -> Connection:
         upstream = None if self._upstream is None else Upstream(self._upstream.link())

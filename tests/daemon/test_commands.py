@@ -254,6 +254,15 @@ def test_a_second_daemon_is_refused(agent: AgentProcess) -> None:
     assert "another agent already answers" in result.stderr
 
 
+def test_a_daemon_that_cannot_listen_leaves_no_socket(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path)
+    agent.control_socket.mkdir(parents=True)
+    result = agent.hsmagent("daemon")
+    assert result.returncode == 2
+    assert "is not a socket; remove it" in result.stderr
+    assert not agent.ssh_socket.exists()
+
+
 def test_a_killed_daemons_sockets_are_taken_over(agent: AgentProcess) -> None:
     agent.process.kill()
     agent.process.wait()
