@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -32,10 +32,6 @@ class Finding:
     state: State
     sentence: str
     remedy: str = ""
-
-    def to_json(self) -> dict[str, str]:
-        """Return it for `--json`."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
