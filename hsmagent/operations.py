@@ -158,7 +158,10 @@ class Operations:
             raise Refused(words.LAST_TRY + " The PIN was not tried.")
         if not pin and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
-        await self._gate.unlock(token, None if status.pin_pad else pin)
+        unlocking = asyncio.ensure_future(self._gate.unlock(token, None if status.pin_pad else pin))
+        unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # The login goes on when the terminal hangs up, and those who wait for it must learn of it.
+        await asyncio.shield(unlocking)
 
     async def lock(self, fields: Fields) -> Answer:
         """Log out of one token, or of all; forget remembered confirmations."""

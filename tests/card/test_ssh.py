@@ -128,20 +128,35 @@ def test_tries_used_up_while_the_terminal_asks(agent: AgentProcess, reader: Read
     assert presented(reader) == 2
 
 
+def give_pin_and_go(agent: AgentProcess, pause: float = 0.0) -> None:
+    """Be a terminal that hangs up once it has handed the PIN over."""
+    with socket.socket(socket.AF_UNIX) as terminal:
+        terminal.connect(str(agent.control_socket))
+        terminal.sendall(frame.encode(b'{"op": "unlock"}'))
+        assert b'"logged_in": false' in terminal.recv(10_000)
+        terminal.sendall(frame.encode(bytes([PIN_PLAIN]) + DEFAULT_PIN.encode()))
+        time.sleep(pause)
+
+
 def test_a_terminal_that_goes_away_spoils_no_pin(agent: AgentProcess, reader: Reader) -> None:
     """A login that has begun goes on, with the PIN as it was typed."""
     reader.card.knobs.genuine_speed()
     for pause in (0.0, 0.01, 0.03, 0.1):
         agent.hsmagent("lock")
-        with socket.socket(socket.AF_UNIX) as terminal:
-            terminal.connect(str(agent.control_socket))
-            terminal.sendall(frame.encode(b'{"op": "unlock"}'))
-            assert b'"logged_in": false' in terminal.recv(10_000)
-            terminal.sendall(frame.encode(bytes([PIN_PLAIN]) + DEFAULT_PIN.encode()))
-            time.sleep(pause)
+        give_pin_and_go(agent, pause)
         assert agent.unlock(DEFAULT_PIN).returncode == 0
     assert reader.card.user is not None
     assert reader.card.user.wrong == 0
+
+
+def test_a_terminal_that_goes_away_leaves_nobody_waiting(
+    agent: AgentProcess, reader: Reader, sshd: Sshd
+) -> None:
+    reader.card.knobs.genuine_speed()
+    login = logging_in(agent, sshd)
+    until(lambda: "run `hsmagent unlock`" in agent.logged())
+    give_pin_and_go(agent, 0.05)  # the login has begun, and takes longer than that
+    assert login.communicate(timeout=30)[0] == HELLO, agent.logged()
 
 
 def test_unblocked_by_another_program(agent: AgentProcess, reader: Reader, sshd: Sshd) -> None:
