@@ -4,6 +4,7 @@ They start almost as fast as a bare interpreter, so this module imports next to 
 command needs beyond that it imports itself.
 """
 
+import io
 import os
 import sys
 
@@ -15,74 +16,75 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-USAGE = """\
-usage: hsmagent COMMAND [options]
+    Answer = dict[str, Any]
 
-Tokens and keys
-  status [--json]              tokens, login state and time left, PIN state
-  keys [--json]                every key with its SSH line and certificates
-  pubkey KEY [--ssh | --pem]   one public key, for authorized_keys or a CA
-  unlock [TOKEN] [--stdin]     give the PIN in this terminal (or as one line of stdin)
-  lock [TOKEN]                 log out of one token, or of all
-  forget-pin [TOKEN]           delete the PIN that was kept in the desktop's keyring
-  log [--since T] [--json]     who used which key for what, and what was refused
-"""
-
-USAGE_END = """
-KEY and TOKEN are a PKCS#11 URI, a fingerprint (SHA256:…), a label or a serial number.
-Every command takes --runtime-dir D, where the daemon's sockets are
-(default $XDG_RUNTIME_DIR/hsmagent).
-
-Exit status: 0 done, 1 failed or refused, 2 wrong usage.
-"""
+HELP = {"--help", "-h"}
+# Seconds for what the daemon has at hand; it may have been started by our asking.
+AT_HAND = 30.0
 
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed or refused, 2 wrong usage."""
+    # In a locale without UTF-8 a letter that it lacks must be neither a traceback nor lost.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: "list[str]") -> int:
     """Run one command. Return its exit status; errors are one line on stderr."""
     try:
-        return _dispatch(arguments)
+        status = _dispatch(arguments)
+        _write("")
     except UsageError as error:
         return _fail(str(error), 2)
     except HsmAgentError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        # Whoever read our output has gone; nothing is left to say it to.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()  # who read it has gone, and knows
         return 1
     except KeyboardInterrupt:
         return 130
+    return status
+
+
+def _write(text: str) -> None:
+    """Print, and flush: what goes wrong is told here, and not by Python while it leaves."""
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        raise HsmAgentError(f"the output cannot be written: {error.strerror}") from None
+
+
+def _drop_output() -> None:
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(arguments: "list[str]") -> int:
-    if not arguments or arguments[0] in ("--help", "-h", "help"):
-        print(usage(), end="")
+    if not arguments or arguments[0] in {*HELP, "help"}:
+        from hsmagent import usage
+
+        _write(usage.overview())
         return 0 if arguments else 2
     command, *rest = arguments
     if command == "--version":
         from hsmagent import __version__
 
-        print(f"hsmagent {__version__}")
+        _write(f"hsmagent {__version__}\n")
         return 0
     if command in QUICK:
-        if rest in (["--help"], ["-h"]):
-            print(usage(), end="")
+        if not HELP.isdisjoint(rest):
+            from hsmagent import usage
+
+            _write(usage.of(command))
             return 0
         return QUICK[command](Options(command, rest))
     from hsmagent import commands
 
     return commands.run(command, rest)
-
-
-def usage() -> str:
-    """Return the text of `hsmagent --help`."""
-    from hsmagent.commands import USAGE as SLOW
-
-    return USAGE + SLOW + USAGE_END
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -122,14 +124,19 @@ class Options:
         """Return what is left, which must be `least` to `most` names. Raises UsageError."""
         for argument in self._arguments:
             if argument.startswith("-"):
-                raise UsageError(f"`hsmagent {self._command}` has no option {argument}")
+                raise self._wrong(f"`hsmagent {self._command}` has no option {argument}")
         if not least <= len(self._arguments) <= most:
-            raise UsageError(f"wrong number of arguments for `hsmagent {self._command}`")
+            raise self._wrong("wrong number of arguments")
         return self._arguments
 
+    def _wrong(self, sentence: str) -> UsageError:
+        from hsmagent import usage
 
-def _ask(options: Options, op: str, **fields: object) -> "dict[str, Any]":
-    daemon = Daemon(options.runtime_dir)
+        return UsageError(f"{sentence}; {usage.line(self._command)}")
+
+
+def _ask(options: Options, op: str, timeout: "float | None" = None, **fields: str) -> "Answer":
+    daemon = Daemon(options.runtime_dir, timeout)
     try:
         return daemon.call(op, **fields)
     finally:
@@ -147,18 +154,18 @@ def _keys(options: Options) -> int:
     return _show(options, "keys")
 
 
-def _show(options: Options, what: str, **fields: object) -> int:
+def _show(options: Options, what: str, **fields: str) -> int:
     as_json = options.flag("--json")
     options.names(0)
-    answer = _ask(options, what, **fields)
+    answer = _ask(options, what, AT_HAND, **fields)
     if as_json:
         import json
 
-        print(json.dumps(answer, indent=2, ensure_ascii=False))
+        _write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return 0
     from hsmagent import show
 
-    print(getattr(show, what)(answer), end="")
+    _write(getattr(show, what)(answer))
     return 0
 
 
@@ -169,11 +176,11 @@ def _log(options: Options) -> int:
 def _pubkey(options: Options) -> int:
     pem, _ssh = options.flag("--pem"), options.flag("--ssh")
     [name] = options.names(1, 1)
-    answer = _ask(options, "pubkey", key=name)
+    answer = _ask(options, "pubkey", AT_HAND, key=name)
     text = answer["pem" if pem else "ssh"]
     if text is None:
         raise HsmAgentError("ssh has no name for this kind of key; --pem shows it")
-    print(text.rstrip("\n"))
+    _write(text.rstrip("\n") + "\n")
     return 0
 
 

@@ -25,13 +25,17 @@ def default_runtime_dir() -> str:
 
 
 class Daemon:
-    """A connection to the daemon's control socket. Raises HsmAgentError with its sentence."""
+    """A connection to the daemon's control socket. Raises HsmAgentError with its sentence.
 
-    def __init__(self, runtime_dir: str = "") -> None:
+    timeout: seconds for an answer; None where it may wait for a module or a person.
+    """
+
+    def __init__(self, runtime_dir: str = "", timeout: float | None = None) -> None:
         import _socket
 
         path = (runtime_dir or default_runtime_dir()) + "/control.sock"
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+        self._socket.settimeout(timeout)
         try:
             self._socket.connect(path)
         except OSError:
@@ -56,6 +60,8 @@ class Daemon:
         try:
             self._socket.sendall(message)
             answer = json.loads(self._receive())
+        except TimeoutError:
+            raise HsmAgentError("the daemon does not answer; start it anew") from None
         except OSError:
             raise HsmAgentError("the daemon hung up; its log says why") from None
         finally:

@@ -109,8 +109,10 @@ def load(file: Path, *, required: bool = False) -> Config:
         if required:
             raise ConfigError(f"there is no configuration file {file}") from None
         return Config()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {file}: {error}") from None
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"cannot read {file}: it is not UTF-8") from None
     return read(content, str(file))
 
 
@@ -122,7 +124,7 @@ def read(content: str, file: str) -> Config:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     cache = _cache(top.table("cache"), CacheConfig(), "cache")
     config = Config(
-        modules=tuple(map(_module, top.tables("module"))),
+        modules=_modules(top.tables("module")),
         tokens=tuple(_token(table, cache) for table in top.tables("token")),
         keys=tuple(map(_key, top.tables("key"))),
         cache=cache,
@@ -138,12 +140,22 @@ def read(content: str, file: str) -> Config:
 # -- one function per table ------------------------------------------------------------------
 
 
+def _modules(tables: list[Table]) -> tuple[ModuleSpec, ...]:
+    modules: dict[str, ModuleSpec] = {}
+    for table in tables:
+        module = _module(table)
+        if module.path in modules:
+            raise table.error(f"the module {module.path} is named twice")
+        modules[module.path] = module
+    return tuple(modules.values())
+
+
 def _module(table: Table) -> ModuleSpec:
     module = ModuleSpec(
         path=table.take("path", absolute_path),
         workers=table.take("workers", whole(1, 64), 1),
-        parameters=table.take("parameters", text, ""),
-        env=table.take("env", environment, ()),
+        parameters=table.take("parameters", text, "", secret=True),
+        env=table.take("env", environment, (), secret=True),
         release=table.take("release", duration, 0.0),
     )
     table.end()
@@ -151,7 +163,7 @@ def _module(table: Table) -> ModuleSpec:
 
 
 def _token(table: Table, default: CacheConfig) -> TokenConfig:
-    match = table.take("match", pkcs11_uri)
+    match = table.take("match", pkcs11_uri, secret=True)
     pin_store = table.take("pin_store", boolean, default=False)
     return TokenConfig(match, _cache(table, default, "token"), pin_store)
 
@@ -172,7 +184,7 @@ def _key(table: Table) -> KeyConfig:
     default = KeyConfig("")
     kinds = [str(kind) for kind in PurposeKind]
     key = KeyConfig(
-        match=table.take("match", key_name),
+        match=table.take("match", key_name, secret=True),
         confirm=table.take("confirm", choice(*CONFIRM), default.confirm),
         remember=table.take("remember", duration, default.remember),
         allow=frozenset(map(PurposeKind, table.take("allow", many(choice(*kinds)), tuple(kinds)))),
@@ -190,6 +202,8 @@ def _prompt(table: Table) -> PromptConfig:
         timeout=table.take("timeout", duration, default.timeout),
     )
     table.end()
+    if prompt.timeout <= 0:
+        raise table.error("timeout must be longer than 0 seconds")
     return prompt
 
 

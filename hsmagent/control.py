@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from hsmagent.client import PIN_LAST_TRY_CONFIRMED
+from hsmagent.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 from hsmagent.model import Peer, TokenId, printable
@@ -64,7 +64,10 @@ class Fields:
 
 Operation = Callable[[Fields], Awaitable[Answer]]
 Unlock = Callable[[TokenId, bytearray, bool], Awaitable[None]]
-"""Logs in to a token with a PIN; the flag says that a last try was confirmed."""
+"""Logs in to a token with a PIN, which it wipes; the flag says that a last try was confirmed.
+
+A login that has begun goes on when it is cancelled, so nobody else may wipe the PIN.
+"""
 
 
 class Conversation:
@@ -106,6 +109,8 @@ class Conversation:
     async def _answer(self, body: bytearray) -> Answer:
         if self._unlocking is not None:
             token, self._unlocking = self._unlocking, None
+            if body[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
+                raise UsageError("the frame after unlock holds no PIN; nothing was tried")
             pin = body[1:]
             await self._unlock(token, pin, body[0] == PIN_LAST_TRY_CONFIRMED)
             return {}

@@ -6,17 +6,17 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from hsmagent import config, configured, control
+from hsmagent import configured, control
 from hsmagent.activity import Activity, Entry
 from hsmagent.client import CONTROL_MAX_FRAME
 from hsmagent.config import Config
 from hsmagent.desktop.lock import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.errors import ConfigError, TokenError
+from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.gate import Gate
 from hsmagent.journal import journal
 from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
@@ -45,11 +45,14 @@ GOODBYE = 3.0
 
 
 class Daemon:
-    """One agent: its sockets, tokens and gate, for the life of a login session."""
+    """One agent: its sockets, tokens and gate, for the life of a login session.
 
-    def __init__(self, file: Path, settings: Config, runtime: Path, state: Path) -> None:
-        self._file = file
-        self._settings = settings
+    load: reads the configuration, now and at each SIGHUP. Raises ConfigError.
+    """
+
+    def __init__(self, load: Callable[[], Config], runtime: Path, state: Path) -> None:
+        self._load = load
+        self._settings = settings = load()
         self._runtime = runtime
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
@@ -102,7 +105,11 @@ class Daemon:
 
         Raises UsageError when a socket cannot be had, ConfigError when [ssh] upstream is us.
         """
-        servers = self._servers()
+        try:
+            servers = self._servers()
+        except UsageError:
+            self._unbind()
+            raise
         self._catch_signals()
         presence = self._spawn(self._presence.run())
         try:
@@ -115,9 +122,7 @@ class Daemon:
             await self._stopping.wait()
         finally:
             self._notifier.tell("STOPPING=1")
-            # Before we stop listening: after that, the file may be another agent's.
-            for path in self._bound:
-                path.unlink(missing_ok=True)
+            self._unbind()
             for server in servers:
                 await server.close()
             presence.cancel()
@@ -155,6 +160,11 @@ class Daemon:
         self._bound.append(path)
         return listening
 
+    def _unbind(self) -> None:
+        # Before we stop listening: after that, a file may be another agent's.
+        for path in self._bound:
+            path.unlink(missing_ok=True)
+
     def _ssh_connection(self, sock: socket.socket) -> Connection:
         upstream = None if self._upstream is None else Upstream(self._upstream.link())
         return self._agent.connection(peer_of(sock), upstream)
@@ -173,7 +183,7 @@ class Daemon:
             return None
         upstream = UpstreamAgent(Path(settings.ssh.upstream), time.monotonic)
         if upstream.is_at(self._ssh_address):
-            raise ConfigError(f"{self._file}: upstream in [ssh] is this agent's own socket")
+            raise ConfigError("the configuration: upstream in [ssh] is this agent's own socket")
         return upstream
 
     # -- signals -----------------------------------------------------------------------------
@@ -188,7 +198,7 @@ class Daemon:
     async def _reload(self) -> None:
         """Reread the configuration and forget logins; with a mistake in it nothing changes."""
         try:
-            settings = config.load(self._file)
+            settings = self._load()
             upstream = self._upstream_agent(settings)
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - no traceback

@@ -1,7 +1,8 @@
 """Which PKCS#11 modules to load when the configuration names none.
 
 p11-kit's registration files (pkcs11.conf(5)) say what is installed; OpenSC and SoftHSM are found
-by their usual paths as well. Trust stores and keyrings are left out: they hold no keys of a token.
+by their usual paths as well, unless a registration keeps them from us. Trust stores and keyrings
+are left out: they hold no keys of a token.
 """
 
 import glob
@@ -9,7 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-SYSTEM_MODULES = ("/usr/share/p11-kit/modules", "/etc/pkcs11/modules")
+# The administrator's before the packages'.
+SYSTEM_MODULES = ("/etc/pkcs11/modules", "/usr/share/p11-kit/modules")
 USER_MODULES = "pkcs11/modules"  # below $XDG_CONFIG_HOME
 
 # Where p11-kit looks for a module that is registered by its bare name.
@@ -34,22 +36,31 @@ LEFT_OUT = ("p11-kit-trust", "p11-kit-proxy", "p11-kit-client", "gnome-keyring")
 def discover() -> tuple[str, ...]:
     """Return the paths of the installed modules, each once, in a stable order."""
     config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
-    folders = [*SYSTEM_MODULES, f"{config_home}/{USER_MODULES}"]
-    registered = [path for folder in folders for path in registrations(Path(folder))]
-    usual = [path for pattern in USUAL for path in sorted(glob.glob(pattern))]  # noqa: PTH207
-    return tuple(_each_once([*registered, *usual]))
+    folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
+    registered = list(registrations(*folders))
+    ours = [path for path, is_for_us in registered if is_for_us]
+    kept_from_us = {os.path.realpath(path) for path, is_for_us in registered if not is_for_us}
+    usual = (path for pattern in USUAL for path in sorted(glob.glob(pattern)))  # noqa: PTH207
+    allowed = (path for path in usual if os.path.realpath(path) not in kept_from_us)
+    return tuple(_each_once([*ours, *allowed]))
 
 
-def registrations(folder: Path) -> Iterator[str]:
-    """Return the modules that the `.module` files of one folder register for us."""
-    for file in sorted(folder.glob("*.module")):
-        try:
-            settings = parse(file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError):
-            continue
-        path = _find(settings.get("module", ""))
-        if path and _is_for_us(settings, path):
-            yield path
+def registrations(*folders: Path) -> Iterator[tuple[str, bool]]:
+    """Return each module that a `.module` file registers, and whether it is meant for us.
+
+    Files of one name are one registration; what an earlier folder says of it counts.
+    """
+    merged: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        for file in folder.glob("*.module"):
+            try:
+                settings = parse(file.read_text(encoding="utf-8"))
+            except (OSError, UnicodeDecodeError):
+                continue
+            merged[file.name] = settings | merged.get(file.name, {})
+    for _, settings in sorted(merged.items()):
+        if path := _find(settings.get("module", "")):
+            yield path, _is_for_us(settings, path)
 
 
 def parse(text: str) -> dict[str, str]:

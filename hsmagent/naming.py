@@ -1,6 +1,7 @@
-"""Finding a token or a key by the name a person gives: PKCS#11 URI, fingerprint, label, address."""
+"""Finding a token or a key by the name a person gives: PKCS#11 URI, fingerprint, label, serial."""
 
 from collections.abc import Iterable, Sequence
+from urllib.parse import quote
 
 from hsmagent.config import FINGERPRINT
 from hsmagent.errors import UsageError
@@ -47,12 +48,27 @@ def find_token(name: str, tokens: Sequence[TokenId]) -> TokenId:
     found = [token for token in tokens if _names_token(name, wanted, token)]
     if len(found) == 1:
         return found[0]
-    labels = ", ".join(sorted({printable(token.label) for token in found or tokens}))
+    choice = ", ".join(_choice(found or tokens))
     if not tokens:
         raise UsageError("no token is present; plug one in, or see `hsmagent doctor`")
     if not found:
-        raise UsageError(f"no token is named {printable(name)!r}; present: {labels}")
-    raise UsageError(f"which token? Name one by label, serial or URI: {labels}")
+        raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
+    raise UsageError(f"which token? Name one by label, serial or URI: {choice}")
+
+
+def _choice(tokens: Sequence[TokenId]) -> list[str]:
+    """Return the shortest names that tell these tokens apart: labels, with serials, as URIs."""
+    named = [printable(token.label) for token in tokens]
+    if len(set(named)) < len(named):
+        named = [f"{printable(token.label)} ({printable(token.serial)})" for token in tokens]
+    if len(set(named)) < len(named):
+        named = [exact_uri(token) for token in tokens]
+    return sorted(named)
+
+
+def exact_uri(token: TokenId) -> str:
+    """Return a URI that means this token as this module shows it; two may show the same one."""
+    return f"{token.uri}?module-path={quote(token.module, safe='/')}"
 
 
 def _names_token(name: str, wanted: Pkcs11Uri | None, token: TokenId) -> bool:

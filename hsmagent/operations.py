@@ -21,6 +21,7 @@ from hsmagent import __version__
 from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
 from hsmagent.errors import PinError, PinLocked, Refused, Unavailable, UsageError
+from hsmagent.frame import wipe
 from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
 from hsmagent.model import (
@@ -38,7 +39,7 @@ from hsmagent.model import (
     Unwrap,
     printable,
 )
-from hsmagent.naming import find_key, find_token, fingerprint_of
+from hsmagent.naming import exact_uri, find_key, find_token, fingerprint_of
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
@@ -104,7 +105,11 @@ class Operations:
         statuses = self._tokens.statuses()
         return {
             "keys": [_key(signer.key) for signer in self._tokens.signers()],
-            "notes": [printable(note, 400) for status in statuses for note in status.notes],
+            "notes": [
+                f"{words.token_name(status.id)}: {printable(note, 400)}"
+                for status in statuses
+                for note in status.notes
+            ],
         }
 
     async def pubkey(self, fields: Fields) -> Answer:
@@ -134,7 +139,7 @@ class Operations:
             raise PinError(words.not_set(status.id))
         return {
             "token": words.token_name(status.id),
-            "uri": status.id.uri,
+            "uri": exact_uri(status.id),
             "logged_in": status.logged_in or not status.login_required,
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
@@ -145,13 +150,21 @@ class Operations:
 
     async def unlock_with(self, token: TokenId, pin: bytearray, last_try: bool) -> None:  # noqa: FBT001 - a callback's signature
         """Second half: log in with the PIN that was typed; one C_Login, whatever comes of it."""
-        status = self._tokens.session(token).status()
+        session = self._tokens.session(token)
+        await session.look()  # others may have used up tries while the person typed
+        status = session.status()
         if status.pin_state is PinState.FINAL_TRY and not last_try:
+            wipe(pin)
             raise Refused(words.LAST_TRY + " The PIN was not tried.")
         if not pin and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
         at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
-        await self._gate.unlock(token, None if status.pin_pad else pin, at_worst)
+        unlocking = asyncio.ensure_future(
+            self._gate.unlock(token, None if status.pin_pad else pin, at_worst)
+        )
+        unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
+        # The login goes on when the terminal hangs up, and those who wait for it must learn of it.
+        await asyncio.shield(unlocking)
 
     async def lock(self, fields: Fields) -> Answer:
         """Log out of one token, or of all; forget remembered confirmations."""

@@ -266,8 +266,14 @@ def peer_uid(sock: socket.socket) -> int:
 
 
 def make_folder(folder: Path) -> None:
-    """Make the folder for our sockets, 0700. Raises UsageError if another one could reach in."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    """Make the folder for our sockets, 0700.
+
+    Raises UsageError if it cannot be made, or another user could reach in.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise UsageError(f"{folder} is not a directory of ours; remove it")

@@ -18,12 +18,13 @@ PIN_WORDS = {
 def status(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
     blocks = [_token(token) for token in answer["tokens"]]
-    blocks += [
-        f"module {module['path']}: {module['error']}\n"
-        for module in answer["modules"]
-        if module["error"]
-    ]
+    blocks += [_trouble(module) + "\n" for module in answer["modules"] if module["error"]]
     return "\n".join(blocks) or "no token is present\n"
+
+
+def _trouble(module: "dict[str, Any]") -> str:
+    path, error = module["path"], module["error"]
+    return error if path in error else f"module {path}: {error}"
 
 
 def _token(token: "dict[str, Any]") -> str:
@@ -78,10 +79,10 @@ def log(answer: "dict[str, Any]") -> str:
 
 
 def keys(answer: "dict[str, Any]") -> str:
-    """Lay out `hsmagent keys`: a block for each key, then what was skipped and why."""
+    """Lay out `hsmagent keys`: a block for each key, then what is odd about the tokens' objects."""
     blocks = [_key(key) for key in answer["keys"]]
     if answer["notes"]:
-        blocks.append("Skipped:\n" + "".join(f"  {note}\n" for note in answer["notes"]))
+        blocks.append("Notes:\n" + "".join(f"  {note}\n" for note in answer["notes"]))
     return "\n".join(blocks) or "no keys; `hsmagent status` shows the tokens\n"
 
 

@@ -26,7 +26,8 @@ def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> byt
     if asked["pin_pad"]:
         print(f"Type the PIN of {asked['token']} on the reader.")
         return body
-    pin = read_line(0) if from_stdin else ask_pin(asked)
+    # --stdin where nothing is piped in: a terminal there would show the PIN.
+    pin = read_line(0) if from_stdin and not os.isatty(0) else ask_pin(asked)
     body += pin
     wipe(pin)
     if len(body) == 1:

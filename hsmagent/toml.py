@@ -24,8 +24,18 @@ class Table:
         self._name = name
         self._known: list[str] = []
 
-    def take(self, key: str, reader: Callable[[object], T], default: T | None = None) -> T:
-        """Return the key's value as `reader` makes it; no default: the key must be there."""
+    def take(
+        self,
+        key: str,
+        reader: Callable[[object], T],
+        default: T | None = None,
+        *,
+        secret: bool = False,
+    ) -> T:
+        """Return the key's value as `reader` makes it; no default: the key must be there.
+
+        secret: the value may hold one, so that an error must not repeat it.
+        """
         self._known.append(key)
         if key not in self._values:
             if default is None:
@@ -35,7 +45,8 @@ class Table:
         try:
             return reader(value)
         except Expected as expected:
-            raise self.error(f"{key} = {printable(repr(value))}: must be {expected}") from None
+            shown = key if secret else f"{key} = {printable(repr(value))}"
+            raise self.error(f"{shown}: must be {expected}") from None
 
     def table(self, key: str) -> "Table":
         """Return the sub-table `[key]`, empty when it is not there."""
@@ -69,8 +80,9 @@ class Table:
 # -- readers: a TOML value in, ours out, or Expected -------------------------------------------
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-_DURATION = re.compile(r"(?:\d+[smhd])+")
-_DURATION_PART = re.compile(r"(\d+)([smhd])")
+# At most nine digits: a longer one is a mistake, and would overflow a float.
+_DURATION = re.compile(r"(?:[0-9]{1,9}[smhd]){1,4}")
+_DURATION_PART = re.compile(r"([0-9]+)([smhd])")
 
 
 def text(value: object) -> str:

@@ -65,12 +65,12 @@ def parse(text: str) -> Pkcs11Uri:
     """Parse a PKCS#11 URI.
 
     Raises UsageError naming what is wrong: another scheme, an unknown or repeated attribute, or a
-    PIN in the URI.
+    PIN in the URI. It never repeats a value, which may be that PIN.
     """
     if not text.startswith(SCHEME):
-        raise UsageError(f"{printable(text)!r} is not a PKCS#11 URI: it must begin with pkcs11:")
+        raise UsageError("a PKCS#11 URI must begin with pkcs11:")
     if any("\ud800" <= character <= "\udfff" for character in text):
-        raise UsageError(f"{printable(text)!r} is not a PKCS#11 URI: it is not UTF-8")
+        raise UsageError("a PKCS#11 URI must be UTF-8")
     path, _, query = text.removeprefix(SCHEME).partition("?")
     values: dict[str, bytes] = {}
     allowed_in_path = TOKEN_ATTRIBUTES + OBJECT_ATTRIBUTES + OTHER_ATTRIBUTES

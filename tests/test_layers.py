@@ -14,11 +14,11 @@ import pytest
 
 PACKAGE = Path(__file__).parent.parent / "hsmagent"
 
-BASE = "errors frame hardening limit model toml uri"
+BASE = "errors frame hardening limit model uri"
 ALL = (
-    f"{BASE} client config control discovery show terminal systemd server bus who ssh mail token"
-    " prompt desktop policy unlock gate activity journal naming operations providers configured"
-    " presence upstream commands"
+    f"{BASE} toml client config control discovery show usage terminal systemd server bus who ssh"
+    " mail token prompt desktop policy unlock gate activity journal naming operations providers"
+    " configured presence upstream commands"
 )
 
 # part: (parts of ours that it may import, libraries that it may import)
@@ -34,7 +34,8 @@ LAYERS = {
     # the quick commands: nothing that is slow to import
     "client": ("errors frame", ""),
     "terminal": ("errors frame client", ""),
-    "show": ("errors model", ""),
+    "show": ("", ""),
+    "usage": ("", ""),
     # the parts, which do not know each other
     "bus": (BASE, "dbus_fast dbus_next"),
     "who": (BASE, "paramiko"),
@@ -44,7 +45,7 @@ LAYERS = {
     "prompt": (f"{BASE} bus", "cryptography keyring"),
     "desktop": (f"{BASE} bus", ""),
     # the door
-    "config": (f"{BASE} mail.settings", ""),
+    "config": (f"{BASE} toml mail.settings", ""),
     "policy": (f"{BASE} config prompt.base prompt.words", ""),
     "journal": ("", ""),
     "activity": (f"{BASE} journal", ""),
@@ -54,7 +55,7 @@ LAYERS = {
     "systemd": (BASE, ""),
     "upstream": (BASE, ""),
     "server": (f"{BASE} systemd", ""),
-    "discovery": (f"{BASE} config", ""),
+    "discovery": ("", ""),
     "control": (f"{BASE} client", ""),
     "naming": (f"{BASE} config ssh.keys", ""),
     "operations": (ALL, "cryptography"),

@@ -5,6 +5,8 @@ import asyncio
 import logging
 import os
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from hsmagent import config
@@ -25,14 +27,14 @@ def run(arguments: list[str]) -> int:
     start_logging(debug=options.debug)
     forbid_dumps()
     file = options.config or config.default_path()
-    settings = config.load(file, required=options.config is not None)
+    load = partial(config.load, file.absolute(), required=options.config is not None)
     runtime = options.runtime_dir or Path(default_runtime_dir())
-    asyncio.run(_serve(file, settings, runtime))
+    asyncio.run(_serve(load, runtime.absolute()))
     return 0
 
 
-async def _serve(file: Path, settings: config.Config, runtime: Path) -> None:
-    await Daemon(file, settings, runtime, state_dir()).run()
+async def _serve(load: Callable[[], config.Config], runtime: Path) -> None:
+    await Daemon(load, runtime, state_dir()).run()
 
 
 def state_dir() -> Path:

@@ -5,6 +5,7 @@ import asyncio
 import json
 import os
 import sys
+from dataclasses import asdict
 
 from hsmagent.doctor.finding import State, surroundings
 from hsmagent.doctor.report import findings, text
@@ -15,8 +16,7 @@ def run(arguments: list[str]) -> int:
     options = _parser().parse_args(arguments)
     found = asyncio.run(findings(surroundings(options.runtime_dir, options.config)))
     if options.json:
-        shown = [finding.to_json() for finding in found]
-        print(json.dumps(shown, indent=2, ensure_ascii=False))
+        print(json.dumps(list(map(asdict, found)), indent=2, ensure_ascii=False))
     else:
         colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
         print(text(found, colour=colour), end="")

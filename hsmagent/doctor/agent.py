@@ -34,7 +34,7 @@ UPSTREAM = "; to keep its keys too, name its socket as [ssh] upstream in the con
 def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
     """Say whether the daemon answers, and what it says of its tokens and modules."""
     try:
-        daemon = Daemon(str(where.runtime_dir))
+        daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT)
     except HsmAgentError:
         sentence = f"no daemon answers in {where.runtime_dir}"
         return Finding("daemon", State.BAD, sentence, START), None
@@ -42,7 +42,7 @@ def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
         status = daemon.call("status")
     except HsmAgentError as error:
         remedy = "see its log: journalctl --user --unit hsmagent"
-        return Finding("daemon", State.BAD, f"the daemon fails: {error}", remedy), None
+        return Finding("daemon", State.BAD, str(error), remedy), None
     finally:
         daemon.close()
     if status["version"] != __version__:
@@ -107,7 +107,8 @@ async def lists_keys(where: Surroundings) -> Finding:
         await child.wait()
         return Finding(check, State.BAD, "the agent does not answer ssh-add", START)
     if child.returncode == 0:
-        return Finding(check, State.OK, f"ssh sees {len(listed.splitlines())} keys")
+        count = len(listed.splitlines())
+        return Finding(check, State.OK, f"ssh sees {count} key{'s' if count > 1 else ''}")
     if child.returncode == 1:
         remedy = "plug a token in, or see `hsmagent keys` for what was skipped"
         return Finding(check, State.WARN, "ssh sees no keys", remedy)

@@ -8,10 +8,12 @@ from contextlib import asynccontextmanager, suppress
 from hsmagent.bus import Bus, BusError, session_address
 from hsmagent.doctor.finding import Finding, State, Surroundings, output_of
 from hsmagent.errors import Unavailable
+from hsmagent.prompt.environment import has_display
 from hsmagent.prompt.pinentry import find_program
 from hsmagent.prompt.system import NAME as PROMPTER
 
 BUS_TIMEOUT = 5.0
+SYSTEM = "system-prompter"
 DISPLAYS = ("WAYLAND_DISPLAY", "DISPLAY")
 IMPORT = "dbus-update-activation-environment --systemd DISPLAY WAYLAND_DISPLAY XAUTHORITY"
 UNITS = ("hsmagent.service", "hsmagent-ssh.socket", "hsmagent-control.socket")
@@ -30,8 +32,11 @@ async def prompters(where: Surroundings) -> list[Finding]:
         else:
             found.append(Finding("bus", State.OK, "the session bus answers"))
             found.append(await _system_prompter(bus, where))
-    found.append(_pinentry(where))
-    if all(each.state is not State.OK for each in found if each.check != "bus"):
+    pinentry = _pinentry(where)
+    shown = any(each.check == SYSTEM and each.state is State.OK for each in found)
+    if not shown or pinentry.state is State.OK:
+        found.append(pinentry)  # who has a dialog does not need another one
+    if not shown and pinentry.state is not State.OK:
         found.append(
             Finding(
                 "prompter",
@@ -44,7 +49,7 @@ async def prompters(where: Surroundings) -> list[Finding]:
 
 
 async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
-    check = "system-prompter"
+    check = SYSTEM
     try:
         if (await bus.call(*_DBUS, "NameHasOwner", "s", [PROMPTER], returns="b"))[0]:
             return Finding(check, State.OK, "the desktop's own PIN dialog is there")
@@ -68,7 +73,9 @@ def _pinentry(where: Surroundings) -> Finding:
     try:
         program = find_program(where.env)
     except Unavailable as error:
-        remedy = "install one, such as pinentry-gnome3 or pinentry-qt; it needs DISPLAY to be set"
+        remedy = "install one, such as pinentry-gnome3 or pinentry-qt"
+        if not has_display(where.env):
+            remedy = "in a desktop session, set DISPLAY or WAYLAND_DISPLAY; over ssh this is usual"
         return Finding("pinentry", State.WARN, str(error), remedy)
     return Finding("pinentry", State.OK, f"{program} can ask for a PIN")
 

@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from subprocess import DEVNULL, PIPE
@@ -33,10 +33,6 @@ class Finding:
     sentence: str
     remedy: str = ""
 
-    def to_json(self) -> dict[str, str]:
-        """Return it for `--json`."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
@@ -44,6 +40,7 @@ class Surroundings:
 
     runtime_dir: Path
     config: Path
+    config_named: bool = False  # by the person, and so it must be there
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @property
@@ -58,7 +55,7 @@ def surroundings(runtime_dir: str, config: str) -> Surroundings:
         runtime_dir = runtime_dir or default_runtime_dir()
     except UsageError:
         runtime_dir = f"/run/user/{os.getuid()}/hsmagent"
-    return Surroundings(Path(runtime_dir), Path(config) if config else default_path())
+    return Surroundings(Path(runtime_dir), Path(config or default_path()), bool(config))
 
 
 async def output_of(command: Sequence[str], env: Mapping[str, str]) -> str | None:

@@ -25,7 +25,7 @@ def configuration(where: Surroundings) -> tuple[Finding, Config | None]:
     """Say whether the configuration file can be used."""
     check = "config"
     try:
-        settings = config.load(where.config)
+        settings = config.load(where.config, required=where.config_named)
     except ConfigError as error:
         remedy = "correct it; docs/configuration.md lists every key"
         return Finding(check, State.BAD, str(error), remedy), None

@@ -86,11 +86,11 @@ def test_a_file_that_was_asked_for_must_be_there(tmp_path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"cannot read .*: Is a directory"):
         config.load(tmp_path)
     latin = tmp_path / "latin.toml"
     latin.write_bytes(b"# \xff")
-    with pytest.raises(ConfigError, match="cannot read"):
+    with pytest.raises(ConfigError, match=r"cannot read .*latin\.toml: it is not UTF-8"):
         config.load(latin)
 
 
@@ -118,6 +118,9 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("[[key]]\nmatch = 'a'\nconfirm = 'sometimes'", 'one of "never", "always"'),
         ("[[key]]\nmatch = 'a'\nallow = 'ssh'", "must be a list"),
         ("[prompt]\norder = ['window']", 'one of "system", "pinentry", "askpass"'),
+        ("[prompt]\ntimeout = '0'", "timeout must be longer than 0 seconds"),
+        (f"[cache]\nidle = '{'9' * 5000}d'", "must be a duration"),
+        ("[[module]]\npath = '/x'\n[[module]]\npath = '/x'\nworkers = 2", "/x is named twice"),
         ('[ssh]\nupstream = "a\\u0001b"', "control characters"),
         ("= 1", "is not valid TOML"),
     ],
@@ -126,6 +129,24 @@ def test_errors_name_file_key_and_what_is_allowed(text: str, sentence: str) -> N
     with pytest.raises(ConfigError, match=sentence) as caught:
         config.read(text, "config.toml")
     assert str(caught.value).startswith("config.toml")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[[token]]\nmatch = 'pkcs11:token=work;pin-value=271828'",
+        "[[token]]\nmatch = 'PKCS11:token=work;pin-value=271828'",
+        "[[key]]\nmatch = 'pkcs11:object=ssh?pin-value=271828'",
+        "[[key]]\nmatch = ['271828']",
+        "[[module]]\npath = '/x'\nparameters = 271828",
+        "[[module]]\npath = '/x'\nenv = { PIN = 271828 }",
+        "[[module]]\npath = '/x'\nenv = { PIN = \"271828\\n\" }",
+    ],
+)
+def test_an_error_does_not_repeat_what_may_be_a_pin(text: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        config.read(text, "config.toml")
+    assert "271828" not in str(caught.value)
 
 
 @given(st.text(max_size=200))

@@ -10,6 +10,10 @@ def register(folder: Path, name: str, text: str) -> None:
     (folder / f"{name}.module").write_text(text)
 
 
+def for_us(*folders: Path) -> list[str]:
+    return [path for path, is_for_us in discovery.registrations(*folders) if is_for_us]
+
+
 def test_registrations_are_read_as_p11_kit_writes_them(tmp_path: Path) -> None:
     module = tmp_path / "libtoken.so"
     module.touch()
@@ -21,9 +25,9 @@ def test_registrations_are_read_as_p11_kit_writes_them(tmp_path: Path) -> None:
     register(modules, "not-us", f"module: {module}\ndisable-in: hsmagent\n")
     register(modules, "proxy", f"module: {module}\ndisable-in: p11-kit-proxy\n")
     (modules / "latin.module").write_bytes(b"module: \xff")
-    assert list(discovery.registrations(modules)) == [str(module)] * 2
+    assert for_us(modules) == [str(module)] * 2
     register(modules, "us", f"module: {module}\nenable-in: hsmagent\n")
-    assert len(list(discovery.registrations(modules))) == 3
+    assert len(for_us(modules)) == 3
 
 
 def test_a_bare_name_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -32,7 +36,7 @@ def test_a_bare_name_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     (folder / "libtoken.so").touch()
     monkeypatch.setattr(discovery, "LIBRARY_PATTERNS", (f"{tmp_path}/*/pkcs11",))
     register(tmp_path / "modules", "token", "module: libtoken.so")
-    assert list(discovery.registrations(tmp_path / "modules")) == [str(folder / "libtoken.so")]
+    assert for_us(tmp_path / "modules") == [str(folder / "libtoken.so")]
 
 
 def test_each_module_comes_once_though_registered_twice(
@@ -46,6 +50,31 @@ def test_each_module_comes_once_though_registered_twice(
     monkeypatch.setattr(discovery, "USUAL", (f"{tmp_path}/*.so",))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert discovery.discover() == (str(module),)
+
+
+def test_an_earlier_folder_overrides_a_registration(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).touch()
+    package, admin = tmp_path / "package", tmp_path / "admin"
+    register(package, "token", f"module: {tmp_path}/one")
+    register(admin, "token", "disable-in: hsmagent")
+    assert for_us(package) == [f"{tmp_path}/one"]
+    assert for_us(admin, package) == []
+    register(admin, "token", f"module: {tmp_path}/two")
+    assert for_us(admin, package) == [f"{tmp_path}/two"]
+
+
+def test_a_usual_module_can_be_kept_from_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module = tmp_path / "libtoken.so"
+    module.touch()
+    monkeypatch.setattr(discovery, "SYSTEM_MODULES", (str(tmp_path / "modules"),))
+    monkeypatch.setattr(discovery, "USUAL", (f"{tmp_path}/*.so",))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    assert discovery.discover() == (str(module),)
+    register(tmp_path / "modules", "token", f"module: {module}\ndisable-in: hsmagent")
+    assert discovery.discover() == ()
 
 
 def test_the_users_own_registrations_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,4 +92,4 @@ def test_the_users_own_registrations_count(tmp_path: Path, monkeypatch: pytest.M
 def test_trust_and_keyrings_are_left_out(tmp_path: Path, name: str) -> None:
     (tmp_path / name).touch()
     register(tmp_path / "modules", "x", f"module: {tmp_path / name}")
-    assert list(discovery.registrations(tmp_path / "modules")) == []
+    assert for_us(tmp_path / "modules") == []

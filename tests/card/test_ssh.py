@@ -1,6 +1,7 @@
 """ssh with a key on the card, through the real daemon. The card counts every PIN it is given."""
 
 import json
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -9,10 +10,13 @@ from typing import Any
 
 import pytest
 
+from hsmagent import frame
+from hsmagent.client import PIN_PLAIN, Daemon
+from hsmagent.errors import HsmAgentError
 from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
 from tests.parts.card.apdu import INS, SW
-from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
+from tests.parts.pkcs11_tool import ToolFailed, pkcs11_tool, reset_card
 from tests.parts.ssh_login import HELLO, logging_in, serving, ssh, started
 from tests.parts.sshd import Sshd
 from tests.parts.until import until
@@ -107,6 +111,52 @@ def test_wrong_pins_down_to_blocked_and_not_one_try_more(
     assert "PUK" in refused.stderr
     assert ssh(agent, sshd).returncode != 0
     assert presented(reader) == 3
+
+
+def test_tries_used_up_while_the_terminal_asks(agent: AgentProcess, reader: Reader) -> None:
+    daemon = Daemon(str(agent.runtime))
+    try:
+        assert daemon.call("unlock", token="")["pin_state"] == "ok"
+        for _ in range(2):  # another program's
+            with pytest.raises(ToolFailed):
+                pkcs11_tool(reader.provider, "--list-objects", pin=WRONG)
+        assert presented(reader) == 2
+        with pytest.raises(HsmAgentError, match="One try is left"):
+            daemon.exchange(bytearray([PIN_PLAIN]) + WRONG.encode())
+    finally:
+        daemon.close()
+    assert presented(reader) == 2
+
+
+def give_pin_and_go(agent: AgentProcess, pause: float = 0.0) -> None:
+    """Be a terminal that hangs up once it has handed the PIN over."""
+    with socket.socket(socket.AF_UNIX) as terminal:
+        terminal.connect(str(agent.control_socket))
+        terminal.sendall(frame.encode(b'{"op": "unlock"}'))
+        assert b'"logged_in": false' in terminal.recv(10_000)
+        terminal.sendall(frame.encode(bytes([PIN_PLAIN]) + DEFAULT_PIN.encode()))
+        time.sleep(pause)
+
+
+def test_a_terminal_that_goes_away_spoils_no_pin(agent: AgentProcess, reader: Reader) -> None:
+    """A login that has begun goes on, with the PIN as it was typed."""
+    reader.card.knobs.genuine_speed()
+    for pause in (0.0, 0.01, 0.03, 0.1):
+        agent.hsmagent("lock")
+        give_pin_and_go(agent, pause)
+        assert agent.unlock(DEFAULT_PIN).returncode == 0
+    assert reader.card.user is not None
+    assert reader.card.user.wrong == 0
+
+
+def test_a_terminal_that_goes_away_leaves_nobody_waiting(
+    agent: AgentProcess, reader: Reader, sshd: Sshd
+) -> None:
+    reader.card.knobs.genuine_speed()
+    login = logging_in(agent, sshd)
+    until(lambda: "run `hsmagent unlock`" in agent.logged())
+    give_pin_and_go(agent, 0.05)  # the login has begun, and takes longer than that
+    assert login.communicate(timeout=30)[0] == HELLO, agent.logged()
 
 
 def test_unblocked_by_another_program(agent: AgentProcess, reader: Reader, sshd: Sshd) -> None:

@@ -70,12 +70,14 @@ def test_trouble_is_told() -> None:
             "modules": [
                 {"path": "/m.so", "error": "cannot be loaded"},
                 {"path": "/n", "error": ""},
+                {"path": "/o.so", "error": "The module /o.so does not start."},
             ],
         }
     )
     assert "PIN     ONE TRY LEFT (PIN pad)" in shown
     assert "trouble gone" in shown
-    assert "module /m.so: cannot be loaded" in shown
+    assert "\nmodule /m.so: cannot be loaded\n" in shown
+    assert "\nThe module /o.so does not start.\n" in shown
     assert "/n" not in shown
 
 
@@ -100,4 +102,4 @@ def test_keys_show_everything_a_person_copies() -> None:
     assert "  ecdsa-sha2-nistp256 AAAA ssh (work)\n" in shown
     assert "certificate: CN=Alice" in shown
     assert "not for ssh" in shown
-    assert shown.endswith("Skipped:\n  object 7: no CKA_ID\n")
+    assert shown.endswith("Notes:\n  object 7: no CKA_ID\n")

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.client import Daemon
+from hsmagent.errors import UsageError
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.softhsm import PIN, SoftHsm
@@ -107,6 +109,17 @@ def test_a_pin_of_impossible_length_is_not_tried(agent: AgentProcess, pin: str) 
     assert token["pin_state"] == "ok"
 
 
+def test_only_a_frame_with_a_pin_is_tried_as_one(agent: AgentProcess) -> None:
+    daemon = Daemon(str(agent.runtime))
+    try:
+        assert not daemon.call("unlock", token="")["logged_in"]
+        with pytest.raises(UsageError, match="nothing was tried"):
+            daemon.call("status")
+        assert daemon.call("status")["tokens"][0]["pin_state"] == "ok"
+    finally:
+        daemon.close()
+
+
 def test_no_pin_in_the_log(agent: AgentProcess) -> None:
     agent.unlock("27182818")
     agent.unlock(PIN)
@@ -114,8 +127,9 @@ def test_no_pin_in_the_log(agent: AgentProcess) -> None:
     assert PIN not in agent.logged()
 
 
-def test_the_terminal_asks_without_echo(agent: AgentProcess) -> None:
-    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock"], PIN + "\n")
+@pytest.mark.parametrize("option", [[], ["--stdin"]])
+def test_the_terminal_asks_without_echo(agent: AgentProcess, option: list[str]) -> None:
+    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock", *option], PIN + "\n")
     assert "PIN for work: " in shown
     assert "work is unlocked" in shown
     assert PIN not in shown
@@ -209,6 +223,23 @@ def test_a_mistake_in_a_reread_configuration_changes_nothing(agent: AgentProcess
     assert agent.hsmagent("status").returncode == 0
 
 
+def test_a_named_configuration_that_is_gone_changes_nothing(
+    furnished: SoftHsm, tmp_path: Path
+) -> None:
+    """The defaults would drop the policies in it."""
+    agent = AgentProcess(tmp_path / "named")
+    named = tmp_path / "named.toml"
+    named.write_text(module_config(furnished))
+    agent.start("--config", str(named))
+    try:
+        named.unlink()
+        agent.signal(signal.SIGHUP)
+        until(lambda: "the configuration stays as it was: there is no" in agent.logged())
+        assert [token["label"] for token in agent.json("status")["tokens"]] == ["work"]
+    finally:
+        agent.stop()
+
+
 def test_a_mistake_in_the_configuration_is_told_at_the_start(tmp_path: Path) -> None:
     agent = AgentProcess(tmp_path, "[cache]\nidle = 3\n")
     result = agent.hsmagent("daemon")
@@ -221,6 +252,15 @@ def test_a_second_daemon_is_refused(agent: AgentProcess) -> None:
     result = agent.hsmagent("daemon")
     assert result.returncode == 2
     assert "another agent already answers" in result.stderr
+
+
+def test_a_daemon_that_cannot_listen_leaves_no_socket(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path)
+    agent.control_socket.mkdir(parents=True)
+    result = agent.hsmagent("daemon")
+    assert result.returncode == 2
+    assert "is not a socket; remove it" in result.stderr
+    assert not agent.ssh_socket.exists()
 
 
 def test_a_killed_daemons_sockets_are_taken_over(agent: AgentProcess) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from tests.parts.softhsm import MODULE, SoftHsm
 
 def place(tmp_path: Path, **env: str) -> Surroundings:
     home = {"HOME": str(tmp_path), "PATH": os.environ["PATH"]}
-    return Surroundings(tmp_path / "run", tmp_path / "config.toml", home | env)
+    return Surroundings(tmp_path / "run", tmp_path / "config.toml", env=home | env)
 
 
 def by_check(found: list[Finding]) -> dict[str, Finding]:
@@ -67,6 +68,18 @@ def test_without_a_daemon_the_modules_are_tried(session: AgentProcess) -> None:
     assert not (session.home / "state").exists()
 
 
+def test_a_daemon_that_hangs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent, "COMMAND_TIMEOUT", 0.1)
+    where = place(tmp_path)
+    where.runtime_dir.mkdir()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(where.runtime_dir / "control.sock"))
+        mute.listen()
+        finding, status = agent.ask_daemon(where)
+    assert (finding.state, status) == (State.BAD, None)
+    assert "does not answer" in finding.sentence
+
+
 def test_a_module_that_is_not_there_or_is_none(session: AgentProcess) -> None:
     junk = session.home / "junk.so"
     junk.write_bytes(b"no module")
@@ -84,6 +97,12 @@ def test_a_wrong_configuration(tmp_path: Path) -> None:
     finding, settings = modules.configuration(place(tmp_path))
     assert (finding.state, settings) == (State.BAD, None)
     assert "colour" in finding.sentence
+
+
+def test_a_configuration_that_is_named_must_be_there(tmp_path: Path) -> None:
+    assert modules.configuration(place(tmp_path))[0].state is State.OK
+    named = replace(place(tmp_path), config_named=True)
+    assert modules.configuration(named)[0].state is State.BAD
 
 
 @pytest.mark.parametrize(
@@ -137,11 +156,13 @@ async def test_the_bus_and_its_prompter(tmp_path: Path) -> None:
         found = by_check(await desktop.prompters(where))
     assert found["bus"].state is State.OK
     assert found["system-prompter"].sentence == "the bus can start gcr-prompter"
+    assert not found.keys() & {"pinentry", "prompter"}  # there is no display, and no need of one
 
 
 async def test_without_a_bus_or_a_display(tmp_path: Path) -> None:
     found = by_check(await desktop.prompters(place(tmp_path)))
     assert found["bus"].state is State.WARN
+    assert "DISPLAY" in found["pinentry"].remedy
     assert "hsmagent unlock" in found["prompter"].remedy
 
 

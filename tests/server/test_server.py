@@ -308,6 +308,13 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
         make_folder(tmp_path / "link")
 
 
+def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for folder in (tmp_path / "file", tmp_path / "file" / "below", Path("/proc/hsmagent")):
+        with pytest.raises(UsageError, match="cannot make the folder"):
+            make_folder(folder)
+
+
 def test_a_stale_socket_is_replaced(tmp_path: Path) -> None:
     listen(tmp_path / "s").close()
     assert (tmp_path / "s").exists()

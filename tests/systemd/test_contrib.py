@@ -48,6 +48,17 @@ def env(tmp_path: Path) -> dict[str, str]:
     }
 
 
+def test_units_without_a_user_manager(env: dict[str, str], tmp_path: Path) -> None:
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
+    systemctl.chmod(0o755)
+    install = str(CONTRIB / "install-user-units")
+    done = subprocess.run([install], env=env, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.startswith("install-user-units: the units are in place, but systemd's")
+    assert (tmp_path / ".config/systemd/user/hsmagent.service").exists()
+
+
 def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not shutil.which(program), reason=f"there is no {program}")
 

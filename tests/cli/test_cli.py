@@ -1,0 +1,77 @@
+"""The command line itself, without a daemon."""
+
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from hsmagent import cli, usage
+from hsmagent.commands import _MODULES
+
+ROOT = Path(__file__).parents[2]
+
+
+def hsmagent(*arguments: str, stdout: int, **env: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "hsmagent", *arguments],
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+        check=False,
+    )
+
+
+def test_every_command_is_in_the_overview_and_has_a_help() -> None:
+    overview = usage.overview()
+    assert usage.QUICK.keys() == cli.QUICK.keys()
+    for command in (*cli.QUICK, *_MODULES):
+        assert f"\n  {command} " in overview
+    helps = {command: usage.of(command) for command in cli.QUICK}
+    for command, text in helps.items():
+        assert text.startswith(f"usage: hsmagent {command} ")
+    for text in (overview, *helps.values()):
+        assert max(map(len, text.splitlines())) <= 80
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["log", "--json", "-h"]])
+def test_help_is_no_failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 0
+    assert capsys.readouterr().out.startswith("usage: hsmagent")
+
+
+def test_a_full_disk_is_told_in_one_line() -> None:
+    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
+        done = hsmagent("--help", stdout=full.fileno())
+    expected = "hsmagent: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (1, expected)
+
+
+def test_a_reader_who_has_gone_is_told_nothing() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = hsmagent("--help", stdout=writer)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_a_letter_that_the_locale_lacks_is_no_traceback() -> None:
+    done = hsmagent("pubkey", "--help", stdout=subprocess.PIPE, PYTHONIOENCODING="ascii")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert r"(SHA256:\u2026)" in done.stdout
+
+
+def test_a_daemon_that_hangs_is_not_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cli, "AT_HAND", 0.1)
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.bind(str(tmp_path / "control.sock"))
+        mute.listen()
+        for command in (["status"], ["keys"], ["log"], ["pubkey", "x"]):
+            assert cli.run([*command, "--runtime-dir", str(tmp_path)]) == 1
+            assert "the daemon does not answer" in capsys.readouterr().err
