@@ -2,7 +2,7 @@
 
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from hsmagent import uri
@@ -22,6 +22,7 @@ from hsmagent.model import (
 )
 
 GIT = "git"
+_DECODED_MAX = 2000
 
 
 class DaemonKeys:
@@ -63,14 +64,14 @@ def openssl_smime() -> int:
     """Run the program hsmagent-smime."""
     from hsmagent.mail.openssl_smime import main
 
-    return main(sys.argv[1:], DaemonKeys)
+    return _run(main)
 
 
 def gpgsm() -> int:
     """Run the program hsmagent-gpgsm."""
     from hsmagent.mail.gpgsm import main
 
-    return main(sys.argv[1:], DaemonKeys)
+    return _run(main)
 
 
 def sendmail() -> int:
@@ -85,7 +86,15 @@ def sendmail() -> int:
     except ConfigError as error:
         sys.stderr.write(f"hsmagent-sendmail: {error}\n")
         return os.EX_CONFIG
-    return main(sys.argv[1:], DaemonKeys, settings)
+    return _run(main, settings)
+
+
+def _run(main: Callable[..., int], *more: object) -> int:
+    """Run a program whose PIN prompt may be left with Ctrl-C."""
+    try:
+        return main(sys.argv[1:], DaemonKeys, *more)
+    except KeyboardInterrupt:
+        return 130
 
 
 def _key(answer: dict[str, Any]) -> Key:
@@ -119,7 +128,11 @@ def _context(context: Context) -> dict[str, str]:
 
 
 def _readable(value: str) -> str:
-    """Decode the encoded words of a header field (RFC 2047), where it has any."""
+    """Decode the encoded words of a header field (RFC 2047), where it has any.
+
+    Of its beginning only: the decoder takes quadratic time, and little of it is shown.
+    """
+    value = value[:_DECODED_MAX]
     if "=?" not in value:
         return value
     from email.errors import HeaderParseError

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import store
@@ -31,13 +31,13 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
     arguments = _parser().parse_args(argv)
     try:
         status: int = arguments.run(arguments, keys)
+        return status if Out().finish() else 1
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent: {error}\n")
         return 1
     except OSError as error:
         sys.stderr.write(f"hsmagent: {error.filename or 'the message'}: {error.strerror}\n")
         return 1
-    return status
 
 
 def _sign(arguments: Namespace, keys: KeysFactory) -> int:
@@ -83,7 +83,10 @@ def _verify(arguments: Namespace, _: KeysFactory) -> int:
     with _read(arguments.file) as spool:
         found = verify.message(Region.whole(spool), _judge(arguments))
         report = found.report.json() if arguments.json else found.report.text()
-        (sys.stderr if arguments.content == "-" else sys.stdout).write(report + "\n")
+        if arguments.content == "-":
+            sys.stderr.write(report + "\n")
+        else:
+            _say(report)
         if arguments.content and found.report.ok and found.content:
             with _output(arguments.content) as out:
                 for chunk in found.content.chunks():
@@ -209,7 +212,7 @@ def _line(certificate: "Certificate") -> str:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    Out().say(line)
 
 
 def _warn(warnings: Sequence[str]) -> None:
@@ -232,8 +235,8 @@ def _read(path: str, *, sealed: bool = False) -> Spool:
     return spool
 
 
-def _output(path: str) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdout.buffer) if path == "-" else Path(path).open("wb")
+def _output(path: str) -> "AbstractContextManager[sign.Writer]":
+    return nullcontext(Out()) if path == "-" else Path(path).open("wb")
 
 
 def _moment(text: str) -> datetime:

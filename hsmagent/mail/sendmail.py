@@ -5,11 +5,13 @@ wrong before that, nothing has been sent, and the status (sysexits.h) and one li
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
 from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
@@ -164,15 +166,18 @@ def _read(spool: Spool, *, dot_ends: bool) -> None:
     if not dot_ends:
         fill(spool, sys.stdin.buffer)
         return
-    for line in iter(lambda: sys.stdin.buffer.readline(CHUNK), b""):
-        if line in {b".\n", b".\r\n"}:
+    starts = True  # a longer line comes in pieces
+    for piece in iter(lambda: sys.stdin.buffer.readline(CHUNK), b""):
+        if starts and piece in {b".\n", b".\r\n"}:
             return
-        spool.write(line)
+        spool.write(piece)
+        starts = piece.endswith(b"\n")
 
 
 def _send(messages: Sequence[Outgoing], settings: Settings) -> int:
     """Hand the messages over, one after the other; stop at the first that is not taken."""
-    if settings.sendmail[0].rpartition("/")[2] == PROGRAM:
+    real = settings.sendmail[0]
+    if Path(shutil.which(real) or real).resolve().name == PROGRAM:
         raise UsageError(f"[mail] sendmail must name the real one, not {PROGRAM}")
     for number, outgoing in enumerate(messages):
         command = (*settings.sendmail, *outgoing.arguments)

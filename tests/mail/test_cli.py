@@ -82,7 +82,7 @@ def test_bcc_is_taken_out_and_said(hsmagent: str, tmp_path: Path) -> None:
     run(hsmagent, "certs", "add", certificate)
     done = run(hsmagent, "smime", "encrypt", stdin="Bcc: eve@example.org\n" + MESSAGE)
     assert done.returncode == 0
-    assert "eve" not in done.stdout
+    assert "eve@" not in done.stdout
     assert "those in Bcc are left out" in done.stderr
 
 
@@ -112,6 +112,27 @@ def test_a_reader_that_leaves_early(hsmagent: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("/dev/full", "the message: No space left on device"), ("&-", "standard output is closed")],
+)
+@pytest.mark.parametrize("command", ["smime sign", "smime verify", "certs list"])
+def test_output_that_cannot_be_written(
+    hsmagent: str, tmp_path: Path, command: str, target: str, said: str
+) -> None:
+    (tmp_path / "mail").write_text(run(hsmagent, "smime", "sign", stdin=MESSAGE).stdout)
+    done = subprocess.run(
+        ["sh", "-c", f"{hsmagent} {command} <mail >{target}"],
+        cwd=tmp_path,
+        env=home(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"hsmagent: {said}\n"
 
 
 def test_a_file_that_is_not_there(hsmagent: str) -> None:
