@@ -133,6 +133,13 @@ class Reader:
         size = sum(end - start for start, end in self.segments(found))
         return Content(self._source, position, found, size)
 
+    def octets(self, limit: int, what: str, tag: int = OCTET_STRING) -> bytes:
+        """Return the bytes of an OCTET STRING (see `content`), at most `limit`."""
+        found = self.content(tag, what)
+        if found.size > limit:
+            raise Malformed(f"{what} has {found.size} bytes; {limit} are allowed")
+        return b"".join(found.chunks())
+
     def segments(self, tag: int) -> Iterator[tuple[int, int]]:
         """Yield where the bytes of the OCTET STRING that comes next lie, and step over it."""
         if not tag & CONSTRUCTED:

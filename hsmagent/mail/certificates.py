@@ -166,9 +166,7 @@ def read(data: bytes) -> list[Certificate]:
 
 def pem(certificate: Certificate) -> str:
     """Return the certificate as PEM."""
-    text = binascii.b2a_base64(certificate.der, newline=False).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))
+    return der.pem("CERTIFICATE", certificate.der).decode()
 
 
 def of_key(key: Key, files: Iterable[Certificate] = ()) -> list[Certificate]:

@@ -85,9 +85,9 @@ class Entity:
     @property
     def newline(self) -> bytes:
         """The line ending that the header uses."""
-        head = self.region.source.read_at(self.region.start, MAX_HEADER)
-        line, found, _ = head.partition(b"\n")
-        return b"\r\n" if found and line.endswith(b"\r") else b"\n"
+        start = self.region.source.read_at(self.region.start, 2)
+        first = self.fields[0].raw if self.fields else start
+        return b"\r\n" if first.endswith(b"\r\n") else b"\n"
 
 
 def read(region: Region) -> Entity:

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from hsmagent.mail import ber, der
-from hsmagent.mail.ber import Content, Malformed
+from hsmagent.mail.ber import Content
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import content, oids, recipients
 from hsmagent.mail.cms.content import ContentCipher
@@ -62,10 +62,7 @@ def read(source: Source, ours: Ours) -> Enveloped:
     if authenticated:
         if reader.peek() == ber.context(1):
             attributes = b"\x31" + reader.element(_ATTRIBUTES_MAX, "the attributes")[1:]
-        mac = reader.content(ber.OCTET_STRING, "the authentication tag")
-        if mac.size > _TAG:
-            raise Malformed("the authentication tag is too long")
-        tag = b"".join(mac.chunks())
+        tag = reader.octets(_TAG, "the authentication tag")
     if reader.peek() is not None:
         reader.element(_ATTRIBUTES_MAX, "the unprotected attributes")
     reader.leave("EnvelopedData")

@@ -174,7 +174,7 @@ def _signer_info(data: bytes) -> SignerInfo:
     if reader.peek() == ber.context(0):
         attributes = reader.element(_INFO_MAX, what)
     how = reader.element(ALGORITHM_MAX, what, ber.SEQUENCE)
-    signature = b"".join(reader.content(ber.OCTET_STRING, what).chunks())
+    signature = reader.octets(_INFO_MAX, what)
     if reader.peek() == ber.context(1):
         reader.element(_INFO_MAX, what)
     reader.leave(what)
@@ -186,8 +186,9 @@ def _identifies(identifier: bytes, certificate: Certificate) -> bool:
         return identifier == certificate.issuer_and_serial
     if identifier[0] != ber.KEY_IDENTIFIER:
         return False
-    wanted = Reader(Memory(identifier)).content(ber.KEY_IDENTIFIER, "a key identifier")
-    return b"".join(wanted.chunks()) == certificate.key_identifier
+    reader = Reader(Memory(identifier))
+    wanted = reader.octets(len(identifier), "a key identifier", ber.KEY_IDENTIFIER)
+    return wanted == certificate.key_identifier
 
 
 Attributes = dict[str, list[bytes]]
