@@ -14,7 +14,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import store
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.spool import Region, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, source
 from hsmagent.model import printable
 
 if TYPE_CHECKING:
@@ -236,7 +236,7 @@ def _contents(path: str) -> bytes:
 def _read(path: str, *, sealed: bool = False) -> Spool:
     spool = Spool(sealed=sealed)
     if path == "-":
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
     else:
         with Path(path).open("rb") as file:
             fill(spool, file)

@@ -20,7 +20,7 @@ from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.report import Who
 from hsmagent.mail.sign import Signed
 from hsmagent.mail.spool import Memory, Region, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, source
 from hsmagent.model import KeyType, printable
 
 SIGNATURE_MAX = 1024 * 1024
@@ -121,7 +121,7 @@ def _sign(arguments: _Arguments, status: _Status, keys: Callable[[], MailKeys]) 
     files = tuple(entry.certificate for entry in store.default().entries())
     who = identity.find(held.keys(), wanted, now, files=files)
     with Spool() as data:
-        fill(data, sys.stdin.buffer)
+        fill(data, source())
         region = Region.whole(data)
         status.say("BEGIN_SIGNING", "H8")
         made = sign.content_signature(
@@ -186,7 +186,7 @@ def _verify(arguments: _Arguments, status: _Status) -> int:
 
 def _read_data(files: Sequence[str], data: Spool) -> None:
     if not files or files[0] == "-":
-        fill(data, sys.stdin.buffer)
+        fill(data, source())
         return
     with Path(files[0]).open("rb") as file:
         fill(data, file)

@@ -19,7 +19,7 @@ from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
 from hsmagent.mail.openssl_args import Arguments, parse
 from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, source
 
 PROGRAM = "hsmagent-smime"
 _TEXT = b"Content-Type: text/plain\r\n\r\n"
@@ -39,7 +39,7 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
         return 2
     try:
         if arguments.get("-passin") == "stdin":
-            sys.stdin.buffer.readline()  # a passphrase for a key file; we have none
+            source().readline()  # a passphrase for a key file; we have none
         with _input(arguments.get("-in")) as data, Spool(sealed=True) as result:
             _OPERATIONS[arguments.operation](arguments, data, keys, result)
             delivered = _deliver(arguments.get("-out"), Region.whole(result))
@@ -171,7 +171,7 @@ def _input(path: str) -> Spool:
         with Path(path).open("rb") as file:
             fill(spool, file)
     else:
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
     return spool
 
 

@@ -22,6 +22,7 @@ from hsmagent.mail.mime import Entity
 from hsmagent.mail.sendmail_args import Arguments, parse
 from hsmagent.mail.settings import Settings, When
 from hsmagent.mail.spool import CHUNK, Region, Spool, fill
+from hsmagent.mail.stdio import source
 
 PROGRAM = "hsmagent-sendmail"
 # "X-HSMAgent: sign, encrypt" asks for either; it never leaves.
@@ -164,10 +165,10 @@ def _passed(arguments: Arguments, recipients: Sequence[str], *, header: bool) ->
 def _read(spool: Spool, *, dot_ends: bool) -> None:
     """Read stdin; without -i a line that holds only a dot ends the message."""
     if not dot_ends:
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
         return
     starts = True  # a longer line comes in pieces
-    for piece in iter(lambda: sys.stdin.buffer.readline(CHUNK), b""):
+    for piece in iter(lambda: source().readline(CHUNK), b""):
         if starts and piece in {b".\n", b".\r\n"}:
             return
         spool.write(piece)

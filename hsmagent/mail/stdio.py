@@ -1,9 +1,17 @@
-"""Writing a finished result to stdout, whose reader may have left."""
+"""Stdin, and writing a finished result to stdout, whose reader may have left."""
 
 import os
 import sys
+from typing import IO
 
 from hsmagent.errors import HsmAgentError
+
+
+def source() -> IO[bytes]:
+    """Return standard input."""
+    if not sys.stdin:
+        raise HsmAgentError("standard input is closed")
+    return sys.stdin.buffer
 
 
 class Out:

@@ -136,6 +136,27 @@ def test_output_that_cannot_be_written(
     assert done.stderr == f"hsmagent: {said}\n"
 
 
+@pytest.mark.parametrize("face", ["cli", "gpgsm", "openssl_smime", "sendmail"])
+def test_input_that_is_closed(face: str, tmp_path: Path) -> None:
+    arguments = {
+        "cli": "smime sign",
+        "gpgsm": "-bsau alice@example.org",
+        "openssl_smime": "-sign -signer alice@example.org",
+        "sendmail": "-t",
+    }
+    program = script(tmp_path, face, face, "rsa")
+    done = subprocess.run(
+        ["sh", "-c", f"{program} {arguments[face]} <&-"],
+        env=home(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.endswith(": standard input is closed\n")
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_file_that_is_not_there(hsmagent: str) -> None:
     done = run(hsmagent, "smime", "sign", "/nonexistent")
     assert done.returncode == 1
