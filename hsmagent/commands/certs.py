@@ -1,9 +1,8 @@
 """`hsmagent certs …`."""
 
-from hsmagent.commands.mail import DaemonKeys
-from hsmagent.mail import cli
+from hsmagent.commands import mail
 
 
 def run(arguments: list[str]) -> int:
     """Add, list or remove certificates; returns the exit status."""
-    return cli.main(["certs", *arguments], DaemonKeys)
+    return mail.run("cli", ["certs", *arguments])

@@ -1,9 +1,8 @@
 """`hsmagent smime …`."""
 
-from hsmagent.commands.mail import DaemonKeys
-from hsmagent.mail import cli
+from hsmagent.commands import mail
 
 
 def run(arguments: list[str]) -> int:
     """Run one verb; returns the exit status."""
-    return cli.main(["smime", *arguments], DaemonKeys)
+    return mail.run("cli", ["smime", *arguments])

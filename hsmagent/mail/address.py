@@ -45,9 +45,23 @@ def mailboxes(field: str) -> tuple[str, ...]:
 
 
 def normal(address: str) -> str:
-    """Fold what may be folded: the domain's case. The part before the @ is its owner's."""
+    """Fold what may be folded: the domain's case, and its form in Unicode or ASCII (RFC 5890).
+
+    The part before the @ is its owner's.
+    """
     local, at, domain = address.rpartition("@")
-    return local + at + domain.lower()
+    return local + at + _ascii(domain.lower())
+
+
+def _ascii(domain: str) -> str:
+    """Return the domain as the DNS has it, unless that would be the name of another one too."""
+    if domain.isascii():
+        return domain
+    try:
+        coded = domain.encode("idna")
+        return coded.decode("ascii") if coded.decode("idna") == domain else domain
+    except UnicodeError:
+        return domain
 
 
 def _wrong(field: str) -> UsageError:
@@ -105,7 +119,10 @@ def _addr_spec(tokens: list[Token]) -> str:
         raise _wrong(text)
     if not (_dotted(domain, ("atom",)) or [kind for kind, _ in domain] == ["literal"]):
         raise _wrong(text)
-    return normal("".join(_plain(text) for _, text in local) + "@" + "".join(t for _, t in domain))
+    found = "".join(_plain(text) for _, text in local) + "@" + "".join(t for _, t in domain)
+    if not found.isprintable():  # it would be shown as another one than it is
+        raise _wrong(text)
+    return normal(found)
 
 
 def _dotted(tokens: list[Token], kinds: tuple[str, ...]) -> bool:

@@ -104,12 +104,14 @@ class Reader:
             raise Malformed(f"{what} holds more than it should")
         if self._ends.pop() is None:
             self._position += 2
+            if self._position > self._limit():
+                raise Malformed(f"{what} is longer than what holds it")
 
     def element(self, limit: int, what: str, tag: int | None = None) -> bytes:
         """Return the next element with its header, at most `limit` bytes."""
         header = self._header() if tag is None else self._expect(tag, what)
         start = self._position
-        end = self._end_of(header, what)
+        end = self._end_of(header, what, start + limit)
         if end - start > limit:
             raise Malformed(f"{what} has {end - start} bytes; {limit} are allowed")
         self._position = end
@@ -130,6 +132,13 @@ class Reader:
             raise Malformed(f"{what} is missing")
         size = sum(end - start for start, end in self.segments(found))
         return Content(self._source, position, found, size)
+
+    def octets(self, limit: int, what: str, tag: int = OCTET_STRING) -> bytes:
+        """Return the bytes of an OCTET STRING (see `content`), at most `limit`."""
+        found = self.content(tag, what)
+        if found.size > limit:
+            raise Malformed(f"{what} has {found.size} bytes; {limit} are allowed")
+        return b"".join(found.chunks())
 
     def segments(self, tag: int) -> Iterator[tuple[int, int]]:
         """Yield where the bytes of the OCTET STRING that comes next lie, and step over it."""
@@ -204,14 +213,14 @@ class Reader:
             raise Malformed("an element is longer than what holds it")
         return Header(tag, body, body + length)
 
-    def _end_of(self, header: Header, what: str) -> int:
-        """Return where an element ends; walks an indefinite one."""
+    def _end_of(self, header: Header, what: str, bound: int) -> int:
+        """Return where an element ends; walks an indefinite one, not far beyond `bound`."""
         if header.end is not None:
             return header.end
         walker = Reader(self._source, self._position)
         walker._ends = [self._limit()]
         walker.enter(header.tag, what)
-        while len(walker._ends) > 1:
+        while len(walker._ends) > 1 and walker._position <= bound:
             inner = walker.peek()
             if inner is None:
                 walker.leave(what)

@@ -21,7 +21,7 @@ _QP_TEXT_MAX = 2 * 1024 * 1024
 _BASE64_LINE = 57  # bytes that make a line of 76 characters
 # What relays change, by the one byte that must be there for it: most of a mail has none of them.
 _FRAGILE = {b" ": (b"\nFrom ", b" \n", b" \r\n"), b"\t": (b"\t\n", b"\t\r\n"), b"\0": (b"\0",)}
-_QP_UNSAFE = re.compile(rb"[^\t -<>-~]|[\t ]+\Z|\AF(?=rom )|\A\.\Z")
+_QP_UNSAFE = re.compile(rb"[^\t -<>-~]|\AF(?=rom )|\A\.\Z")
 _LINE_SPACE = re.compile(rb"(?<=\S)[ \t]+(?=\r?\n)")
 _OPAQUE = ("multipart/signed", "multipart/encrypted")
 
@@ -183,17 +183,22 @@ def _quoted_printable(text: bytes, newline: bytes) -> Iterator[bytes]:
 
 def _qp_line(line: bytes, newline: bytes) -> bytes:
     """Encode one line; what was "From " or white space at an end comes out as =XX."""
-    coded = _QP_UNSAFE.sub(lambda m: b"".join(b"=%02X" % byte for byte in m.group()), line)
-    pieces = []
-    while len(coded) > _QP_LINE + 1:
-        cut = _QP_LINE
+    text = line.rstrip(b" \t")
+    coded = _QP_UNSAFE.sub(lambda m: _escaped(m.group()), text) + _escaped(line[len(text) :])
+    pieces, at, lead = [], 0, b""
+    while len(lead) + len(coded) - at > _QP_LINE + 1:
+        cut = at + _QP_LINE - len(lead)
         escape = coded.rfind(b"=", cut - 2, cut)
         cut = escape if escape >= 0 else cut
-        pieces.append(coded[:cut] + b"=")
-        coded = coded[cut:]
-        if coded.startswith(b"From "):
-            coded = b"=46" + coded[1:]
-    return newline.join((*pieces, coded))
+        pieces.append(lead + coded[at:cut] + b"=")
+        at, lead = cut, b""
+        if coded.startswith(b"From ", at):
+            at, lead = at + 1, b"=46"
+    return newline.join((*pieces, lead + coded[at:]))
+
+
+def _escaped(data: bytes) -> bytes:
+    return b"".join(b"=%02X" % byte for byte in data)
 
 
 def _even_lines(chunk: bytes, column: int) -> int | None:

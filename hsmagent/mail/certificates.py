@@ -3,7 +3,7 @@
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
@@ -33,6 +33,8 @@ class Certificate:
             # later would break something that did not expect it.
             self.parsed: Any = x509.Certificate.load(data, strict=True)
             _ = self.parsed.native
+            self.not_before = utc(self.parsed.not_valid_before)
+            self.not_after = utc(self.parsed.not_valid_after)
         except ASN1_ERRORS as error:
             why = str(error).partition("\n")[0]
             raise UsageError(f"a certificate that cannot be read: {why}") from None
@@ -80,18 +82,6 @@ class Certificate:
         return bytes(given.native if given else self.parsed.public_key.sha1)
 
     @cached_property
-    def not_before(self) -> datetime:
-        """Valid from (UTC)."""
-        moment: datetime = self.parsed.not_valid_before
-        return moment
-
-    @cached_property
-    def not_after(self) -> datetime:
-        """Valid through (UTC)."""
-        moment: datetime = self.parsed.not_valid_after
-        return moment
-
-    @cached_property
     def key_usage(self) -> frozenset[str]:
         """The names of the KeyUsage bits; all of them when the extension is not there."""
         value = self.parsed.key_usage_value
@@ -100,7 +90,10 @@ class Certificate:
 
     @cached_property
     def addresses(self) -> tuple[str, ...]:
-        """Mail addresses: SAN rfc822Name, and only without any the subject's emailAddress."""
+        """Mail addresses: SAN rfc822Name, and only without any the subject's emailAddress.
+
+        Those that no person could read are left out.
+        """
         names = self.parsed.subject_alt_name_value
         found = [str(n.native) for n in names or () if n.name == "rfc822_name"]
         if not found:
@@ -108,7 +101,7 @@ class Certificate:
                 found += [
                     str(a["value"].native) for a in rdn if a["type"].native == "email_address"
                 ]
-        return tuple(dict.fromkeys(normal(address) for address in found))
+        return tuple(dict.fromkeys(normal(a) for a in found if a.isprintable()))
 
     @cached_property
     def name(self) -> str:
@@ -139,6 +132,16 @@ class Certificate:
         return self.not_before <= moment <= self.not_after
 
 
+def utc(moment: object) -> datetime:
+    """Return a time as asn1crypto reads it, in UTC; ValueError or OverflowError if it is none.
+
+    ASN.1 has a year 0, times without a zone, and zones that lead out of the calendar.
+    """
+    if not isinstance(moment, datetime) or moment.tzinfo is None:
+        raise ValueError("a time that is not in UTC")
+    return moment.astimezone(UTC)
+
+
 def read_file(path: str) -> list[Certificate]:
     """Return the certificates of a PEM or DER file."""
     try:
@@ -163,9 +166,7 @@ def read(data: bytes) -> list[Certificate]:
 
 def pem(certificate: Certificate) -> str:
     """Return the certificate as PEM."""
-    text = binascii.b2a_base64(certificate.der, newline=False).decode()
-    lines = [text[at : at + 64] for at in range(0, len(text), 64)]
-    return "\n".join(("-----BEGIN CERTIFICATE-----", *lines, "-----END CERTIFICATE-----", ""))
+    return der.pem("CERTIFICATE", certificate.der).decode()
 
 
 def of_key(key: Key, files: Iterable[Certificate] = ()) -> list[Certificate]:

@@ -1,19 +1,20 @@
 """`hsmagent smime …` and `hsmagent certs …`: arguments in, exit status out."""
 
 import sys
-from argparse import ArgumentParser, Namespace
+from argparse import ArgumentParser, HelpFormatter, Namespace
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import store
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.spool import Region, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, source
 from hsmagent.model import printable
 
 if TYPE_CHECKING:
@@ -28,19 +29,20 @@ KeysFactory = Callable[[], MailKeys]
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
     """Run one verb; `argv` starts with "smime" or "certs". 0 done, 1 failed, 2 usage."""
-    arguments = _parser().parse_args(argv)
+    arguments = _parse(argv)
     try:
         status: int = arguments.run(arguments, keys)
+        return status if Out().finish() else 1
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent: {error}\n")
         return 1
     except OSError as error:
         sys.stderr.write(f"hsmagent: {error.filename or 'the message'}: {error.strerror}\n")
         return 1
-    return status
 
 
 def _sign(arguments: Namespace, keys: KeysFactory) -> int:
+    """Sign a message or MIME entity."""
     from hsmagent.mail import sign
 
     options = _sign_values(arguments, datetime.now(UTC))
@@ -78,12 +80,16 @@ def _certificates(paths: Sequence[str]) -> "list[Certificate]":
 
 
 def _verify(arguments: Namespace, _: KeysFactory) -> int:
+    """Say who signed which part, and whether it holds."""
     from hsmagent.mail import verify
 
     with _read(arguments.file) as spool:
         found = verify.message(Region.whole(spool), _judge(arguments))
         report = found.report.json() if arguments.json else found.report.text()
-        (sys.stderr if arguments.content == "-" else sys.stdout).write(report + "\n")
+        if arguments.content == "-":
+            sys.stderr.write(report + "\n")
+        else:
+            _say(report)
         if arguments.content and found.report.ok and found.content:
             with _output(arguments.content) as out:
                 for chunk in found.content.chunks():
@@ -92,6 +98,7 @@ def _verify(arguments: Namespace, _: KeysFactory) -> int:
 
 
 def _decrypt(arguments: Namespace, keys: KeysFactory) -> int:
+    """Give the entity inside."""
     from hsmagent.mail import decrypt
 
     options = decrypt.Options(
@@ -118,6 +125,7 @@ def _write_report(arguments: Namespace, report: "Report") -> None:
 
 
 def _encrypt(arguments: Namespace, keys: KeysFactory) -> int:
+    """Encrypt for those in To and Cc, and for ourselves."""
     from hsmagent.mail import encrypt, mime, sign
 
     now, kept = datetime.now(UTC), store.default()
@@ -155,6 +163,7 @@ def _own_copy(
 
 
 def _certs_add(arguments: Namespace, _: KeysFactory) -> int:
+    """Take in certificates, or the signers of a message."""
     from hsmagent.mail import certificates
 
     kept = store.default()
@@ -184,6 +193,7 @@ def _learn(path: str, arguments: Namespace, kept: store.Store) -> None:
 
 
 def _certs_list(_: Namespace, __: KeysFactory) -> int:
+    """Show the certificates that were taken in."""
     kept = store.default()
     for root in (False, True):
         for entry in kept.entries(root=root):
@@ -192,6 +202,7 @@ def _certs_list(_: Namespace, __: KeysFactory) -> int:
 
 
 def _certs_remove(arguments: Namespace, _: KeysFactory) -> int:
+    """Remove certificates by address or fingerprint."""
     _say(f"{store.default().remove(arguments.wanted)} removed")
     return 0
 
@@ -209,7 +220,7 @@ def _line(certificate: "Certificate") -> str:
 
 
 def _say(line: str) -> None:
-    sys.stdout.write(line + "\n")
+    Out().say(line)
 
 
 def _warn(warnings: Sequence[str]) -> None:
@@ -225,15 +236,15 @@ def _contents(path: str) -> bytes:
 def _read(path: str, *, sealed: bool = False) -> Spool:
     spool = Spool(sealed=sealed)
     if path == "-":
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
     else:
         with Path(path).open("rb") as file:
             fill(spool, file)
     return spool
 
 
-def _output(path: str) -> AbstractContextManager[IO[bytes]]:
-    return nullcontext(sys.stdout.buffer) if path == "-" else Path(path).open("wb")
+def _output(path: str) -> "AbstractContextManager[sign.Writer]":
+    return nullcontext(Out()) if path == "-" else Path(path).open("wb")
 
 
 def _moment(text: str) -> datetime:
@@ -241,36 +252,43 @@ def _moment(text: str) -> datetime:
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
-def _parser() -> ArgumentParser:
-    parser = ArgumentParser("hsmagent", description="S/MIME with the keys in your tokens")
-    commands = parser.add_subparsers(required=True)
-    smime = commands.add_parser("smime", help="one message in, one out").add_subparsers(
-        required=True
-    )
-    _sign_options(smime.add_parser("sign", help="sign a message or MIME entity"))
-    verify = smime.add_parser("verify", help="say who signed which part, and if it holds")
-    verify.add_argument("--json", action="store_true", help="the report for a program")
-    verify.add_argument(
+def _parse(argv: Sequence[str]) -> Namespace:
+    """Read the arguments of one verb; the options of the others would take time to set up."""
+    group, *words = argv
+    verbs = _VERBS[group]
+    if not words or words[0] not in verbs:
+        parser = ArgumentParser(f"hsmagent {group}")
+        names = parser.add_subparsers(metavar="VERB", required=True)
+        for name, (run, _) in verbs.items():
+            names.add_parser(name, help=run.__doc__)
+        return parser.parse_args(words)
+    run, add_options = verbs[words[0]]
+    # To find the width by itself it would import shutil, and that every compressor there is.
+    shape = partial(HelpFormatter, width=78)
+    name = f"hsmagent {group} {words[0]}"
+    parser = ArgumentParser(name, description=run.__doc__, formatter_class=shape)
+    parser.set_defaults(run=run)
+    add_options(parser)
+    return parser.parse_args(words[1:])
+
+
+def _add_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--root", action="store_true", help="trust it to issue others")
+    _trust_options(parser)
+    parser.add_argument("file", nargs="+")
+
+
+def _remove_options(parser: ArgumentParser) -> None:
+    parser.add_argument("wanted", metavar="ADDRESS|FINGERPRINT")
+
+
+def _verify_options(parser: ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the report for a program")
+    parser.add_argument(
         "--content", metavar="FILE", help="write what is signed there (- is stdout)"
     )
-    _trust_options(verify)
-    verify.add_argument("file", nargs="?", default="-")
-    verify.set_defaults(run=_verify)
-    _decrypt_options(smime.add_parser("decrypt", help="give the entity inside"))
-    _encrypt_options(smime.add_parser("encrypt", help="for those in To and Cc, and ourselves"))
-    certs = commands.add_parser("certs", help="the certificates of others").add_subparsers(
-        required=True
-    )
-    add = certs.add_parser("add", help="take in certificates, or the signers of a message")
-    add.add_argument("--root", action="store_true", help="trust it to issue others")
-    _trust_options(add)
-    add.add_argument("file", nargs="+")
-    add.set_defaults(run=_certs_add)
-    certs.add_parser("list").set_defaults(run=_certs_list)
-    remove = certs.add_parser("remove", help="by address or fingerprint")
-    remove.add_argument("wanted")
-    remove.set_defaults(run=_certs_remove)
-    return parser
+    _trust_options(parser)
+    parser.add_argument("file", nargs="?", default="-")
 
 
 def _decrypt_options(parser: ArgumentParser) -> None:
@@ -280,7 +298,6 @@ def _decrypt_options(parser: ArgumentParser) -> None:
     parser.add_argument("--certificate", action="append", default=[], metavar="FILE")
     _trust_options(parser)
     parser.add_argument("file", nargs="?", default="-")
-    parser.set_defaults(run=_decrypt)
 
 
 def _encrypt_options(parser: ArgumentParser) -> None:
@@ -291,7 +308,6 @@ def _encrypt_options(parser: ArgumentParser) -> None:
     parser.add_argument("--oaep", action="store_true", help="RSA-OAEP instead of PKCS #1 v1.5")
     parser.add_argument("--sign", action="store_true", help="sign first")
     _sign_options(parser)
-    parser.set_defaults(run=_encrypt)
 
 
 def _sign_options(parser: ArgumentParser) -> None:
@@ -302,7 +318,6 @@ def _sign_options(parser: ArgumentParser) -> None:
     parser.add_argument("--allow-expired", action="store_true")
     parser.add_argument("--certificate", action="append", default=[], metavar="FILE")
     parser.add_argument("file", nargs="?", default="-")
-    parser.set_defaults(run=_sign)
 
 
 def _trust_options(parser: ArgumentParser) -> None:
@@ -310,3 +325,19 @@ def _trust_options(parser: ArgumentParser) -> None:
     parser.add_argument("--crl", action="append", default=[], metavar="FILE")
     parser.add_argument("--require-crl", action="store_true", help="no CRL is a failure")
     parser.add_argument("--at", type=_moment, metavar="TIME", help="judge the chain as of then")
+
+
+_Run = Callable[[Namespace, KeysFactory], int]
+_VERBS: dict[str, dict[str, tuple[_Run, Callable[[ArgumentParser], None]]]] = {
+    "smime": {
+        "sign": (_sign, _sign_options),
+        "verify": (_verify, _verify_options),
+        "encrypt": (_encrypt, _encrypt_options),
+        "decrypt": (_decrypt, _decrypt_options),
+    },
+    "certs": {
+        "add": (_certs_add, _add_options),
+        "list": (_certs_list, lambda _: None),
+        "remove": (_certs_remove, _remove_options),
+    },
+}

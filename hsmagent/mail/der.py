@@ -4,12 +4,14 @@ Every function returns one whole encoded element. Large contents are never passe
 `header` gives the identifier and length alone.
 """
 
+import binascii
 from datetime import UTC, datetime
 
 NULL = b"\x05\x00"
 
 # RFC 5652 section 11.3: UTCTime through 2049.
 _UTC_TIME_ENDS = 2050
+_PEM_LINE = 48  # bytes that make a line of 64 characters (RFC 7468, section 2)
 
 
 def header(tag: int, length: int) -> bytes:
@@ -64,3 +66,15 @@ def time(moment: datetime) -> bytes:
     if moment.year < _UTC_TIME_ENDS:
         return tlv(0x17, moment.strftime("%y%m%d%H%M%SZ").encode())
     return tlv(0x18, moment.strftime("%Y%m%d%H%M%SZ").encode())
+
+
+def pem(label: str, data: bytes) -> bytes:
+    """Return DER as PEM (RFC 7468)."""
+    lines = (
+        binascii.b2a_base64(data[at : at + _PEM_LINE]) for at in range(0, len(data), _PEM_LINE)
+    )
+    return b"-----BEGIN %b-----\n%b-----END %b-----\n" % (
+        label.encode(),
+        b"".join(lines),
+        label.encode(),
+    )

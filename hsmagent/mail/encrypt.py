@@ -12,6 +12,7 @@ from hsmagent.mail.mime import Entity, Field
 from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields
 from hsmagent.mail.spool import Memory, Region
 from hsmagent.mail.store import Entry, Store
+from hsmagent.model import printable
 
 MAX_RECIPIENTS = 1000
 LEFT_OUT = "those in Bcc are left out: give each a message of their own, with --to"
@@ -41,7 +42,7 @@ class NoCertificate(HsmAgentError):
     def __init__(self, addresses: Sequence[str]) -> None:
         self.addresses = tuple(addresses)
         super().__init__(
-            f"there is no valid certificate for {', '.join(addresses)}; "
+            f"there is no valid certificate for {printable(', '.join(addresses), 400)}; "
             "`hsmagent certs add` takes one, or a signed mail from them"
         )
 

@@ -4,33 +4,34 @@ Signing: `--status-fd=2 -bsau KEY`, data on stdin, PEM on stdout. Verifying:
 `--status-fd=1 --verify FILE -`, data on stdin.
 """
 
-import binascii
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, identity, sign, store
+from hsmagent.mail import canonical, der, identity, sign, store
 from hsmagent.mail.cms import oids
 from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.report import Who
 from hsmagent.mail.sign import Signed
-from hsmagent.mail.spool import CHUNK, Memory, Region, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.spool import Memory, Region, Spool, fill
+from hsmagent.mail.stdio import Out, source
 from hsmagent.model import KeyType, printable
 
 SIGNATURE_MAX = 1024 * 1024
-_BEGIN, _END = b"-----BEGIN SIGNED MESSAGE-----\n", b"-----END SIGNED MESSAGE-----\n"
-_LINE = 48  # bytes that make a line of 64 characters
+_LABEL = "SIGNED MESSAGE"
+_BEGIN, _END = b"-----BEGIN SIGNED MESSAGE-----", b"-----END SIGNED MESSAGE-----"
 
 # Numbers of the OpenPGP registry, which gpgsm's status lines use too.
 _PUBLIC_KEY = {KeyType.RSA: 1, KeyType.EC: 19, KeyType.ED25519: 22}
 _HASH = {"sha256": 8, "sha384": 9, "sha512": 10}
+
+_NO_PUBLIC_KEY = 9  # the reason in ERRSIG
 
 _FLAGS = {
     "--armor": "a",
@@ -54,7 +55,7 @@ class _Arguments:
 
 
 def main(argv: Sequence[str], keys: Callable[[], MailKeys]) -> int:
-    """Do what gpgsm would; 0 done, 1 failed or not good, 2 usage."""
+    """Do what gpgsm would; 0 done, 1 failed or not good."""
     try:
         arguments = _parse(argv)
         status = _Status(arguments.values.get("--status-fd", ""))
@@ -120,14 +121,14 @@ def _sign(arguments: _Arguments, status: _Status, keys: Callable[[], MailKeys]) 
     files = tuple(entry.certificate for entry in store.default().entries())
     who = identity.find(held.keys(), wanted, now, files=files)
     with Spool() as data:
-        fill(data, sys.stdin.buffer)
+        fill(data, source())
         region = Region.whole(data)
         status.say("BEGIN_SIGNING", "H8")
         made = sign.content_signature(
             region.chunks, held, who, sign.Options(now, files=files), _context(region, wanted)
         )
     out = Out()
-    out.write(_armoured(made))
+    out.write(der.pem(_LABEL, made.before + made.after))
     if not out.finish():
         return 1
     status.say(
@@ -146,12 +147,6 @@ def _context(data: Region, wanted: str) -> Context:
     text = data.source.read_at(0, min(data.size, 16384)).decode("utf-8", "replace")
     subject = text.partition("\n\n")[2].partition("\n")[0]
     return Context("git", wanted, subject)
-
-
-def _armoured(made: Signed) -> bytes:
-    der = made.before + made.after
-    lines = (binascii.b2a_base64(der[at : at + _LINE]) for at in range(0, len(der), _LINE))
-    return _BEGIN + b"".join(lines) + _END
 
 
 def _numbers(who: Identity, made: Signed) -> tuple[int, int]:
@@ -176,10 +171,13 @@ def _verify(arguments: _Arguments, status: _Status) -> int:
         found = verify.detached(signature, content, judge(), "the data")
     # One verdict only, over all signatures: a second GOODSIG would hide a bad one.
     worst = min(found, key=lambda signature: (signature.intact, signature.trusted))
-    name = worst.who.name if worst.who else "unknown"
+    name = worst.who.name if worst.who else ""
     mark = worst.who.fingerprint_sha1 if worst.who else "0" * 40
     sys.stderr.write(f"hsmagent-gpgsm: {worst.text()}\n")
-    status.say("GOODSIG" if worst.intact else "BADSIG", mark, name)
+    if worst.who is None:  # it is not known to be bad: git shows E
+        status.say("ERRSIG", mark, "0", "0", "00", "0", _NO_PUBLIC_KEY)
+    else:
+        status.say("GOODSIG" if worst.intact else "BADSIG", mark, name)
     if worst.intact:
         status.say("VALIDSIG", mark)
         status.say("TRUST_FULLY" if worst.trusted else "TRUST_UNDEFINED", "0", "shell")
@@ -188,7 +186,7 @@ def _verify(arguments: _Arguments, status: _Status) -> int:
 
 def _read_data(files: Sequence[str], data: Spool) -> None:
     if not files or files[0] == "-":
-        fill(data, sys.stdin.buffer)
+        fill(data, source())
         return
     with Path(files[0]).open("rb") as file:
         fill(data, file)
@@ -199,6 +197,5 @@ def _dearmoured(path: Path) -> bytes:
         text = file.read(SIGNATURE_MAX)
     if text[:1] == b"\x30":
         return text
-    body = text.partition(_BEGIN.strip())[2].partition(_END.strip())[0]
-    chunks: Iterator[bytes] = iter([body[at : at + CHUNK] for at in range(0, len(body), CHUNK)])
-    return b"".join(canonical.from_base64(chunks, "the signature"))
+    body = text.partition(_BEGIN)[2].partition(_END)[0]
+    return b"".join(canonical.from_base64([body], "the signature"))

@@ -22,7 +22,10 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """One header field: `name` in lower case, `raw` as it stood, folded and with line ending."""
+    """One header field: `name` in lower case, `raw` as it stood, folded and with line ending.
+
+    Where a message ends with the field, and without a line ending, `raw` has one all the same.
+    """
 
     name: str
     raw: bytes
@@ -82,9 +85,9 @@ class Entity:
     @property
     def newline(self) -> bytes:
         """The line ending that the header uses."""
-        head = self.region.source.read_at(self.region.start, MAX_HEADER)
-        line, found, _ = head.partition(b"\n")
-        return b"\r\n" if found and line.endswith(b"\r") else b"\n"
+        start = self.region.source.read_at(self.region.start, 2)
+        first = self.fields[0].raw if self.fields else start
+        return b"\r\n" if first.endswith(b"\r\n") else b"\n"
 
 
 def read(region: Region) -> Entity:
@@ -108,7 +111,10 @@ def read(region: Region) -> Entity:
             raise Malformed("this is not a message: no header fields before the first empty line")
         while head[end : end + 1] in (b" ", b"\t"):
             end = _line_end(head, end)
-        fields.append(Field(match.group(1).decode("ascii").lower(), head[position:end]))
+        raw = head[position:end]
+        fields.append(
+            Field(match.group(1).decode("ascii").lower(), raw if raw[-1:] == b"\n" else raw + b"\n")
+        )
         position = end
     if region.size > MAX_HEADER:
         raise Malformed(f"the message's header is larger than {MAX_HEADER >> 20} MiB")

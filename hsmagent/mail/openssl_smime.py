@@ -5,7 +5,6 @@ label (mutt gives a folder and such a word). Nothing is written before complete 
 mutt ignores the exit status; and nothing is said besides, because it stops at any word.
 """
 
-import binascii
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -14,18 +13,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, certificates, identity, layers, mime, sign, store
+from hsmagent.mail import canonical, certificates, der, identity, layers, mime, sign, store
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
 from hsmagent.mail.openssl_args import Arguments, parse
 from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, source
 
 PROGRAM = "hsmagent-smime"
 _TEXT = b"Content-Type: text/plain\r\n\r\n"
-_PEM_BEGIN, _PEM_END = b"-----BEGIN CMS-----\n", b"-----END CMS-----\n"
-_PEM_LINE = 48
 
 if TYPE_CHECKING:
     from hsmagent.mail.verify import Judge
@@ -42,7 +39,7 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
         return 2
     try:
         if arguments.get("-passin") == "stdin":
-            sys.stdin.buffer.readline()  # a passphrase for a key file; we have none
+            source().readline()  # a passphrase for a key file; we have none
         with _input(arguments.get("-in")) as data, Spool(sealed=True) as result:
             _OPERATIONS[arguments.operation](arguments, data, keys, result)
             delivered = _deliver(arguments.get("-out"), Region.whole(result))
@@ -106,7 +103,8 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
         if not (signature.intact if "-noverify" in arguments.flags else signature.ok):
             raise HsmAgentError(f"Verification failure: {signature.problem}")
     if arguments.get("-signer"):
-        signer = [c for c in signed.certificates if any(_is(c, s.who) for s in found)]
+        named = {s.who.fingerprint for s in found if s.who}
+        signer = [c for c in signed.certificates if c.fingerprint in named]
         pems = "".join(certificates.pem(certificate) for certificate in signer)
         Path(arguments.get("-signer")).write_text(pems, "ascii")
     # neomutt reads this line first, and may hang up before it has read the content.
@@ -173,7 +171,7 @@ def _input(path: str) -> Spool:
         with Path(path).open("rb") as file:
             fill(spool, file)
     else:
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
     return spool
 
 
@@ -209,7 +207,7 @@ def _cms(arguments: Arguments, data: Spool) -> Source:
         return data
     text = Region.whole(data).read(64 * 1024 * 1024, "the PEM message")
     body = text.partition(b"-----BEGIN ")[2].partition(b"-----\n")[2].partition(b"-----END ")[0]
-    return Memory(b"".join(canonical.from_base64(iter([body]), "the message")))
+    return Memory(b"".join(canonical.from_base64([body], "the message")))
 
 
 def _name(word: str) -> str:
@@ -233,10 +231,6 @@ def _recipient(word: str, kept: store.Store, now: datetime) -> Certificate:
 def _files(paths: Sequence[str]) -> list[Certificate]:
     """Return the certificates of those files that there are: mutt names some that are not."""
     return [c for path in paths if Path(path).is_file() for c in certificates.read_file(path)]
-
-
-def _is(certificate: Certificate, who: object) -> bool:
-    return getattr(who, "fingerprint", "") == certificate.fingerprint
 
 
 # -- what goes out ---------------------------------------------------------------------------
@@ -277,8 +271,4 @@ def _formed(chunks: Iterator[bytes], form: str) -> Iterator[bytes]:
     if form == "DER":
         yield from chunks
         return
-    der = b"".join(chunks)
-    yield _PEM_BEGIN
-    for at in range(0, len(der), _PEM_LINE):
-        yield binascii.b2a_base64(der[at : at + _PEM_LINE])
-    yield _PEM_END
+    yield der.pem("CMS", b"".join(chunks))

@@ -26,7 +26,7 @@ class Who:
         """Describe a certificate."""
         return cls(
             name=certificate.name,
-            addresses=tuple(printable(address) for address in certificate.addresses),
+            addresses=certificate.addresses,
             issuer=certificate.issuer_name,
             serial=f"{certificate.serial:x}",
             fingerprint=certificate.fingerprint,
@@ -56,7 +56,7 @@ class Signature:
         """One or two lines for a person."""
         by = "an unknown signer"
         if self.who:
-            by = self.who.name + "".join(f" <{address}>" for address in self.who.addresses)
+            by = self.who.name + "".join(f" <{printable(a)}>" for a in self.who.addresses)
         at = f" at {self.signed_at}" if self.signed_at else ""
         head = "Good signature" if self.ok else "Signature of unproven origin"
         head = head if self.intact else "BAD signature"
@@ -93,7 +93,7 @@ class Report:
         """Lines for a person."""
         lines = [signature.text() for signature in self.signatures]
         if self.sender_matches:
-            lines.append(f"From {', '.join(self.sender)} is the signer")
+            lines.append(f"From {printable(', '.join(self.sender), 400)} is the signer")
         lines += [f"Problem: {problem}" for problem in self.problems]
         return "\n".join((*lines, "Verification " + ("successful" if self.ok else "failed")))
 

@@ -5,11 +5,13 @@ wrong before that, nothing has been sent, and the status (sysexits.h) and one li
 """
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
 from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
@@ -20,6 +22,7 @@ from hsmagent.mail.mime import Entity
 from hsmagent.mail.sendmail_args import Arguments, parse
 from hsmagent.mail.settings import Settings, When
 from hsmagent.mail.spool import CHUNK, Region, Spool, fill
+from hsmagent.mail.stdio import source
 
 PROGRAM = "hsmagent-sendmail"
 # "X-HSMAgent: sign, encrypt" asks for either; it never leaves.
@@ -162,17 +165,20 @@ def _passed(arguments: Arguments, recipients: Sequence[str], *, header: bool) ->
 def _read(spool: Spool, *, dot_ends: bool) -> None:
     """Read stdin; without -i a line that holds only a dot ends the message."""
     if not dot_ends:
-        fill(spool, sys.stdin.buffer)
+        fill(spool, source())
         return
-    for line in iter(lambda: sys.stdin.buffer.readline(CHUNK), b""):
-        if line in {b".\n", b".\r\n"}:
+    starts = True  # a longer line comes in pieces
+    for piece in iter(lambda: source().readline(CHUNK), b""):
+        if starts and piece in {b".\n", b".\r\n"}:
             return
-        spool.write(line)
+        spool.write(piece)
+        starts = piece.endswith(b"\n")
 
 
 def _send(messages: Sequence[Outgoing], settings: Settings) -> int:
     """Hand the messages over, one after the other; stop at the first that is not taken."""
-    if settings.sendmail[0].rpartition("/")[2] == PROGRAM:
+    real = settings.sendmail[0]
+    if Path(shutil.which(real) or real).resolve().name == PROGRAM:
         raise UsageError(f"[mail] sendmail must name the real one, not {PROGRAM}")
     for number, outgoing in enumerate(messages):
         command = (*settings.sendmail, *outgoing.arguments)

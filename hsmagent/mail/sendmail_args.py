@@ -8,6 +8,7 @@ from hsmagent.model import printable
 
 # Modes in which sendmail does something other than send the message on its standard input.
 _REFUSED = ("-bs", "-bd", "-bD", "-bp", "-bi", "-bv", "-bt", "-bh", "-bH", "-bP", "-bz", "-q", "-I")
+_ALONE = set("timnvGU")
 _WITH_VALUE = set("fFrBNRVOhLXCMADpa")  # "-f alice" and "-falice" alike
 
 
@@ -32,10 +33,12 @@ def parse(argv: Sequence[str]) -> Arguments:
             raise UsageError(
                 f"hsmagent-sendmail only sends one message; {printable(word)} does not"
             )
-        elif word == "-t":
-            found.from_header = True
-        elif word in {"-i", "-oi"}:
+        elif word == "-oi":
             found.dot_ends = False
+        elif len(word) > 1 and word[0] == "-" and set(word[1:]) <= _ALONE:  # "-t", "-ti"
+            found.from_header |= "t" in word
+            found.dot_ends &= "i" not in word
+            found.passed += ("-" + letter for letter in word[1:] if letter not in "ti")
         elif word == "-o":
             found.dot_ends = _old_option(found, next(words, "")) and found.dot_ends
         elif word.startswith("--") or not word.startswith("-"):

@@ -12,7 +12,7 @@ from hsmagent.errors import UsageError
 from hsmagent.mail import address, canonical, certificates, identity, mime
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import oids, signed
-from hsmagent.mail.identity import Identity
+from hsmagent.mail.identity import Identity, NoKey
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import Entity, Field
 from hsmagent.mail.spool import Region
@@ -113,9 +113,12 @@ def who_signs(entity: Entity, keys: MailKeys, options: Options) -> Identity:
     every = keys.keys()
     if options.key or options.sender:
         return _find(every, options.key or options.sender, options)
-    sender = address.mailboxes(entity.one("from"))
+    try:
+        sender = address.mailboxes(entity.one("from"))
+    except UsageError as error:
+        raise NoKey(str(error)) from None
     if not sender:
-        raise UsageError("the message has no From; say whose key signs with --key or --from")
+        raise NoKey("the message has no From; say whose key signs with --key or --from")
     return _find(every, sender[0], options)
 
 

@@ -20,6 +20,7 @@ CHUNK = 256 * 1024
 IN_MEMORY = 1024 * 1024
 MAX_MESSAGE = 512 * 1024 * 1024
 _BLOCK = 16
+_WINDOW = 16 * 1024
 _FOLDERS = ("/var/tmp", "/tmp")  # noqa: S108 - the files there never have a name
 
 
@@ -96,6 +97,7 @@ class Spool:
         self._size = 0
         self._sealed = sealed
         self._seal: _Seal | None = None
+        self._window, self._window_at = b"", 0
 
     def __enter__(self) -> Self:
         return self
@@ -129,10 +131,14 @@ class Spool:
             return bytes(memoryview(self._memory)[offset : offset + count])
         if self._seal is None:
             return os.pread(self._fd, count, offset)
-        lead = offset % _BLOCK
-        return self._seal.open(os.pread(self._fd, lead + count, offset - lead), offset - lead)[
-            lead:
-        ]
+        at = offset - self._window_at
+        if not 0 <= at <= at + count <= len(self._window):
+            # Much is opened at once: there may be a million small reads, one beside the other.
+            at = offset % _BLOCK
+            self._window_at = offset - at
+            sealed = os.pread(self._fd, max(_WINDOW, at + count), self._window_at)
+            self._window = self._seal.open(sealed, self._window_at)
+        return self._window[at : at + count]
 
     def close(self) -> None:
         """Forget everything."""
@@ -140,6 +146,7 @@ class Spool:
             os.close(self._fd)
             self._fd = None
         self._memory = bytearray()
+        self._window = b""
         self._size = 0
 
     def _append(self, fd: int, data: bytes | bytearray) -> None:

@@ -41,7 +41,7 @@ class Store:
         """Put a certificate in; what was known of its owner's capabilities is replaced."""
         folder = self._folder(root=root)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lines = [_ADDRESS + a for a in certificate.addresses if a.isprintable()]
+        lines = [_ADDRESS + a for a in certificate.addresses]
         lines += [_CAPABILITY + oid for oid in sorted(capabilities)]
         text = "".join(line + "\n" for line in lines) + certificates.pem(certificate)
         path = folder / f"{certificate.fingerprint}.pem"

@@ -15,6 +15,7 @@ from hsmagent.mail.mime import Entity
 from hsmagent.mail.report import Report, Signature, Who, stamp
 from hsmagent.mail.spool import Region, Source, Spool
 from hsmagent.mail.trust import Anchors
+from hsmagent.model import printable
 
 WHOLE = "the whole body"
 _MAX_SEARCH = 200
@@ -168,4 +169,4 @@ def _mismatch(sender: tuple[str, ...], found: list[Signature]) -> str:
     if not sender:
         return "it has no From that can be read"
     signer = ", ".join(a for s in found if s.who for a in s.who.addresses) or "nobody"
-    return f"From is {', '.join(sender)}, but it was signed by {signer}"
+    return printable(f"From is {', '.join(sender)}, but it was signed by {signer}", 800)

@@ -26,12 +26,14 @@ from hsmagent.mail import (
 from hsmagent.mail.cms import enveloped, signers
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.signers import Covered
+from hsmagent.mail.report import Who
 from hsmagent.mail.spool import Memory, Region
 from hsmagent.ssh import messages
 from hsmagent.ssh.keys import decode as decode_key
 from hsmagent.ssh.signed_data import is_one_der_value, purpose_of, read_userauth
 from hsmagent.ssh.software import SoftwareSigner
 from tests.parts.mail import person, signed
+from tests.parts.pki import NOW
 from tests.parts.ssh_agent import PEER, Parts, token_signer
 from tests.ssh import vectors
 
@@ -74,6 +76,7 @@ def certificate(data: bytes) -> None:
         for found in certificates.read(data):
             _ = found.addresses, found.name, found.issuer_name, found.key_usage, found.not_after
             _ = found.issuer_and_serial, found.key_identifier, found.spki, found.is_root
+            _ = Who.of(found), found.valid_at(NOW)
     except UsageError:
         pass
 

@@ -120,6 +120,28 @@ def test_leave_wants_everything_read() -> None:
         reader.leave("it")
 
 
+def test_an_indefinite_element_ends_within_what_holds_it() -> None:
+    reader = Reader(Memory(b"\x30\x02\x30\x80\0\0"))
+    reader.enter(ber.SEQUENCE, "it")
+    reader.enter(ber.SEQUENCE, "the inner one")
+    with pytest.raises(Malformed, match="longer than what holds it"):
+        reader.leave("the inner one")
+
+
+def test_an_indefinite_element_is_walked_to_its_limit_only() -> None:
+    class Counting(Memory):
+        read = 0
+
+        def read_at(self, offset: int, count: int) -> bytes:
+            Counting.read += count
+            return super().read_at(offset, count)
+
+    reader = Reader(Counting(b"\x30\x80" + der.octets(b"") * 100_000 + b"\0\0"))
+    with pytest.raises(Malformed, match="50 are allowed"):
+        reader.element(50, "it")
+    assert Counting.read < 10_000
+
+
 def test_limits() -> None:
     with pytest.raises(UsageError, match="has 102 bytes; 50 are allowed"):
         Reader(Memory(der.octets(bytes(100)))).element(50, "it")

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import time
 from email.message import EmailMessage, Message
 from itertools import pairwise
 
@@ -159,3 +160,23 @@ def test_long_lines_are_seen_across_chunks(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(spool, "CHUNK", size)
         assert canonical.sturdy(region(body)) is (longest <= 998)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"x" * 75 + b"From " * 300 + b"y" * 700,
+        b"x" * 73 + b"From " * 15 + b"From \xc3\xbc" * 200,
+        b"\xc3\xbc" * 700_000,
+        b"x" + b" " * 300_000 + b"y",
+    ],
+    ids=["From", "From and escapes", "escapes", "spaces"],
+)
+def test_a_long_line_is_broken_in_linear_time(line: bytes) -> None:
+    entity = b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + line
+    started = time.monotonic()
+    made = prepared(entity)
+    assert time.monotonic() - started < 4
+    assert canonical.sturdy(mime.read(region(made)).body)
+    assert decoded(made) == line
+    assert max(map(len, made.split(b"\n"))) <= 76

@@ -29,11 +29,12 @@ def run(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedP
 
 
 def test_signing_loads_little() -> None:
-    """It has to be quick: no cryptography, no asyncio, none of email's parsers."""
+    """It has to be quick: no cryptography, no asyncio, none of email's parsers or zip's packers."""
     code = (
         "import sys, hsmagent.commands.mail; from hsmagent.mail import cli, sign, store;"
+        " cli._parse(['smime', 'sign', '--key', 'x']);"
         " print([m for m in ('cryptography', 'asyncio', 'email.message', 'asn1crypto.cms',"
-        " 'tempfile', 'subprocess') if m in sys.modules])"
+        " 'tempfile', 'subprocess', 'shutil') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -82,7 +83,7 @@ def test_bcc_is_taken_out_and_said(hsmagent: str, tmp_path: Path) -> None:
     run(hsmagent, "certs", "add", certificate)
     done = run(hsmagent, "smime", "encrypt", stdin="Bcc: eve@example.org\n" + MESSAGE)
     assert done.returncode == 0
-    assert "eve" not in done.stdout
+    assert "eve@" not in done.stdout
     assert "those in Bcc are left out" in done.stderr
 
 
@@ -112,6 +113,48 @@ def test_a_reader_that_leaves_early(hsmagent: str, tmp_path: Path) -> None:
         check=False,
     )
     assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("target", "said"),
+    [("/dev/full", "the message: No space left on device"), ("&-", "standard output is closed")],
+)
+@pytest.mark.parametrize("command", ["smime sign", "smime verify", "certs list"])
+def test_output_that_cannot_be_written(
+    hsmagent: str, tmp_path: Path, command: str, target: str, said: str
+) -> None:
+    (tmp_path / "mail").write_text(run(hsmagent, "smime", "sign", stdin=MESSAGE).stdout)
+    done = subprocess.run(
+        ["sh", "-c", f"{hsmagent} {command} <mail >{target}"],
+        cwd=tmp_path,
+        env=home(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr == f"hsmagent: {said}\n"
+
+
+@pytest.mark.parametrize("face", ["cli", "gpgsm", "openssl_smime", "sendmail"])
+def test_input_that_is_closed(face: str, tmp_path: Path) -> None:
+    arguments = {
+        "cli": "smime sign",
+        "gpgsm": "-bsau alice@example.org",
+        "openssl_smime": "-sign -signer alice@example.org",
+        "sendmail": "-t",
+    }
+    program = script(tmp_path, face, face, "rsa")
+    done = subprocess.run(
+        ["sh", "-c", f"{program} {arguments[face]} <&-"],
+        env=home(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.endswith(": standard input is closed\n")
+    assert done.stderr.count("\n") == 1
 
 
 def test_a_file_that_is_not_there(hsmagent: str) -> None:

@@ -76,6 +76,25 @@ def test_untrusted_signer_is_said(repository: Repository) -> None:
     assert "no chain" in repository.git("log", "--show-signature", "-1").stdout
 
 
+def test_a_signer_without_a_certificate_is_not_said_to_be_bad(tmp_path: Path) -> None:
+    program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", "rsa")
+    sign = ["openssl", "cms", "-sign", "-binary", "-nocerts", "-outform", "DER"]
+    sign += ["-signer", f"{tmp_path}/rsa.crt", "-inkey", f"{tmp_path}/rsa.key"]
+    (tmp_path / "signature").write_bytes(
+        subprocess.run(sign, input=b"data", capture_output=True, check=True).stdout
+    )
+    done = subprocess.run(
+        [program, "--status-fd=1", "--verify", str(tmp_path / "signature"), "-"],
+        input=b"data",
+        env=home(tmp_path),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG ")
+    assert b"the signer's certificate is not there" in done.stderr
+
+
 def test_no_key_for_the_committer(repository: Repository) -> None:
     repository.git("config", "user.email", "nobody@example.org")
     assert repository.git("commit", "-q", "-S", "-m", "First", check=False).returncode != 0

@@ -3,7 +3,7 @@
 import base64
 import hashlib
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import decrypt, der, mime, openssl_args, sign, spool, trust, verify
+from hsmagent.mail import ber, decrypt, der, mime, openssl_args, sign, spool, trust, verify
 from hsmagent.mail.ber import MAX_DEPTH, Malformed
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import content, enveloped, oids, recipients, signed, signers
@@ -86,6 +86,40 @@ def test_content_type_and_digest_attributes_must_match() -> None:
     assert "content-type" in forged(
         attribute(oids.ID_CONTENT_TYPE, der.oid(oids.ID_DATA), der.oid(oids.ID_DATA)), digest
     )
+
+
+def test_odd_values_in_a_signer_info_are_problems_and_nothing_worse() -> None:
+    good = [
+        attribute(oids.ID_CONTENT_TYPE, der.oid(oids.ID_DATA)),
+        attribute(oids.ID_MESSAGE_DIGEST, der.octets(hashlib.sha256(BODY).digest())),
+    ]
+    for moment in (b"00000101000000Z", b"00010101000000+2359", b"99991231235959-2359"):
+        when = attribute(oids.ID_SIGNING_TIME, der.tlv(0x18, moment))
+        assert forged(*good, when) == "its signing time is not one"
+    nobody = attribute(oids.ID_AA_SIGNING_CERTIFICATE_V2, der.sequence(der.sequence()))
+    assert "cannot be checked" in forged(*good, nobody)
+
+
+@pytest.mark.parametrize("salt", [2**31, 2**70])
+def test_a_salt_of_any_length_is_a_problem_only(salt: int) -> None:
+    certificate = Certificate(person("rsa").der)
+    digest = der.sequence(der.oid(oids.DIGESTS["sha256"]), der.NULL)
+    parameters = der.sequence(
+        der.tlv(0xA0, digest),
+        der.tlv(0xA1, der.sequence(der.oid(oids.ID_MGF1), digest)),
+        der.tlv(0xA2, der.integer(salt)),
+    )
+    pss = der.sequence(der.oid(oids.ID_RSASSA_PSS), parameters)
+    info = signers.SignerInfo(certificate.issuer_and_serial, "sha256", b"", pss, bytes(256))
+    found = signers.check(info, [certificate], Covered(lambda: iter([BODY])))
+    assert found.problem.startswith("it cannot be checked")
+
+
+@pytest.mark.parametrize("until", [b"00000101000000Z", b"9999123123-2359"])
+def test_a_certificate_until_no_time_is_unreadable(until: bytes) -> None:
+    late = root().issue("p256", end=datetime(2055, 1, 1, tzinfo=UTC)).der
+    with pytest.raises(UsageError, match="a certificate that cannot be read"):
+        Certificate(late.replace(b"20550101000000Z", until))
 
 
 def test_another_certificate_for_the_same_key_is_noticed() -> None:
@@ -210,6 +244,22 @@ def gcm_parameters(nonce: int, tag: int | None) -> bytes:
 def test_gcm_with_a_short_tag_or_an_odd_nonce_is_refused(nonce: int, tag: int) -> None:
     with pytest.raises(Malformed, match="unusual length"):
         content.read(oids.AES_256_GCM, gcm_parameters(nonce, tag), authenticated=True)
+
+
+def test_a_gcm_tag_is_not_taken_into_memory_before_its_length_is_known() -> None:
+    made = b"".join(
+        enveloped.build(lambda: iter([BODY]), [Certificate(person("rsa").der)], gcm=True)
+    )
+    reader = ber.Reader(Memory(made))
+    reader.enter(ber.SEQUENCE, "it")
+    reader.element(64, "its type")
+    reader.enter(ber.context(0), "its content")
+    auth_enveloped = reader.element(10_000, "AuthEnvelopedData")
+    inner = auth_enveloped[4:-18]  # without its header, and the tag at its end
+    long = der.sequence(inner, der.octets(bytes(1_000_000)))
+    cms = der.sequence(der.oid(oids.ID_CT_AUTH_ENVELOPED_DATA), der.tlv(0xA0, long))
+    with pytest.raises(Malformed, match="the authentication tag has 1000000 bytes"):
+        enveloped.read(Memory(cms), [])
 
 
 def test_gcm_tags_of_twelve_bytes_and_more_are_read() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from hsmagent.mail import decrypt, verify
 from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.spool import Spool
+from hsmagent.mail.spool import CHUNK, Spool
 from hsmagent.mail.store import Store
 from tests.parts.mail import home, judge, person, region, script
 from tests.parts.pki import SoftwareKeys
@@ -84,7 +84,10 @@ def test_signs_and_sends(sending: Sending) -> None:
 def test_a_dot_ends_the_message_only_without_i(sending: Sending) -> None:
     sending.send(MESSAGE + b".\nmore\n", "bob@example.org")
     sending.send(MESSAGE + b".\nmore\n", "-i", "bob@example.org")
-    assert [b"\r\nmore" in mail for _, _, mail in sending.sink.messages] == [False, True]
+    sending.send(MESSAGE + b".\nmore\n", "-ti")
+    ends = [b"\r\nmore" in mail for _, _, mail in sending.sink.messages]
+    assert ends == [False, True, True]
+    assert "bob@example.org" in sending.sink.messages[2][1]
 
 
 def test_a_sender_without_a_key_is_sent_as_is(sending: Sending) -> None:
@@ -97,6 +100,25 @@ def test_a_sender_without_a_key_is_sent_as_is(sending: Sending) -> None:
     assert len(sending.sink.messages) == 1
 
 
+def test_a_dot_within_a_long_line_ends_nothing(sending: Sending) -> None:
+    real = sending.folder / "real"
+    real.write_text(f"#!/bin/sh\ncat >{sending.folder}/sent\n")
+    real.chmod(0o755)
+    sending.environment["HSMAGENT_TEST_SENDMAIL"] = str(real)
+    message = MESSAGE + b"x" * CHUNK + b".\nmore\n"
+    assert sending.send(message, "bob@example.org", sign="never").returncode == 0
+    assert (sending.folder / "sent").read_bytes() == message
+
+
+@pytest.mark.parametrize("sender", [b"", b"From: root (Cron Daemon)\n"])
+def test_a_sender_that_says_no_address_is_sent_as_is(sending: Sending, sender: bytes) -> None:
+    message = sender + b"Subject: Cron\n\nHello\n"
+    assert sending.send(message, "-i", "bob@example.org").returncode == 0
+    assert b"pkcs7" not in sending.sink.messages[0][2]
+    assert sending.send(message, "bob@example.org", sign="always").returncode == os.EX_USAGE
+    assert len(sending.sink.messages) == 1
+
+
 def test_encrypts_when_asked_one_message_for_each_bcc(sending: Sending) -> None:
     sending.knows("bob", "carol", "eve")
     done = sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t", "-f", "alice@example.org")
@@ -105,7 +127,7 @@ def test_encrypts_when_asked_one_message_for_each_bcc(sending: Sending) -> None:
     assert seen[1] == ("bob@example.org", "carol@example.org")
     assert hidden[1] == ("eve@example.org",)
     for name, (_, _, mail) in (("bob", seen), ("carol", seen), ("eve", hidden)):
-        assert b"eve" not in mail
+        assert b"eve@" not in mail
         assert b"X-HSMAgent" not in mail
         opened = open_for(name, mail)
         assert opened.report.ok, opened.report.text()
@@ -143,8 +165,11 @@ def test_the_real_programs_status_is_ours(sending: Sending) -> None:
 
 
 def test_it_does_not_call_itself(sending: Sending) -> None:
-    sending.environment["HSMAGENT_TEST_SENDMAIL"] = sending.program
-    assert sending.send(MESSAGE, "-t").returncode == os.EX_USAGE
+    link = sending.folder / "sendmail"
+    link.symlink_to(sending.program)
+    for name in (sending.program, str(link)):
+        sending.environment["HSMAGENT_TEST_SENDMAIL"] = name
+        assert sending.send(MESSAGE, "-t").returncode == os.EX_USAGE
 
 
 def test_git_send_email(sending: Sending, tmp_path: Path) -> None:

@@ -38,6 +38,12 @@ def test_openssl_and_we_verify_what_we_sign(
     assert mail.count(b"\r\n") == (mail.count(b"\n") if newline == b"\r\n" else 0)
 
 
+def test_a_header_that_ends_without_a_line_ending() -> None:
+    mail = signed(b"Subject: Hi\nFrom: alice@example.org", person("p256"))
+    assert b"\nFrom: alice@example.org\nMIME-Version: 1.0\n" in mail
+    assert verify.message(region(mail), judge()).report.ok
+
+
 def test_ed25519_is_beyond_openssl(tmp_path: Path) -> None:
     """RFC 8419 is new to OpenSSL 3.2: 3.0 cannot make such a signature itself either."""
     who = person("ed25519")

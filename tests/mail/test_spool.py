@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -33,15 +34,34 @@ def test_large_spool_reads_back_at_any_offset(
         assert (SECRET[:24] in on_disk) is not sealed
 
 
-@given(st.lists(st.binary(max_size=70), max_size=8), st.integers(0, 300), st.integers(0, 300))
-def test_sealed_spool_equals_bytes(pieces: list[bytes], offset: int, count: int) -> None:
-    whole = b"".join(pieces)
+reads = st.tuples(st.integers(0, 300), st.integers(0, 300))
+
+
+@given(st.lists(st.tuples(st.binary(max_size=70), st.lists(reads, max_size=3)), max_size=8))
+def test_sealed_spool_equals_bytes(pieces: list[tuple[bytes, list[tuple[int, int]]]]) -> None:
+    whole = b""
     with pytest.MonkeyPatch.context() as patch, Spool(sealed=True) as kept:
         patch.setattr(spool, "IN_MEMORY", 20)
-        for piece in pieces:
+        patch.setattr(spool, "_WINDOW", 64)
+        for piece, wanted in pieces:
             kept.write(piece)
-        assert kept.size == len(whole)
-        assert kept.read_at(offset, count) == whole[offset : offset + count]
+            whole += piece
+            assert kept.size == len(whole)
+            for offset, count in wanted:
+                assert kept.read_at(offset, count) == whole[offset : offset + count]
+
+
+def test_a_sealed_spool_is_not_opened_anew_for_each_small_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(spool, "IN_MEMORY", 0)
+    with Spool(sealed=True) as kept:
+        kept.write(SECRET)
+        assert kept._seal is not None
+        opener = Mock(wraps=kept._seal.open)
+        monkeypatch.setattr(kept._seal, "open", opener)
+        assert b"".join(kept.read_at(at, 1) for at in range(len(SECRET))) == SECRET
+    assert opener.call_count == 1
 
 
 def test_a_message_has_a_largest_size(monkeypatch: pytest.MonkeyPatch) -> None:

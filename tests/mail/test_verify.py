@@ -120,6 +120,20 @@ def test_sender_must_be_the_signer(sender: bytes) -> None:
     assert report.sender_matches is False
 
 
+def test_a_sender_that_cannot_be_shown_is_none() -> None:
+    mail = signed(MESSAGE, person("p256")).replace(b"alice@", b"\x1bc\xe2\x80\xae\xff@", 1)
+    report = verify.message(region(mail), judge()).report
+    assert report.sender_matches is False
+    assert report.text().replace("\n", "").isprintable()
+
+
+def test_an_international_domain_is_the_same_in_both_forms() -> None:
+    who = root().issue("p256", mail=("alice@xn--bcher-kva.org",), label="who")
+    for domain in ("xn--bcher-kva.org", "B\u00dcCHER.org"):
+        mail = signed(MESSAGE.replace(b"example.org", domain.encode(), 1), who)
+        assert verify.message(region(mail), judge()).report.ok
+
+
 def test_domain_case_does_not_matter() -> None:
     mail = signed(MESSAGE.replace(b"example.org\nTo", b"EXAMPLE.org\nTo"), person("p256"))
     assert verify.message(region(mail), judge()).report.ok

@@ -18,6 +18,7 @@ from hsmagent.mail.cms.parse import load
 from hsmagent.mail.spool import Memory
 
 NONCE = 12
+_VECTOR_MAX = 64
 TAG_MIN = 12
 _TAG_DEFAULT = 12  # RFC 5084, section 3.2
 _AES_BLOCK = 16
@@ -52,7 +53,8 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
     if authenticated and kind in oids.AES_GCM:
         reader = Reader(Memory(parameters))
         reader.enter(ber.SEQUENCE, "the GCM parameters")
-        nonce = _octets(reader.element(64, "the GCM nonce", ber.OCTET_STRING))
+        given = reader.element(_VECTOR_MAX, "the GCM nonce", ber.OCTET_STRING)
+        nonce = Reader(Memory(given)).octets(_VECTOR_MAX, "the GCM nonce")
         tag = _TAG_DEFAULT
         if reader.peek() is not None:
             tag = load(core.Integer, reader.element(8, "the GCM tag length"), "it").native
@@ -110,11 +112,7 @@ def _open_cbc(cipher: ContentCipher, key: bytes, chunks: Iterable[bytes]) -> Ite
 
 
 def _vector(parameters: bytes, size: int) -> bytes:
-    vector = _octets(parameters)
+    vector = Reader(Memory(parameters)).octets(_VECTOR_MAX, "a cipher's vector")
     if len(vector) != size:
         raise Malformed("a content cipher with a wrong initialisation vector")
     return vector
-
-
-def _octets(data: bytes) -> bytes:
-    return b"".join(Reader(Memory(data)).content(ber.OCTET_STRING, "a cipher's vector").chunks())

@@ -62,7 +62,7 @@ def read(source: Source, ours: Ours) -> Enveloped:
     if authenticated:
         if reader.peek() == ber.context(1):
             attributes = b"\x31" + reader.element(_ATTRIBUTES_MAX, "the attributes")[1:]
-        tag = b"".join(reader.content(ber.OCTET_STRING, "the authentication tag").chunks())
+        tag = reader.octets(_TAG, "the authentication tag")
     if reader.peek() is not None:
         reader.element(_ATTRIBUTES_MAX, "the unprotected attributes")
     reader.leave("EnvelopedData")

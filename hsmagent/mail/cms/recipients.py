@@ -68,7 +68,7 @@ def _transport(reader: Reader, ours: Ours) -> Recipient | None:
     reader.element(16, what, ber.INTEGER)
     key = _owner(reader.element(_FIELD_MAX, what), ours)
     kind, parameters = algorithm(reader, what)
-    encrypted = b"".join(reader.content(ber.OCTET_STRING, what).chunks())
+    encrypted = reader.octets(_FIELD_MAX, what)
     reader.leave(what)
     if key is None or key.key_type is not KeyType.RSA:
         return None
@@ -107,7 +107,7 @@ def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
     ukm = None
     if reader.peek() == ber.context(1):
         reader.enter(ber.context(1), what)
-        ukm = b"".join(reader.content(ber.OCTET_STRING, what).chunks())
+        ukm = reader.octets(_FIELD_MAX, what)
         reader.leave(what)
     kind, wrap = algorithm(reader, what)
     found = _own_key(reader, ours)
@@ -129,8 +129,7 @@ def _originator_key(reader: Reader) -> bytes:
     algorithm(reader, "the originator's key")
     bits = reader.element(1024, "the originator's key", ber.BIT_STRING)
     reader.leave("the originator's key")
-    inner = Reader(Memory(bits)).content(ber.BIT_STRING, "the originator's key")
-    return b"".join(inner.chunks())[1:]
+    return Reader(Memory(bits)).octets(1024, "the originator's key", ber.BIT_STRING)[1:]
 
 
 def _own_key(reader: Reader, ours: Ours) -> tuple[Key, bytes] | None:
@@ -141,7 +140,7 @@ def _own_key(reader: Reader, ours: Ours) -> tuple[Key, bytes] | None:
         inner = Reader(Memory(data))
         inner.enter(ber.SEQUENCE, what)
         key = _owner(inner.element(_FIELD_MAX, what), ours)
-        encrypted = b"".join(inner.content(ber.OCTET_STRING, what).chunks())
+        encrypted = inner.octets(_FIELD_MAX, what)
         inner.leave(what)
         if key is not None and found is None:
             found = key, encrypted
@@ -162,9 +161,9 @@ def _owner(identifier: bytes, ours: Ours) -> Key | None:
     reader = Reader(Memory(identifier))
     if identifier[0] == ber.context(0):
         reader.enter(ber.context(0), "a key identifier")
-        wanted = b"".join(reader.content(ber.OCTET_STRING, "a key identifier").chunks())
+        wanted = reader.octets(_FIELD_MAX, "a key identifier")
     elif identifier[0] == ber.KEY_IDENTIFIER:
-        wanted = b"".join(reader.content(ber.KEY_IDENTIFIER, "a key identifier").chunks())
+        wanted = reader.octets(_FIELD_MAX, "a key identifier", ber.KEY_IDENTIFIER)
     else:
         return None
     return next((key for key, c in ours if c.key_identifier == wanted), None)

@@ -9,8 +9,8 @@ from asn1crypto import algos, cms, tsp
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import ber, der
-from hsmagent.mail.ber import Content, Malformed, Reader
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.ber import ASN1_ERRORS, Content, Malformed, Reader
+from hsmagent.mail.certificates import Certificate, utc
 from hsmagent.mail.cms import oids
 from hsmagent.mail.cms.parse import (
     ALGORITHM_MAX,
@@ -174,7 +174,7 @@ def _signer_info(data: bytes) -> SignerInfo:
     if reader.peek() == ber.context(0):
         attributes = reader.element(_INFO_MAX, what)
     how = reader.element(ALGORITHM_MAX, what, ber.SEQUENCE)
-    signature = b"".join(reader.content(ber.OCTET_STRING, what).chunks())
+    signature = reader.octets(_INFO_MAX, what)
     if reader.peek() == ber.context(1):
         reader.element(_INFO_MAX, what)
     reader.leave(what)
@@ -186,8 +186,9 @@ def _identifies(identifier: bytes, certificate: Certificate) -> bool:
         return identifier == certificate.issuer_and_serial
     if identifier[0] != ber.KEY_IDENTIFIER:
         return False
-    wanted = Reader(Memory(identifier)).content(ber.KEY_IDENTIFIER, "a key identifier")
-    return b"".join(wanted.chunks()) == certificate.key_identifier
+    reader = Reader(Memory(identifier))
+    wanted = reader.octets(len(identifier), "a key identifier", ber.KEY_IDENTIFIER)
+    return wanted == certificate.key_identifier
 
 
 Attributes = dict[str, list[bytes]]
@@ -237,8 +238,12 @@ def _check_reference(attributes: Attributes, certificate: Certificate) -> None:
 
 def _signing_time(attributes: Attributes) -> datetime | None:
     values = attributes.get(oids.ID_SIGNING_TIME, [])
-    native = load(cms.Time, values[0], "the signing time").native if len(values) == 1 else None
-    return native if isinstance(native, datetime) else None
+    if len(values) != 1:
+        return None
+    try:
+        return utc(load(cms.Time, values[0], "the signing time").native)
+    except (ValueError, OverflowError):
+        raise _Invalid("its signing time is not one") from None
 
 
 def _capabilities(attributes: Attributes) -> frozenset[str]:
@@ -265,13 +270,13 @@ def _check_signer(
 
     if certificate is None:
         raise _Invalid("the signer's certificate is not there")
-    _check_reference(attributes, certificate)
     # As received, but for the tag: the signature is over the SET OF (section 5.4).
     signed = b"\x31" + info.attributes[1:] if attributes else None
     if signed is None and content.is_set:
         # Else the attributes of somebody's mail could be shown as the content of another one.
         raise _Invalid("its content looks like the signed attributes of another mail")
     try:
+        _check_reference(attributes, certificate)
         verify(
             spki=certificate.spki,
             algorithm=load(algos.SignedDigestAlgorithm, info.algorithm, "its algorithm"),
@@ -282,5 +287,5 @@ def _check_signer(
         )
     except InvalidSignature:
         raise _Invalid("the signature is wrong") from None
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except (*ASN1_ERRORS, UnsupportedAlgorithm) as error:
         raise _Invalid(f"it cannot be checked: {error}") from None

@@ -28,8 +28,8 @@ def verify(
 ) -> None:
     """Check `signature`, over `attributes` or, without any, over a content with this `digest`.
 
-    Raises InvalidSignature, or ValueError, TypeError or UnsupportedAlgorithm when the algorithm
-    is not one of ours or does not go with the key or with the digest.
+    Raises InvalidSignature, or UnsupportedAlgorithm or one of ASN1_ERRORS when the algorithm is
+    not one of ours or does not go with the key or with the digest.
     """
     key = load_der_public_key(spki)
     kind = algorithm.signature_algo
