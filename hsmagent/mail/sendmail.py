@@ -70,14 +70,15 @@ def prepare(
     asked = _asked(entity)
     plain = _without_request(entity) if asked else region
     here = Outgoing(_passed(arguments, arguments.recipients, header=arguments.from_header), plain)
-    if layers.find(entity) is not None:
-        return [here]  # it is signed or encrypted already
+    layer = layers.find(entity)
+    if layer is not None and layer.is_encrypted:
+        return [here]
     want_encryption = settings.encrypt is When.ALWAYS or (
         settings.encrypt is When.POSSIBLE or "encrypt" in asked
     )
     if settings.encrypt is When.NEVER and "encrypt" in asked:
         raise UsageError('encryption is asked for, but [mail] encrypt is "never"')
-    signed = _signed(plain, keys, settings, asked)
+    signed = plain if layer is not None else _signed(plain, keys, settings, asked)
     if want_encryption:
         must = settings.encrypt is When.ALWAYS or "encrypt" in asked
         try:

@@ -67,8 +67,19 @@ def _check(what: Unwrap, length: int) -> None:
 
 
 def _substitute(decrypter: Decrypter, what: Unwrap, length: int) -> bytes:
-    """Return the key for a wrong ciphertext: the same one each time it is asked for."""
-    message = b"".join((decrypter.key.spki, repr(what).encode(), bytes((length,))))
+    """Return the key for a wrong ciphertext: the same one each time it is asked for.
+
+    It depends on nothing else that the right key does not depend on. Otherwise, asking once more
+    with that changed would tell one from the other.
+    """
+    used: tuple[object, ...]
+    if isinstance(what, EcdhUnwrap):
+        used = what.encrypted_key, what.point, what.kdf_hash, what.wrap_bits, what.shared_info
+    elif what.padding == "oaep":
+        used = what.encrypted_key, what.oaep_hash, what.mgf_hash, what.label
+    else:
+        used = (what.encrypted_key,)
+    message = repr((decrypter.key.spki, length, used)).encode()
     return hmac.digest(_SECRET, message, "sha256")[:length]
 
 

@@ -201,6 +201,26 @@ def test_git_send_email(sending: Sending, tmp_path: Path) -> None:
     assert report.ok, report.text()
 
 
+def test_a_message_that_is_signed_already_is_signed_no_more_but_encrypted(sending: Sending) -> None:
+    sending.send(MESSAGE, "bob@example.org")
+    signed = sending.sink.messages.pop()[2]
+    sending.knows("alice", "bob")
+    for policy in ({"encrypt": "never"}, {"encrypt": "possible"}, {"encrypt": "always"}):
+        assert sending.send(signed, "bob@example.org", **policy).returncode == 0
+    asked = b"X-HSMAgent: encrypt\n" + signed
+    assert sending.send(asked, "bob@example.org").returncode == 0
+    clear, *sealed = [mail for _, _, mail in sending.sink.messages]
+    assert clear.count(b"application/pkcs7-signature") == signed.count(
+        b"application/pkcs7-signature"
+    )
+    for mail in sealed:
+        opened = open_for("bob", mail)
+        assert opened.report.ok, opened.report.text()
+    stranger = sending.send(signed, "dave@example.org", encrypt="always")
+    assert stranger.returncode != 0
+    assert len(sending.sink.messages) == 4
+
+
 def test_a_message_that_is_encrypted_already_passes(sending: Sending) -> None:
     sending.knows("bob", "carol", "eve")
     sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t")

@@ -65,6 +65,18 @@ async def test_a_wrong_block_gives_a_random_key_that_stays_the_same(block: bytes
     assert await unwrap(decrypter("rsa"), other, 32) != key
 
 
+@pytest.mark.parametrize("block", [pkcs1(), bytes(SIZE)], ids=["right", "wrong"])
+async def test_fields_that_do_not_matter_change_no_key(block: bytes) -> None:
+    """Or whoever asks twice would learn whether the padding was right."""
+    plain = RsaUnwrap(raw(block), "pkcs1")
+    odd = RsaUnwrap(raw(block), "pkcs1", "sha512", "sha256", b"label")
+    assert await unwrap(decrypter("rsa"), plain, 32) == await unwrap(decrypter("rsa"), odd, 32)
+    ecdh = [
+        EcdhUnwrap(b"", b"", "sha256", 256, b"", cofactor=cofactor) for cofactor in (True, False)
+    ]
+    assert len({await unwrap(decrypter("p256"), what, 32) for what in ecdh}) == 1
+
+
 @pytest.mark.parametrize("ciphertext", [b"", b"\1", b"\xff" * SIZE, bytes(SIZE + 1), bytes(SIZE)])
 async def test_a_ciphertext_that_cannot_be_one(ciphertext: bytes) -> None:
     for form in ("pkcs1", "oaep"):
