@@ -55,7 +55,7 @@ class Member:
     """One place for a worker in the pool; the worker in it may be replaced.
 
     up: it has loaded the module and looked at the tokens. broken: it could not load it, and is
-    not started again until somebody asks to look.
+    not started again until somebody asks to look. retiring: it is logging out, and ends then.
     """
 
     link: Link | None = None
@@ -63,6 +63,7 @@ class Member:
     logins: set[TokenId] = field(default_factory=set)
     up: bool = False
     broken: bool = False
+    retiring: bool = False
     deaths: int = 0
     born: float = 0.0
 

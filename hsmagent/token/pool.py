@@ -117,7 +117,7 @@ class Pool:
         self._links.add(link)
         link.exited.add_done_callback(lambda _: self._links.discard(link))
         member.born = self._loop.time()
-        member.broken = False
+        member.broken = member.retiring = False
         member.link = link
         try:
             reply = await link.ready
@@ -221,7 +221,8 @@ class Pool:
                 self.login_lost(member, token, "another program ended it")
         for token in member.logins - places.keys():
             self.login_lost(member, token, "the token was removed")
-        member.places, member.up = places, True
+        if not member.retiring:
+            member.places, member.up = places, True
         self._on_look(reply, objects)
         self.dispatch()
         self._state_changed()
@@ -308,18 +309,23 @@ class Pool:
             return None
         reply = link.request(Logout(place.slot), self.deadlines.login)
         if place.hardware and not member.logins:
-            member.places, member.up = {}, False  # who logs in from now on waits for the next one
+            # Who logs in from now on waits for the next one.
+            member.places, member.up, member.retiring = {}, False, True
             reply.add_done_callback(lambda _: self._after_last_logout(member, link))
         return reply
 
     def _after_last_logout(self, member: Member, link: Link) -> None:
+        member.retiring = False
         if not member.logins:  # another token's login may have been under way
             self._replace(member, link, f"The module {self.spec.path} was logged out of.")
 
     def login_lost(self, member: Member, token: TokenId, why: str) -> None:
-        """Note that a login ended on the token's side."""
+        """Note that a login ended on the token's side.
+
+        C_Logout all the same: its slot may only have failed for a moment.
+        """
         if token in member.logins:
-            member.logins.discard(token)
+            self.send_logout(member, token)
             self._tell_if_last(token, why)
 
     def _tell_if_last(self, token: TokenId, why: str) -> None:

@@ -60,6 +60,23 @@ async def test_a_worker_for_hardware_ends_with_its_login(
     await signs(tokens)
 
 
+async def test_a_slot_that_fails_for_a_moment_leaves_no_login_behind(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await load(faulty, new_tokens, hardware=True)
+    session, before = session_of(tokens), workers(tokens)
+    await session.login(typed(PIN))
+    faulty.set(failing_slot=(int(session.id.serial[-8:], 16) & 0x7FFFFFFF) + 1)
+    await async_until(lambda: not session.present)
+    faulty.set(failing_slot=0)
+    await async_until(lambda: session.present)
+    assert not session.logged_in
+    assert faulty.calls("C_Logout") == 1
+    assert workers(tokens) != before
+    await session.login(typed(PIN))
+    await signs(tokens)
+
+
 async def test_a_login_right_behind_a_logout_waits_for_the_new_worker(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
