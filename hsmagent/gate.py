@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused
+from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
 from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
 from hsmagent.policy import Policy
 from hsmagent.prompt import words
@@ -150,6 +150,11 @@ class Gate:
         """See to the login. Return whether a needed confirmation is still to be had."""
         self._may_ask()
         unlock = self._unlocks.get(session.id)
+        if unlock is not None and unlock.session is not session:
+            # Its module was loaded anew: no PIN can serve those who wait for the old one.
+            name = words.token_name(session.id)
+            unlock.refuse(TokenGone(f"the module of {name!r} was loaded anew: try again"))
+            unlock = None
         if unlock is None:
             asking = partial(self._how_to_ask, session.id)
             unlock = self._unlocks[session.id] = Unlock(session, asking)

@@ -166,7 +166,7 @@ class Unlock:
     """The requests that wait for one token's login, and the one prompt that serves them."""
 
     def __init__(self, session: LoginSession, asking: Callable[[], Asking]) -> None:
-        self._session = session
+        self.session = session
         self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
@@ -220,7 +220,7 @@ class Unlock:
 
     async def _ask(self) -> None:
         self._shown = None
-        status = await look_at_pin(self._session)
+        status = await look_at_pin(self.session)
         if status.logged_in:
             return  # a login ended well whose own requests have left meanwhile
         asking = self._asking()
@@ -231,7 +231,7 @@ class Unlock:
                 await self._ask_at_pin_pad(asking.prompter)
             else:
                 await ask_for_pin(
-                    asking.prompter, self._session.status, self._requests, self._log_in
+                    asking.prompter, self.session.status, self._requests, self._log_in
                 )
         except Unavailable as why:
             await self._wait_for_terminal(why, asking.timeout)
@@ -239,7 +239,7 @@ class Unlock:
     async def _log_in(self, pin: bytearray, at_worst: PinState) -> None:
         if all(waiter.done() for waiter in self._waiting):
             raise Cancelled("nobody waits for the PIN any more")
-        await log_in(self._session, self._asking().store, pin, at_worst)
+        await log_in(self.session, self._asking().store, pin, at_worst)
 
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
         """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
@@ -247,7 +247,7 @@ class Unlock:
         if pin is None:
             return False
         try:
-            await self._session.login(pin, at_worst=PinState.OK)
+            await self.session.login(pin, at_worst=PinState.OK)
         except TriesLow:
             store.keep(status.id)
             return False
@@ -259,19 +259,19 @@ class Unlock:
         return True
 
     async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
-        status = self._session.status
+        status = self.session.status
         at_worst = await confirm_last_try(prompter, status(), self._requests())
         text = words.use_pin_pad(status(), self._requests())
         notice = asyncio.create_task(prompter.notice(text))
         try:
-            await self._session.login(None, at_worst=at_worst)
+            await self.session.login(None, at_worst=at_worst)
         finally:
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 
     async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
-        name = words.token_name(self._session.id)
+        name = words.token_name(self.session.id)
         log.warning(
             "the token %r is locked and no window can ask for its PIN (%s); "
             "run `hsmagent unlock` within %d seconds",

@@ -396,6 +396,23 @@ async def test_a_token_that_needs_no_login_is_used_without_asking() -> None:
     assert person.shown == []
 
 
+async def test_a_dialog_of_before_serves_no_module_that_was_loaded_anew() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    before = asyncio.ensure_future(door.sign())
+    await until(lambda: person.open)
+    old = door.session
+    door.session = door.signer.session = FakeSession()
+    anew = asyncio.ensure_future(door.sign())
+    with pytest.raises(TokenError, match="loaded anew: try again"):
+        await before
+    person.hold.set()
+    assert await anew == b"signed data"
+    assert (old.login_calls, door.session.login_calls) == (0, 1)
+    assert person.open == 0
+
+
 async def test_a_pin_pad_is_pointed_at() -> None:
     person = FakePerson()
     door = Door(person, FakeSession(pin_pad=True))
