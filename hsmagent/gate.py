@@ -191,8 +191,10 @@ class Gate:
         """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
         result = b""
 
-        async def attempt(pin: bytearray, _at_worst: PinState) -> None:
+        async def attempt(pin: bytearray, at_worst: PinState) -> None:
             nonlocal result
+            await session.look()  # others may have used up tries while the person typed
+            session.check_tries(at_worst)
             result = await operation(pin)
 
         await look_at_pin(session)

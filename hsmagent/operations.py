@@ -174,8 +174,8 @@ class Operations:
         open_ones = [words.token_name(session.id) for session in sessions if session.logged_in]
         # All at once: a module that hangs must not keep the other tokens logged in. The closed ones
         # too: a login may be under way.
-        await asyncio.gather(*(session.logout() for session in sessions))
         self._gate.forget()
+        await asyncio.gather(*(session.logout() for session in sessions))
         return {"tokens": open_ones}
 
     async def forget_pin(self, fields: Fields) -> Answer:

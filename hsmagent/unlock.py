@@ -56,6 +56,10 @@ class LoginSession(Protocol):
         """Bring the state of the PIN up to date; what fails there, `login` will tell."""
         ...
 
+    def check_tries(self, at_worst: PinState) -> None:
+        """Raise TriesLow when the PIN stands worse than `at_worst`, by the last look."""
+        ...
+
     async def login(
         self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
     ) -> bool:

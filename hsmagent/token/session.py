@@ -209,7 +209,7 @@ class TokenSession:
             return False
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
         self._check_pin(pin)
-        self._check_tries(at_worst)
+        self.check_tries(at_worst)
         try:
             for member in self._pool.members_with(self.id):
                 if self.id not in member.logins:
@@ -230,8 +230,11 @@ class TokenSession:
         await self._look_quietly(objects=True)
         return True
 
-    def _check_tries(self, at_worst: PinState) -> None:
-        """Refuse a try of which nobody knew how much it may cost: some were used up meanwhile."""
+    def check_tries(self, at_worst: PinState) -> None:
+        """Refuse a try of which nobody knew how much it may cost: some were used up meanwhile.
+
+        By what the last look told. Raises TriesLow when the PIN stands worse than `at_worst`.
+        """
         state = self.status().pin_state
         if state in _WORSE[_WORSE.index(at_worst) + 1 :]:
             raise TriesLow(

@@ -89,6 +89,10 @@ class FakeSession:
         self.tries = max(0, self.tries - self.used_elsewhere)
         self.used_elsewhere = 0
 
+    def check_tries(self, at_worst: PinState) -> None:
+        if self.tries and self.tries < {PinState.OK: 3, PinState.COUNT_LOW: 2}.get(at_worst, 1):
+            raise TriesLow("fewer tries are left")
+
     @property
     def login_calls(self) -> int:
         return len(self.tried)
@@ -115,8 +119,7 @@ class FakeSession:
     async def _login(self, pin: bytearray | None, at_worst: PinState) -> None:
         if pin is not None and not 4 <= len(pin) <= 16:
             raise PinLength("a PIN of 4 to 16 characters is needed")
-        if self.tries and self.tries < {PinState.OK: 3, PinState.COUNT_LOW: 2}.get(at_worst, 1):
-            raise TriesLow("fewer tries are left")
+        self.check_tries(at_worst)
         self.tried.append(None if pin is None else bytes(pin))
         self.last_tries += self.tries == 1
         await asyncio.sleep(0)

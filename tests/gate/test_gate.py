@@ -446,6 +446,22 @@ async def test_before_the_pin_of_a_use_the_tries_are_looked_at() -> None:
         await door.sign(request(key))
 
 
+async def test_tries_used_up_under_the_dialog_of_a_use_want_a_second_question() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    key = replace(KEY, always_authenticate=True)
+    door.signer = FakeSigner(key, door.session)
+    door.session.logged_in = True
+    signing = asyncio.ensure_future(door.sign(request(key)))
+    await until(lambda: person.shown)
+    door.session.used_elsewhere = 2
+    person.hold.set()
+    assert await signing == b"signed data"
+    assert len(person.confirmed) == 1
+    assert door.signer.pins == [RIGHT]
+
+
 async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login() -> None:
     person = FakePerson([RIGHT, RIGHT])
     door = Door(person)
