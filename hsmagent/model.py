@@ -37,6 +37,11 @@ class TokenId:
     manufacturer: str = ""
 
     @property
+    def in_tpm(self) -> bool:
+        """Whether a TPM holds it, which counts the wrong PINs of all its tokens together."""
+        return "tpm2" in self.module.rpartition("/")[2]
+
+    @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
         attributes = {

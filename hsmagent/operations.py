@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hsmagent import __version__
 from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
-from hsmagent.errors import PinError, PinLocked, Refused, Unavailable, UsageError
+from hsmagent.errors import PinError, Refused, Unavailable, UsageError
 from hsmagent.frame import wipe
 from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
@@ -44,6 +44,7 @@ from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
 from hsmagent.ssh.signed_data import is_one_der_value
+from hsmagent.token.failures import locked
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.token.unwrap import unwrap
 from hsmagent.toml import Expected, duration
@@ -134,7 +135,7 @@ class Operations:
             await session.look()  # other programs use up tries, and unblock PINs
         status = session.status()
         if not status.logged_in and status.pin_state is PinState.LOCKED:
-            raise PinLocked(words.locked(status.id))
+            raise locked(status.id)
         if not status.logged_in and status.pin_state is PinState.NOT_SET:
             raise PinError(words.not_set(status.id))
         return {

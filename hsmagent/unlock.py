@@ -7,6 +7,7 @@ refuses all of them. C_Login is called once for each PIN that comes in, and neve
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -17,7 +18,6 @@ from hsmagent.errors import (
     PinError,
     PinIncorrect,
     PinLength,
-    PinLocked,
     Refused,
     TimedOut,
     TriesLow,
@@ -27,6 +27,7 @@ from hsmagent.frame import wipe
 from hsmagent.model import PinState, Request, TokenId, TokenStatus
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Prompter, Text
+from hsmagent.token.failures import locked
 
 log = logging.getLogger(__name__)
 
@@ -149,7 +150,7 @@ class Dialog:
     def _again_or_stop(self, error: PinIncorrect) -> Answer:
         state = self._status().pin_state
         if state is PinState.LOCKED:
-            self.error = PinLocked(words.locked(self._status().id), error.rv)
+            self.error = locked(self._status().id)
             return Answer.STOP
         if state is PinState.FINAL_TRY:
             # The last try wants a second question first: leave this dialog, ask that one.
@@ -276,15 +277,17 @@ class Unlock:
     async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
         name = words.token_name(self.session.id)
+        command = shlex.join(("hsmagent", "unlock", name))
         log.warning(
             "the token %r is locked and no window can ask for its PIN (%s); "
-            "run `hsmagent unlock` within %d seconds",
+            "run `%s` within %d seconds",
             name,
             why,
+            command,
             seconds,
         )
         await asyncio.sleep(seconds)
-        raise TimedOut(f"the token {name!r} is locked; run `hsmagent unlock` and try again")
+        raise TimedOut(f"the token {name!r} is locked; run `{command}` and try again")
 
     def _requests(self) -> list[Request]:
         """Return what to show now."""
@@ -300,7 +303,7 @@ async def look_at_pin(session: LoginSession) -> TokenStatus:
     await session.look()
     status = session.status()
     if status.pin_state is PinState.LOCKED:
-        raise PinLocked(words.locked(status.id))
+        raise locked(status.id)
     if status.pin_state is PinState.NOT_SET:
         raise PinError(words.not_set(status.id))
     return status

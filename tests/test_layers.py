@@ -49,7 +49,7 @@ LAYERS = {
     "policy": (f"{BASE} config prompt.base prompt.words", ""),
     "journal": ("", ""),
     "activity": (f"{BASE} journal", ""),
-    "unlock": (f"{BASE} token.session prompt.base prompt.words", ""),
+    "unlock": (f"{BASE} token.failures prompt.base prompt.words", ""),
     "gate": (f"{BASE} policy unlock activity token.session prompt.base prompt.words", ""),
     # the house around it
     "systemd": (BASE, ""),

@@ -18,11 +18,6 @@ LAST_TRY = "One try is left: another wrong PIN blocks the token."
 FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
-UNBLOCK = (
-    "Unblock it with its SO-PIN or PUK, for example `pkcs11-tool --login --login-type so "
-    "--init-pin` for a SmartCard-HSM."
-)
-
 
 def token_name(token: TokenId) -> str:
     """Return the token's label, or its model where it has none."""
@@ -127,12 +122,7 @@ def tries(state: PinState, *, just_now: bool = False) -> str:
 
 def tpm_note(token: TokenId) -> str:
     """Return the warning about a TPM's global lockout, or "" for another token."""
-    return TPM if "tpm2" in token.module.rpartition("/")[2] else ""
-
-
-def locked(token: TokenId) -> str:
-    """Return the sentence about a token whose PIN is blocked, with the remedy."""
-    return f"the PIN of the token {token_name(token)!r} is locked. {UNBLOCK}"
+    return TPM if token.in_tpm else ""
 
 
 def not_set(token: TokenId) -> str:

@@ -48,12 +48,19 @@ def login_error(token: TokenId, failed: Failed) -> TokenError:
 
 
 def locked(token: TokenId) -> PinLocked:
-    """Return the error for a token that takes no PIN any more."""
-    return PinLocked(
-        f"The PIN of {name_of(token)} is blocked: unblock it with its PUK or SO PIN"
-        " and the token's own tool.",
-        spec.CKR_PIN_LOCKED,
-    )
+    """Return the error for a token that takes no PIN any more, with the remedy."""
+    name = name_of(token)
+    if token.in_tpm:
+        sentence = (
+            f"The TPM takes no PIN for {name}, after too many wrong ones: wait until it does again,"
+            " or run `tpm2_dictionarylockout --clear-lockout`."
+        )
+    else:
+        sentence = (
+            f"The PIN of {name} is blocked: unblock it with its SO-PIN or PUK, for example"
+            " `pkcs11-tool --login --login-type so --init-pin` for a SmartCard-HSM."
+        )
+    return PinLocked(sentence, spec.CKR_PIN_LOCKED)
 
 
 def operation_error(token: TokenId, failed: Failed, *, with_pin: bool) -> TokenError:

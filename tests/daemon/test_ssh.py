@@ -80,7 +80,7 @@ def test_a_login_waits_for_the_pin_and_unlock_serves_all_who_wait(
         )
         for _ in range(3)
     ]
-    until(lambda: agent.logged().count("run `hsmagent unlock`") >= 1)
+    until(lambda: agent.logged().count("run `hsmagent unlock work`") >= 1)
     # Listing does not wait behind those who do.
     assert agent.run(["ssh-add", "-l"]).returncode == 0
     agent.unlock(PIN)
@@ -95,7 +95,7 @@ def test_a_login_is_refused_when_nobody_gives_the_pin(
     agent.start()
     result = ssh(agent, sshd, "echo", "hello")
     assert result.returncode == 255
-    assert "run `hsmagent unlock` and try again" in agent.logged()
+    assert "run `hsmagent unlock work` and try again" in agent.logged()
 
 
 def test_many_logins_at_once(agent: AgentProcess, sshd: Sshd) -> None:
@@ -189,7 +189,7 @@ def test_after_lock_the_next_login_asks_again(agent: AgentProcess, sshd: Sshd) -
         stderr=subprocess.DEVNULL,
         text=True,
     )
-    until(lambda: "run `hsmagent unlock`" in agent.logged())
+    until(lambda: "run `hsmagent unlock work`" in agent.logged())
     agent.unlock(PIN)
     assert process.communicate(timeout=60)[0] == "again\n"
 
@@ -200,7 +200,7 @@ def test_a_client_that_gives_up_leaves_nothing_behind(agent: AgentProcess, sshd:
         env=agent.environment,
         stderr=subprocess.DEVNULL,
     )
-    until(lambda: "run `hsmagent unlock`" in agent.logged())
+    until(lambda: "run `hsmagent unlock work`" in agent.logged())
     process.terminate()
     process.wait()
     agent.unlock(PIN)

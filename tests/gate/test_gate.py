@@ -127,7 +127,7 @@ async def test_the_last_try_is_left_untouched_when_the_person_says_no() -> None:
 async def test_a_blocked_token_never_prompts_and_names_the_remedy() -> None:
     person = FakePerson([RIGHT])
     door = Door(person, FakeSession(tries=0))
-    with pytest.raises(PinLocked, match="Unblock it"):
+    with pytest.raises(PinLocked, match="unblock it"):
         await door.sign()
     assert (person.shown, door.session.login_calls) == ([], 0)
 
@@ -135,7 +135,7 @@ async def test_a_blocked_token_never_prompts_and_names_the_remedy() -> None:
 async def test_blocking_it_in_the_dialog_ends_the_request() -> None:
     person = FakePerson([b"333333", RIGHT])
     door = Door(person, FakeSession(tries=1))
-    with pytest.raises(PinLocked, match="Unblock it"):
+    with pytest.raises(PinLocked, match="unblock it"):
         await door.sign()
     assert door.session.login_calls == 1
     assert person.pins == [RIGHT]
@@ -353,7 +353,7 @@ async def test_without_a_prompter_a_request_waits_for_the_terminal() -> None:
 
 async def test_and_is_refused_when_nobody_comes() -> None:
     door = Door(Nobody(), timeout=0.01)
-    with pytest.raises(TimedOut, match="run `hsmagent unlock`"):
+    with pytest.raises(TimedOut, match="run `hsmagent unlock work`"):
         await door.sign()
 
 
@@ -442,7 +442,7 @@ async def test_before_the_pin_of_a_use_the_tries_are_looked_at() -> None:
     assert await door.sign(request(key)) == b"signed data"
     assert len(person.confirmed) == 1
     door.session.used_elsewhere = 1
-    with pytest.raises(PinLocked, match="Unblock it"):
+    with pytest.raises(PinLocked, match="unblock it"):
         await door.sign(request(key))
 
 

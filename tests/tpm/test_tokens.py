@@ -29,7 +29,7 @@ async def test_wrong_pins_lock_a_tpm(tmp_path: Path) -> None:
             for _ in range(3):
                 with pytest.raises(PinIncorrect):
                     await session.login(typed("wrong"))
-            with pytest.raises(PinLocked):
+            with pytest.raises(PinLocked, match="wait until it does again, or run `tpm2_dict"):
                 await session.login(typed(provider.pin))
 
 
