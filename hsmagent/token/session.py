@@ -13,10 +13,8 @@ from hsmagent.errors import (
     HsmAgentError,
     LoginNeeded,
     PinError,
-    PinLength,
     TokenError,
     TokenGone,
-    TriesLow,
     WorkerDied,
 )
 from hsmagent.frame import wipe
@@ -31,10 +29,11 @@ from hsmagent.model import (
     printable,
 )
 from hsmagent.token import spec
-from hsmagent.token.failures import locked, login_error, name_of, operation_error, told
+from hsmagent.token.failures import login_error, name_of, operation_error, told
 from hsmagent.token.lease import Lease, Limits
 from hsmagent.token.member import Member
 from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
+from hsmagent.token.pin import check_pin, check_tries, pin_state
 from hsmagent.token.pool import Pool
 
 log = logging.getLogger(__name__)
@@ -46,23 +45,6 @@ _KEY_TYPES = {
     KeyType.EC: spec.CKK_EC,
     KeyType.ED25519: spec.CKK_EC_EDWARDS,
 }
-
-_WORSE = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY)
-
-
-def pin_state(flags: int) -> PinState:
-    """Return what CK_TOKEN_INFO's flags say of the user PIN; the worst counts."""
-    for flag, state in (
-        (spec.CKF_USER_PIN_LOCKED, PinState.LOCKED),
-        (spec.CKF_USER_PIN_FINAL_TRY, PinState.FINAL_TRY),
-        (spec.CKF_USER_PIN_COUNT_LOW, PinState.COUNT_LOW),
-    ):
-        if flags & flag:
-            return state
-    required = flags & spec.CKF_LOGIN_REQUIRED
-    return (
-        PinState.OK if flags & spec.CKF_USER_PIN_INITIALIZED or not required else PinState.NOT_SET
-    )
 
 
 class TokenSession:
@@ -235,12 +217,7 @@ class TokenSession:
 
         By what the last look told. Raises TriesLow when the PIN stands worse than `at_worst`.
         """
-        state = self.status().pin_state
-        if state in _WORSE[_WORSE.index(at_worst) + 1 :]:
-            raise TriesLow(
-                f"{name_of(self.id)} has few PIN tries left, so this PIN was not tried: "
-                "run `hsmagent unlock`."
-            )
+        check_tries(self.id, self.status().pin_state, at_worst)
 
     def _check_wanted(self, logouts: int) -> None:
         """End a login under way that a logout overtook: the screen was locked meanwhile."""
@@ -250,16 +227,9 @@ class TokenSession:
 
     def _check_pin(self, pin: bytearray | None) -> None:
         """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
-        info = self._info
-        if info is None:
+        if self._info is None:
             raise TokenGone(f"{name_of(self.id)} is not there: plug it in.")
-        if info.flags & spec.CKF_USER_PIN_LOCKED:
-            raise locked(self.id)
-        if pin is None:
-            if not info.flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH:
-                raise PinError(f"{name_of(self.id)} has no PIN pad: a PIN is needed.")
-            return
-        check_length(self.id, info, pin)
+        check_pin(self.id, self._info, pin)
 
     async def _login_with(self, member: Member, pin: bytearray | None) -> None:
         """C_Login, the one and only."""
@@ -394,12 +364,3 @@ class TokenSession:
             self._lease = Lease(self._lease.limits, self._lease.started, self._clock())
         elif self.login_required:
             raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
-
-
-def check_length(token: TokenId, info: TokenInfo, pin: bytearray) -> None:
-    """Raise PinLength when the token cannot take `pin`; a token may state no sane limits."""
-    low, high = max(1, info.pin_min), info.pin_max
-    if low <= len(pin) and (not high or high < low or len(pin) <= high):
-        return
-    allowed = f"{low} to {high}" if high >= low else f"at least {low}"
-    raise PinLength(f"{name_of(token)} takes a PIN of {allowed} characters; it was not asked.")
