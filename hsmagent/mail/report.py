@@ -93,7 +93,7 @@ class Report:
         """Lines for a person."""
         lines = [signature.text() for signature in self.signatures]
         if self.sender_matches:
-            lines.append(f"From {printable(', '.join(self.sender), 400)} is the signer")
+            lines.append(f"The mail is from the signer: {printable(', '.join(self.sender), 400)}")
         lines += [f"Problem: {problem}" for problem in self.problems]
         return "\n".join((*lines, "Verification " + ("successful" if self.ok else "failed")))
 
