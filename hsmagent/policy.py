@@ -3,7 +3,17 @@
 from collections.abc import Callable, Sequence
 
 from hsmagent.config import KeyConfig
-from hsmagent.model import Clock, Decision, Key, Request, Verdict
+from hsmagent.model import (
+    Clock,
+    Decision,
+    Destination,
+    Key,
+    Purpose,
+    PurposeKind,
+    Request,
+    TokenId,
+    Verdict,
+)
 from hsmagent.prompt.words import key_line
 
 ALLOW = Decision(Verdict.ALLOW)
@@ -11,7 +21,7 @@ ALLOW = Decision(Verdict.ALLOW)
 Named = Callable[[Key, KeyConfig], bool]
 """Whether a `[[key]]` entry means this key."""
 
-_Confirmed = tuple[bytes, str, str]
+_Confirmed = tuple[bytes, TokenId | None, str, Purpose, Destination | None]
 
 
 class Policy:
@@ -47,8 +57,10 @@ class Policy:
     def confirmed(self, request: Request) -> None:
         """Remember that a person agreed to this request, where the configuration says so."""
         entry = self.entry(request.key)
-        if entry.confirm == "remember":
-            self._remembered[_what(request)] = self._clock() + entry.remember
+        if entry.confirm == "remember" and request.purpose.kind is not PurposeKind.UNKNOWN:
+            now = self._clock()
+            self._remembered = {what: end for what, end in self._remembered.items() if now < end}
+            self._remembered[_what(request)] = now + entry.remember
 
     def forget(self) -> None:
         """Drop every remembered confirmation: the screen was locked, the user said lock."""
@@ -75,7 +87,12 @@ class Policy:
 
 
 def _what(request: Request) -> _Confirmed:
-    """Return what a confirmation holds for: this key, program and destination."""
-    process = request.peer.process
-    host = request.destination.host if request.destination else ""
-    return request.key.spki, process.exe or process.program, host
+    """Return what a confirmation holds for: all that the person was shown, and no more.
+
+    Who may log in as alice over here is not asked whether a forwarded host may, or as root.
+    """
+    key, process = request.key, request.peer.process
+    return (
+        *(key.spki, key.token, process.exe or process.program),
+        *(request.purpose, request.destination),
+    )

@@ -517,6 +517,29 @@ async def test_remember_holds_for_program_and_destination_and_a_while() -> None:
     assert len(person.confirmed) == 4
 
 
+async def test_remember_holds_for_the_purpose_and_hop_that_was_shown() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="remember"),))
+    await door.sign()
+    await door.sign(request(forwarded=True))
+    await door.sign(request(summary="log in as root"))
+    await door.sign(request(kind=PurposeKind.SSHSIG))
+    other_card = replace(KEY, token=replace(TOKEN, serial="2"))
+    await door.sign(request(other_card))
+    assert len(person.confirmed) == 4
+    for wish in (request(), request(forwarded=True), request(summary="log in as root")):
+        await door.sign(wish)
+    assert len(person.confirmed) == 4
+
+
+async def test_a_yes_to_unknown_data_is_not_remembered() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="remember"),))
+    for asked in range(3):
+        await door.sign(request(kind=PurposeKind.UNKNOWN))
+        assert len(person.confirmed) == asked
+
+
 async def test_an_ssh_add_c_constraint_confirms_a_software_key() -> None:
     person = FakePerson()
     door = Door(person)
