@@ -29,6 +29,9 @@ log = logging.getLogger(__name__)
 
 Frame = bytes | bytearray
 
+# Where a connection leads whose bindings we could not verify.
+UNVERIFIED = "an unknown host"
+
 LIST = bytes((Number.SSH_AGENTC_REQUEST_IDENTITIES,))
 NOBODY = messages.encode(messages.IdentitiesAnswer(()))
 EXTENSIONS = messages.encode(
@@ -310,11 +313,14 @@ class Connection:
         """
         last, forwarded = self._bindings.last, self._bindings.forwarded
         host_key = login.host_key if login is not None else None
-        beyond = host_key is None and last is not None and last.forwarding
+        beyond = False
         if host_key is None:
             if last is None:
-                return None
+                return Destination(UNVERIFIED, forwarded=True) if forwarded else None
             host_key = last.host_key
+            # Whoever a connection is forwarded to may bind what it likes to it. Only a login for
+            # the session that was bound is good at the host that signed that session's id.
+            beyond = login is None or login.session_id != last.session_id
         if self._described[0] != host_key:
             self._described = (host_key, self._agent.describe(plain(host_key), peer))
         host = self._described[1]

@@ -165,6 +165,37 @@ async def test_a_forwarded_request_says_so() -> None:
     assert second.host_key == builders.blob_of(B)
 
 
+@pytest.mark.parametrize("data", [builders.userauth(b"3", BLOB), b"data"])
+async def test_a_host_is_not_named_for_what_is_good_elsewhere(data: bytes) -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.bind_request(builders.binding(A, b"1", forwarding=True)))
+    await ask(connection, builders.bind_request(builders.binding(A, b"2")))
+    assert await signature_of(connection, BLOB, data)
+    destination = scene.door.requests[0].destination
+    assert destination is not None
+    assert (destination.host, destination.forwarded) == ("somewhere beyond host.example.org", True)
+
+
+async def test_a_binding_that_we_cannot_verify_counts_as_forwarded() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    security_key = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(32))
+    contents = builders.binding(A, b"1", forwarding=True, host_key=security_key)
+    assert await ask(connection, builders.bind_request(contents)) == EXTENSION_FAILURE
+    assert await signature_of(connection, BLOB, builders.userauth(b"2", BLOB))
+    named = builders.userauth(b"2", BLOB, host_key=builders.blob_of(A))
+    assert await signature_of(connection, BLOB, named)
+    await ask(connection, builders.bind_request(builders.binding(B, b"2")))
+    assert await signature_of(connection, BLOB, builders.userauth(b"2", BLOB))
+    found = [request.destination for request in scene.door.requests]
+    assert [(each.host, each.forwarded) for each in found if each is not None] == [
+        ("an unknown host", True),
+        ("host.example.org", True),
+        ("host.example.org", True),
+    ]
+
+
 async def test_without_a_binding_the_destination_is_unknown() -> None:
     scene = parts(PRIVATE)
     assert await signature_of(connect(scene), BLOB, builders.userauth(b"2", BLOB))
