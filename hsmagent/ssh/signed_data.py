@@ -25,6 +25,9 @@ DER_SEQUENCE = b"\x30"
 DER_HEADER = 2  # a tag and the first byte of the length
 LONG_FORM = 0x80
 
+# What a user's name may hold to be shown without quotes; not "git at git.example.org".
+PLAIN_USER = re.compile(r"[A-Za-z0-9._@+\\-]+")
+
 # A field's name, a colon, and the line to its end without control characters (RFC 5322, 2.2).
 HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
 
@@ -62,8 +65,14 @@ def read_userauth(data: bytes) -> UserAuth | None:
 def purpose_of(data: bytes, login: UserAuth | None) -> Purpose:
     """Say what `data` is, in one printable clause; `login` is what read_userauth made of it."""
     if login is not None:
-        return Purpose(PurposeKind.SSH, f"log in as {printable(login.user, SHOWN)}")
+        return Purpose(PurposeKind.SSH, f"log in as {_user(login.user)}")
     return _sshsig(data) or _certificate(data) or _unknown(data)
+
+
+def _user(name: str) -> str:
+    """Return a user's name; in quotes when it could be read as more than a name."""
+    shown = printable(name, SHOWN)
+    return shown if PLAIN_USER.fullmatch(shown) else repr(shown)
 
 
 def _unknown(data: bytes) -> Purpose:

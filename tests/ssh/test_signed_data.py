@@ -121,6 +121,24 @@ def test_names_are_made_safe_to_show() -> None:
     assert len(summary) < 100
 
 
+@pytest.mark.parametrize("user", ["alice", "DOM\\a.b-c_d+e@realm.org"])
+def test_a_user_is_shown_as_it_is(user: str) -> None:
+    assert purpose(userauth(user=user)).summary == f"log in as {user}"
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("git at git.example.org", "'git at git.example.org'"),
+        ("a' at b 'c", "\"a' at b 'c\""),
+        ("", "''"),
+        ("a\n", "'a\N{REPLACEMENT CHARACTER}'"),
+    ],
+)
+def test_a_user_that_could_be_read_as_more_is_in_quotes(user: str, shown: str) -> None:
+    assert purpose(userauth(user=user)).summary == f"log in as {shown}"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_have_a_printable_purpose(data: bytes) -> None:
     found = purpose(data)
