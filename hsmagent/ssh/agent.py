@@ -231,14 +231,14 @@ class Connection:
             case messages.Extension():
                 return await self._extend_both(message)
             case messages.RemoveAllIdentities():
-                await keyring.remove_everything()
+                await keyring.remove_everything(self._bindings)
             case messages.AddSmartcardKey():
                 await self._add_provider(message, constraints.NONE)
             case messages.AddSmartcardKeyConstrained():
                 under = constraints.read(Reader(message.constraints), smartcard=True)
                 await self._add_provider(message, under)
             case messages.RemoveSmartcardKey():
-                await keyring.remove_provider(message.provider)
+                await keyring.remove_provider(message.provider, self._bindings)
         return SUCCESS
 
     async def _add_provider(

@@ -487,6 +487,113 @@ async def test_a_provider_stays_when_it_is_added_again_without_its_token() -> No
     assert [blob for blob, _ in listed(connection)] == [BLOB]
 
 
+def configured_and_added(options: AgentOptions | None = None) -> Parts:
+    """Return an agent whose configured module is the one that `ssh-add -s` may name."""
+    scene = parts(PRIVATE, options=options)
+    scene.providers.known[MODULE_REAL] = (b"1234", list(scene.signers))
+    return scene
+
+
+REMOVALS = {
+    "-d": bytes((18,)) + wire.string(BLOB),
+    "-D": b"\x13",
+    "-e": bytes((21,)) + wire.text(MODULE) + wire.string(b""),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVALS)
+async def test_a_forwarded_host_frees_no_configured_key(removal: bytes) -> None:
+    scene = configured_and_added()
+    here, there = connect(scene), connect(scene)
+    assert await ask(here, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, removal) == SUCCESS
+    assert await signature_of(there, BLOB, b"data")
+    assert scene.door.requests[-1].confirm
+    assert await ask(here, REMOVALS["-e"]) == SUCCESS, "the person may, here"
+    assert await signature_of(here, BLOB, b"data")
+    assert not scene.door.requests[-1].confirm
+    assert await ask(here, REMOVALS["-e"]) == FAILURE
+
+
+@pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVALS)
+async def test_who_added_a_configured_key_under_constraints_may_lift_them(removal: bytes) -> None:
+    scene = configured_and_added()
+    here = connect(scene)
+    assert await ask(here, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    assert await ask(here, removal) == SUCCESS
+    assert await signature_of(here, BLOB, b"data")
+    assert not scene.door.requests[-1].confirm
+
+
+async def test_a_configured_key_for_some_destinations_stays_so_whatever_a_host_removes() -> None:
+    scene = configured_and_added()
+    here, there = connect(scene), connect(scene)
+    target = builders.hop("a", [(builders.blob_of(A), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    assert await ask(here, smartcard(MODULE, more=under)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    for removal in REMOVALS.values():
+        await ask(there, removal)
+        assert listed(there) == []
+        assert await signature_of(there, BLOB, builders.userauth(b"2", BLOB)) == ""
+
+
+@pytest.mark.parametrize("more", [b"\x02", b"\x01\0\0\0\x3c"])
+async def test_no_constraint_is_lifted_by_adding_again_over_a_forwarded_agent(more: bytes) -> None:
+    scene = configured_and_added(AgentOptions(allow_remote_pkcs11=True))
+    here, there = connect(scene), connect(scene)
+    assert await ask(here, smartcard(MODULE, more=more)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, smartcard(MODULE)) == FAILURE
+    scene.now += 61
+    assert await ask(there, smartcard(MODULE)) == FAILURE
+    assert await ask(here, smartcard(MODULE)) == SUCCESS
+
+
+async def test_a_lifetime_that_is_over_leaves_a_configured_key_unusable() -> None:
+    scene = configured_and_added()
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, more=b"\x01\0\0\0\x3c")) == SUCCESS
+    scene.now += 59
+    assert await signature_of(connection, BLOB, b"data")
+    scene.now += 1
+    scene.agent.changed()
+    assert listed(connection) == []
+    assert await signature_of(connection, BLOB, b"data") == ""
+    assert await ask(connection, REMOVALS["-e"]) == SUCCESS
+    assert await signature_of(connection, BLOB, b"data")
+
+
+async def test_a_certificate_is_no_second_name_without_constraints() -> None:
+    certificate = builders.certificate(A, PRIVATE, host=False)
+    scene = configured_and_added(AgentOptions(certificates=(certificates.parse(certificate),)))
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, more=b"\x02\x01\0\0\0\x3c")) == SUCCESS
+    assert [blob for blob, _ in listed(connection)] == [BLOB, certificate]
+    assert await signature_of(connection, certificate, b"data")
+    assert scene.door.requests[-1].confirm
+    scene.now += 60
+    assert listed(connection) == []
+
+
+async def test_the_newest_provider_rules_over_a_key() -> None:
+    scene = configured_and_added()
+    scene.providers.known["pkcs11:token=work"] = (b"1234", list(scene.signers))
+    connection = connect(scene)
+
+    async def asks() -> bool:
+        assert await signature_of(connection, BLOB, b"data")
+        return scene.door.requests[-1].confirm
+
+    assert await ask(connection, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    assert await ask(connection, smartcard("pkcs11:token=work")) == SUCCESS
+    assert not await asks()
+    uri = bytes((21,)) + wire.text("pkcs11:token=work") + wire.string(b"")
+    assert await ask(connection, uri) == SUCCESS
+    assert await asks()
+
+
 async def test_at_most_16_providers() -> None:
     scene = Parts()
     connection = connect(scene)
