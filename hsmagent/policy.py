@@ -27,14 +27,21 @@ _Confirmed = tuple[bytes, TokenId | None, str, Purpose, Destination | None]
 class Policy:
     """The `[[key]]` entries, and the confirmations that are still remembered.
 
-    The first entry that matches a key decides; a key without one may do everything unasked. A
-    constraint set with `ssh-add -c` asks in any case.
+    The first entry that matches a key decides; a key without one may do everything unasked, but
+    for one thing: a token's key signs data that we cannot read only after a question, unless its
+    `allow` names that. For such data may be a mail or a certificate, which a forwarded host wants
+    signed. A constraint set with `ssh-add -c` asks in any case.
+
+    unknown: "always", or "forwarded" to ask only then; as in `KeyConfig.confirm`.
     """
 
-    def __init__(self, entries: Sequence[KeyConfig], named: Named, clock: Clock) -> None:
+    def __init__(
+        self, entries: Sequence[KeyConfig], named: Named, clock: Clock, unknown: str = "always"
+    ) -> None:
         self._entries = entries
         self._named = named
         self._clock = clock
+        self._unknown = unknown
         self._default = KeyConfig("")
         self._by_key: dict[bytes, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
@@ -42,7 +49,7 @@ class Policy:
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request, and why when it is not ALLOW."""
         entry = self.entry(request.key)
-        if request.purpose.kind not in entry.allow:
+        if entry.allow is not None and request.purpose.kind not in entry.allow:
             return Decision(
                 Verdict.DENY,
                 f"the configuration does not allow {key_line(request.key)} "
@@ -52,6 +59,8 @@ class Policy:
             return Decision(Verdict.CONFIRM, "the key was added with a confirm constraint")
         if self._must_ask(entry, request):
             return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
+        if self._is_doubtful(entry, request):
+            return Decision(Verdict.CONFIRM, 'its allow does not name "unknown"')
         return ALLOW
 
     def confirmed(self, request: Request) -> None:
@@ -79,11 +88,24 @@ class Policy:
             case "always":
                 return True
             case "forwarded":
-                return request.destination is not None and request.destination.forwarded
+                return _is_forwarded(request)
             case "remember":
                 until = self._remembered.get(_what(request), float("-inf"))
                 return until <= self._clock()
         return False
+
+    def _is_doubtful(self, entry: KeyConfig, request: Request) -> bool:
+        """Whether a token's key is to sign what nobody can tell, without anyone having agreed."""
+        return (
+            entry.allow is None
+            and request.purpose.kind is PurposeKind.UNKNOWN
+            and request.key.token is not None
+            and (self._unknown == "always" or _is_forwarded(request))
+        )
+
+
+def _is_forwarded(request: Request) -> bool:
+    return request.destination is not None and request.destination.forwarded
 
 
 def _what(request: Request) -> _Confirmed:

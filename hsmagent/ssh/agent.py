@@ -272,7 +272,8 @@ class Connection:
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
         key = identity.signer.key
-        if key.token is not None and signed_data.belongs_elsewhere(data):
+        forwarded = self._bindings.forwarded
+        if key.token is not None and signed_data.belongs_elsewhere(data, forwarded=forwarded):
             raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         name, scheme = signature.choose(key, message.flags)
         request = self._request(identity, data, login)

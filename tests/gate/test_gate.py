@@ -16,7 +16,7 @@ from hsmagent.errors import (
     WorkerDied,
 )
 from hsmagent.gate import Gate
-from hsmagent.model import PurposeKind, Request, Scheme
+from hsmagent.model import PurposeKind, Request, Scheme, Verdict
 from hsmagent.policy import Policy
 from hsmagent.prompt.base import Prompter
 from tests.gate.doubles import (
@@ -450,6 +450,45 @@ async def test_what_the_configuration_does_not_allow_is_refused_and_recorded() -
         await door.sign()
     assert door.log[0][0] == "refused"
     assert person.shown == []
+
+
+@pytest.mark.parametrize(
+    ("entries", "questions"),
+    [
+        ((), 2),
+        ((KeyConfig(""),), 2),
+        ((KeyConfig("", confirm="forwarded"),), 2),
+        ((KeyConfig("", allow=frozenset(PurposeKind)),), 0),
+    ],
+)
+async def test_a_tokens_key_signs_unknown_data_only_after_a_question(
+    entries: tuple[KeyConfig, ...], questions: int
+) -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=entries)
+    unknown = request(kind=PurposeKind.UNKNOWN)
+    for _ in range(3):  # the first time a PIN is typed for it
+        assert await door.sign(unknown) == b"signed data"
+    assert len(person.confirmed) == questions
+    person.agrees = False
+    await door.sign()
+    if questions:
+        with pytest.raises(Cancelled):
+            await door.sign(unknown)
+
+
+async def test_a_software_key_signs_what_it_is_given() -> None:
+    door = Door(Nobody())
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    assert await door.sign(request(SOFTWARE_KEY, kind=PurposeKind.UNKNOWN)) == b"signed data"
+
+
+def test_an_agent_for_programs_asks_for_unknown_data_over_a_hop_only() -> None:
+    policy = Policy((), lambda _key, _entry: True, lambda: 0.0, unknown="forwarded")
+    unknown = request(kind=PurposeKind.UNKNOWN)
+    assert policy.decide(unknown).verdict is Verdict.ALLOW
+    beyond = request(kind=PurposeKind.UNKNOWN, forwarded=True)
+    assert policy.decide(beyond).verdict is Verdict.CONFIRM
 
 
 async def test_confirm_always_asks_each_time_but_a_typed_pin_is_a_yes() -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from hsmagent.prompt.system import NAME
 from tests.daemon.conftest import module_config
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess
 from tests.parts.bus import PrivateBus, private_bus
 from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.until import until
@@ -92,7 +92,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
         bus.add_service(NAME, GCR_PROMPTER)
         bus.start()
         environment = display.environment | {"DBUS_SESSION_BUS_ADDRESS": bus.address}
-        config = module_config(token, '[prompt]\norder = ["system"]\ntimeout = "20s"\n')
+        config = module_config(token, '[prompt]\norder = ["system"]\ntimeout = "20s"\n' + ANY_DATA)
         agent = AgentProcess(tmp_path / "home", config, environment)
         agent.start()
         session = Session(display, bus, agent, tmp_path)

@@ -212,6 +212,10 @@ async def test_a_token_key_never_signs_what_is_good_as_a_mail() -> None:
     soft = builders.ed25519_key()
     await ask(connection, builders.add_request(soft))
     assert await signature_of(connection, builders.blob_of(soft), b"\x31\x03abc")
+    odd = b"X: \x01\r\nContent-Type: text/plain\r\n\r\nPay!\r\n"
+    assert await signature_of(connection, BLOB, odd)
+    await ask(connection, builders.bind_request(builders.binding(A, b"1", forwarding=True)))
+    assert await signature_of(connection, BLOB, odd) == ""
 
 
 # -- software keys ---------------------------------------------------------------------------
