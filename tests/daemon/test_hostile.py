@@ -3,6 +3,7 @@
 import json
 import random
 import socket
+import time
 from contextlib import suppress
 from pathlib import Path
 
@@ -70,6 +71,29 @@ def test_five_hundred_connections_that_send_nothing(agent: AgentProcess) -> None
     for sock in idle:
         sock.close()
     still_well(agent)
+
+
+@pytest.mark.parametrize("connections", [1, 50])
+def test_who_locks_and_unlocks_without_end_keeps_nobody_waiting(
+    agent: AgentProcess, connections: int
+) -> None:
+    passphrase = framed(b"x")
+    pair = framed(b"\x16" + passphrase) + framed(b"\x17" + passphrase)
+    flood = pair * (65536 // len(pair) // connections)
+    hostile = [connect(agent.ssh_socket) for _ in range(connections)]
+    for sock in hostile:
+        sock.sendall(flood)
+    waited = []
+    for _ in range(5):
+        since = time.monotonic()
+        with connect(agent.ssh_socket) as sock:
+            sock.sendall(framed(b"\x0b"))
+            assert sock.recv(100_000)
+        waited.append(time.monotonic() - since)
+    for sock in hostile:
+        sock.close()
+    assert max(waited) < 0.5
+    assert min(waited) < 0.02, "a hash takes about a millisecond"
 
 
 def test_a_reader_that_never_reads(agent: AgentProcess) -> None:
