@@ -18,6 +18,8 @@ from hsmagent.prompt.words import key_line
 
 ALLOW = Decision(Verdict.ALLOW)
 
+CACHED = 256  # keys: more than anyone has, and clients may add any number
+
 Named = Callable[[Key, KeyConfig], bool]
 """Whether a `[[key]]` entry means this key."""
 
@@ -43,7 +45,9 @@ class Policy:
         self._clock = clock
         self._unknown = unknown
         self._default = KeyConfig("")
-        self._by_key: dict[bytes, KeyConfig] = {}
+        # By the whole key: `match` looks at more than its public half, which another card or an
+        # agent behind ours may hold as well.
+        self._by_key: dict[Key, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
 
     def decide(self, request: Request) -> Decision:
@@ -77,10 +81,12 @@ class Policy:
 
     def entry(self, key: Key) -> KeyConfig:
         """Return the entry that decides for a key."""
-        found = self._by_key.get(key.spki)
+        found = self._by_key.get(key)
         if found is None:
+            if len(self._by_key) >= CACHED:
+                self._by_key.clear()
             found = next((e for e in self._entries if self._named(key, e)), self._default)
-            self._by_key[key.spki] = found
+            self._by_key[key] = found
         return found
 
     def _must_ask(self, entry: KeyConfig, request: Request) -> bool:

@@ -16,8 +16,8 @@ from hsmagent.errors import (
     WorkerDied,
 )
 from hsmagent.gate import Gate
-from hsmagent.model import PurposeKind, Request, Scheme, Verdict
-from hsmagent.policy import Policy
+from hsmagent.model import Key, PurposeKind, Request, Scheme, Verdict
+from hsmagent.policy import CACHED, Policy
 from hsmagent.prompt.base import Prompter
 from tests.gate.doubles import (
     RIGHT,
@@ -475,6 +475,24 @@ async def test_a_tokens_key_signs_unknown_data_only_after_a_question(
     if questions:
         with pytest.raises(Cancelled):
             await door.sign(unknown)
+
+
+def test_the_same_key_elsewhere_has_a_policy_of_its_own() -> None:
+    work = KeyConfig("work", confirm="always")
+
+    def named(key: Key, entry: KeyConfig) -> bool:
+        return key.token is not None and key.token.label == entry.match and key.label == "ssh"
+
+    policy = Policy([work], named, lambda: 0.0)
+    backup = replace(KEY, token=replace(TOKEN, label="backup"))
+    upstream = replace(KEY, token=None)
+    for _ in range(2):
+        for other in (backup, upstream, replace(KEY, label="other")):
+            assert policy.decide(request(other)).verdict is Verdict.ALLOW
+        assert policy.decide(request(KEY)).verdict is Verdict.CONFIRM
+    for number in range(2 * CACHED):
+        policy.entry(replace(KEY, spki=number.to_bytes(4, "big")))
+    assert len(policy._by_key) <= CACHED
 
 
 async def test_a_software_key_signs_what_it_is_given() -> None:
