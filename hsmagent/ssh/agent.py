@@ -15,7 +15,7 @@ from hsmagent.ssh import constraints, messages, signature, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
-from hsmagent.ssh.identities import Identities, Identity
+from hsmagent.ssh.identities import LIST_LIMIT, Identities, Identity
 from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
@@ -329,9 +329,16 @@ class Connection:
 
 
 def list_of(identities: Iterable[Identity]) -> bytes:
-    """Return the reply that lists these identities."""
-    pairs = tuple((identity.blob, identity.comment) for identity in identities)
-    return messages.encode(messages.IdentitiesAnswer(pairs))
+    """Return the reply that lists these identities, as many as a client reads."""
+    pairs: list[tuple[bytes, str]] = []
+    left = LIST_LIMIT
+    for identity in identities:
+        left -= identity.listed_size
+        if left < 0:
+            log.warning("a list of keys is too long; only the first %d are in it", len(pairs))
+            break
+        pairs.append((identity.blob, identity.comment))
+    return messages.encode(messages.IdentitiesAnswer(tuple(pairs)))
 
 
 def _refuse(error: HsmAgentError) -> bytes:

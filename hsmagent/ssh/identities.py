@@ -11,13 +11,17 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
+from hsmagent.frame import SSH_MAX_FRAME
 from hsmagent.model import Clock, Key, Signer, printable
-from hsmagent.ssh import constraints, keys
+from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.providers import MAX_PROVIDERS
 
 NEVER = float("inf")
+# Bytes that all identities together may take in a list: what a client reads, less the message's
+# number and their count.
+LIST_LIMIT = SSH_MAX_FRAME - 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,11 @@ class Identity:
     expires: float = NEVER
     provider: str = ""
     hidden: bool = False
+
+    @property
+    def listed_size(self) -> int:
+        """Bytes that it takes in a list."""
+        return len(wire.string(self.blob)) + len(wire.text(self.comment))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +129,15 @@ class Identities:
         return self._fresh().by_blob.get(blob)
 
     # -- adding and removing -----------------------------------------------------------------
+
+    def check_size(self, identities: Iterable[Identity]) -> None:
+        """Raise Refused when a list with these added would be longer than a client reads.
+
+        Hidden ones count: without a limit, whoever may add keys could have us hold any number.
+        """
+        there = self._fresh().by_blob | {each.blob: each for each in identities}
+        if sum(each.listed_size for each in there.values()) > LIST_LIMIT:
+            raise Refused("so many keys are here that a list with another one would be too long")
 
     def add(self, identities: Iterable[Identity]) -> None:
         """Add or replace."""

@@ -1,6 +1,6 @@
 """What clients add to the agent and take away: software keys, providers, under constraints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hsmagent.errors import Refused
 from hsmagent.model import Clock
@@ -42,6 +42,7 @@ class Keyring:
         if self._hides(added.blob, bindings):
             raise Refused(HIDDEN)
         identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
+        self._identities.check_size([identity])
         self._identities.add([identity])
 
     def remove_key(self, blob: bytes, bindings: Bindings) -> None:
@@ -63,15 +64,24 @@ class Keyring:
             for signer in signers
             for identity in offers(signer, under.certificates, under, expires, name)
         ]
-        barred = bindings.attempted and any(
-            self._hides(each.blob, bindings) or self._identities.is_ruled(each.signer.key)
-            for each in added
-        )
-        if barred or not added:
+        try:
+            self._check(added, bindings)
+        except Refused:
             if name not in self._identities.providers:
                 await self._providers.remove(name)
-            raise Refused(HIDDEN if barred else "the provider has no key that ssh can use")
+            raise
         self._identities.add_provider(name, added)
+
+    def _check(self, added: Sequence[Identity], bindings: Bindings) -> None:
+        """Raise Refused unless a provider's keys may be offered."""
+        if not added:
+            raise Refused("the provider has no key that ssh can use")
+        if bindings.attempted and any(
+            self._hides(each.blob, bindings) or self._identities.is_ruled(each.signer.key)
+            for each in added
+        ):
+            raise Refused(HIDDEN)
+        self._identities.check_size(added)
 
     async def remove_provider(self, provider: str, bindings: Bindings) -> None:
         """Offer a provider's keys no longer (message 21). Raises Refused when there were none.

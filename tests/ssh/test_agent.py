@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import PurposeKind
 from hsmagent.ssh import certificates, keys, messages, signature, wire
-from hsmagent.ssh.agent import Connection
-from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.agent import Connection, list_of
+from hsmagent.ssh.identities import Choice, Identity
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
@@ -271,6 +271,54 @@ async def test_what_was_read_of_a_frame_is_wiped_whatever_becomes_of_it(
         fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
         [secret] = [value for value in fields if isinstance(value, bytearray)]
         assert secret == bytes(len(secret)) != b""
+
+
+async def test_a_comment_is_short_and_fit_for_a_terminal() -> None:
+    connection = connect(Parts())
+    nasty = "x\nssh-ed25519 AAAA evil\x1b]0;pwn\x07\u202e" + "y" * 261_000
+    assert await ask(connection, builders.add_request(PRIVATE, nasty)) == SUCCESS
+    [(_, comment)] = listed(connection)
+    assert comment.isprintable()
+    assert comment.startswith("x\N{REPLACEMENT CHARACTER}ssh-ed25519 AAAA evil")
+    assert len(comment) == 1000
+
+
+async def test_no_more_keys_are_added_than_a_client_can_list() -> None:
+    hide = AgentOptions(choices=(Choice(lambda _: True, hide=True),))
+    scene = with_provider(RSA, options=hide)
+    connection = connect(scene)
+    count = 0
+    while (
+        await ask(connection, builders.add_request(builders.ed25519_key(), "c" * 1000)) == SUCCESS
+    ):
+        count += 1
+    assert count == 262_139 // (4 + 51 + 4 + 1000), "hidden keys count, too"
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS, "a small one still fits"
+    while await ask(connection, builders.add_request(builders.ed25519_key(), "")) == SUCCESS:
+        count += 1
+    scene.agent.configure(AgentOptions())
+    assert len(await ask(connection, LIST)) <= 262_144
+    assert len(listed(connection)) == count + 1
+
+
+async def test_a_provider_whose_keys_cannot_be_listed_any_more_is_not_kept() -> None:
+    scene = with_provider(RSA)
+    connection = connect(scene)
+    while await ask(connection, builders.add_request(builders.ed25519_key(), "c" * 99)) == SUCCESS:
+        pass
+    assert await ask(connection, smartcard(MODULE)) == FAILURE
+    assert scene.providers.added == []
+    assert await ask(connection, b"\x13") == SUCCESS
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+
+
+def test_a_list_leaves_out_what_a_client_could_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    signer = token_signer(PRIVATE)
+    identities = [Identity(bytes(1000 - 12), "four", signer) for _ in range(300)]
+    reply = list_of(identities)
+    assert reply[:5] == b"\x0c" + (262).to_bytes(4, "big")
+    assert len(reply) == 5 + 262 * 1000
+    assert "only the first 262 are in it" in caplog.text
 
 
 async def test_adding_again_replaces_comment_and_constraints() -> None:
