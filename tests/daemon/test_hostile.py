@@ -3,8 +3,11 @@
 import json
 import random
 import socket
+import subprocess
+import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -43,6 +46,25 @@ def shower(path: Path, rounds: int, seed: int) -> None:
             sock.sendall(framed(body)[: chance.randrange(1, 20)])
 
 
+@contextmanager
+def idle(path: Path, count: int) -> Iterator[None]:
+    """Have another process hold so many connections that send nothing."""
+    program = (
+        "import resource, socket, sys;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({count + 50}, {count + 50}));"
+        f"held = [socket.socket(socket.AF_UNIX) for _ in range({count})];"
+        f"[sock.connect({str(path)!r}) for sock in held];"
+        "print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield
+        process.communicate(b"")
+
+
 def still_well(agent: AgentProcess) -> None:
     assert agent.process.poll() is None
     assert agent.run(["ssh-add", "-l"]).returncode == 0
@@ -66,11 +88,16 @@ def test_random_frames_on_the_control_socket(agent: AgentProcess) -> None:
 
 
 def test_five_hundred_connections_that_send_nothing(agent: AgentProcess) -> None:
-    idle = [connect(agent.ssh_socket) for _ in range(500)]
+    with idle(agent.ssh_socket, 250), idle(agent.ssh_socket, 250):
+        still_well(agent)
     still_well(agent)
-    for sock in idle:
-        sock.close()
-    still_well(agent)
+
+
+def test_a_process_with_a_thousand_connections_keeps_nobody_out(agent: AgentProcess) -> None:
+    before = len(agent.logged())
+    with idle(agent.ssh_socket, 1100):
+        still_well(agent)
+        assert agent.logged()[before:].count("refused connections of process") == 1
 
 
 @pytest.mark.parametrize("connections", [1, 50])
