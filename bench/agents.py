@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 
 LIST = bytes([0, 0, 0, 1, 11])
@@ -144,9 +144,8 @@ def openssh(folder: Path, token: SoftHsm) -> Iterator[Path]:
 def hsmagent(folder: Path, token: SoftHsm) -> Iterator[Path]:
     """Our daemon with the same token, unlocked, and two workers."""
     env = ", ".join(f'{name} = "{value}"' for name, value in token.env)
-    agent = AgentProcess(
-        folder / "h", f'[[module]]\npath = "{MODULE}"\nworkers = 2\nenv = {{ {env} }}\n'
-    )
+    module = f'[[module]]\npath = "{MODULE}"\nworkers = 2\nenv = {{ {env} }}\n'
+    agent = AgentProcess(folder / "h", module + ANY_DATA)
     agent.start()
     try:
         agent.unlock(PIN)

@@ -3,6 +3,9 @@
 Kept in memory and in one small file of the state folder, and told to journald where it is there.
 No secret comes here: an entry is made of a frozen Request.
 
+What the tokens' keys did is kept apart from all else: a client may have any number of requests
+refused, and any number of keys that it added used, which must not push the former out.
+
 A first use is written at once. What follows within a second is gathered and written together,
 repeats as one line with a count, so that a thousand signatures a second cost the log little.
 """
@@ -12,7 +15,7 @@ import logging
 import os
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +27,11 @@ from hsmagent.model import Request, printable
 log = logging.getLogger(__name__)
 
 KEPT = 2000
+OTHERS_KEPT = 1000
 GATHER = 1.0  # seconds
 MAX_FILE = 512 << 10  # one older file of this size is kept beside it
-FILE_NAME = "activity.jsonl"
+FILE_NAME = "activity.jsonl"  # uses of tokens' keys
+OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
 
 USED, REFUSED, FAILED = "used", "refused", "failed"
 
@@ -73,9 +78,13 @@ class Activity:
 
     def __init__(self, folder: Path | None, later: Later, journal: Journal | None = None) -> None:
         self._file = folder / FILE_NAME if folder else None
+        self._other_file = folder / OTHER_NAME if folder else None
         self._later = later
         self._journal = journal
-        self._lines: deque[Line] = deque(self._remembered(), maxlen=KEPT)
+        self._lines: deque[Line] = deque(maxlen=KEPT)
+        self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
+        for file in filter(None, (self._file, self._other_file)):
+            self._keep(_remembered(file))
         self._gathered: dict[tuple[object, ...], tuple[Entry, int]] = {}
         self._gathering = False
 
@@ -96,7 +105,8 @@ class Activity:
     def entries(self, since: float = 0.0) -> list[Line]:
         """Return the newest entries from `since` (seconds since 1970), oldest first."""
         self.flush()
-        return [line for line in self._lines if line["time"] >= since]
+        newest = [line for line in (*self._lines, *self._others) if line["time"] >= since]
+        return sorted(newest, key=lambda line: line["time"])
 
     def flush(self) -> None:
         """Write what was gathered; the daemon does so before it leaves."""
@@ -104,14 +114,15 @@ class Activity:
         if not gathered:
             return
         lines = [line_of(entry, count) for entry, count in gathered.values()]
-        self._lines.extend(lines)
+        self._keep(lines)
         for line in lines:
             self._tell(line)
-        if self._file is not None:
-            try:
-                _append(self._file, lines)
-            except OSError as error:
-                log.warning("cannot write the activity log %s: %s", self._file, error)
+        _write(self._file, [line for line in lines if _is_tokens(line)])
+        _write(self._other_file, [line for line in lines if not _is_tokens(line)])
+
+    def _keep(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            (self._lines if _is_tokens(line) else self._others).append(line)
 
     def _end_of_gathering(self) -> None:
         self._gathering = False
@@ -123,12 +134,10 @@ class Activity:
             return
         self._journal.send(_journal_fields(line))
 
-    def _remembered(self) -> Iterator[Line]:
-        if self._file is None:
-            return
-        for file in (_older(self._file), self._file):
-            with suppress(OSError):
-                yield from _read(file.read_bytes()[-2 * MAX_FILE :])
+
+def _is_tokens(line: Line) -> bool:
+    """Whether a line tells what a token's key did."""
+    return bool(line["key_uri"]) and line["outcome"] == USED
 
 
 # -- an entry in JSON, in words, in the journal ----------------------------------------------
@@ -189,6 +198,21 @@ def _journal_fields(line: Line) -> dict[str, str]:
 
 
 # -- the file --------------------------------------------------------------------------------
+
+
+def _remembered(file: Path) -> Iterator[Line]:
+    for part in (_older(file), file):
+        with suppress(OSError):
+            yield from _read(part.read_bytes()[-2 * MAX_FILE :])
+
+
+def _write(file: Path | None, lines: list[Line]) -> None:
+    if file is None or not lines:
+        return
+    try:
+        _append(file, lines)
+    except OSError as error:
+        log.warning("cannot write the activity log %s: %s", file, error)
 
 
 def _append(file: Path, lines: list[Line]) -> None:

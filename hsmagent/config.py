@@ -54,12 +54,15 @@ class TokenConfig:
 
 @dataclass(frozen=True, slots=True)
 class KeyConfig:
-    """One `[[key]]`: the policy for the keys that `match` names (URI, fingerprint or label)."""
+    """One `[[key]]`: the policy for the keys that `match` names (URI, fingerprint or label).
+
+    allow None: everything, but unknown data only after a question (see `policy`).
+    """
 
     match: Pkcs11Uri | str
     confirm: str = "never"
     remember: float = 5 * 60.0
-    allow: frozenset[PurposeKind] = frozenset(PurposeKind)
+    allow: frozenset[PurposeKind] | None = None
     hide: bool = False
     name: str = ""
 
@@ -183,11 +186,13 @@ def _cache(table: Table, default: CacheConfig, name: str) -> CacheConfig:
 def _key(table: Table) -> KeyConfig:
     default = KeyConfig("")
     kinds = [str(kind) for kind in PurposeKind]
+    unsaid: tuple[str, ...] = ("",)  # unlike an empty list, which allows nothing
+    allow = table.take("allow", many(choice(*kinds)), unsaid)
     key = KeyConfig(
         match=table.take("match", key_name, secret=True),
         confirm=table.take("confirm", choice(*CONFIRM), default.confirm),
         remember=table.take("remember", duration, default.remember),
-        allow=frozenset(map(PurposeKind, table.take("allow", many(choice(*kinds)), tuple(kinds)))),
+        allow=None if allow == unsaid else frozenset(map(PurposeKind, allow)),
         hide=table.take("hide", boolean, default=False),
         name=table.take("name", text, ""),
     )

@@ -42,9 +42,9 @@ def limits(settings: Config, token: TokenId) -> Limits:
     return Limits(found.idle, found.max)
 
 
-def policy(settings: Config, clock: Clock) -> Policy:
-    """Return the policy of the `[[key]]` entries."""
-    return Policy(settings.keys, lambda key, entry: names_key(entry.match, key), clock)
+def policy(settings: Config, clock: Clock, unknown: str = "always") -> Policy:
+    """Return the policy of the `[[key]]` entries; unknown: see `Policy`."""
+    return Policy(settings.keys, lambda key, entry: names_key(entry.match, key), clock, unknown)
 
 
 def agent_options(settings: Config) -> AgentOptions:

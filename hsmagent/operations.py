@@ -20,8 +20,7 @@ from cryptography.hazmat.primitives.serialization import (
 from hsmagent import __version__
 from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
-from hsmagent.errors import PinError, Refused, Unavailable, UsageError
-from hsmagent.frame import wipe
+from hsmagent.errors import PinError, Refused, TriesLow, Unavailable, UsageError
 from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
 from hsmagent.model import (
@@ -151,12 +150,7 @@ class Operations:
 
     async def unlock_with(self, token: TokenId, pin: bytearray, last_try: bool) -> None:  # noqa: FBT001 - a callback's signature
         """Second half: log in with the PIN that was typed; one C_Login, whatever comes of it."""
-        session = self._tokens.session(token)
-        await session.look()  # others may have used up tries while the person typed
-        status = session.status()
-        if status.pin_state is PinState.FINAL_TRY and not last_try:
-            wipe(pin)
-            raise Refused(words.LAST_TRY + " The PIN was not tried.")
+        status = self._tokens.session(token).status()
         if not pin and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
         at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
@@ -165,7 +159,13 @@ class Operations:
         )
         unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
         # The login goes on when the terminal hangs up, and those who wait for it must learn of it.
-        await asyncio.shield(unlocking)
+        try:
+            await asyncio.shield(unlocking)
+        except TriesLow:
+            if last_try:
+                raise
+            # Others have used up tries while the person typed.
+            raise Refused(words.LAST_TRY + " The PIN was not tried.") from None
 
     async def lock(self, fields: Fields) -> Answer:
         """Log out of one token, or of all; forget remembered confirmations."""

@@ -15,6 +15,7 @@ import stat
 import struct
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -29,6 +30,9 @@ BACKLOG = 128
 RECEIVE = 65536
 # More would serve nobody: each program holds one or two connections.
 MAX_CONNECTIONS = 1024
+# The part of them that one process may have: a client that leaks them, or an ssh whose forwarded
+# channels a hostile host opens, must not keep the others out.
+SHARE = 4
 # Of the files that we may have open: one part each for the ssh socket's connections, for theirs to
 # an upstream agent, for the control socket's connections, and for everything else.
 PARTS = 4
@@ -80,8 +84,12 @@ class Server:
         self._opener = opener
         self._limit = limit
         self._most = room_for_connections()
+        self._most_each = self._most // SHARE
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, Conversation] = {}
+        self._processes: dict[Connection, int] = {}
+        self._held = Counter[int]()  # connections by process
+        self._told: set[int] = set()  # processes whose refusal is in the log
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
         self._buffer = bytearray(RECEIVE)
 
@@ -103,20 +111,40 @@ class Server:
         return Connection(self._admit, self._forget, self._buffer, self._limit)
 
     def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
-        uid = peer_uid(sock)
+        pid, uid = peer_of(sock)
         if uid not in self._uids:
             log.warning("refused a connection from uid %d", uid)
             return None
+        if self._held[pid] >= self._most_each:
+            self._tell(pid, f"it has {self._most_each} open")
+            return None
         if len(self._connections) >= self._most:
-            log.warning("refused a connection: %d are open", self._most)
+            self._tell(pid, f"{self._most} are open")
             return None
         conversation = self._connections[connection] = self._opener(sock)
+        self._processes[connection] = pid
+        self._held[pid] += 1
         return conversation
+
+    def _tell(self, pid: int, why: str) -> None:
+        """Say why a process is refused; once, for it may try without end."""
+        if pid in self._told:
+            return
+        if len(self._told) >= MAX_CONNECTIONS:
+            self._told.clear()
+        self._told.add(pid)
+        log.warning("refused connections of process %d: %s", pid, why)
 
     def _forget(self, connection: "Connection") -> None:
         conversation = self._connections.pop(connection, None)
-        if conversation is not None:
-            conversation.end()
+        if conversation is None:
+            return
+        pid = self._processes.pop(connection)
+        self._held[pid] -= 1
+        if not self._held[pid]:
+            del self._held[pid]
+            self._told.discard(pid)
+        conversation.end()
 
 
 class Connection(asyncio.BufferedProtocol):
@@ -255,11 +283,11 @@ def room_for_connections() -> int:
     return MAX_CONNECTIONS if soft < 0 else min(MAX_CONNECTIONS, soft // PARTS)
 
 
-def peer_uid(sock: socket.socket) -> int:
-    """Return the uid of the process that connected (SO_PEERCRED)."""
+def peer_of(sock: socket.socket) -> tuple[int, int]:
+    """Return pid and uid of the process that connected (SO_PEERCRED)."""
     credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    uid: int = _UCRED.unpack(credentials)[1]
-    return uid
+    pid, uid, _ = _UCRED.unpack(credentials)
+    return pid, uid
 
 
 # -- listening -------------------------------------------------------------------------------

@@ -44,7 +44,10 @@ class LateParts:
         )
         self.gate = Gate(
             sessions=self._tokens.session,
-            policy=configured.policy(self._config, time.monotonic),
+            # As ssh-agent does: `ssh-add -T` and sshd's HostKeyAgent have nobody to ask.
+            policy=configured.policy(
+                self._config, time.monotonic, "forwarded" if config is None else "always"
+            ),
             prompter=_prompter(self._config.prompt.timeout),
             record=_record,
             timeout=self._config.prompt.timeout,

@@ -15,7 +15,7 @@ from hsmagent.ssh import constraints, messages, signature, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
-from hsmagent.ssh.identities import Identities, Identity
+from hsmagent.ssh.identities import LIST_LIMIT, Identities, Identity
 from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
@@ -28,6 +28,9 @@ from hsmagent.ssh.wire import Reader
 log = logging.getLogger(__name__)
 
 Frame = bytes | bytearray
+
+# Where a connection leads whose bindings we could not verify.
+UNVERIFIED = "an unknown host"
 
 LIST = bytes((Number.SSH_AGENTC_REQUEST_IDENTITIES,))
 NOBODY = messages.encode(messages.IdentitiesAnswer(()))
@@ -228,14 +231,14 @@ class Connection:
             case messages.Extension():
                 return await self._extend_both(message)
             case messages.RemoveAllIdentities():
-                await keyring.remove_everything()
+                await keyring.remove_everything(self._bindings)
             case messages.AddSmartcardKey():
                 await self._add_provider(message, constraints.NONE)
             case messages.AddSmartcardKeyConstrained():
                 under = constraints.read(Reader(message.constraints), smartcard=True)
                 await self._add_provider(message, under)
             case messages.RemoveSmartcardKey():
-                await keyring.remove_provider(message.provider)
+                await keyring.remove_provider(message.provider, self._bindings)
         return SUCCESS
 
     async def _add_provider(
@@ -269,7 +272,8 @@ class Connection:
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
         key = identity.signer.key
-        if key.token is not None and signed_data.belongs_elsewhere(data):
+        forwarded = self._bindings.forwarded
+        if key.token is not None and signed_data.belongs_elsewhere(data, forwarded=forwarded):
             raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         name, scheme = signature.choose(key, message.flags)
         request = self._request(identity, data, login)
@@ -310,11 +314,14 @@ class Connection:
         """
         last, forwarded = self._bindings.last, self._bindings.forwarded
         host_key = login.host_key if login is not None else None
-        beyond = host_key is None and last is not None and last.forwarding
+        beyond = False
         if host_key is None:
             if last is None:
-                return None
+                return Destination(UNVERIFIED, forwarded=True) if forwarded else None
             host_key = last.host_key
+            # Whoever a connection is forwarded to may bind what it likes to it. Only a login for
+            # the session that was bound is good at the host that signed that session's id.
+            beyond = login is None or login.session_id != last.session_id
         if self._described[0] != host_key:
             self._described = (host_key, self._agent.describe(plain(host_key), peer))
         host = self._described[1]
@@ -322,9 +329,16 @@ class Connection:
 
 
 def list_of(identities: Iterable[Identity]) -> bytes:
-    """Return the reply that lists these identities."""
-    pairs = tuple((identity.blob, identity.comment) for identity in identities)
-    return messages.encode(messages.IdentitiesAnswer(pairs))
+    """Return the reply that lists these identities, as many as a client reads."""
+    pairs: list[tuple[bytes, str]] = []
+    left = LIST_LIMIT
+    for identity in identities:
+        left -= identity.listed_size
+        if left < 0:
+            log.warning("a list of keys is too long; only the first %d are in it", len(pairs))
+            break
+        pairs.append((identity.blob, identity.comment))
+    return messages.encode(messages.IdentitiesAnswer(tuple(pairs)))
 
 
 def _refuse(error: HsmAgentError) -> bytes:

@@ -36,6 +36,7 @@ class Bindings:
 
     def __init__(self) -> None:
         self.attempted = False
+        self._failed = False
         self._bound: list[Binding] = []
 
     @property
@@ -45,12 +46,23 @@ class Bindings:
 
     @property
     def forwarded(self) -> bool:
-        """Whether requests come over a hop that forwards us."""
-        return any(binding.forwarding for binding in self._bound)
+        """Whether requests come over a hop that forwards us, for all that we know.
+
+        What a binding said that we could not verify, we do not know: a host may choose a kind of
+        key that we cannot read.
+        """
+        return self._failed or any(binding.forwarding for binding in self._bound)
 
     def bind(self, contents: bytes) -> None:
         """Take a session-bind extension's contents. Raises ProtocolError when it is not valid."""
         self.attempted = True
+        try:
+            self._bind(contents)
+        except ProtocolError:
+            self._failed = True
+            raise
+
+    def _bind(self, contents: bytes) -> None:
         reader = Reader(contents)
         host_key, session_id, signed = reader.string(), reader.string(), reader.string()
         new = Binding(host_key, session_id, reader.boolean())

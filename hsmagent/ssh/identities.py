@@ -2,19 +2,26 @@
 
 Three sources, one table: the tokens' keys, the keys of providers added with `ssh-add -s`, and
 software keys. An added key replaces a token's under the same blob, and brings its constraints.
+
+A token's key may be offered more than once: by a configured module, under certificates, by
+several providers. So the newest `ssh-add -s` that named the key rules over all of them.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
+from hsmagent.frame import SSH_MAX_FRAME
 from hsmagent.model import Clock, Key, Signer, printable
-from hsmagent.ssh import constraints, keys
+from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.providers import MAX_PROVIDERS
 
 NEVER = float("inf")
+# Bytes that all identities together may take in a list: what a client reads, less the message's
+# number and their count.
+LIST_LIMIT = SSH_MAX_FRAME - 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +53,24 @@ class Identity:
     provider: str = ""
     hidden: bool = False
 
+    @property
+    def listed_size(self) -> int:
+        """Bytes that it takes in a list."""
+        return len(wire.string(self.blob)) + len(wire.text(self.comment))
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """What `ssh-add -s` says of a token's key: constraints, and until when it may be used."""
+
+    constraints: Constraints
+    expires: float
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it binds nobody."""
+        return self.expires == NEVER and not self.constraints.confirm and not self.constraints.ways
+
 
 @dataclass(slots=True)
 class _Cache:
@@ -65,6 +90,9 @@ class Identities:
         self._clock = clock
         self._added: dict[bytes, Identity] = {}
         self._providers: set[str] = set()
+        # Provider and SubjectPublicKeyInfo → its rule; the newest comes last. A rule outlives the
+        # lifetime that it sets, and an `ssh-add -e` that came over a forwarded agent.
+        self._rules: dict[tuple[str, bytes], _Rule] = {}
         self._choices: Sequence[Choice] = ()
         self._certificates: Sequence[Certificate] = ()
         self._cache: _Cache | None = None
@@ -102,16 +130,32 @@ class Identities:
 
     # -- adding and removing -----------------------------------------------------------------
 
+    def check_size(self, identities: Iterable[Identity]) -> None:
+        """Raise Refused when a list with these added would be longer than a client reads.
+
+        Hidden ones count: without a limit, whoever may add keys could have us hold any number.
+        """
+        there = self._fresh().by_blob | {each.blob: each for each in identities}
+        if sum(each.listed_size for each in there.values()) > LIST_LIMIT:
+            raise Refused("so many keys are here that a list with another one would be too long")
+
     def add(self, identities: Iterable[Identity]) -> None:
         """Add or replace."""
         for identity in identities:
             self._added[identity.blob] = identity
         self.changed()
 
-    def remove(self, blob: bytes) -> None:
-        """Take one away. Raises Refused when it was not added."""
-        if self._added.pop(blob, None) is None:
+    def remove(self, blob: bytes, *, keep_rules: bool) -> None:
+        """Take one away. Raises Refused when it was not added.
+
+        keep_rules: whoever asks for it must not make a token's key more free than it was.
+        """
+        gone = self._added.pop(blob, None)
+        if gone is None:
             raise Refused("that key was not added with ssh-add, so it cannot be removed")
+        name = gone.provider, gone.signer.key.spki
+        if not keep_rules and all(_names(each) != name for each in self._added.values()):
+            self._rules.pop(name, None)
         self.changed()
 
     def remove_software(self) -> None:
@@ -121,30 +165,50 @@ class Identities:
 
     @property
     def providers(self) -> frozenset[str]:
-        """The providers that were added."""
-        return frozenset(self._providers)
+        """The providers that were added, or whose rules still hold."""
+        return frozenset(self._providers).union(provider for provider, _ in self._rules)
 
     def check_room(self, provider: str) -> None:
         """Raise Refused when this provider would be one too many."""
-        if provider not in self._providers and len(self._providers) >= MAX_PROVIDERS:
+        if provider not in self.providers and len(self.providers) >= MAX_PROVIDERS:
             raise Refused(f"{MAX_PROVIDERS} providers are added already; remove one first")
 
-    def add_provider(self, provider: str, identities: Iterable[Identity]) -> None:
-        """Add a provider's keys in place of those it had."""
+    def add_provider(self, provider: str, identities: Sequence[Identity]) -> None:
+        """Add a provider's keys, and what holds for them, in place of those it had."""
         self._drop_provider(provider)
+        self._drop_rules(provider, all_of_them=True)
         self._providers.add(provider)
+        for each in identities:
+            self._rules[_names(each)] = _Rule(each.constraints, each.expires)
         self.add(identities)
 
-    def remove_provider(self, provider: str) -> bool:
-        """Take a provider's keys away; False when it was not added."""
-        known = provider in self._providers
+    def remove_provider(self, provider: str, *, keep_rules: bool) -> bool:
+        """Take a provider's keys away; False when it was not added. keep_rules: as in `remove`."""
+        known = provider in self.providers
         self._drop_provider(provider)
+        self._drop_rules(provider, all_of_them=not keep_rules)
         self.changed()
         return known
+
+    def is_ruled(self, key: Key) -> bool:
+        """Whether constraints hold for a token's key, whatever it is offered by."""
+        rule = self._rules_by_key().get(key.spki)
+        return rule is not None and not rule.is_free
 
     def _drop_provider(self, provider: str) -> None:
         self._providers.discard(provider)
         self._added = {b: each for b, each in self._added.items() if each.provider != provider}
+
+    def _drop_rules(self, provider: str, *, all_of_them: bool) -> None:
+        """Drop a provider's rules, or only those that bind nobody."""
+        self._rules = {
+            name: rule
+            for name, rule in self._rules.items()
+            if name[0] != provider or not (all_of_them or rule.is_free)
+        }
+
+    def _rules_by_key(self) -> dict[bytes, _Rule]:
+        return {spki: rule for (_, spki), rule in self._rules.items()}
 
     # -- working it out ----------------------------------------------------------------------
 
@@ -164,7 +228,9 @@ class Identities:
             for identity in offers(signer, self._certificates):
                 offered.setdefault(identity.blob, identity)
         offered |= self._added
-        ranked = [self.chosen(identity) for identity in offered.values()]
+        rules, now = self._rules_by_key(), self._clock()
+        ruled = (_under(identity, rules, now) for identity in offered.values())
+        ranked = [self.chosen(identity) for identity in ruled if identity is not None]
         ranked.sort(key=lambda pair: pair[0])
         chosen = [identity for _, identity in ranked]
         return _Cache(
@@ -181,6 +247,21 @@ class Identities:
                 comment = printable(choice.name) or identity.comment
                 return rank, replace(identity, comment=comment, hidden=choice.hide)
         return len(self._choices), identity
+
+
+def _names(identity: Identity) -> tuple[str, bytes]:
+    return identity.provider, identity.signer.key.spki
+
+
+def _under(identity: Identity, rules: dict[bytes, _Rule], now: float) -> Identity | None:
+    """Return an identity as the rule for its key has it; None when its time is over."""
+    key = identity.signer.key
+    rule = None if key.token is None else rules.get(key.spki)
+    if rule is None:
+        return identity
+    if now >= rule.expires:
+        return None
+    return replace(identity, constraints=rule.constraints, expires=rule.expires)
 
 
 def offers(

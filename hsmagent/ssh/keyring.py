@@ -1,6 +1,6 @@
 """What clients add to the agent and take away: software keys, providers, under constraints."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from hsmagent.errors import Refused
 from hsmagent.model import Clock
@@ -42,13 +42,14 @@ class Keyring:
         if self._hides(added.blob, bindings):
             raise Refused(HIDDEN)
         identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
+        self._identities.check_size([identity])
         self._identities.add([identity])
 
     def remove_key(self, blob: bytes, bindings: Bindings) -> None:
         """Forget an added key (message 18). Raises Refused."""
         if self._identities.find(blob) is None or self._hides(blob, bindings):
             raise Refused("the key to remove is not there")
-        self._identities.remove(blob)
+        self._identities.remove(blob, keep_rules=bindings.attempted)
 
     async def add_provider(
         self, provider: str, pin: bytearray, under: Constraints, bindings: Bindings
@@ -63,25 +64,44 @@ class Keyring:
             for signer in signers
             for identity in offers(signer, under.certificates, under, expires, name)
         ]
-        barred = any(self._hides(identity.blob, bindings) for identity in added)
-        if barred or not added:
+        try:
+            self._check(added, bindings)
+        except Refused:
             if name not in self._identities.providers:
                 await self._providers.remove(name)
-            raise Refused(HIDDEN if barred else "the provider has no key that ssh can use")
+            raise
         self._identities.add_provider(name, added)
 
-    async def remove_provider(self, provider: str) -> None:
-        """Offer a provider's keys no longer (message 21). Raises Refused when there were none."""
+    def _check(self, added: Sequence[Identity], bindings: Bindings) -> None:
+        """Raise Refused unless a provider's keys may be offered."""
+        if not added:
+            raise Refused("the provider has no key that ssh can use")
+        if bindings.attempted and any(
+            self._hides(each.blob, bindings) or self._identities.is_ruled(each.signer.key)
+            for each in added
+        ):
+            raise Refused(HIDDEN)
+        self._identities.check_size(added)
+
+    async def remove_provider(self, provider: str, bindings: Bindings) -> None:
+        """Offer a provider's keys no longer (message 21). Raises Refused when there were none.
+
+        Over a forwarded agent what holds for its keys stays, for a configured module may offer
+        them too.
+        """
         name = providers.canonical(provider, self._options().providers)
-        known = self._identities.remove_provider(name)
+        known = self._identities.remove_provider(name, keep_rules=bindings.attempted)
         if not await self._providers.remove(name) and not known:
             raise Refused("that provider was not added")
 
-    async def remove_everything(self) -> None:
-        """Forget all that was added (message 19): software keys, and providers with theirs."""
+    async def remove_everything(self, bindings: Bindings) -> None:
+        """Forget all that was added (message 19): software keys, and providers with theirs.
+
+        Over a forwarded agent as `remove_provider`.
+        """
         self._identities.remove_software()
         for provider in self._identities.providers:
-            self._identities.remove_provider(provider)
+            self._identities.remove_provider(provider, keep_rules=bindings.attempted)
             await self._providers.remove(provider)
 
     def _hides(self, blob: bytes, bindings: Bindings) -> bool:

@@ -37,6 +37,10 @@ PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519Public
 
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
 RSA_MINIMUM = 1024
+# No one uses a longer public exponent, and OpenSSL takes none with a long modulus: one as long as
+# the modulus would make a verification as slow as a signature, and whoever names a key to verify
+# with chooses it.
+RSA_EXPONENT_MAXIMUM = 64
 
 
 @lru_cache(maxsize=1024)
@@ -79,6 +83,8 @@ def read(reader: Reader, name: str) -> PublicKey:
             e, n = reader.mpint(), reader.mpint()
             if n.bit_length() < RSA_MINIMUM:
                 raise ProtocolError(f"an RSA key of {n.bit_length()} bits is too short")
+            if e.bit_length() > RSA_EXPONENT_MAXIMUM:
+                raise ProtocolError(f"an RSA exponent of {e.bit_length()} bits is too long")
             return rsa.RSAPublicNumbers(e, n).public_key()
         if name == SSH_ED25519:
             return ed25519.Ed25519PublicKey.from_public_bytes(reader.string())

@@ -25,8 +25,13 @@ DER_SEQUENCE = b"\x30"
 DER_HEADER = 2  # a tag and the first byte of the length
 LONG_FORM = 0x80
 
+# What a user's name may hold to be shown without quotes; not "git at git.example.org".
+PLAIN_USER = re.compile(r"[A-Za-z0-9._@+\\-]+")
+
 # A field's name, a colon, and the line to its end without control characters (RFC 5322, 2.2).
 HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
+# Readers of mail take control characters, too.
+FIELD_NAME = re.compile(rb"[!-9;-~]+[ \t]*:")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +67,21 @@ def read_userauth(data: bytes) -> UserAuth | None:
 def purpose_of(data: bytes, login: UserAuth | None) -> Purpose:
     """Say what `data` is, in one printable clause; `login` is what read_userauth made of it."""
     if login is not None:
-        return Purpose(PurposeKind.SSH, f"log in as {printable(login.user, SHOWN)}")
+        return Purpose(PurposeKind.SSH, f"log in as {_user(login.user)}")
     return _sshsig(data) or _certificate(data) or _unknown(data)
 
 
+def _user(name: str) -> str:
+    """Return a user's name; in quotes when it could be read as more than a name."""
+    shown = printable(name, SHOWN)
+    return shown if PLAIN_USER.fullmatch(shown) else repr(shown)
+
+
 def _unknown(data: bytes) -> Purpose:
-    return Purpose(PurposeKind.UNKNOWN, f"sign unknown data, {len(data)} bytes")
+    return Purpose(
+        PurposeKind.UNKNOWN,
+        f"sign {len(data)} bytes of unknown data (they may be good as a mail or a certificate)",
+    )
 
 
 def _sshsig(data: bytes) -> Purpose | None:
@@ -128,22 +142,28 @@ def _key_type(algorithm: str) -> str:
     return algorithm
 
 
-def belongs_elsewhere(data: bytes) -> bool:
+def belongs_elsewhere(data: bytes, *, forwarded: bool) -> bool:
     """Whether a signature over `data` would be good outside ssh: as S/MIME or X.509.
 
     A token's key serves mail as well as ssh; whoever may ask the ssh socket for signatures (a
     host that an agent is forwarded to) must not get one that is good as a mail. Nothing that ssh
     signs looks like either: it begins with a length below 2^24, or with "SSHSIG".
+
+    forwarded: a hostile host may ask, so that what only lenient readers take for a mail counts.
     """
-    return is_one_der_value(data) or could_be_mail(data)
+    return is_one_der_value(data) or could_be_mail(data, lenient=forwarded)
 
 
-def could_be_mail(data: bytes) -> bool:
+def could_be_mail(data: bytes, *, lenient: bool) -> bool:
     """Whether `data` begins as a MIME entity does: with a header field, or with the empty line.
 
-    CMS without signed attributes signs the content itself (RFC 5652, section 5.4).
+    CMS without signed attributes signs the content itself (RFC 5652, section 5.4). lenient: with
+    anything for a field's body; one in 450 random data begins so, as `ssh-add -T` and sshd (with
+    HostKeyAgent) have them signed.
     """
     if data.startswith((b"\r\n", b"From ", b">From ")) or HEADER_FIELD.match(data):
+        return True
+    if lenient and FIELD_NAME.match(data):
         return True
     return data.startswith(b"\n") and b"\0" not in data
 

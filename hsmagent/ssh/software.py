@@ -7,7 +7,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 from hsmagent.errors import ProtocolError, Refused, TokenError
-from hsmagent.model import Key, Scheme
+from hsmagent.model import Key, Scheme, printable
 from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.keys import PublicKey
 from hsmagent.ssh.signature import HASHES
@@ -16,6 +16,8 @@ from hsmagent.ssh.wire import Reader
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey
 
 ED25519_SEED = 32
+# Characters; ssh-add's are paths and addresses.
+COMMENT_LIMIT = 1000
 # A larger key's signature takes so long that everyone would notice.
 RSA_MAXIMUM = 8192
 
@@ -77,7 +79,8 @@ def read(reader: Reader) -> Added:
         private = _private(reader, name.removesuffix(keys.CERTIFICATE), public)
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ProtocolError("a private key is not sound") from error
-    comment = reader.text()
+    # `ssh-add -l` writes it to a terminal as it is, and a forwarded host may have added the key.
+    comment = printable(reader.text(), COMMENT_LIMIT)
     key = keys.describe(private.public_key(), label=comment)
     plain = keys.encode(private.public_key())
     if plain is None:  # pragma: no cover - only curves that have a name are read

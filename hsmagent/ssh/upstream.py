@@ -10,11 +10,12 @@ from collections.abc import Collection
 from typing import Protocol
 
 from hsmagent.errors import HsmAgentError, ProtocolError, TokenError, Unavailable
-from hsmagent.model import Key, KeyType, Scheme
+from hsmagent.model import Key, KeyType, Scheme, printable
 from hsmagent.ssh import certificates, keys, messages, signature
 from hsmagent.ssh.identities import Identity
 from hsmagent.ssh.keys import PublicKey
 from hsmagent.ssh.messages import SESSION_BIND
+from hsmagent.ssh.software import COMMENT_LIMIT
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +59,9 @@ class Upstream:
             return []
         self._known = {
             blob: Identity(blob, comment, UpstreamSigner(self._link, blob, comment, 0))
-            for blob, comment in reply.identities
+            for blob, comment in (
+                (blob, printable(comment, COMMENT_LIMIT)) for blob, comment in reply.identities
+            )
         }
         return [each for blob, each in self._known.items() if blob not in without]
 

@@ -46,8 +46,8 @@ def entry(seconds: float = 100.0, request: Request = LOGIN, outcome: str = "used
     return Entry(seconds, request, outcome, "" if outcome == "used" else "the person said no")
 
 
-def written(folder: Path) -> list[dict]:
-    return [json.loads(line) for line in (folder / activity.FILE_NAME).read_text().splitlines()]
+def written(folder: Path, name: str = activity.FILE_NAME) -> list[dict]:
+    return [json.loads(line) for line in (folder / name).read_text().splitlines()]
 
 
 def test_the_first_use_is_written_at_once(tmp_path: Path) -> None:
@@ -86,12 +86,13 @@ def test_a_storm_becomes_a_few_lines(tmp_path: Path) -> None:
     log.record(entry(2000, outcome="refused"))
     assert len(timer.waiting) == 1
     timer.ring()
-    first, many, refused = written(tmp_path)
+    first, many = written(tmp_path)
+    [refused] = written(tmp_path, activity.OTHER_NAME)
     assert (first["count"], many["count"], refused["count"]) == (1, 1000, 1)
     assert (many["time"], refused["outcome"]) == (1, "refused")
     assert sentence(many).endswith("(forwarded), 1000 times")
     log.record(entry(3000))
-    assert len(written(tmp_path)) == 4
+    assert len(written(tmp_path)) == 3
 
 
 def test_entries_are_there_at_once_and_from_a_time_on(tmp_path: Path) -> None:
@@ -123,6 +124,25 @@ def test_the_file_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     ]
     assert all(path.stat().st_size <= 2000 for path in tmp_path.iterdir())
     assert [line["time"] for line in log.entries()] == list(range(90, 100))
+
+
+@pytest.mark.parametrize(
+    ("other", "outcome"),
+    [(replace(LOGIN, key=replace(KEY, token=None)), "used"), (LOGIN, "refused")],
+)
+def test_nothing_pushes_out_what_a_tokens_key_did(
+    other: Request, outcome: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activity, "MAX_FILE", 2000)
+    log = Activity(tmp_path, Timer())
+    log.record(entry(1))
+    for seconds in range(2, 2 * activity.OTHERS_KEPT):
+        log.record(entry(seconds, other, outcome))
+        log.flush()
+    for reader in (log, Activity(tmp_path, Timer())):
+        assert reader.entries()[0]["time"] == 1
+        assert reader.entries()[-1]["outcome"] == outcome
+        assert reader.entries()[-1]["time"] == 2 * activity.OTHERS_KEPT - 1
 
 
 def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:

@@ -64,15 +64,20 @@ def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch)
     assert read.tokens[0].match.token == "work"
     assert read.tokens[0].cache == config.CacheConfig(5400.0, 86400.0, ("suspend",))
     assert read.tokens[0].pin_store
-    assert read.keys[0].allow == {PurposeKind.SSH, PurposeKind.GIT}
+    assert read.keys[0].allow == frozenset({PurposeKind.SSH, PurposeKind.GIT})
     assert (read.keys[0].confirm, read.keys[0].remember) == ("remember", 300.0)
     assert (read.keys[0].hide, read.keys[0].name) == (True, "work laptop")
     assert read.keys[1].match == "SHA256:abc"
-    assert read.keys[1].allow == set(PurposeKind)
+    assert read.keys[1].allow is None
     assert read.prompt == config.PromptConfig(("askpass",), 45.0)
     assert read.ssh.upstream == "/home/u/agent.sock"
     assert read.ssh.certificates == ("/home/u/.ssh/*-cert.pub",)
     assert read.notify == ("used",)
+
+
+def test_a_key_that_is_allowed_nothing_is_allowed_nothing() -> None:
+    read = config.read('[[key]]\nmatch = "k"\nallow = []', "config.toml")
+    assert read.keys[0].allow == frozenset()
 
 
 def test_an_empty_file_and_no_file_are_the_defaults(tmp_path: Path) -> None:

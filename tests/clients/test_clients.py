@@ -14,6 +14,10 @@ from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.sshd import Sshd
 
 NAMES = ("rsa", "ec", "ed")
+# What `ssh-keygen -Y sign -n file` has signed; data that nobody can read wants a question.
+SSHSIG = b"SSHSIG" + b"".join(
+    len(part).to_bytes(4, "big") + part for part in (b"file", b"", b"sha512", bytes(64))
+)
 
 
 def line_of(agent: AgentProcess, name: str) -> str:
@@ -89,7 +93,7 @@ async def test_asyncssh_lists_signs_and_adds(unlocked: AgentProcess) -> None:
         assert len(keys) == len(NAMES)
         for key in keys:
             assert isinstance(key, asyncssh.agent.SSHAgentKeyPair)
-            await key.sign_async(b"data")
+            await key.sign_async(SSHSIG)
         soft = asyncssh.generate_private_key("ssh-ed25519")
         pair = asyncssh.load_keypairs([soft])
         await client.add_keys(pair, lifetime=60, confirm=False)

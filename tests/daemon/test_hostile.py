@@ -3,7 +3,11 @@
 import json
 import random
 import socket
-from contextlib import suppress
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -42,6 +46,25 @@ def shower(path: Path, rounds: int, seed: int) -> None:
             sock.sendall(framed(body)[: chance.randrange(1, 20)])
 
 
+@contextmanager
+def idle(path: Path, count: int) -> Iterator[None]:
+    """Have another process hold so many connections that send nothing."""
+    program = (
+        "import resource, socket, sys;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, ({count + 50}, {count + 50}));"
+        f"held = [socket.socket(socket.AF_UNIX) for _ in range({count})];"
+        f"[sock.connect({str(path)!r}) for sock in held];"
+        "print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        yield
+        process.communicate(b"")
+
+
 def still_well(agent: AgentProcess) -> None:
     assert agent.process.poll() is None
     assert agent.run(["ssh-add", "-l"]).returncode == 0
@@ -65,11 +88,39 @@ def test_random_frames_on_the_control_socket(agent: AgentProcess) -> None:
 
 
 def test_five_hundred_connections_that_send_nothing(agent: AgentProcess) -> None:
-    idle = [connect(agent.ssh_socket) for _ in range(500)]
+    with idle(agent.ssh_socket, 250), idle(agent.ssh_socket, 250):
+        still_well(agent)
     still_well(agent)
-    for sock in idle:
+
+
+def test_a_process_with_a_thousand_connections_keeps_nobody_out(agent: AgentProcess) -> None:
+    before = len(agent.logged())
+    with idle(agent.ssh_socket, 1100):
+        still_well(agent)
+        assert agent.logged()[before:].count("refused connections of process") == 1
+
+
+@pytest.mark.parametrize("connections", [1, 50])
+def test_who_locks_and_unlocks_without_end_keeps_nobody_waiting(
+    agent: AgentProcess, connections: int
+) -> None:
+    passphrase = framed(b"x")
+    pair = framed(b"\x16" + passphrase) + framed(b"\x17" + passphrase)
+    flood = pair * (65536 // len(pair) // connections)
+    hostile = [connect(agent.ssh_socket) for _ in range(connections)]
+    for sock in hostile:
+        sock.sendall(flood)
+    waited = []
+    for _ in range(5):
+        since = time.monotonic()
+        with connect(agent.ssh_socket) as sock:
+            sock.sendall(framed(b"\x0b"))
+            assert sock.recv(100_000)
+        waited.append(time.monotonic() - since)
+    for sock in hostile:
         sock.close()
-    still_well(agent)
+    assert max(waited) < 0.5
+    assert min(waited) < 0.02, "a hash takes about a millisecond"
 
 
 def test_a_reader_that_never_reads(agent: AgentProcess) -> None:

@@ -3,17 +3,22 @@
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
+
+from hsmagent import frame
 from tests.daemon.conftest import Start
 from tests.parts.agent import AgentProcess
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 
-def module_config(module: Path, token: SoftHsm) -> str:
+def module_config(module: Path | str, token: SoftHsm) -> str:
     env = ", ".join(f'{name} = "{value}"' for name, value in token.env)
     return f'[[module]]\npath = "{module}"\nenv = {{ {env} }}\n'
 
@@ -60,3 +65,29 @@ def test_a_token_that_hangs_does_not_keep_another_logged_in(start: Start, tmp_pa
         lock.kill()
         lock.wait()
         os.kill(worker, signal.SIGCONT)
+
+
+@pytest.mark.parametrize("how", ["lock", "reload"])
+def test_a_pin_that_was_given_before_the_lock_logs_in_no_more(
+    how: str, start: Start, furnished: SoftHsm
+) -> None:
+    agent = start(module_config(MODULE, furnished))
+    [worker] = workers_of(agent.process.pid, Path(MODULE))
+    with socket.socket(socket.AF_UNIX) as terminal:
+        terminal.settimeout(20)
+        terminal.connect(str(agent.control_socket))
+        terminal.sendall(frame.encode(b'{"op": "unlock", "token": ""}'))
+        assert b'"ok"' in terminal.recv(65536)
+        os.kill(worker, signal.SIGSTOP)  # a card that takes its time to be looked at
+        try:
+            terminal.sendall(frame.encode(b"\0" + PIN.encode()))
+            time.sleep(0.3)
+            if how == "lock":
+                agent.hsmagent("lock")
+            else:
+                agent.signal(signal.SIGHUP)
+                time.sleep(0.5)
+        finally:
+            os.kill(worker, signal.SIGCONT)
+        assert b"was locked while its PIN was being tried" in terminal.recv(65536)
+    assert unlocked(agent) == set()

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import Start
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
@@ -21,7 +21,7 @@ def bare(start: Start, furnished: SoftHsm, tmp_path: Path) -> AgentProcess:
     askpass = tmp_path / "askpass"
     askpass.write_text('#!/bin/sh\necho "$PIN"\n')
     askpass.chmod(0o755)
-    agent = start(ELSEWHERE, **dict(furnished.env))
+    agent = start(ELSEWHERE + ANY_DATA, **dict(furnished.env))
     agent.environment |= {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
     return agent
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from tests.daemon.conftest import module_config
-from tests.parts.agent import AgentProcess
+from tests.daemon.conftest import Start, module_config
+from tests.parts.agent import ANY_DATA, AgentProcess
 from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.sshd import Sshd
 from tests.parts.until import until
@@ -148,9 +148,18 @@ def test_ssh_keygen_signs_and_verifies(agent: AgentProcess, tmp_path: Path, name
     assert agent.run(verify, stdin="signed by somebody").returncode != 0
 
 
+def test_unknown_data_is_signed_for_nobody_unasked(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.unlock(PIN)
+    public = tmp_path / "key.pub"
+    public.write_text(agent.hsmagent("pubkey", "ec").stdout)
+    assert agent.run(["ssh-add", "-T", str(public)]).returncode != 0
+    assert "unknown data (they may be good as a mail or a certificate)" in agent.logged()
+
+
 def test_paramiko_signs_with_every_key(
-    agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
+    start: Start, furnished: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    agent = start(module_config(furnished, ANY_DATA))
     agent.unlock(PIN)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.ssh_socket))
     client = paramiko.Agent()
@@ -164,8 +173,9 @@ def test_paramiko_signs_with_every_key(
 
 
 def test_data_that_is_a_mails_is_not_signed_over_ssh(
-    agent: AgentProcess, monkeypatch: pytest.MonkeyPatch
+    start: Start, furnished: SoftHsm, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    agent = start(module_config(furnished, ANY_DATA))
     agent.unlock(PIN)
     monkeypatch.setenv("SSH_AUTH_SOCK", str(agent.ssh_socket))
     client = paramiko.Agent()

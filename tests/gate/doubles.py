@@ -44,9 +44,10 @@ def request(
     host: str = "git.example.org",
     forwarded: bool = False,
     confirm: bool = False,
+    summary: str = "log in as alice",
 ) -> Request:
     peer = replace(PEER, process=Process(7, program, f"/usr/bin/{program}"))
-    purpose = Purpose(kind, "log in as alice")
+    purpose = Purpose(kind, summary)
     return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
 
 

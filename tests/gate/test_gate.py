@@ -16,8 +16,8 @@ from hsmagent.errors import (
     WorkerDied,
 )
 from hsmagent.gate import Gate
-from hsmagent.model import PurposeKind, Request, Scheme
-from hsmagent.policy import Policy
+from hsmagent.model import Key, PurposeKind, Request, Scheme, Verdict
+from hsmagent.policy import CACHED, Policy
 from hsmagent.prompt.base import Prompter
 from tests.gate.doubles import (
     RIGHT,
@@ -485,6 +485,63 @@ async def test_what_the_configuration_does_not_allow_is_refused_and_recorded() -
     assert person.shown == []
 
 
+@pytest.mark.parametrize(
+    ("entries", "questions"),
+    [
+        ((), 2),
+        ((KeyConfig(""),), 2),
+        ((KeyConfig("", confirm="forwarded"),), 2),
+        ((KeyConfig("", allow=frozenset(PurposeKind)),), 0),
+    ],
+)
+async def test_a_tokens_key_signs_unknown_data_only_after_a_question(
+    entries: tuple[KeyConfig, ...], questions: int
+) -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=entries)
+    unknown = request(kind=PurposeKind.UNKNOWN)
+    for _ in range(3):  # the first time a PIN is typed for it
+        assert await door.sign(unknown) == b"signed data"
+    assert len(person.confirmed) == questions
+    person.agrees = False
+    await door.sign()
+    if questions:
+        with pytest.raises(Cancelled):
+            await door.sign(unknown)
+
+
+def test_the_same_key_elsewhere_has_a_policy_of_its_own() -> None:
+    work = KeyConfig("work", confirm="always")
+
+    def named(key: Key, entry: KeyConfig) -> bool:
+        return key.token is not None and key.token.label == entry.match and key.label == "ssh"
+
+    policy = Policy([work], named, lambda: 0.0)
+    backup = replace(KEY, token=replace(TOKEN, label="backup"))
+    upstream = replace(KEY, token=None)
+    for _ in range(2):
+        for other in (backup, upstream, replace(KEY, label="other")):
+            assert policy.decide(request(other)).verdict is Verdict.ALLOW
+        assert policy.decide(request(KEY)).verdict is Verdict.CONFIRM
+    for number in range(2 * CACHED):
+        policy.entry(replace(KEY, spki=number.to_bytes(4, "big")))
+    assert len(policy._by_key) <= CACHED
+
+
+async def test_a_software_key_signs_what_it_is_given() -> None:
+    door = Door(Nobody())
+    door.signer = FakeSigner(SOFTWARE_KEY, None)
+    assert await door.sign(request(SOFTWARE_KEY, kind=PurposeKind.UNKNOWN)) == b"signed data"
+
+
+def test_an_agent_for_programs_asks_for_unknown_data_over_a_hop_only() -> None:
+    policy = Policy((), lambda _key, _entry: True, lambda: 0.0, unknown="forwarded")
+    unknown = request(kind=PurposeKind.UNKNOWN)
+    assert policy.decide(unknown).verdict is Verdict.ALLOW
+    beyond = request(kind=PurposeKind.UNKNOWN, forwarded=True)
+    assert policy.decide(beyond).verdict is Verdict.CONFIRM
+
+
 async def test_confirm_always_asks_each_time_but_a_typed_pin_is_a_yes() -> None:
     person = FakePerson([RIGHT])
     door = Door(person, entries=(KeyConfig("", confirm="always"),))
@@ -548,6 +605,29 @@ async def test_remember_holds_for_program_and_destination_and_a_while() -> None:
     door.gate.forget()
     await door.sign()
     assert len(person.confirmed) == 4
+
+
+async def test_remember_holds_for_the_purpose_and_hop_that_was_shown() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="remember"),))
+    await door.sign()
+    await door.sign(request(forwarded=True))
+    await door.sign(request(summary="log in as root"))
+    await door.sign(request(kind=PurposeKind.SSHSIG))
+    other_card = replace(KEY, token=replace(TOKEN, serial="2"))
+    await door.sign(request(other_card))
+    assert len(person.confirmed) == 4
+    for wish in (request(), request(forwarded=True), request(summary="log in as root")):
+        await door.sign(wish)
+    assert len(person.confirmed) == 4
+
+
+async def test_a_yes_to_unknown_data_is_not_remembered() -> None:
+    person = FakePerson([RIGHT])
+    door = Door(person, entries=(KeyConfig("", confirm="remember"),))
+    for asked in range(3):
+        await door.sign(request(kind=PurposeKind.UNKNOWN))
+        assert len(person.confirmed) == asked
 
 
 async def test_an_ssh_add_c_constraint_confirms_a_software_key() -> None:

@@ -14,6 +14,9 @@ from tests.parts.until import until
 
 STOP_SECONDS = 20.0
 
+# What lets programs have unknown data signed unasked: `ssh-add -T`, and whoever signs b"data".
+ANY_DATA = '[[key]]\nmatch = "pkcs11:"\nallow = ["ssh", "sshsig", "git", "unknown"]\n'
+
 
 class AgentProcess:
     """`hsmagent daemon` with folders of its own below `home`; ready when `start` returns.

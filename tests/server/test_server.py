@@ -197,7 +197,10 @@ async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running
     sock.close()
 
 
-async def test_five_hundred_connections_are_served(running: Running) -> None:
+async def test_five_hundred_connections_are_served(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(running.server, "_most_each", 500)  # they are all this process's
     peers = [await running.connect() for _ in range(500)]
     for number, (_, writer) in enumerate(peers):
         writer.write(frame.encode(b"%d" % number))
@@ -218,6 +221,36 @@ async def test_beyond_the_limit_new_ones_are_refused(
     assert await reader.read() == b""
     for _, open_writer in (*peers, (reader, writer)):
         await hang_up(open_writer)
+
+
+async def test_one_process_leaves_room_for_the_others(
+    running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    peers = [await running.connect() for _ in range(256)]
+    for _ in range(3):
+        reader, writer = await running.connect()
+        assert await reader.read() == b""
+        await hang_up(writer)
+    told = [line for line in caplog.messages if line.startswith("refused connections")]
+    assert told == [f"refused connections of process {os.getpid()}: it has 256 open"]
+    program = (
+        "import socket; s = socket.socket(socket.AF_UNIX);"
+        f"s.connect({str(running.path)!r}); s.sendall(bytes((0, 0, 0, 1, 7)));"
+        "print(s.recv(100).hex())"
+    )
+    other = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", program), stdout=subprocess.PIPE
+    )
+    assert (await other.communicate())[0] == b"0000000107\n"
+    for _, writer in peers:
+        await hang_up(writer)
+    while running.server._connections:
+        await asyncio.sleep(0)
+    _, writer = await running.connect()
+    while not running.server._connections:
+        await asyncio.sleep(0)
+    assert running.server._held == {os.getpid(): 1}
+    await hang_up(writer)
 
 
 @pytest.mark.parametrize(

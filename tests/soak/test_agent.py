@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess
 from tests.parts.bus import PrivateBus, private_bus
 from tests.parts.faulty import Action, Faulty
 from tests.parts.joined import joined
@@ -216,9 +216,10 @@ async def soaking(folder: Path, faulty_module: Path) -> AsyncIterator[Soak]:
     faulty = Faulty.create(faulty_module, folder / "faults", MODULE, hsm.env)
     env = ", ".join(f'{name} = "{value}"' for name, value in faulty.env)
     module = f'[[module]]\npath = "{faulty.module}"\nworkers = {WORKERS}\nenv = {{ {env} }}\n'
+    config = module + ANY_DATA
     with private_bus() as bus:
         bus.start()
-        agent = AgentProcess(folder / "h", module, {"DBUS_SESSION_BUS_ADDRESS": bus.address})
+        agent = AgentProcess(folder / "h", config, {"DBUS_SESSION_BUS_ADDRESS": bus.address})
         agent.start()
         try:
             yield Soak(agent, bus, faulty)

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import PurposeKind
 from hsmagent.ssh import certificates, keys, messages, signature, wire
-from hsmagent.ssh.agent import Connection
-from hsmagent.ssh.identities import Choice
+from hsmagent.ssh.agent import Connection, list_of
+from hsmagent.ssh.identities import Choice, Identity
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
@@ -165,6 +165,37 @@ async def test_a_forwarded_request_says_so() -> None:
     assert second.host_key == builders.blob_of(B)
 
 
+@pytest.mark.parametrize("data", [builders.userauth(b"3", BLOB), b"data"])
+async def test_a_host_is_not_named_for_what_is_good_elsewhere(data: bytes) -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    await ask(connection, builders.bind_request(builders.binding(A, b"1", forwarding=True)))
+    await ask(connection, builders.bind_request(builders.binding(A, b"2")))
+    assert await signature_of(connection, BLOB, data)
+    destination = scene.door.requests[0].destination
+    assert destination is not None
+    assert (destination.host, destination.forwarded) == ("somewhere beyond host.example.org", True)
+
+
+async def test_a_binding_that_we_cannot_verify_counts_as_forwarded() -> None:
+    scene = parts(PRIVATE)
+    connection = connect(scene)
+    security_key = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(32))
+    contents = builders.binding(A, b"1", forwarding=True, host_key=security_key)
+    assert await ask(connection, builders.bind_request(contents)) == EXTENSION_FAILURE
+    assert await signature_of(connection, BLOB, builders.userauth(b"2", BLOB))
+    named = builders.userauth(b"2", BLOB, host_key=builders.blob_of(A))
+    assert await signature_of(connection, BLOB, named)
+    await ask(connection, builders.bind_request(builders.binding(B, b"2")))
+    assert await signature_of(connection, BLOB, builders.userauth(b"2", BLOB))
+    found = [request.destination for request in scene.door.requests]
+    assert [(each.host, each.forwarded) for each in found if each is not None] == [
+        ("an unknown host", True),
+        ("host.example.org", True),
+        ("host.example.org", True),
+    ]
+
+
 async def test_without_a_binding_the_destination_is_unknown() -> None:
     scene = parts(PRIVATE)
     assert await signature_of(connect(scene), BLOB, builders.userauth(b"2", BLOB))
@@ -181,6 +212,10 @@ async def test_a_token_key_never_signs_what_is_good_as_a_mail() -> None:
     soft = builders.ed25519_key()
     await ask(connection, builders.add_request(soft))
     assert await signature_of(connection, builders.blob_of(soft), b"\x31\x03abc")
+    odd = b"X: \x01\r\nContent-Type: text/plain\r\n\r\nPay!\r\n"
+    assert await signature_of(connection, BLOB, odd)
+    await ask(connection, builders.bind_request(builders.binding(A, b"1", forwarding=True)))
+    assert await signature_of(connection, BLOB, odd) == ""
 
 
 # -- software keys ---------------------------------------------------------------------------
@@ -236,6 +271,54 @@ async def test_what_was_read_of_a_frame_is_wiped_whatever_becomes_of_it(
         fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
         [secret] = [value for value in fields if isinstance(value, bytearray)]
         assert secret == bytes(len(secret)) != b""
+
+
+async def test_a_comment_is_short_and_fit_for_a_terminal() -> None:
+    connection = connect(Parts())
+    nasty = "x\nssh-ed25519 AAAA evil\x1b]0;pwn\x07\u202e" + "y" * 261_000
+    assert await ask(connection, builders.add_request(PRIVATE, nasty)) == SUCCESS
+    [(_, comment)] = listed(connection)
+    assert comment.isprintable()
+    assert comment.startswith("x\N{REPLACEMENT CHARACTER}ssh-ed25519 AAAA evil")
+    assert len(comment) == 1000
+
+
+async def test_no_more_keys_are_added_than_a_client_can_list() -> None:
+    hide = AgentOptions(choices=(Choice(lambda _: True, hide=True),))
+    scene = with_provider(RSA, options=hide)
+    connection = connect(scene)
+    count = 0
+    while (
+        await ask(connection, builders.add_request(builders.ed25519_key(), "c" * 1000)) == SUCCESS
+    ):
+        count += 1
+    assert count == 262_139 // (4 + 51 + 4 + 1000), "hidden keys count, too"
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS, "a small one still fits"
+    while await ask(connection, builders.add_request(builders.ed25519_key(), "")) == SUCCESS:
+        count += 1
+    scene.agent.configure(AgentOptions())
+    assert len(await ask(connection, LIST)) <= 262_144
+    assert len(listed(connection)) == count + 1
+
+
+async def test_a_provider_whose_keys_cannot_be_listed_any_more_is_not_kept() -> None:
+    scene = with_provider(RSA)
+    connection = connect(scene)
+    while await ask(connection, builders.add_request(builders.ed25519_key(), "c" * 99)) == SUCCESS:
+        pass
+    assert await ask(connection, smartcard(MODULE)) == FAILURE
+    assert scene.providers.added == []
+    assert await ask(connection, b"\x13") == SUCCESS
+    assert await ask(connection, smartcard(MODULE)) == SUCCESS
+
+
+def test_a_list_leaves_out_what_a_client_could_not_read(caplog: pytest.LogCaptureFixture) -> None:
+    signer = token_signer(PRIVATE)
+    identities = [Identity(bytes(1000 - 12), "four", signer) for _ in range(300)]
+    reply = list_of(identities)
+    assert reply[:5] == b"\x0c" + (262).to_bytes(4, "big")
+    assert len(reply) == 5 + 262 * 1000
+    assert "only the first 262 are in it" in caplog.text
 
 
 async def test_adding_again_replaces_comment_and_constraints() -> None:
@@ -454,6 +537,113 @@ async def test_a_provider_stays_when_it_is_added_again_without_its_token() -> No
     assert await ask(connection, smartcard(MODULE)) == FAILURE
     assert scene.providers.removed == []
     assert [blob for blob, _ in listed(connection)] == [BLOB]
+
+
+def configured_and_added(options: AgentOptions | None = None) -> Parts:
+    """Return an agent whose configured module is the one that `ssh-add -s` may name."""
+    scene = parts(PRIVATE, options=options)
+    scene.providers.known[MODULE_REAL] = (b"1234", list(scene.signers))
+    return scene
+
+
+REMOVALS = {
+    "-d": bytes((18,)) + wire.string(BLOB),
+    "-D": b"\x13",
+    "-e": bytes((21,)) + wire.text(MODULE) + wire.string(b""),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVALS)
+async def test_a_forwarded_host_frees_no_configured_key(removal: bytes) -> None:
+    scene = configured_and_added()
+    here, there = connect(scene), connect(scene)
+    assert await ask(here, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, removal) == SUCCESS
+    assert await signature_of(there, BLOB, b"data")
+    assert scene.door.requests[-1].confirm
+    assert await ask(here, REMOVALS["-e"]) == SUCCESS, "the person may, here"
+    assert await signature_of(here, BLOB, b"data")
+    assert not scene.door.requests[-1].confirm
+    assert await ask(here, REMOVALS["-e"]) == FAILURE
+
+
+@pytest.mark.parametrize("removal", REMOVALS.values(), ids=REMOVALS)
+async def test_who_added_a_configured_key_under_constraints_may_lift_them(removal: bytes) -> None:
+    scene = configured_and_added()
+    here = connect(scene)
+    assert await ask(here, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    assert await ask(here, removal) == SUCCESS
+    assert await signature_of(here, BLOB, b"data")
+    assert not scene.door.requests[-1].confirm
+
+
+async def test_a_configured_key_for_some_destinations_stays_so_whatever_a_host_removes() -> None:
+    scene = configured_and_added()
+    here, there = connect(scene), connect(scene)
+    target = builders.hop("a", [(builders.blob_of(A), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    assert await ask(here, smartcard(MODULE, more=under)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    for removal in REMOVALS.values():
+        await ask(there, removal)
+        assert listed(there) == []
+        assert await signature_of(there, BLOB, builders.userauth(b"2", BLOB)) == ""
+
+
+@pytest.mark.parametrize("more", [b"\x02", b"\x01\0\0\0\x3c"])
+async def test_no_constraint_is_lifted_by_adding_again_over_a_forwarded_agent(more: bytes) -> None:
+    scene = configured_and_added(AgentOptions(allow_remote_pkcs11=True))
+    here, there = connect(scene), connect(scene)
+    assert await ask(here, smartcard(MODULE, more=more)) == SUCCESS
+    await ask(there, builders.bind_request(builders.binding(B, b"1", forwarding=True)))
+    assert await ask(there, smartcard(MODULE)) == FAILURE
+    scene.now += 61
+    assert await ask(there, smartcard(MODULE)) == FAILURE
+    assert await ask(here, smartcard(MODULE)) == SUCCESS
+
+
+async def test_a_lifetime_that_is_over_leaves_a_configured_key_unusable() -> None:
+    scene = configured_and_added()
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, more=b"\x01\0\0\0\x3c")) == SUCCESS
+    scene.now += 59
+    assert await signature_of(connection, BLOB, b"data")
+    scene.now += 1
+    scene.agent.changed()
+    assert listed(connection) == []
+    assert await signature_of(connection, BLOB, b"data") == ""
+    assert await ask(connection, REMOVALS["-e"]) == SUCCESS
+    assert await signature_of(connection, BLOB, b"data")
+
+
+async def test_a_certificate_is_no_second_name_without_constraints() -> None:
+    certificate = builders.certificate(A, PRIVATE, host=False)
+    scene = configured_and_added(AgentOptions(certificates=(certificates.parse(certificate),)))
+    connection = connect(scene)
+    assert await ask(connection, smartcard(MODULE, more=b"\x02\x01\0\0\0\x3c")) == SUCCESS
+    assert [blob for blob, _ in listed(connection)] == [BLOB, certificate]
+    assert await signature_of(connection, certificate, b"data")
+    assert scene.door.requests[-1].confirm
+    scene.now += 60
+    assert listed(connection) == []
+
+
+async def test_the_newest_provider_rules_over_a_key() -> None:
+    scene = configured_and_added()
+    scene.providers.known["pkcs11:token=work"] = (b"1234", list(scene.signers))
+    connection = connect(scene)
+
+    async def asks() -> bool:
+        assert await signature_of(connection, BLOB, b"data")
+        return scene.door.requests[-1].confirm
+
+    assert await ask(connection, smartcard(MODULE, more=b"\x02")) == SUCCESS
+    assert await ask(connection, smartcard("pkcs11:token=work")) == SUCCESS
+    assert not await asks()
+    uri = bytes((21,)) + wire.text("pkcs11:token=work") + wire.string(b"")
+    assert await ask(connection, uri) == SUCCESS
+    assert await asks()
 
 
 async def test_at_most_16_providers() -> None:

@@ -69,10 +69,10 @@ def test_an_added_key_replaces_a_tokens_and_leaves_it_again() -> None:
     assert sorted(scene.comments) == ["key 1 (work)", "key 2 (work)", "soft"]
     scene.table.add([software(0, "again")])
     assert "again" in scene.comments
-    scene.table.remove(BLOBS[0])
+    scene.table.remove(BLOBS[0], keep_rules=False)
     assert "key 0 (work)" in scene.comments
     with pytest.raises(Refused):
-        scene.table.remove(BLOBS[0])
+        scene.table.remove(BLOBS[0], keep_rules=False)
 
 
 def test_a_lifetime_ends_on_time_for_lists_and_for_signing() -> None:
@@ -136,8 +136,8 @@ def test_at_most_16_providers() -> None:
     scene.table.check_room("p0")
     with pytest.raises(Refused):
         scene.table.check_room("p16")
-    assert scene.table.remove_provider("p0")
-    assert not scene.table.remove_provider("p0")
+    assert scene.table.remove_provider("p0", keep_rules=False)
+    assert not scene.table.remove_provider("p0", keep_rules=False)
     scene.table.check_room("p16")
 
 

@@ -79,6 +79,7 @@ def test_keys_openssh_listed_have_its_fingerprints() -> None:
         wire.text("nistp256") + wire.text("nistp256") + wire.string(b"\4" + bytes(64)),
         wire.text("ssh-rsa") + wire.mpint(65537) + wire.mpint(1 << 511 | 1),
         wire.text("ssh-rsa") + wire.mpint(2) + wire.mpint(1 << 2047 | 1),
+        wire.text("ssh-rsa") + wire.mpint(1 << 64 | 1) + wire.mpint(1 << 2047 | 1),
         wire.text("ssh-ed25519") + wire.string(bytes(31)),
     ],
 )

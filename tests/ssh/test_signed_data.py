@@ -121,6 +121,24 @@ def test_names_are_made_safe_to_show() -> None:
     assert len(summary) < 100
 
 
+@pytest.mark.parametrize("user", ["alice", "DOM\\a.b-c_d+e@realm.org"])
+def test_a_user_is_shown_as_it_is(user: str) -> None:
+    assert purpose(userauth(user=user)).summary == f"log in as {user}"
+
+
+@pytest.mark.parametrize(
+    ("user", "shown"),
+    [
+        ("git at git.example.org", "'git at git.example.org'"),
+        ("a' at b 'c", "\"a' at b 'c\""),
+        ("", "''"),
+        ("a\n", "'a\N{REPLACEMENT CHARACTER}'"),
+    ],
+)
+def test_a_user_that_could_be_read_as_more_is_in_quotes(user: str, shown: str) -> None:
+    assert purpose(userauth(user=user)).summary == f"log in as {shown}"
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_have_a_printable_purpose(data: bytes) -> None:
     found = purpose(data)
@@ -186,24 +204,47 @@ def test_what_ssh_signs_is_not_one_der_value(data: bytes) -> None:
     ],
 )
 def test_what_could_be_a_mail_without_attributes_is_seen(data: bytes) -> None:
-    assert signed_data.belongs_elsewhere(data)
+    assert signed_data.belongs_elsewhere(data, forwarded=False)
+    assert signed_data.belongs_elsewhere(data, forwarded=True)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"X: \x01\r\nContent-Type: text/plain\r\n\r\nPay Mallory.\r\n",
+        b"X:\0\rContent-Type: text/plain\r\rPay Mallory.\r",
+        b"no: line end",
+    ],
+)
+def test_over_a_hop_what_lenient_readers_take_for_a_mail_is_seen_too(data: bytes) -> None:
+    assert signed_data.belongs_elsewhere(data, forwarded=True)
+    assert not signed_data.belongs_elsewhere(data, forwarded=False)
 
 
 @pytest.mark.parametrize(
     "data", [LOGIN, SSHSIG, CERTIFICATE, userauth(), b"", b"data", b"no: line end", b"\n\0\n"]
 )
 def test_what_ssh_signs_could_not_be_a_mail(data: bytes) -> None:
-    assert not signed_data.belongs_elsewhere(data)
+    assert not signed_data.belongs_elsewhere(data, forwarded=False)
+
+
+@pytest.mark.parametrize("data", [LOGIN, SSHSIG, CERTIFICATE, userauth()])
+def test_what_ssh_signs_could_not_be_a_mail_over_a_hop_either(data: bytes) -> None:
+    assert not signed_data.belongs_elsewhere(data, forwarded=True)
 
 
 def test_random_data_as_ssh_add_signs_it_is_not_taken_for_a_mail() -> None:
     source = random.Random(1)
-    assert not any(signed_data.belongs_elsewhere(source.randbytes(1024)) for _ in range(5000))
+    assert not any(
+        signed_data.belongs_elsewhere(source.randbytes(1024), forwarded=False) for _ in range(5000)
+    )
 
 
 def test_a_header_field_is_looked_for_in_linear_time() -> None:
     for data in (b"a" * 262144, b"a:" + b"b" * 262144, b"a" + b" " * 262144, b"a\t" * 131072):
-        assert not signed_data.could_be_mail(data)
+        assert not signed_data.could_be_mail(data, lenient=False)
+    for data in (b"a" * 262144, b"a" + b" " * 262144, b"a\t" * 131072):
+        assert not signed_data.could_be_mail(data, lenient=True)
 
 
 @given(st.sampled_from([b"\x30", b"\x31"]), st.binary(max_size=300))

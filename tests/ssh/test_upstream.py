@@ -80,6 +80,15 @@ async def give(path: Path, request: bytes) -> None:
     writer.close()
 
 
+async def test_its_comments_are_fit_for_a_terminal(openssh: Path) -> None:
+    await give(openssh, builders.add_request(THEIRS, "theirs\x1b]0;\x07" + "x" * 2000))
+    connection = Scene(openssh).connect()
+    [_, comment] = await comments(connection)
+    connection.end()
+    assert comment.isprintable()
+    assert (comment[:6], len(comment)) == ("theirs", 1000)
+
+
 async def test_its_keys_come_after_ours_and_pass_our_door(openssh: Path) -> None:
     await give(openssh, builders.add_request(THEIRS, "theirs"))
     scene = Scene(openssh)
