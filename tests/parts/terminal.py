@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 
 ROWS, COLUMNS = 40, 120
+PATIENCE = 2.0  # seconds
 
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
@@ -26,15 +27,17 @@ def drive(
     """Run a program until `done` says so of what it has shown; return that, without controls.
 
     answers: what to type when a text shows, one after the other; each text is looked for in what
-    is shown after the one before.
+    is shown after the one before. What is typed while a program sets its terminal up may be lost:
+    where nothing is shown any more it is typed again, as a person would.
     """
     pid, terminal = pty.fork()
     if pid == 0:
         # Newer ncurses open no terminal without a size.
         fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
         os.execvpe(command[0], tuple(command), environment)  # the program is named by the test
-    raw, looked_at, left = b"", 0, list(answers)
-    end = time.monotonic() + deadline
+    raw, looked_at, left, typed = b"", 0, list(answers), b""
+    shown_at = time.monotonic()
+    end = shown_at + deadline
     try:
         while time.monotonic() < end:
             if select.select([terminal], [], [], 0.05)[0]:
@@ -42,10 +45,15 @@ def drive(
                     raw += os.read(terminal, 65536)
                 except OSError:
                     break
+                shown_at = time.monotonic()
+            elif typed and time.monotonic() > shown_at + PATIENCE:
+                os.write(terminal, typed)
+                shown_at = time.monotonic()
             shown = _CONTROL.sub(b"", raw)
             while left and (at := shown.find(left[0][0], looked_at)) >= 0:
                 looked_at = at + len(left[0][0])
-                os.write(terminal, left.pop(0)[1])
+                typed = left.pop(0)[1]
+                os.write(terminal, typed)
             if done(shown[looked_at:] if not left else b""):
                 break
         return _CONTROL.sub(b"", raw)
