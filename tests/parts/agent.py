@@ -14,6 +14,16 @@ from tests.parts.until import until
 
 STOP_SECONDS = 20.0
 
+PROGRAM = [sys.executable, "-m", "hsmagent"]
+# The kernel shows nobody what an undumpable process has open. So whoever counts descriptors needs a
+# daemon that leaves this one thing out; its workers do not.
+DUMPABLE = """\
+import hsmagent.hardening
+hsmagent.hardening.prctl = lambda option, value: None
+from hsmagent.cli import main
+main()
+"""
+
 # What lets programs have unknown data signed unasked: `ssh-add -T`, and whoever signs b"data".
 ANY_DATA = '[[key]]\nmatch = "pkcs11:"\nallow = ["ssh", "sshsig", "git", "unknown"]\n'
 
@@ -22,12 +32,19 @@ class AgentProcess:
     """`hsmagent daemon` with folders of its own below `home`; ready when `start` returns.
 
     The environment holds what a login session would: HOME, XDG folders, PATH, and `environment`.
+    dumpable: for `descriptors`.
     """
 
     def __init__(
-        self, home: Path, config: str = "", environment: Mapping[str, str] | None = None
+        self,
+        home: Path,
+        config: str = "",
+        environment: Mapping[str, str] | None = None,
+        *,
+        dumpable: bool = False,
     ) -> None:
         self.home = home
+        self._program = [sys.executable, "-c", DUMPABLE] if dumpable else PROGRAM
         self.runtime = home / "run" / "hsmagent"
         self.ssh_socket = self.runtime / "ssh.sock"
         self.control_socket = self.runtime / "control.sock"
@@ -61,7 +78,7 @@ class AgentProcess:
             manager.settimeout(0.1)
             with self.log.open("ab") as log:
                 self._process = subprocess.Popen(
-                    [sys.executable, "-m", "hsmagent", "daemon", *arguments],
+                    [*self._program, "daemon", *arguments],
                     env={**self.environment, "NOTIFY_SOCKET": str(notify)},
                     cwd=Path(__file__).parents[2],
                     stdin=subprocess.DEVNULL,
@@ -104,6 +121,10 @@ class AgentProcess:
         """Return what the daemon logged so far."""
         return self.log.read_text() if self.log.exists() else ""
 
+    def descriptors(self) -> int:
+        """Return how many descriptors a daemon that is dumpable has open."""
+        return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
     # -- what a person types -----------------------------------------------------------------
 
     def run(
@@ -123,7 +144,7 @@ class AgentProcess:
 
     def hsmagent(self, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         """Run an hsmagent command."""
-        return self.run([sys.executable, "-m", "hsmagent", *arguments], stdin=stdin)
+        return self.run([*PROGRAM, *arguments], stdin=stdin)
 
     def json(self, command: str) -> Any:
         """Return what `hsmagent COMMAND --json` says."""

@@ -70,12 +70,6 @@ class Session:
         assert client.stdout is not None
         return client.stdout.read()
 
-    def descriptors(self) -> int:
-        """Return how many descriptors the daemon has open; only root may see (0 for others)."""
-        if os.getuid() != 0:
-            return 0
-        return len(list(Path(f"/proc/{self.agent.process.pid}/fd").iterdir()))
-
     def processor_seconds(self) -> float:
         """Return what the daemon has used of a processor so far."""
         stat = Path(f"/proc/{self.agent.process.pid}/stat").read_text()
@@ -93,7 +87,7 @@ def session(tmp_path: Path) -> Iterator[Session]:
         bus.start()
         environment = display.environment | {"DBUS_SESSION_BUS_ADDRESS": bus.address}
         config = module_config(token, '[prompt]\norder = ["system"]\ntimeout = "20s"\n')
-        agent = AgentProcess(tmp_path / "home", config, environment)
+        agent = AgentProcess(tmp_path / "home", config, environment, dumpable=True)
         agent.start()
         session = Session(display, bus, agent, tmp_path)
         try:
@@ -200,7 +194,7 @@ def test_the_bus_is_killed_and_restarted_under_load(session: Session) -> None:
     public = session.folder / "key.pub"
     public.write_text(session.agent.hsmagent("pubkey", "ec").stdout)
     assert session.agent.unlock(PIN).returncode == 0
-    before = session.descriptors()
+    before = session.agent.descriptors()
     stop = threading.Event()
 
     def has_joined_since(length: int) -> bool:
@@ -228,4 +222,4 @@ def test_the_bus_is_killed_and_restarted_under_load(session: Session) -> None:
         finally:
             stop.set()
         assert all(client.result() for client in clients)
-    until(lambda: session.descriptors() <= before)
+    until(lambda: session.agent.descriptors() <= before)

@@ -107,19 +107,23 @@ class Soak:
         client = Client(self.agent.ssh_socket)
         while self.left > 0:
             self.left -= 1
-            data = b"soak" + os.urandom(36)  # never DER, which a token's key does not sign here
+            data = b"\0" + os.urandom(39)  # never DER nor mail, which no token's key signs here
             request = b"\x0d" + packed(self.blob) + packed(data) + bytes(4)
-            while True:
-                tear = random.random() < 0.001
-                async with asyncio.timeout(180):
-                    answer = await client.ask(request, tear=tear)
-                if answer[0] == SSH_AGENT_SIGN_RESPONSE:
-                    break
-                assert answer[0] == SSH_AGENT_FAILURE
-                self.count["torn" if tear else "refused"] += 1
-                await asyncio.sleep(PATIENCE)
+            async with asyncio.timeout(180):
+                answer = await self.signed(client, request)
             self.check(data, answer)
         client.close()
+
+    async def signed(self, client: Client, request: bytes) -> bytes:
+        """Ask until it is signed; hang up now and then."""
+        while True:
+            tear = random.random() < 0.001
+            answer = await client.ask(request, tear=tear)
+            if answer[0] == SSH_AGENT_SIGN_RESPONSE:
+                return answer
+            assert answer[0] == SSH_AGENT_FAILURE
+            self.count["torn" if tear else "refused"] += 1
+            await asyncio.sleep(PATIENCE)
 
     def check(self, data: bytes, answer: bytes) -> None:
         (signature,) = fields(answer[1:])
@@ -189,9 +193,6 @@ class Soak:
         pages = Path(f"/proc/{self.agent.process.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
-    def descriptors(self) -> int:
-        return len(list(Path(f"/proc/{self.agent.process.pid}/fd").iterdir()))
-
     def children(self) -> int:
         pid = self.agent.process.pid
         return len(Path(f"/proc/{pid}/task/{pid}/children").read_text().split())
@@ -219,7 +220,8 @@ async def soaking(folder: Path, faulty_module: Path) -> AsyncIterator[Soak]:
     config = module + ANY_DATA
     with private_bus() as bus:
         bus.start()
-        agent = AgentProcess(folder / "h", config, {"DBUS_SESSION_BUS_ADDRESS": bus.address})
+        environment = {"DBUS_SESSION_BUS_ADDRESS": bus.address}
+        agent = AgentProcess(folder / "h", config, environment, dumpable=True)
         agent.start()
         try:
             yield Soak(agent, bus, faulty)
@@ -233,13 +235,13 @@ async def test_agent(
     async with soaking(tmp_path, faulty_module) as soak:
         await soak.find_key()
         await soak.run(5000, evil=False)
-        descriptors, memory = await settled(soak.descriptors), soak.memory()
+        descriptors, memory = await settled(soak.agent.descriptors), soak.memory()
         before = time.monotonic()
         await soak.run(SIGNATURES, evil=True)
         seconds = time.monotonic() - before
         soak.faulty.heal()
         assert await settled(soak.children) == WORKERS
-        assert await settled(soak.descriptors) == descriptors
+        assert await settled(soak.agent.descriptors) == descriptors
         growth = soak.memory() - memory
         with capsys.disabled():
             print(  # noqa: T201 - the figures are what it is run for
