@@ -35,7 +35,7 @@ def packed(value: bytes) -> bytes:
 
 def sign_request(blob: bytes, flags: int) -> bytes:
     """Return a framed sign request over data as long as a login's."""
-    body = b"\x0d" + packed(blob) + packed(os.urandom(180)) + struct.pack(">I", flags)
+    body = b"\x0d" + packed(blob) + packed(b"\0" + os.urandom(179)) + struct.pack(">I", flags)
     return packed(body)
 
 
