@@ -31,8 +31,6 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
 }
 SSH_CURVES: dict[str, str] = {curve().name: name for name, curve in CURVES.items()}
 
-PLAIN_NAMES = (SSH_RSA, SSH_ED25519, *(ECDSA + curve for curve in CURVES))
-
 PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.

@@ -9,6 +9,8 @@ from hsmagent.ssh import keys, messages, signature, wire
 from hsmagent.ssh.messages import SESSION_BIND, Number
 from hsmagent.ssh.software import PrivateKey
 
+KEY_TYPES = (keys.SSH_RSA, keys.SSH_ED25519, *(keys.ECDSA + curve for curve in keys.CURVES))
+
 
 def blob_of(private: PrivateKey) -> bytes:
     blob = keys.encode(private.public_key())

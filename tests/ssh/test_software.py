@@ -170,7 +170,7 @@ def test_a_certificate_of_another_key_is_refused() -> None:
         software.read(Reader(body))
 
 
-@given(st.binary(max_size=64), st.sampled_from(keys.PLAIN_NAMES))
+@given(st.binary(max_size=64), st.sampled_from(builders.KEY_TYPES))
 def test_any_bytes_are_a_key_or_an_error_of_ours(rest: bytes, name: str) -> None:
     for body in (rest, wire.text(name) + rest, wire.text(name + keys.CERTIFICATE) + rest):
         try:
