@@ -16,10 +16,10 @@ def test_the_prompt_reads_encoded_words() -> None:
 
 
 def test_a_long_subject_of_encoded_words_takes_no_time() -> None:
-    started = time.monotonic()
+    started = time.process_time()
     said = mail._context(Context(subject="=?a?q?x?= " * 100_000))
     assert len(said["what"]) < 200
-    assert time.monotonic() - started < 1
+    assert time.process_time() - started < 1
 
 
 @pytest.mark.parametrize("program", ["gpgsm", "openssl_smime", "sendmail"])

@@ -174,9 +174,9 @@ def test_long_lines_are_seen_across_chunks(
 )
 def test_a_long_line_is_broken_in_linear_time(line: bytes) -> None:
     entity = b"Content-Type: text/plain; charset=utf-8\nContent-Transfer-Encoding: 8bit\n\n" + line
-    started = time.monotonic()
+    started = time.process_time()
     made = prepared(entity)
-    assert time.monotonic() - started < 4
+    assert time.process_time() - started < 4
     assert canonical.sturdy(mime.read(region(made)).body)
     assert decoded(made) == line
     assert max(map(len, made.split(b"\n"))) <= 76

@@ -179,10 +179,10 @@ def test_where_we_see_one_address_python_sees_no_other(field: str) -> None:
 
 @pytest.mark.parametrize("text", ["(" * 50_000, '"' + "\\" * 50_001, "a." * 50_000, "<" * 50_000])
 def test_long_fields_take_linear_time(text: str) -> None:
-    started = time.monotonic()
+    started = time.process_time()
     for read in (address.mailboxes, mime.content_type):
         try:
             read(text)
         except UsageError:
             continue
-    assert time.monotonic() - started < 3
+    assert time.process_time() - started < 3

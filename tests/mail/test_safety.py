@@ -171,10 +171,10 @@ def test_a_chain_of_many_alike_names_takes_no_time() -> None:
         builder = builder.not_valid_before(NOW).not_valid_after(NOW + timedelta(days=9))
         made = builder.sign(private, hashes.SHA256())
         pool.append(Certificate(made.public_bytes(Encoding.DER)))
-    started = time.monotonic()
+    started = time.process_time()
     why = trust.judge(Certificate(leaf.der), pool, Anchors((Certificate(root().der),)), NOW)
     assert "no chain" in why
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 # -- structure -------------------------------------------------------------------------------
@@ -312,12 +312,12 @@ def test_mime_nesting_is_bounded() -> None:
 
 def test_a_hundred_thousand_recipients() -> None:
     info = recipients.info_for(Certificate(person("p256").der), bytes(32))
-    started = time.monotonic()
+    started = time.process_time()
     body = der.integer(0) + der.tlv(0x31, info * 100_000)
     cms = der.sequence(der.oid(oids.ID_ENVELOPED_DATA), der.tlv(0xA0, der.sequence(body)))
     with pytest.raises(Malformed, match="too many of the recipients"):
         open_mail(opaque(cms))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_a_gigabyte_is_refused_before_it_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
