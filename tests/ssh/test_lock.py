@@ -1,3 +1,5 @@
+import time
+
 import pytest
 
 from hsmagent.errors import Refused
@@ -62,3 +64,14 @@ def test_the_delay_has_an_end() -> None:
         lock.unlock(bytearray(b"wrong"))
     clock.now += 10.01
     lock.unlock(bytearray(b"right"))
+
+
+def test_locking_holds_nobody_up() -> None:
+    lock = Lock(Clock())
+    took = []
+    for _ in range(5):
+        started = time.process_time()
+        lock.lock(bytearray(b"secret"))
+        lock.unlock(bytearray(b"secret"))
+        took.append(time.process_time() - started)
+    assert min(took) < 0.02, "two hashes take about two milliseconds"
