@@ -242,10 +242,8 @@ class Daemon:
     # -- what the desktop says and is told ---------------------------------------------------
 
     async def _lock(self, tokens: Sequence[TokenId]) -> None:
-        # All at once: a module that hangs must not keep the other tokens logged in.
-        sessions = [self._tokens.session(token) for token in tokens]
         self._gate.forget()
-        await asyncio.gather(*(session.logout() for session in sessions))
+        await self._tokens.logout(tokens)
 
     async def _let_go(self, why: Why) -> None:
         """Log out of the tokens that the configuration lets go of for this reason."""

@@ -171,13 +171,10 @@ class Operations:
         """Log out of one token, or of all; forget remembered confirmations."""
         name = fields.text("token", "")
         chosen = [self.find_token(name)] if name else [s.id for s in self._tokens.statuses()]
-        sessions = [self._tokens.session(token) for token in chosen]
-        open_ones = [words.token_name(session.id) for session in sessions if session.logged_in]
-        # All at once: a module that hangs must not keep the other tokens logged in. The closed ones
-        # too: a login may be under way.
+        open_ones = [token for token in chosen if self._tokens.session(token).logged_in]
         self._gate.forget()
-        await asyncio.gather(*(session.logout() for session in sessions))
-        return {"tokens": open_ones}
+        await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
+        return {"tokens": [words.token_name(token) for token in open_ones]}
 
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""

@@ -148,11 +148,11 @@ class Dialog:
         return Answer.DONE
 
     def _again_or_stop(self, error: PinIncorrect) -> Answer:
-        state = self._status().pin_state
-        if state is PinState.LOCKED:
-            self.error = locked(self._status().id)
+        status = self._status()
+        if status.pin_state is PinState.LOCKED:
+            self.error = locked(status.id)
             return Answer.STOP
-        if state is PinState.FINAL_TRY:
+        if status.pin_state is PinState.FINAL_TRY:
             # The last try wants a second question first: leave this dialog, ask that one.
             self._warning, self.error = "Wrong PIN.", error
             return Answer.STOP

@@ -6,7 +6,7 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -257,15 +257,17 @@ class Tokens:
             except HsmAgentError as error:
                 log.warning("%s", error)
 
+    async def logout(self, tokens: Iterable[TokenId]) -> None:
+        """Log out of these tokens, and end logins under way. Raises TokenGone.
+
+        All at once: a module that hangs must not keep the other tokens logged in.
+        """
+        sessions = [self.session(token) for token in tokens]
+        await asyncio.gather(*(session.logout() for session in sessions))
+
     async def logout_all(self) -> None:
         """Log out of every token."""
-        await asyncio.gather(
-            *(
-                session.logout()
-                for loaded in self._modules.values()
-                for session in loaded.sessions.values()
-            )
-        )
+        await self.logout([status.id for status in self.statuses()])
 
     async def close(self) -> None:
         """Log out everywhere and end all workers, bounded in time."""
