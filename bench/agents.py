@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.agent import ANY_DATA, AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess, unknown_data
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 
 LIST = bytes([0, 0, 0, 1, 11])
@@ -35,7 +35,7 @@ def packed(value: bytes) -> bytes:
 
 def sign_request(blob: bytes, flags: int) -> bytes:
     """Return a framed sign request over data as long as a login's."""
-    body = b"\x0d" + packed(blob) + packed(b"\0" + os.urandom(179)) + struct.pack(">I", flags)
+    body = b"\x0d" + packed(blob) + packed(unknown_data(180)) + struct.pack(">I", flags)
     return packed(body)
 
 

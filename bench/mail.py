@@ -18,7 +18,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.mail import person
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 
@@ -81,7 +81,7 @@ def measure(agent: AgentProcess, rounds: int) -> None:
     for name, size in (("small", SMALL), ("large", LARGE)):
         (home / name).write_bytes(HEAD + base64.encodebytes(os.urandom(size)))
     files = ["-signer", f"{home}/rsa.crt", "-inkey", f"{home}/rsa.key"]
-    own = [sys.executable, "-m", "hsmagent", "smime"]
+    own = [*PROGRAM, "smime"]
     encrypt = ["openssl", "cms", "-encrypt", "-aes256", "-in", f"{home}/large"]
     subprocess.run([*encrypt, "-out", f"{home}/encrypted", f"{home}/rsa.crt"], check=True)
     decrypt = ["-recip", f"{home}/rsa.crt", "-inkey", f"{home}/rsa.key"]

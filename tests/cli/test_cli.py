@@ -3,20 +3,20 @@
 import os
 import socket
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from hsmagent import cli, usage
 from hsmagent.commands import _MODULES
+from tests.parts.agent import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 
 
 def hsmagent(*arguments: str, stdout: int, **env: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "hsmagent", *arguments],
+        [*PROGRAM, *arguments],
         env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8", **env},
         stdout=stdout,
         stderr=subprocess.PIPE,

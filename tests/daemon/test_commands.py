@@ -15,7 +15,7 @@ import pytest
 from hsmagent.client import Daemon
 from hsmagent.errors import UsageError
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 
@@ -129,7 +129,7 @@ def test_no_pin_in_the_log(agent: AgentProcess) -> None:
 
 @pytest.mark.parametrize("option", [[], ["--stdin"]])
 def test_the_terminal_asks_without_echo(agent: AgentProcess, option: list[str]) -> None:
-    shown = on_terminal(agent, [sys.executable, "-m", "hsmagent", "unlock", *option], PIN + "\n")
+    shown = on_terminal(agent, [*PROGRAM, "unlock", *option], PIN + "\n")
     assert "PIN for work: " in shown
     assert "work is unlocked" in shown
     assert PIN not in shown
@@ -169,7 +169,7 @@ def test_an_interrupt_gives_the_echo_back(agent: AgentProcess) -> None:
 
 
 def test_without_a_terminal_it_says_so(agent: AgentProcess) -> None:
-    command = ["setsid", "--wait", sys.executable, "-m", "hsmagent", "unlock"]
+    command = ["setsid", "--wait", *PROGRAM, "unlock"]
     result = agent.run(command)
     assert result.returncode == 1
     assert "use --stdin" in result.stderr
@@ -288,7 +288,8 @@ def test_sockets_come_from_systemd(tmp_path: Path, furnished: SoftHsm) -> None:
             f"--listen={agent.control_socket}",
             "--fdname=ssh:control",
             *(f"--setenv={name}" for name in agent.environment),
-            *(sys.executable, "-m", "hsmagent", "daemon"),
+            *PROGRAM,
+            "daemon",
         ],
         env=agent.environment,
         cwd=Path(__file__).parents[2],

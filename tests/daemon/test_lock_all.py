@@ -5,7 +5,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 from hsmagent import frame
 from tests.daemon.conftest import Start
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
@@ -53,7 +52,7 @@ def test_a_token_that_hangs_does_not_keep_another_logged_in(start: Start, tmp_pa
     [worker] = workers_of(agent.process.pid, modules[0])
     os.kill(worker, signal.SIGSTOP)
     lock = subprocess.Popen(
-        [sys.executable, "-m", "hsmagent", "lock"],
+        [*PROGRAM, "lock"],
         env=agent.environment,
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,

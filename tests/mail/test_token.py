@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.store import Store
-from tests.parts.agent import AgentProcess
+from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.mail import ca_file, person, root
 from tests.parts.pki import Person
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
@@ -159,7 +159,7 @@ def test_locked_token_and_no_daemon(agent: AgentProcess) -> None:
     assert done.stderr.count("\n") == 1
     assert agent.unlock(PIN).returncode == 0
     away = {**agent.environment, "XDG_RUNTIME_DIR": str(agent.home)}
-    command = [sys.executable, "-m", "hsmagent", "smime", "sign"]
+    command = [*PROGRAM, "smime", "sign"]
     nobody = subprocess.run(
         command, input=message, env=away, capture_output=True, text=True, check=False
     )

@@ -28,6 +28,11 @@ main()
 ANY_DATA = '[[key]]\nmatch = "pkcs11:"\nallow = ["ssh", "sshsig", "git", "unknown"]\n'
 
 
+def unknown_data(size: int) -> bytes:
+    """Return random data that is signed where ANY_DATA is configured: no mail, and no DER."""
+    return b"\0" + os.urandom(size - 1)
+
+
 class AgentProcess:
     """`hsmagent daemon` with folders of its own below `home`; ready when `start` returns.
 
@@ -124,6 +129,12 @@ class AgentProcess:
     def descriptors(self) -> int:
         """Return how many descriptors a daemon that is dumpable has open."""
         return len(list(Path(f"/proc/{self.process.pid}/fd").iterdir()))
+
+    def processor_seconds(self) -> float:
+        """Return what the daemon has used of a processor so far."""
+        stat = Path(f"/proc/{self.process.pid}/stat").read_text()
+        user, system = stat.rpartition(") ")[2].split()[11:13]
+        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
     # -- what a person types -----------------------------------------------------------------
 

@@ -1,6 +1,5 @@
 """The daemon, real ssh programs, and the desktop's dialog between them."""
 
-import os
 import signal
 import subprocess
 import sys
@@ -69,12 +68,6 @@ class Session:
     def output(self, client: subprocess.Popen[str]) -> str:
         assert client.stdout is not None
         return client.stdout.read()
-
-    def processor_seconds(self) -> float:
-        """Return what the daemon has used of a processor so far."""
-        stat = Path(f"/proc/{self.agent.process.pid}/stat").read_text()
-        user, system = stat.rpartition(") ")[2].split()[11:13]
-        return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
 @pytest.fixture
@@ -167,10 +160,10 @@ def test_no_trouble_with_the_bus_costs_a_processor(session: Session) -> None:
     """Not while it hangs, not while it is gone, and not when it hangs up on whoever comes."""
 
     def cost() -> float:
-        before = session.processor_seconds()
+        before = session.agent.processor_seconds()
         for _ in range(20):
             assert session.agent.run(["ssh-add", "-l"]).returncode == 0
-        return session.processor_seconds() - before
+        return session.agent.processor_seconds() - before
 
     usual = cost()
     with session.bus.frozen():

@@ -16,7 +16,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tests.parts.agent import ANY_DATA, AgentProcess
+from tests.parts.agent import ANY_DATA, AgentProcess, unknown_data
 from tests.parts.bus import PrivateBus, private_bus
 from tests.parts.faulty import Action, Faulty
 from tests.parts.joined import joined
@@ -107,7 +107,7 @@ class Soak:
         client = Client(self.agent.ssh_socket)
         while self.left > 0:
             self.left -= 1
-            data = b"\0" + os.urandom(39)  # never DER nor mail, which no token's key signs here
+            data = unknown_data(40)
             request = b"\x0d" + packed(self.blob) + packed(data) + bytes(4)
             async with asyncio.timeout(180):
                 answer = await self.signed(client, request)
