@@ -1,6 +1,5 @@
 """A content key for every ciphertext, and the right one only for the right ciphertext."""
 
-import os
 from typing import Any
 
 import pytest
@@ -15,7 +14,7 @@ from hsmagent.token.unwrap import unwrap
 from tests.parts.mail import person
 from tests.parts.pki import SoftwareDecrypter
 
-KEY = os.urandom(32)
+KEY = bytes(range(1, 33))
 SIZE = 256
 
 
@@ -28,6 +27,11 @@ def raw(block: bytes) -> bytes:
     """Encrypt a whole block, right or wrong."""
     numbers = person("rsa").private.public_key().public_numbers()
     return int(pow(int.from_bytes(block, "big"), numbers.e, numbers.n)).to_bytes(SIZE, "big")
+
+
+def altered(data: bytes) -> bytes:
+    """Return `data` with one bit of its last byte changed."""
+    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def pkcs1(key: bytes = KEY, *, fill: bytes = b"\x55") -> bytes:
@@ -61,7 +65,7 @@ async def test_a_wrong_block_gives_a_random_key_that_stays_the_same(block: bytes
     assert key != KEY
     assert key != block[-32:]
     assert await unwrap(decrypter("rsa"), what, 32) == key
-    other = RsaUnwrap(raw(block[:-1] + b"\x01"), "pkcs1")
+    other = RsaUnwrap(raw(altered(block)), "pkcs1")
     assert await unwrap(decrypter("rsa"), other, 32) != key
 
 
@@ -118,7 +122,7 @@ async def test_ecdh() -> None:
     for bad in (
         EcdhUnwrap(wrapped, point, "sha256", 256, b"other"),
         EcdhUnwrap(wrapped, point, "sha384", 256, b"info"),
-        EcdhUnwrap(wrapped[:-1] + b"x", point, "sha256", 256, b"info"),
+        EcdhUnwrap(altered(wrapped), point, "sha256", 256, b"info"),
         EcdhUnwrap(b"", point, "sha256", 256, b"info"),
     ):
         assert await unwrap(decrypter("p256"), bad, 32) != KEY
