@@ -81,6 +81,7 @@ fuzz: venv ## fuzz every parser of foreign bytes (FUZZ_SECONDS=600 for each)
 bench: venv ## measure the agent beside OpenSSH's, mail beside openssl's (on an idle machine)
 	-$(BIN)/python -m bench.agents
 	-$(BIN)/python -m bench.mail
+	-$(BIN)/python -m bench.card
 
 .PHONY: demo
 demo: venv ## the main job for real: a token, ssh and git; touches nothing of yours
