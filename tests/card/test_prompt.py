@@ -9,6 +9,7 @@ from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, Reader
 from tests.parts.ssh_login import HELLO, logging_in, serving, ssh
 from tests.parts.sshd import Sshd
+from tests.parts.until import until
 
 WRONG = "000000"
 
@@ -126,6 +127,7 @@ def test_the_pin_pad_is_pointed_at(
     reader.unplug()
     reader.card.pad = [DEFAULT_PIN]
     reader.plug()
+    until(lambda: "ssh (work" in agent.run(["ssh-add", "-l"]).stdout)
     assert ssh(agent, sshd).stdout == HELLO, agent.logged()
     assert person.shown("pin") == 0
     assert presented(reader) == 1

@@ -124,10 +124,12 @@ def test_openssl_decrypts_what_we_encrypt(kind: str, gcm: bool, tmp_path: Path) 
 def test_one_error_for_every_damage(tmp_path: Path) -> None:
     """Key damaged, content damaged, cut short, padding wrong: nobody can tell which."""
     who, sentences = person("rsa"), set()
-    for options in (("-aes256",), ("-aes-256-gcm",)):
-        mail = openssl_encrypt(tmp_path, who, *options, "-outform", "DER")
+    # With CBC, the last byte of the padding and the first of the mail: they are wrong for certain,
+    # where a damaged block decrypts to random bytes, and these may be right.
+    for cipher, places in (("-aes256", (-17, -66)), ("-aes-256-gcm", (-1, -40))):
+        mail = openssl_encrypt(tmp_path, who, cipher, "-outform", "DER")
         der = mail.partition(b"Subject: Hi\n")[2]
-        for at in (-1, -40, der.index(b"\4\x82\1\0") + 50):
+        for at in (*places, der.index(b"\4\x82\1\0") + 50):
             broken = bytearray(der)
             broken[at] ^= 0x40
             with pytest.raises(Undecryptable) as caught:

@@ -226,7 +226,7 @@ def test_nothing_is_written_before_the_last_byte_is_checked(gcm: bool) -> None:
     certificate = Certificate(person("rsa").der)
     big = BODY + b"x" * 3_000_000
     cms = bytearray(b"".join(enveloped.build(lambda: iter([big]), [certificate], gcm=gcm)))
-    cms[-5] ^= 1
+    cms[-5 if gcm else -17] ^= 1  # with CBC, the padding's last byte: wrong for certain
     out = Spool()
     with pytest.raises(Undecryptable):
         decrypt.message(
