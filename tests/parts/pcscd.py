@@ -100,9 +100,20 @@ class Pcscd:
     @property
     def has_card(self) -> bool:
         """Whether it believes that a card is in, by its log."""
-        # It does not say "inserted" of a card that it finds when it starts.
-        log = self.log.read_text(errors="replace").lower()
+        log = self._logged()
         return log.rfind("card atr") > log.rfind("card removed from")
+
+    @property
+    def saw_insertion(self) -> bool:
+        """Whether a card was put in since it started, by its log.
+
+        Of a card that it finds when it starts it says no "inserted", and counts no event. Its
+        clients take the number 0 for "not known", so OpenSC would miss a quick change of that card.
+        """
+        return "card inserted into" in self._logged()
+
+    def _logged(self) -> str:
+        return self.log.read_text(errors="replace").lower()
 
     def close(self) -> None:
         """End it and remove its files."""

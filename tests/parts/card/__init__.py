@@ -37,6 +37,8 @@ class Reader:
         until(lambda: not self.pcscd.has_card)
         self._slot.plug()
         until(lambda: self.pcscd.has_card)
+        if not self.pcscd.saw_insertion:
+            self.plug()
 
     @property
     def provider(self) -> Provider:
