@@ -6,13 +6,10 @@ The card is virtual and takes the time of a real one; pcscd and OpenSC, which bo
 are real. OpenSSL's engine opens the card, looks through it and logs in for every mail.
 """
 
-import argparse
-import base64
-import os
 import tempfile
 from pathlib import Path
 
-from bench.mail import HEAD, SMALL, quickest, told
+from bench.mail import SMALL, mail_of, quickest, rounds_asked, told
 from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.card import DEFAULT_PIN, Card, inserted
 from tests.parts.mail import person
@@ -36,7 +33,7 @@ def measure(agent: AgentProcess, provider: Provider, rounds: int) -> dict[str, f
 
     One after the other: OpenSSL's logout would cost us a login for every mail.
     """
-    (agent.home / "small").write_bytes(HEAD + base64.encodebytes(os.urandom(SMALL)))
+    (agent.home / "small").write_bytes(mail_of(SMALL))
     ours = quickest(agent, {SIGN: ([*PROGRAM, "smime", "sign"], "small")}, rounds)
     certificate, _ = person("p256").write(agent.home, "p256")
     agent.environment |= provider.environment
@@ -49,9 +46,7 @@ def measure(agent: AgentProcess, provider: Provider, rounds: int) -> dict[str, f
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser()
-    parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
+    rounds = rounds_asked()
     with (
         tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as folder,
         inserted(genuine_card()) as reader,

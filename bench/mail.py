@@ -68,11 +68,22 @@ def told(found: dict[str, float], name: str, against: str) -> str:
     return f"{name:<18}{found[name]:6.0f} ms {against:>24}{found[against]:6.0f} ms {ratio:6.2f}"
 
 
-def main() -> None:
-    """Measure and print."""
+def mail_of(size: int) -> bytes:
+    """Return a mail of `size` random bytes in base64."""
+    return HEAD + base64.encodebytes(os.urandom(size))
+
+
+def rounds_asked() -> int:
+    """Return how often each command is to be run, as the command line says."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--rounds", type=int, default=10)
-    rounds = parser.parse_args().rounds
+    rounds: int = parser.parse_args().rounds
+    return rounds
+
+
+def main() -> None:
+    """Measure and print."""
+    rounds = rounds_asked()
     with tempfile.TemporaryDirectory(prefix="m", dir="/tmp") as folder:
         agent = agent_with_key(Path(folder))
         try:
@@ -85,7 +96,7 @@ def measure(agent: AgentProcess, rounds: int) -> None:
     """Print a line for each row of the table."""
     home = agent.home
     for name, size in (("small", SMALL), ("large", LARGE)):
-        (home / name).write_bytes(HEAD + base64.encodebytes(os.urandom(size)))
+        (home / name).write_bytes(mail_of(size))
     files = ["-signer", f"{home}/rsa.crt", "-inkey", f"{home}/rsa.key"]
     own = [*PROGRAM, "smime"]
     encrypt = ["openssl", "cms", "-encrypt", "-aes256", "-in", f"{home}/large"]

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hsmagent.errors import ProtocolError, TokenError, TokenGone
 from hsmagent.model import EcdhUnwrap, RsaUnwrap
 from hsmagent.token.unwrap import unwrap
+from tests.parts.altered import altered
 from tests.parts.mail import person
 from tests.parts.pki import SoftwareDecrypter
 
@@ -27,11 +28,6 @@ def raw(block: bytes) -> bytes:
     """Encrypt a whole block, right or wrong."""
     numbers = person("rsa").private.public_key().public_numbers()
     return int(pow(int.from_bytes(block, "big"), numbers.e, numbers.n)).to_bytes(SIZE, "big")
-
-
-def altered(data: bytes) -> bytes:
-    """Return `data` with one bit of its last byte changed."""
-    return data[:-1] + bytes([data[-1] ^ 1])
 
 
 def pkcs1(key: bytes = KEY, *, fill: bytes = b"\x55") -> bytes:
