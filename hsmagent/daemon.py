@@ -10,15 +10,15 @@ from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
 from hsmagent import configured, control
-from hsmagent.activity import Activity, Entry
 from hsmagent.client import CONTROL_MAX_FRAME
 from hsmagent.config import Config
 from hsmagent.desktop.lock import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
+from hsmagent.door.activity import Activity, Entry
+from hsmagent.door.gate import Gate
+from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
-from hsmagent.gate import Gate
-from hsmagent.journal import journal
 from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
 from hsmagent.operations import Operations
 from hsmagent.presence import Presence

@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent import __version__
-from hsmagent.activity import Activity, sentence
 from hsmagent.control import Answer, Fields, Operation
+from hsmagent.door.activity import Activity, sentence
+from hsmagent.door.gate import Gate
 from hsmagent.errors import PinError, Refused, TriesLow, Unavailable, UsageError
-from hsmagent.gate import Gate
 from hsmagent.limit import RateLimit
 from hsmagent.model import (
     Clock,

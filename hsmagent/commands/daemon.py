@@ -12,8 +12,8 @@ from pathlib import Path
 from hsmagent import config
 from hsmagent.client import default_runtime_dir
 from hsmagent.daemon import Daemon
+from hsmagent.door.journal import reads_stderr
 from hsmagent.hardening import forbid_dumps
-from hsmagent.journal import reads_stderr
 
 # journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
 _JOURNAL_FORMAT = "<%(syslog)d>%(message)s"

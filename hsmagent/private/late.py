@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hsmagent import configured
 from hsmagent.config import Config
-from hsmagent.gate import Gate
+from hsmagent.door.gate import Gate
 from hsmagent.model import Listener, Peer, Request
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.chain import Chain

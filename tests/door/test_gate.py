@@ -4,6 +4,8 @@ from dataclasses import replace
 import pytest
 
 from hsmagent.config import KeyConfig
+from hsmagent.door.gate import Gate
+from hsmagent.door.policy import CACHED, Policy
 from hsmagent.errors import (
     Cancelled,
     LoginNeeded,
@@ -15,11 +17,9 @@ from hsmagent.errors import (
     Unavailable,
     WorkerDied,
 )
-from hsmagent.gate import Gate
 from hsmagent.model import Key, PurposeKind, Request, Scheme, Verdict
-from hsmagent.policy import CACHED, Policy
 from hsmagent.prompt.base import Prompter
-from tests.gate.doubles import (
+from tests.door.doubles import (
     RIGHT,
     SOFTWARE_KEY,
     FakePerson,

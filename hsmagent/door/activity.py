@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsmagent.journal import Journal
+from hsmagent.door.journal import Journal
 from hsmagent.model import Request, printable
 
 log = logging.getLogger(__name__)

@@ -11,12 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
-from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
-from hsmagent.policy import Policy
-from hsmagent.prompt import words
-from hsmagent.prompt.base import Prompter
-from hsmagent.unlock import (
+from hsmagent.door.policy import Policy
+from hsmagent.door.unlock import (
     Asking,
     LoginSession,
     PinStore,
@@ -25,6 +21,10 @@ from hsmagent.unlock import (
     log_in,
     look_at_pin,
 )
+from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
+from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
+from hsmagent.prompt import words
+from hsmagent.prompt.base import Prompter
 
 Waiting = Callable[[TokenId], AbstractContextManager[None]]
 """Entered while a token works: a person may have to be told that it waits for a touch."""

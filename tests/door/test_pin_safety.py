@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from hsmagent.door.gate import Gate
+from hsmagent.door.policy import Policy
 from hsmagent.errors import Cancelled, HsmAgentError, TimedOut, TokenError, Unavailable, WorkerDied
-from hsmagent.gate import Gate
 from hsmagent.model import Scheme
-from hsmagent.policy import Policy
 from hsmagent.prompt.base import Answer, PinDialog, Text
-from tests.gate.doubles import (
+from tests.door.doubles import (
     RIGHT,
     FakeSession,
     FakeSigner,

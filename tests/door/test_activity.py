@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent import activity
-from hsmagent.activity import FILE_NAME, Activity, Entry, line_of, sentence
-from hsmagent.journal import Journal, encode, journal, reads_stderr
+from hsmagent.door import activity
+from hsmagent.door.activity import FILE_NAME, Activity, Entry, line_of, sentence
+from hsmagent.door.journal import Journal, encode, journal, reads_stderr
 from hsmagent.model import (
     Destination,
     Key,
@@ -248,7 +248,7 @@ def test_the_manual_lists_the_ids_and_the_fields() -> None:
 def test_the_journal_is_used_only_where_it_reads_our_stderr(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr("hsmagent.journal.SOCKET", str(tmp_path))
+    monkeypatch.setattr("hsmagent.door.journal.SOCKET", str(tmp_path))
     stderr = os.fstat(2)
     for value, used in (
         (f"{stderr.st_dev}:{stderr.st_ino}", True),
