@@ -8,7 +8,7 @@ import io
 import os
 import sys
 
-from hsmagent.client import Daemon
+from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError, UsageError
 
 TYPE_CHECKING = False

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsmagent.config import CacheConfig, Config, KeyConfig, TokenConfig
+from hsmagent.control.names import names_key
 from hsmagent.discovery import discover
 from hsmagent.door.policy import Policy
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Clock, ModuleSpec, TokenId
-from hsmagent.naming import names_key
 from hsmagent.ssh import certificates
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from hsmagent import configured, control
-from hsmagent.client import CONTROL_MAX_FRAME
+from hsmagent import configured
 from hsmagent.config import Config
+from hsmagent.control import conversation as control
+from hsmagent.control.client import CONTROL_MAX_FRAME
+from hsmagent.control.operations import Operations
 from hsmagent.desktop.lock import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
@@ -20,7 +22,6 @@ from hsmagent.door.gate import Gate
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
-from hsmagent.operations import Operations
 from hsmagent.presence import Presence
 from hsmagent.prompt import words
 from hsmagent.providers import TokenProviders

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
-from hsmagent.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
+from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.errors import HsmAgentError
 from hsmagent.frame import wipe
 

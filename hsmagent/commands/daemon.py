@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from hsmagent import config
-from hsmagent.client import default_runtime_dir
+from hsmagent.control.client import default_runtime_dir
 from hsmagent.daemon import Daemon
 from hsmagent.door.journal import reads_stderr
 from hsmagent.hardening import forbid_dumps

@@ -8,7 +8,7 @@ from importlib import import_module
 from typing import Any
 
 from hsmagent import uri
-from hsmagent.client import Daemon
+from hsmagent.control.client import Daemon
 from hsmagent.errors import ConfigError
 from hsmagent.mail.keys import Context
 from hsmagent.model import (

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from hsmagent import __version__
-from hsmagent.client import Daemon
+from hsmagent.control.client import Daemon
 from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Status, Surroundings, output_of
 from hsmagent.errors import HsmAgentError
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
-from hsmagent.client import default_runtime_dir
 from hsmagent.config import default_path
+from hsmagent.control.client import default_runtime_dir
 from hsmagent.errors import UsageError
 
 COMMAND_TIMEOUT = 10.0  # seconds for a program that we ask

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from hsmagent import frame
-from hsmagent.client import PIN_PLAIN, Daemon
+from hsmagent.control.client import PIN_PLAIN, Daemon
 from hsmagent.errors import HsmAgentError
 from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader

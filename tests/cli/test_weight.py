@@ -56,5 +56,5 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
     top = {name.partition(".")[0] for name in modules}
     assert {name for name in top if not name.startswith("_")} <= ALLOWED
     ours = {name for name in modules if name.startswith("hsmagent")}
-    names = ("cli", "client", "errors", "frame", "show")
+    names = ("cli", "control", "control.client", "errors", "frame", "show")
     assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.client import Daemon
+from hsmagent.control.client import Daemon
 from hsmagent.errors import UsageError
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent import PROGRAM, AgentProcess

@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
+from hsmagent.control.names import exact_uri, find_token
 from hsmagent.errors import UsageError
 from hsmagent.model import TokenId
-from hsmagent.naming import exact_uri, find_token
 
 WORK = TokenId("/usr/lib/a.so", "work", "1", "card")
 HOME = replace(WORK, label="home", serial="2")

@@ -12,7 +12,7 @@ import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from hsmagent.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
+from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 from hsmagent.model import Peer, TokenId, printable

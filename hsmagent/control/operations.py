@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent import __version__
-from hsmagent.control import Answer, Fields, Operation
+from hsmagent.control.conversation import Answer, Fields, Operation
+from hsmagent.control.names import exact_uri, find_key, find_token, fingerprint_of
 from hsmagent.door.activity import Activity, sentence
 from hsmagent.door.gate import Gate
 from hsmagent.errors import PinError, Refused, TriesLow, Unavailable, UsageError
@@ -38,7 +39,6 @@ from hsmagent.model import (
     Unwrap,
     printable,
 )
-from hsmagent.naming import exact_uri, find_key, find_token, fingerprint_of
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
