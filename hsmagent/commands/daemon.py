@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hsmagent import config
 from hsmagent.control.client import default_runtime_dir
-from hsmagent.daemon import Daemon
+from hsmagent.daemon.daemon import Daemon
 from hsmagent.door.journal import reads_stderr
 from hsmagent.hardening import forbid_dumps
 

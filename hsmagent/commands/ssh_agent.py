@@ -19,10 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsmagent.daemon.server import listen
 from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable
-from hsmagent.server import listen
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -322,7 +322,7 @@ def serve(
     """Serve until one of the signals ends it; remove the socket and the folder."""
     import asyncio
 
-    from hsmagent.private.agent import PrivateAgent, Settings
+    from hsmagent.daemon.private import PrivateAgent, Settings
 
     forbid_dumps()  # not before: a command that we become may dump core
     logging.basicConfig(

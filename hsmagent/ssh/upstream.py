@@ -2,7 +2,7 @@
 
 Each client connection has an upstream connection of its own, since session bindings belong to a
 connection; that is also why one that failed is not made anew. What carries the frames is
-`hsmagent.upstream`.
+`hsmagent.daemon.upstream_socket`.
 """
 
 import logging

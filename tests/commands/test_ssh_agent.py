@@ -362,7 +362,7 @@ def test_a_provider_that_is_not_allowed(program: DropIn, folder: Path) -> None:
 def test_nothing_slow_is_imported_before_the_first_answer() -> None:
     # Kept on what is imported rather than on time, which says more about the machine.
     program = (
-        "import sys; from hsmagent.commands import ssh_agent; import hsmagent.private.agent;"
+        "import sys; from hsmagent.commands import ssh_agent; import hsmagent.daemon.private;"
         "print(*sorted(sys.modules))"
     )
     done = subprocess.run(

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from hsmagent import server
+from hsmagent.daemon import server
 from hsmagent.errors import Refused
 from hsmagent.model import Key, Peer, Process, Request, Scheme, Signer, TokenId
 from hsmagent.ssh import keys

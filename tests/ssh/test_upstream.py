@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from hsmagent import frame
+from hsmagent.daemon.upstream_socket import REST_SECONDS, UpstreamAgent
 from hsmagent.ssh import keys, messages, signature, wire
 from hsmagent.ssh.agent import Connection
 from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
-from hsmagent.upstream import REST_SECONDS, UpstreamAgent
 from tests.parts.ssh_agent import PEER, Parts, token_signer
 from tests.ssh import builders
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hsmagent.bus import Bus, session_address, system_address
 from hsmagent.config import Config
-from hsmagent.configured import token_entry
+from hsmagent.daemon.settings import token_entry
 from hsmagent.desktop.desktop import Desktop
 from hsmagent.desktop.lock import Told
 from hsmagent.desktop.service import Agent

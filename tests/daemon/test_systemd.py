@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.systemd import Notifier, listen_sockets
+from hsmagent.daemon.systemd import Notifier, listen_sockets
 
 # Takes the sockets as a service would, and says which names it got and what it inherited.
 PROGRAM = """
 import os, sys
-from hsmagent.systemd import listen_sockets
+from hsmagent.daemon.systemd import listen_sockets
 os.environ["LISTEN_PID"] = os.environ["LISTEN_PID"] or str(os.getpid())
 sockets = listen_sockets()
 print(sorted(sockets), [s.getsockname() for s in sockets.values()],

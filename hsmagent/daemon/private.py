@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hsmagent.daemon.server import Server
 from hsmagent.model import Request, Scheme, Signer
-from hsmagent.server import Server
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
@@ -25,7 +25,7 @@ from hsmagent.who.peer import peer_of
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hsmagent.config import Config
-    from hsmagent.private.late import LateParts
+    from hsmagent.daemon.private_late import LateParts
 
 ROOT = 0
 
@@ -99,7 +99,7 @@ class PrivateAgent:
 
     def _parts(self) -> "LateParts":
         if self._late is None:
-            from hsmagent.private.late import LateParts
+            from hsmagent.daemon.private_late import LateParts
 
             settings = self._settings
             self._late = LateParts(settings.folder, settings.config, self._tokens_changed)

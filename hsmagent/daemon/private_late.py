@@ -5,18 +5,18 @@ import logging
 import time
 from pathlib import Path
 
-from hsmagent import configured
 from hsmagent.config import Config
+from hsmagent.daemon import settings as configured
+from hsmagent.daemon.providers import TokenProviders
+from hsmagent.daemon.upstream_socket import UpstreamAgent, UpstreamLink
 from hsmagent.door.gate import Gate
 from hsmagent.model import Listener, Peer, Request
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.chain import Chain
 from hsmagent.prompt.environment import own_environment
 from hsmagent.prompt.pinentry import Pinentry
-from hsmagent.providers import TokenProviders
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.token.tokens import Tokens
-from hsmagent.upstream import UpstreamAgent, UpstreamLink
 from hsmagent.who.destination import KnownHosts
 
 log = logging.getLogger(__name__)

@@ -9,11 +9,16 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from hsmagent import configured
 from hsmagent.config import Config
 from hsmagent.control import conversation as control
 from hsmagent.control.client import CONTROL_MAX_FRAME
 from hsmagent.control.operations import Operations
+from hsmagent.daemon import settings as configured
+from hsmagent.daemon.desktop import Presence
+from hsmagent.daemon.providers import TokenProviders
+from hsmagent.daemon.server import Server, listen, make_folder
+from hsmagent.daemon.systemd import Notifier, listen_sockets
+from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.lock import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
@@ -22,15 +27,10 @@ from hsmagent.door.gate import Gate
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import ModuleSpec, Purpose, PurposeKind, Request, TokenId
-from hsmagent.presence import Presence
 from hsmagent.prompt import words
-from hsmagent.providers import TokenProviders
-from hsmagent.server import Server, listen, make_folder
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.upstream import Upstream
-from hsmagent.systemd import Notifier, listen_sockets
 from hsmagent.token.tokens import Tokens
-from hsmagent.upstream import UpstreamAgent
 from hsmagent.who.destination import KnownHosts
 from hsmagent.who.peer import peer_of, peer_of_process
 

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent import frame, server
+from hsmagent import frame
+from hsmagent.daemon import server
+from hsmagent.daemon.server import Server, listen, make_folder
 from hsmagent.errors import UsageError
-from hsmagent.server import Server, listen, make_folder
 
 
 class Echo:
@@ -261,7 +262,7 @@ def test_connections_leave_files_for_everything_else(
     soft: int, hard: int, raised: int, most: int
 ) -> None:
     program = (
-        "import resource; from hsmagent.server import room_for_connections;"
+        "import resource; from hsmagent.daemon.server import room_for_connections;"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, ({soft}, {hard}));"
         "print(room_for_connections(), resource.getrlimit(resource.RLIMIT_NOFILE)[0])"
     )
