@@ -27,7 +27,7 @@ KEPT_BY = {
     "dbus_next": "bus",
     "keyring": "prompt.pin_store",
     "paramiko": "who.destination",
-    "pkcs11": "token.library",
+    "pkcs11": "worker.library",
 }
 
 

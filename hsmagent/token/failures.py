@@ -10,8 +10,8 @@ from hsmagent.errors import (
     TokenGone,
 )
 from hsmagent.model import TokenId, printable
-from hsmagent.token import spec
-from hsmagent.token.messages import Failed
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Failed
 
 _GONE = frozenset(
     {

@@ -12,8 +12,8 @@ import os
 from pathlib import Path
 
 from hsmagent.errors import TokenError
-from hsmagent.token.messages import SlotInfo
 from hsmagent.token.pool import Pool
+from hsmagent.worker.messages import SlotInfo
 
 log = logging.getLogger(__name__)
 

@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hsmagent.model import TokenId
-from hsmagent.token.link import Link
-from hsmagent.token.messages import Operate, Reply
+from hsmagent.worker.link import Link
+from hsmagent.worker.messages import Operate, Reply
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.model import Key, KeyType, TokenId, printable
-from hsmagent.token import spec
-from hsmagent.token.messages import RawObject
+from hsmagent.worker import spec
+from hsmagent.worker.messages import RawObject
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192

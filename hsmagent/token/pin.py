@@ -2,9 +2,9 @@
 
 from hsmagent.errors import PinError, PinLength, TriesLow
 from hsmagent.model import PinState, TokenId
-from hsmagent.token import spec
 from hsmagent.token.failures import locked, name_of
-from hsmagent.token.messages import TokenInfo
+from hsmagent.worker import spec
+from hsmagent.worker.messages import TokenInfo
 
 _WORSE = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY)
 

@@ -15,11 +15,11 @@ from contextlib import suppress
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId
-from hsmagent.token import spec
 from hsmagent.token.failures import name_of, told
-from hsmagent.token.link import Link
 from hsmagent.token.member import Call, Deadlines, Member, Place
-from hsmagent.token.messages import (
+from hsmagent.worker import spec
+from hsmagent.worker.link import Link
+from hsmagent.worker.messages import (
     Failed,
     Logout,
     Look,

@@ -11,7 +11,7 @@ from functools import cache, partial
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.token.spec import (
+from hsmagent.worker.spec import (
     CKG_MGF1_SHA256,
     CKG_MGF1_SHA384,
     CKG_MGF1_SHA512,

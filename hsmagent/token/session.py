@@ -28,13 +28,13 @@ from hsmagent.model import (
     TokenStatus,
     printable,
 )
-from hsmagent.token import spec
 from hsmagent.token.failures import login_error, name_of, operation_error, told
 from hsmagent.token.lease import Lease, Limits
 from hsmagent.token.member import Member
-from hsmagent.token.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 from hsmagent.token.pin import check_pin, check_tries, pin_state
 from hsmagent.token.pool import Pool
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 
 log = logging.getLogger(__name__)
 

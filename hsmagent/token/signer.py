@@ -2,11 +2,12 @@
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme, printable
-from hsmagent.token import schemes, spec
+from hsmagent.token import schemes
 from hsmagent.token.failures import name_of
-from hsmagent.token.messages import Action
 from hsmagent.token.session import TokenSession
 from hsmagent.token.verify import Checker
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Action
 
 
 class TokenSigner:

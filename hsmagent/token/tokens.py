@@ -12,16 +12,17 @@ from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, TokenGone
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, printable
-from hsmagent.token import objects, spec
+from hsmagent.token import objects
 from hsmagent.token.failures import name_of
 from hsmagent.token.hotplug import Watch
 from hsmagent.token.lease import Limits
 from hsmagent.token.member import Deadlines
-from hsmagent.token.messages import SlotInfo, Slots, TokenInfo
 from hsmagent.token.pool import Pool
 from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.session import TokenSession
 from hsmagent.token.signer import TokenSigner
+from hsmagent.worker import spec
+from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
 
 log = logging.getLogger(__name__)
 

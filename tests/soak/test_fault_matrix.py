@@ -19,8 +19,8 @@ from cryptography.hazmat.primitives.serialization import (
 from hsmagent.errors import TokenError
 from hsmagent.model import KeyType, Scheme
 from hsmagent.token.signer import TokenSigner
-from hsmagent.token.spec import rv_name
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
+from hsmagent.worker.spec import rv_name
 from tests.parts.faulty import FOREVER, FUNCTIONS, Action, Faulty
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock

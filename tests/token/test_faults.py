@@ -18,8 +18,8 @@ from hsmagent.errors import (
 )
 from hsmagent.frame import wipe
 from hsmagent.model import PinState, Scheme
-from hsmagent.token import spec
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Tokens, TokenSession, TokenSigner
+from hsmagent.worker import spec
 from tests.parts.faulty import FOREVER, Action, Faulty
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens

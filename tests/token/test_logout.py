@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from hsmagent.model import Scheme
-from hsmagent.token import spec
 from hsmagent.token.tokens import ModuleSpec, Tokens
+from hsmagent.worker import spec
 from tests.parts.faulty import Faulty
 from tests.parts.loaded import session_of, typed
 from tests.parts.softhsm import PIN, SoftHsm

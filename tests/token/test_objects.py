@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.model import Key, KeyType, TokenId
-from hsmagent.token import spec
-from hsmagent.token.messages import RawObject
 from hsmagent.token.objects import Listing, key_of, keys_of
+from hsmagent.worker import spec
+from hsmagent.worker.messages import RawObject
 from tests.parts.card.furnished import certificate as issued
 
 TOKEN = TokenId("/module.so", "work", "1", "model")

@@ -23,8 +23,8 @@ from hypothesis.stateful import (
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Scheme
-from hsmagent.token import spec
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens, TokenSession
+from hsmagent.worker import spec
 from tests.parts.faulty import Action, Faulty
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock

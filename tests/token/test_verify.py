@@ -10,9 +10,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.token import spec, verify
+from hsmagent.token import verify
 from hsmagent.token.schemes import prepare
 from hsmagent.token.verify import Checker
+from hsmagent.worker import spec
 
 DATA = b"data"
 RSA = rsa.generate_private_key(65537, 2048)

@@ -9,8 +9,8 @@ import ctypes
 from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
 from typing import Any
 
-from hsmagent.token.messages import TokenInfo
-from hsmagent.token.spec import (
+from hsmagent.worker.messages import TokenInfo
+from hsmagent.worker.spec import (
     CKR_FUNCTION_NOT_SUPPORTED,
     CKR_GENERAL_ERROR,
     CKR_NO_EVENT,

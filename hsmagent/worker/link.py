@@ -20,8 +20,8 @@ import hsmagent
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
-from hsmagent.token import codec
-from hsmagent.token.messages import Reply, Request
+from hsmagent.worker import codec
+from hsmagent.worker.messages import Reply, Request
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ _RECEIVE = 1 << 16
 _STDERR_LINES = 200
 # The interpreter is isolated (-I), so it is told where this very package lies.
 _PACKAGE_ROOT = str(Path(hsmagent.__file__).parent.parent)
-_START = "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.token.worker as w; w.main()"
+_START = "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.worker.main as w; w.main()"
 
 
 def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:

@@ -13,9 +13,9 @@ from pkcs11 import _pkcs11
 from pkcs11.attributes import AttributeMapper
 from pkcs11.exceptions import PKCS11Error
 
-from hsmagent.token import spec
-from hsmagent.token.cryptoki import CryptokiError
-from hsmagent.token.messages import Action, Operate
+from hsmagent.worker import spec
+from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.messages import Action, Operate
 
 _RVS = {
     "".join(part.capitalize() for part in name.removeprefix("CKR_").split("_")): rv

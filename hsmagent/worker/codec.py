@@ -14,7 +14,7 @@ from typing import Any
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
-from hsmagent.token.messages import (
+from hsmagent.worker.messages import (
     Action,
     Done,
     Failed,

@@ -12,10 +12,10 @@ import sys
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
-from hsmagent.token import codec
-from hsmagent.token.cryptoki import CryptokiError
-from hsmagent.token.library import ModuleError
-from hsmagent.token.messages import (
+from hsmagent.worker import codec
+from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.library import ModuleError
+from hsmagent.worker.messages import (
     Done,
     Failed,
     Login,
@@ -27,7 +27,7 @@ from hsmagent.token.messages import (
     Request,
     Slots,
 )
-from hsmagent.token.module import Module
+from hsmagent.worker.module import Module
 
 _RECEIVE = 1 << 16
 

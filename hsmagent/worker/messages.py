@@ -6,7 +6,7 @@ Values only; `codec` turns them into bytes.
 from dataclasses import dataclass
 from enum import IntEnum
 
-from hsmagent.token.spec import CKF_HW_SLOT, CKF_REMOVABLE_DEVICE
+from hsmagent.worker.spec import CKF_HW_SLOT, CKF_REMOVABLE_DEVICE
 
 # -- requests --------------------------------------------------------------------------------
 

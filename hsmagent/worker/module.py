@@ -16,9 +16,9 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from hsmagent.token import spec
-from hsmagent.token.cryptoki import Cryptoki, CryptokiError
-from hsmagent.token.library import (
+from hsmagent.worker import spec
+from hsmagent.worker.cryptoki import Cryptoki, CryptokiError
+from hsmagent.worker.library import (
     TROUBLE,
     Library,
     ModuleError,
@@ -27,7 +27,7 @@ from hsmagent.token.library import (
     perform,
     search,
 )
-from hsmagent.token.messages import Action, Login, Operate, Polled, RawObject, SlotInfo
+from hsmagent.worker.messages import Action, Login, Operate, Polled, RawObject, SlotInfo
 
 _FULL_POLL = 4  # every so many polls the slots' flags are read whatever the events say
 

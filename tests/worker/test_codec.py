@@ -4,8 +4,8 @@ from hypothesis import strategies as st
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader
-from hsmagent.token import codec
-from hsmagent.token.messages import (
+from hsmagent.worker import codec
+from hsmagent.worker.messages import (
     Action,
     Done,
     Failed,
