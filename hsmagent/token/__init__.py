@@ -1,1 +1,1 @@
-"""Tokens: one worker process per PKCS#11 module, and the login sessions."""
+"""The daemon's side of tokens: which there are, who is logged in, whose turn it is."""

@@ -3,9 +3,9 @@
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme, printable
 from hsmagent.token import schemes
+from hsmagent.token.check import Checker
 from hsmagent.token.failures import name_of
-from hsmagent.token.session import TokenSession
-from hsmagent.token.verify import Checker
+from hsmagent.token.token import TokenSession
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Action
 

@@ -15,12 +15,12 @@ from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, pr
 from hsmagent.token import objects
 from hsmagent.token.failures import name_of
 from hsmagent.token.hotplug import Watch
-from hsmagent.token.lease import Limits
+from hsmagent.token.login import Limits
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
 from hsmagent.token.remembered import Memories, memory_of
-from hsmagent.token.session import TokenSession
 from hsmagent.token.signer import TokenSigner
+from hsmagent.token.token import TokenSession
 from hsmagent.worker import spec
 from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
 

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
 from hsmagent.model import KeyType, PinState, Scheme, TokenId
-from hsmagent.token.lease import Limits
+from hsmagent.token.login import Limits
 from hsmagent.token.tokens import ModuleSpec, Tokens, TokenSession, TokenSigner
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock, NewTokens

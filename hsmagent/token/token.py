@@ -29,7 +29,7 @@ from hsmagent.model import (
     printable,
 )
 from hsmagent.token.failures import login_error, name_of, operation_error, told
-from hsmagent.token.lease import Lease, Limits
+from hsmagent.token.login import Lease, Limits
 from hsmagent.token.member import Member
 from hsmagent.token.pin import check_pin, check_tries, pin_state
 from hsmagent.token.pool import Pool

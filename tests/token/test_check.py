@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.token import verify
+from hsmagent.token import check as verify
+from hsmagent.token.check import Checker
 from hsmagent.token.schemes import prepare
-from hsmagent.token.verify import Checker
 from hsmagent.worker import spec
 
 DATA = b"data"
