@@ -9,10 +9,10 @@ import shutil
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
+from hsmagent import assuan
 from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
 from hsmagent.frame import wipe
 from hsmagent.model import printable
-from hsmagent.prompt import assuan
 from hsmagent.prompt.base import Answer, PinDialog, Text
 from hsmagent.prompt.child import Child, running
 from hsmagent.prompt.environment import Environment, has_display, is_kde

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent import assuan
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
-from hsmagent.prompt import assuan
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.pinentry import Pinentry, find_program
 from tests.parts.until import async_until

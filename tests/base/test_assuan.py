@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsmagent.assuan import Data, Err, LineReader, Ok, Other, Reply, command, parse
 from hsmagent.errors import ProtocolError
-from hsmagent.prompt.assuan import Data, Err, LineReader, Ok, Other, Reply, command, parse
 
 
 @pytest.mark.parametrize(
