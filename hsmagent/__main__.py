@@ -1,5 +1,5 @@
 """`python -m hsmagent` is the program `hsmagent`."""
 
-from hsmagent.cli import main
+from hsmagent.cli.main import main
 
 main()

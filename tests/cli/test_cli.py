@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent import cli, usage
-from hsmagent.commands import _MODULES
+from hsmagent.cli import main as cli
+from hsmagent.cli import usage
+from hsmagent.cli.main import MODULES
 from tests.parts.agent import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -29,7 +30,7 @@ def hsmagent(*arguments: str, stdout: int, **env: str) -> "subprocess.CompletedP
 def test_every_command_is_in_the_overview_and_has_a_help() -> None:
     overview = usage.overview()
     assert usage.QUICK.keys() == cli.QUICK.keys()
-    for command in (*cli.QUICK, *_MODULES):
+    for command in (*cli.QUICK, *MODULES):
         assert f"\n  {command} " in overview
     helps = {command: usage.of(command) for command in cli.QUICK}
     for command, text in helps.items():

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from hsmagent import show
+from hsmagent.cli import show
 
 TOKEN: dict[str, Any] = {
     "label": "work",

@@ -11,18 +11,10 @@ from functools import cache
 
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
+from hsmagent.cli import openssl_args, sendmail_args
 from hsmagent.errors import HsmAgentError, ProtocolError, UsageError
 from hsmagent.frame import SSH_MAX_FRAME, Reader
-from hsmagent.mail import (
-    address,
-    canonical,
-    certificates,
-    layers,
-    mime,
-    multipart,
-    openssl_args,
-    sendmail_args,
-)
+from hsmagent.mail import address, canonical, certificates, layers, mime, multipart
 from hsmagent.mail.cms import enveloped, signers
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.signers import Covered

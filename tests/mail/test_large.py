@@ -43,7 +43,7 @@ def run(folder: Path, source: str, target: str, *arguments: str) -> None:
     command = [
         sys.executable,
         str(root / "tests/parts/mailrun.py"),
-        "cli",
+        "smime",
         keys,
         "smime",
         *arguments,

@@ -121,7 +121,7 @@ def test_git_through_the_program(agent: AgentProcess) -> None:
     program = agent.home / "hsmagent-gpgsm"
     program.write_text(
         f"#!/bin/sh\ncd {Path(__file__).parents[2]} && exec {sys.executable} -c "
-        "'import sys; from hsmagent.commands.mail import gpgsm; sys.exit(gpgsm())' \"$@\"\n"
+        "'import sys; from hsmagent.cli.mail_programs import gpgsm; sys.exit(gpgsm())' \"$@\"\n"
     )
     program.chmod(0o755)
     git = ["git", "-C", str(work), "-c", "user.name=P", "-c", "user.email=p384@example.org"]
@@ -135,7 +135,7 @@ def test_git_through_the_program(agent: AgentProcess) -> None:
 
 def test_sendmail_through_the_program(agent: AgentProcess) -> None:
     """The real program is tee here: what it is given as arguments are files that it writes."""
-    code = "import sys; from hsmagent.commands.mail import sendmail; sys.exit(sendmail())"
+    code = "import sys; from hsmagent.cli.mail_programs import sendmail; sys.exit(sendmail())"
     message = f"From: p256@example.org\nTo: bob@example.org\n{BODY}"
     command = [sys.executable, "-c", code, "-oi", f"{agent.home}/arguments"]
     done = agent.run(command, stdin=message)

@@ -20,7 +20,7 @@ PROGRAM = [sys.executable, "-m", "hsmagent"]
 DUMPABLE = """\
 import hsmagent.hardening
 hsmagent.hardening.prctl = lambda option, value: None
-from hsmagent.cli import main
+from hsmagent.cli.main import main
 main()
 """
 

@@ -17,7 +17,7 @@ def note():
     with open({pids!r}, "a") as file:
         print(os.getpid(), file=file)
 os.register_at_fork(after_in_child=note)
-from hsmagent.commands import ssh_agent
+from hsmagent.cli import ssh_agent
 {fault}
 ssh_agent.main()
 """

@@ -30,7 +30,7 @@ def keys(files: str) -> SoftwareKeys:
 def main() -> int:
     """Run one face."""
     face, files, *arguments = sys.argv[1:]
-    run = import_module(f"hsmagent.mail.{face}").main
+    run = import_module(f"hsmagent.cli.{face}").main
     if face == "sendmail":
         real = tuple(os.environ.get("HSMAGENT_TEST_SENDMAIL", "/bin/false").split())
         when = {

@@ -14,7 +14,7 @@ MESSAGE = f"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n{BODY}"
 
 @pytest.fixture
 def hsmagent(tmp_path: Path) -> str:
-    return script(tmp_path, "hsmagent", "cli", "rsa")
+    return script(tmp_path, "hsmagent", "smime", "rsa")
 
 
 def run(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
@@ -31,8 +31,9 @@ def run(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedP
 def test_signing_loads_little() -> None:
     """It has to be quick: no cryptography, no asyncio, none of email's parsers or zip's packers."""
     code = (
-        "import sys, hsmagent.commands.mail; from hsmagent.mail import cli, sign, store;"
-        " cli._parse(['smime', 'sign', '--key', 'x']);"
+        "import sys; from hsmagent.cli import mail_programs, smime;"
+        " from hsmagent.mail import sign, store;"
+        " smime._parse(['smime', 'sign', '--key', 'x']);"
         " print([m for m in ('cryptography', 'asyncio', 'email.message', 'asn1crypto.cms',"
         " 'tempfile', 'subprocess', 'shutil') if m in sys.modules])"
     )
@@ -136,10 +137,10 @@ def test_output_that_cannot_be_written(
     assert done.stderr == f"hsmagent: {said}\n"
 
 
-@pytest.mark.parametrize("face", ["cli", "gpgsm", "openssl_smime", "sendmail"])
+@pytest.mark.parametrize("face", ["smime", "gpgsm", "openssl_smime", "sendmail"])
 def test_input_that_is_closed(face: str, tmp_path: Path) -> None:
     arguments = {
-        "cli": "smime sign",
+        "smime": "smime sign",
         "gpgsm": "-bsau alice@example.org",
         "openssl_smime": "-sign -signer alice@example.org",
         "sendmail": "-t",

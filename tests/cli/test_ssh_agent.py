@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.commands.ssh_agent import Options, life, parse
+from hsmagent.cli.ssh_agent import Options, life, parse
 from hsmagent.errors import UsageError
 from tests.parts import softhsm
 from tests.parts.drop_in import ROOT, DropIn
@@ -362,7 +362,7 @@ def test_a_provider_that_is_not_allowed(program: DropIn, folder: Path) -> None:
 def test_nothing_slow_is_imported_before_the_first_answer() -> None:
     # Kept on what is imported rather than on time, which says more about the machine.
     program = (
-        "import sys; from hsmagent.commands import ssh_agent; import hsmagent.daemon.private;"
+        "import sys; from hsmagent.cli import ssh_agent; import hsmagent.daemon.private;"
         "print(*sorted(sys.modules))"
     )
     done = subprocess.run(

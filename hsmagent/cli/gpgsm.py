@@ -157,9 +157,9 @@ def _numbers(who: Identity, made: Signed) -> tuple[int, int]:
 
 
 def _verify(arguments: _Arguments, status: _Status) -> int:
+    from hsmagent.cli.trust import judge
     from hsmagent.mail import verify
     from hsmagent.mail.cms.signers import Covered
-    from hsmagent.mail.judging import judge
 
     if not 1 <= len(arguments.files) <= 2:  # noqa: PLR2004 - the signature, and perhaps the data
         raise UsageError("--verify takes the file with the signature, and - or the signed file")

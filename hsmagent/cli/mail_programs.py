@@ -64,12 +64,12 @@ class DaemonKeys:
 
 def openssl_smime() -> int:
     """Run the program hsmagent-smime."""
-    return run("openssl_smime", sys.argv[1:])
+    return run("hsmagent.cli.openssl_smime", sys.argv[1:])
 
 
 def gpgsm() -> int:
     """Run the program hsmagent-gpgsm."""
-    return run("gpgsm", sys.argv[1:])
+    return run("hsmagent.cli.gpgsm", sys.argv[1:])
 
 
 def sendmail() -> int:
@@ -83,15 +83,15 @@ def sendmail() -> int:
     except ConfigError as error:
         sys.stderr.write(f"hsmagent-sendmail: {error}\n")
         return os.EX_CONFIG
-    return run("sendmail", sys.argv[1:], settings)
+    return run("hsmagent.cli.sendmail", sys.argv[1:], settings)
 
 
-def run(face: str, arguments: Sequence[str], *more: object) -> int:
-    """Run `main` of this module of hsmagent.mail over the daemon's keys."""
+def run(module: str, arguments: Sequence[str], *more: object) -> int:
+    """Run `main` of this module over the daemon's keys."""
     # Modules are many objects, none of them garbage: looking for it takes a tenth of the time.
     gc.set_threshold(50_000)
     try:
-        status: int = import_module(f"hsmagent.mail.{face}").main(arguments, DaemonKeys, *more)
+        status: int = import_module(module).main(arguments, DaemonKeys, *more)
     except KeyboardInterrupt:  # a PIN prompt may be left with Ctrl-C
         return 130
     return status

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from hsmagent.commands import mail
+from hsmagent.cli import mail_programs as mail
 from hsmagent.mail.keys import Context
 
 
@@ -27,5 +27,5 @@ def test_ctrl_c_ends_a_program_quietly(program: str, monkeypatch: pytest.MonkeyP
     def interrupted(*_: object) -> int:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"hsmagent.mail.{program}.main", interrupted)
+    monkeypatch.setattr(f"hsmagent.cli.{program}.main", interrupted)
     assert getattr(mail, program)() == 130

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
 KeysFactory = Callable[[], MailKeys]
 
 
+def run(arguments: list[str]) -> int:
+    """Run one verb over the daemon's keys. Return the exit status."""
+    from hsmagent.cli import mail_programs
+
+    return mail_programs.run(__name__, arguments)
+
+
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
     """Run one verb; `argv` starts with "smime" or "certs". 0 done, 1 failed, 2 usage."""
     arguments = _parse(argv)
@@ -208,7 +215,7 @@ def _certs_remove(arguments: Namespace, _: KeysFactory) -> int:
 
 
 def _judge(arguments: Namespace) -> "Judge":
-    from hsmagent.mail.judging import judge
+    from hsmagent.cli.trust import judge
 
     return judge(arguments.ca, arguments.crl, at=arguments.at, require_crl=arguments.require_crl)
 

@@ -12,12 +12,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hsmagent.cli.openssl_args import Arguments, parse
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import canonical, certificates, der, identity, layers, mime, sign, store
 from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
-from hsmagent.mail.openssl_args import Arguments, parse
 from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
 from hsmagent.mail.stdio import Out, source
 
@@ -115,7 +115,7 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
 
 
 def _judge(arguments: Arguments) -> "Judge":
-    from hsmagent.mail.judging import judge
+    from hsmagent.cli.trust import judge
 
     files = list(arguments.values.get("-CAfile", ()))
     for folder in arguments.values.get("-CApath", ()):

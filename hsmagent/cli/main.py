@@ -65,7 +65,7 @@ def _drop_output() -> None:
 
 def _dispatch(arguments: "list[str]") -> int:
     if not arguments or arguments[0] in {*HELP, "help"}:
-        from hsmagent import usage
+        from hsmagent.cli import usage
 
         _write(usage.overview())
         return 0 if arguments else 2
@@ -77,14 +77,35 @@ def _dispatch(arguments: "list[str]") -> int:
         return 0
     if command in QUICK:
         if not HELP.isdisjoint(rest):
-            from hsmagent import usage
+            from hsmagent.cli import usage
 
             _write(usage.of(command))
             return 0
         return QUICK[command](Options(command, rest))
-    from hsmagent import commands
+    return _run_module(command, rest)
 
-    return commands.run(command, rest)
+
+# command → the module that holds `run(arguments: list[str]) -> int`, and what comes before those
+MODULES = {
+    "certs": ("hsmagent.cli.smime", ["certs"]),
+    "daemon": ("hsmagent.cli.daemon", []),
+    "doctor": ("hsmagent.cli.doctor", []),
+    "smime": ("hsmagent.cli.smime", ["smime"]),
+    "ssh-agent": ("hsmagent.cli.ssh_agent", []),
+}
+
+
+def _run_module(command: str, arguments: "list[str]") -> int:
+    """Run a command that is more than a question to the daemon. Raises UsageError."""
+    if command not in MODULES:
+        from hsmagent.model import printable
+
+        raise UsageError(f"there is no command {printable(command)!r}; see `hsmagent --help`")
+    from importlib import import_module
+
+    module, before = MODULES[command]
+    status: int = import_module(module).run([*before, *arguments])
+    return status
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -130,7 +151,7 @@ class Options:
         return self._arguments
 
     def _wrong(self, sentence: str) -> UsageError:
-        from hsmagent import usage
+        from hsmagent.cli import usage
 
         return UsageError(f"{sentence}; {usage.line(self._command)}")
 
@@ -163,7 +184,7 @@ def _show(options: Options, what: str, **fields: str) -> int:
 
         _write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return 0
-    from hsmagent import show
+    from hsmagent.cli import show
 
     _write(getattr(show, what)(answer))
     return 0
@@ -185,7 +206,7 @@ def _pubkey(options: Options) -> int:
 
 
 def _unlock(options: Options) -> int:
-    from hsmagent import terminal
+    from hsmagent.cli import terminal
 
     from_stdin = options.flag("--stdin")
     last_try = options.flag("--last-try")

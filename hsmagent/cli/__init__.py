@@ -1,0 +1,1 @@
+"""Every program and command: arguments in, exit status out."""
