@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from hsmagent import config
+from hsmagent.config import file as config
 from hsmagent.control.client import default_runtime_dir
 from hsmagent.daemon.daemon import Daemon
 from hsmagent.door.journal import reads_stderr

@@ -76,7 +76,7 @@ def sendmail() -> int:
     """Run the program hsmagent-sendmail."""
     import os
 
-    from hsmagent import config
+    from hsmagent.config import file as config
 
     try:
         settings = config.load(config.default_path()).mail

@@ -26,7 +26,7 @@ from hsmagent.model import printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hsmagent.config import Config
+    from hsmagent.config.file import Config
 
 AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 
@@ -249,7 +249,7 @@ def configuration(file: Path | None, address: Path) -> "Config | None":
     """Read the file of --config, while there is a person to tell. Raises ConfigError."""
     if file is None:
         return None
-    from hsmagent import config
+    from hsmagent.config import file as config
 
     found = config.load(file, required=True)
     if found.ssh.upstream and os.path.realpath(found.ssh.upstream) == os.path.realpath(address):

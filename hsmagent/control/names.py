@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from hsmagent.config import FINGERPRINT
+from hsmagent.config.file import FINGERPRINT
 from hsmagent.errors import UsageError
 from hsmagent.model import Key, TokenId, printable
 from hsmagent.ssh.keys import blob_of, fingerprint

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent import __version__
+from hsmagent.config.toml import Expected, duration
 from hsmagent.control.conversation import Answer, Fields, Operation
 from hsmagent.control.names import exact_uri, find_key, find_token, fingerprint_of
 from hsmagent.door.activity import Activity, sentence
@@ -46,7 +47,6 @@ from hsmagent.ssh.signed_data import is_one_der_value
 from hsmagent.token.failures import locked
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.token.unwrap import unwrap
-from hsmagent.toml import Expected, duration
 
 SET = 0x31
 MAX_CONTENT_KEY = 64

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 
-from hsmagent.config import Config
+from hsmagent.config.file import Config
 from hsmagent.control import conversation as control
 from hsmagent.control.client import CONTROL_MAX_FRAME
 from hsmagent.control.operations import Operations

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hsmagent.bus import Bus, session_address, system_address
-from hsmagent.config import Config
+from hsmagent.config.file import Config
 from hsmagent.daemon.settings import token_entry
 from hsmagent.desktop.desktop import Desktop
 from hsmagent.desktop.lock import Told

@@ -24,7 +24,7 @@ from hsmagent.who.peer import peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from hsmagent.config import Config
+    from hsmagent.config.file import Config
     from hsmagent.daemon.private_late import LateParts
 
 ROOT = 0

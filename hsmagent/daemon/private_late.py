@@ -5,7 +5,7 @@ import logging
 import time
 from pathlib import Path
 
-from hsmagent.config import Config
+from hsmagent.config.file import Config
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.providers import TokenProviders
 from hsmagent.daemon.upstream_socket import UpstreamAgent, UpstreamLink

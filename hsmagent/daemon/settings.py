@@ -5,9 +5,9 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from hsmagent.config import CacheConfig, Config, KeyConfig, TokenConfig
+from hsmagent.config.discovery import discover
+from hsmagent.config.file import CacheConfig, Config, KeyConfig, TokenConfig
 from hsmagent.control.names import names_key
-from hsmagent.discovery import discover
 from hsmagent.door.policy import Policy
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Clock, ModuleSpec, TokenId

@@ -9,7 +9,7 @@ from pathlib import Path
 from subprocess import DEVNULL, PIPE
 from typing import Any
 
-from hsmagent.config import default_path
+from hsmagent.config.file import default_path
 from hsmagent.control.client import default_runtime_dir
 from hsmagent.errors import UsageError
 

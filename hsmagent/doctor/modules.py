@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from hsmagent import config
-from hsmagent.config import Config
-from hsmagent.discovery import discover
+from hsmagent.config import file as config
+from hsmagent.config.discovery import discover
+from hsmagent.config.file import Config
 from hsmagent.doctor.finding import Finding, State, Status, Surroundings
 from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, printable

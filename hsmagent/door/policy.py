@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
-from hsmagent.config import KeyConfig
+from hsmagent.config.file import KeyConfig
 from hsmagent.model import (
     Clock,
     Decision,

@@ -375,7 +375,7 @@ def test_nothing_slow_is_imported_before_the_first_answer() -> None:
     slow = [
         "hsmagent.token",
         "hsmagent.door.gate",
-        "hsmagent.config",
+        "hsmagent.config.file",
         "hsmagent.prompt",
         "paramiko",
     ]

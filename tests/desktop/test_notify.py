@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hsmagent.bus import Bus
-from hsmagent.config import NOTIFY
+from hsmagent.config.file import NOTIFY
 from hsmagent.desktop import notify
 from hsmagent.desktop.notify import NAME, PATH, Notifications
 from hsmagent.model import PinState, Purpose, PurposeKind

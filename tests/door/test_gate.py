@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import pytest
 
-from hsmagent.config import KeyConfig
+from hsmagent.config.file import KeyConfig
 from hsmagent.door.gate import Gate
 from hsmagent.door.policy import CACHED, Policy
 from hsmagent.errors import (

@@ -12,7 +12,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from hsmagent.mail.settings import Settings, When
+from hsmagent.config.mail import Settings, When
 from tests.parts.pki import Person, SoftwareKeys
 
 

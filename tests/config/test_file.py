@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsmagent import config
+from hsmagent.config import file as config
 from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, PurposeKind
 

@@ -9,10 +9,8 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hsmagent.errors import ConfigError, UsageError
-from hsmagent.mail.settings import Settings, When
-from hsmagent.model import ModuleSpec, PurposeKind
-from hsmagent.toml import (
+from hsmagent.config.mail import Settings, When
+from hsmagent.config.toml import (
     Expected,
     Table,
     absolute_path,
@@ -25,6 +23,8 @@ from hsmagent.toml import (
     text,
     whole,
 )
+from hsmagent.errors import ConfigError, UsageError
+from hsmagent.model import ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")

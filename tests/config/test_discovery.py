@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent import discovery
+from hsmagent.config import discovery
 
 
 def register(folder: Path, name: str, text: str) -> None:
