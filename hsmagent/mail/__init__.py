@@ -1,1 +1,1 @@
-"""S/MIME: a filter that runs in the client's process and never holds a private key."""
+"""S/MIME without keys and without arguments."""

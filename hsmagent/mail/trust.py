@@ -14,7 +14,7 @@ from hsmagent.errors import UsageError
 from hsmagent.mail import certificates
 from hsmagent.mail.ber import ASN1_ERRORS
 from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.links import relevant
+from hsmagent.mail.chains import relevant
 from hsmagent.model import printable
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"
