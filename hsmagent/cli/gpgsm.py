@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, der, identity, sign, store
-from hsmagent.mail.cms import oids
+from hsmagent.mail import canonical, identity, sign, store
+from hsmagent.mail.cms import der, oids
 from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.report import Who

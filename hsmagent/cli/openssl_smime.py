@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING
 
 from hsmagent.cli.openssl_args import Arguments, parse
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, certificates, der, identity, layers, mime, sign, store
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail import canonical, identity, layers, mime, sign, store
+from hsmagent.mail.cms import certificates, der
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
 from hsmagent.mail.spool import Memory, Region, Source, Spool, fill

@@ -17,7 +17,7 @@ from hsmagent.cli.sendmail_args import Arguments, parse
 from hsmagent.config.mail import Settings, When
 from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
 from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.encrypt import NoCertificate
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.mime import Entity

@@ -19,7 +19,7 @@ from hsmagent.model import printable
 
 if TYPE_CHECKING:
     from hsmagent.mail import sign
-    from hsmagent.mail.certificates import Certificate
+    from hsmagent.mail.cms.certificates import Certificate
     from hsmagent.mail.mime import Entity
     from hsmagent.mail.report import Report
     from hsmagent.mail.verify import Judge
@@ -81,7 +81,7 @@ def _own_files(arguments: Namespace) -> "tuple[Certificate, ...]":
 
 
 def _certificates(paths: Sequence[str]) -> "list[Certificate]":
-    from hsmagent.mail import certificates
+    from hsmagent.mail.cms import certificates
 
     return [certificate for path in paths for certificate in certificates.read_file(path)]
 
@@ -171,7 +171,7 @@ def _own_copy(
 
 def _certs_add(arguments: Namespace, _: KeysFactory) -> int:
     """Take in certificates, or the signers of a message."""
-    from hsmagent.mail import certificates
+    from hsmagent.mail.cms import certificates
 
     kept = store.default()
     for path in arguments.file:

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hsmagent.mail import certificates, store, trust
+from hsmagent.mail import store, trust
+from hsmagent.mail.cms import certificates
 from hsmagent.mail.verify import Judge
 
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from hsmagent.mail import mime, multipart
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.mime import Entity, Field
 from hsmagent.mail.spool import Memory, Region, Spool
 

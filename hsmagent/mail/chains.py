@@ -10,8 +10,8 @@ from typing import Any
 
 from asn1crypto import crl
 
-from hsmagent.mail.ber import ASN1_ERRORS
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.ber import ASN1_ERRORS
+from hsmagent.mail.cms.certificates import Certificate
 
 
 def relevant(
@@ -55,7 +55,7 @@ def _signed_list(issuer: Certificate, one: crl.CertificateList) -> bool:
 def _verifies(issuer: Certificate, algorithm: Any, signature: Any, signed: Any) -> bool:
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-    from hsmagent.mail.cms.verify import verify
+    from hsmagent.mail.cms.signature import verify
 
     try:
         kind = algorithm.signature_algo

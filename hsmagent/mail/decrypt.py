@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import canonical, certificates, layers, mime, verify
-from hsmagent.mail.ber import Malformed
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import enveloped
+from hsmagent.mail import canonical, layers, mime, verify
+from hsmagent.mail.cms import certificates, enveloped
+from hsmagent.mail.cms.ber import Malformed
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.recipients import Ours
 from hsmagent.mail.keys import Context, MailKeys

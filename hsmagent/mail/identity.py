@@ -7,9 +7,9 @@ from hashlib import sha1, sha256
 
 from hsmagent import uri
 from hsmagent.errors import UsageError
-from hsmagent.mail import certificates
 from hsmagent.mail.address import mailboxes
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import ENCRYPTING, Entry
 from hsmagent.model import Key, printable
 

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from hsmagent.mail import canonical, mime, multipart
-from hsmagent.mail.ber import Malformed
 from hsmagent.mail.cms import oids
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.parse import open_content
 from hsmagent.mail.mime import Entity
 from hsmagent.mail.spool import Region, Source, Spool

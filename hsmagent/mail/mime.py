@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.spool import Region
 
 MAX_HEADER = 1024 * 1024

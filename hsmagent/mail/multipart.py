@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.mime import Entity
 from hsmagent.mail.spool import CHUNK, Region
 

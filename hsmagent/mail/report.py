@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
 
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import printable
 
 

@@ -9,9 +9,9 @@ from itertools import chain
 from typing import Protocol
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import address, canonical, certificates, identity, mime
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import oids, signed
+from hsmagent.mail import address, canonical, identity, mime
+from hsmagent.mail.cms import certificates, oids, signed
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity, NoKey
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import Entity, Field

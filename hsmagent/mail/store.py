@@ -11,9 +11,9 @@ from datetime import datetime
 from pathlib import Path
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import certificates
 from hsmagent.mail.address import normal
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms.certificates import Certificate
 
 _ADDRESS = "Address: "
 _CAPABILITY = "Capability: "

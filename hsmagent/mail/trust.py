@@ -11,10 +11,10 @@ from datetime import datetime
 from pathlib import Path
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import certificates
-from hsmagent.mail.ber import ASN1_ERRORS
-from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.chains import relevant
+from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms.ber import ASN1_ERRORS
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import printable
 
 SYSTEM_ROOTS = "/etc/ssl/certs/ca-certificates.crt"

@@ -6,9 +6,9 @@ from datetime import datetime
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import address, canonical, layers, mime, multipart, trust
-from hsmagent.mail.ber import Malformed
-from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import signers
+from hsmagent.mail.cms.ber import Malformed
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.signers import Covered, SignedData
 from hsmagent.mail.layers import MAX_LAYERS, Layer
 from hsmagent.mail.mime import Entity

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, Card, Reader, inserted

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from tests.parts.mail import home, root, script
 from tests.parts.peers import Gpgsm

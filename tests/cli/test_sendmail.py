@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.mail import decrypt, verify
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import CHUNK, Spool
 from hsmagent.mail.store import Store
 from tests.parts.mail import home, judge, person, region, script

@@ -14,8 +14,8 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from hsmagent.cli import openssl_args, sendmail_args
 from hsmagent.errors import HsmAgentError, ProtocolError, UsageError
 from hsmagent.frame import SSH_MAX_FRAME, Reader
-from hsmagent.mail import address, canonical, certificates, layers, mime, multipart
-from hsmagent.mail.cms import enveloped, signers
+from hsmagent.mail import address, canonical, layers, mime, multipart
+from hsmagent.mail.cms import certificates, enveloped, signers
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.signers import Covered
 from hsmagent.mail.report import Who

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.mail import canonical, mime, spool
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.spool import Memory, Region
 
 NEWLINES = st.sampled_from([b"\n", b"\r\n"])

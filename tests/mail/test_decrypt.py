@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.mail import decrypt, der, encrypt
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import oids
+from hsmagent.mail import decrypt, encrypt
+from hsmagent.mail.cms import der, oids
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Entry, Store

@@ -10,8 +10,8 @@ from functools import partial
 import pytest
 
 from hsmagent.mail import decrypt, identity, sign
-from hsmagent.mail.certificates import Certificate
 from hsmagent.mail.cms import enveloped, signers
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.signers import Covered
 from hsmagent.mail.keys import Context
 from hsmagent.mail.spool import Memory

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import address, mime, multipart
-from hsmagent.mail.ber import Malformed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.spool import Memory, Region
 
 

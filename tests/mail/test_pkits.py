@@ -7,7 +7,7 @@ import cryptography_vectors
 import pytest
 
 from hsmagent.mail import verify
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import Memory, Region
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge

@@ -14,10 +14,10 @@ from cryptography.x509.oid import NameOID
 from hsmagent.cli import openssl_args
 from hsmagent.cli.openssl_smime import _extra_header
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import ber, decrypt, der, mime, sign, spool, trust, verify
-from hsmagent.mail.ber import MAX_DEPTH, Malformed
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import content, enveloped, oids, recipients, signed, signers
+from hsmagent.mail import decrypt, mime, sign, spool, trust, verify
+from hsmagent.mail.cms import ber, content, der, enveloped, oids, recipients, signed, signers
+from hsmagent.mail.cms.ber import MAX_DEPTH, Malformed
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.signers import Covered
 from hsmagent.mail.keys import Context

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from tests.parts.agent import PROGRAM, AgentProcess
 from tests.parts.mail import ca_file, person, root

@@ -10,7 +10,7 @@ import pytest
 
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail import verify
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge
 from tests.parts.mail import judge, person, region, root, signed

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from hsmagent.mail import sign
-from hsmagent.mail.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import Memory, Region, Spool
 from hsmagent.mail.store import Store
 from hsmagent.mail.trust import Anchors

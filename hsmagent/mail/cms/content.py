@@ -11,9 +11,8 @@ from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.padding import PKCS7
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.mail import ber
-from hsmagent.mail.ber import Malformed, Reader
-from hsmagent.mail.cms import oids
+from hsmagent.mail.cms import ber, oids
+from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.cms.parse import load
 from hsmagent.mail.spool import Memory
 

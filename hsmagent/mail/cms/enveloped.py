@@ -8,10 +8,9 @@ from cryptography.hazmat.primitives.ciphers import Cipher, modes
 from cryptography.hazmat.primitives.ciphers.algorithms import AES
 from cryptography.hazmat.primitives.padding import PKCS7
 
-from hsmagent.mail import ber, der
-from hsmagent.mail.ber import Content
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import content, oids, recipients
+from hsmagent.mail.cms import ber, content, der, oids, recipients
+from hsmagent.mail.cms.ber import Content
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import ContentCipher
 from hsmagent.mail.cms.parse import algorithm, object_identifier, open_content
 from hsmagent.mail.cms.recipients import Ours, Recipient

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from hsmagent.mail import ber
-from hsmagent.mail.ber import ASN1_ERRORS, Malformed, Reader
+from hsmagent.mail.cms import ber
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
 from hsmagent.mail.spool import Source
 
 OID_MAX = 64

@@ -13,10 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import ber, der
-from hsmagent.mail.ber import Malformed, Reader
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import oids
+from hsmagent.mail.cms import ber, der, oids
+from hsmagent.mail.cms.ber import Malformed, Reader
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.parse import algorithm, load
 from hsmagent.mail.spool import Memory
 from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, Unwrap

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import der
-from hsmagent.mail.certificates import Certificate
-from hsmagent.mail.cms import oids
+from hsmagent.mail.cms import der, oids
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import Key, KeyType, Scheme
 
 _STRENGTHS = ("sha256", "sha384", "sha512")

@@ -8,10 +8,9 @@ from datetime import datetime
 from asn1crypto import algos, cms, tsp
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import ber, der
-from hsmagent.mail.ber import ASN1_ERRORS, Content, Malformed, Reader
-from hsmagent.mail.certificates import Certificate, utc
-from hsmagent.mail.cms import oids
+from hsmagent.mail.cms import ber, der, oids
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
+from hsmagent.mail.cms.certificates import Certificate, utc
 from hsmagent.mail.cms.parse import (
     ALGORITHM_MAX,
     algorithm,
@@ -266,7 +265,7 @@ def _check_signer(
     """Check the signature itself by the signer's certificate."""
     from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
-    from hsmagent.mail.cms.verify import verify
+    from hsmagent.mail.cms.signature import verify
 
     if certificate is None:
         raise _Invalid("the signer's certificate is not there")

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import ber, der
-from hsmagent.mail.ber import Malformed, Reader
+from hsmagent.mail.cms import ber, der
+from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.spool import Memory
 
 END = b"\0\0"

@@ -12,9 +12,9 @@ from typing import Any
 from asn1crypto import x509
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import der
 from hsmagent.mail.address import normal
-from hsmagent.mail.ber import ASN1_ERRORS
+from hsmagent.mail.cms import der
+from hsmagent.mail.cms.ber import ASN1_ERRORS
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
