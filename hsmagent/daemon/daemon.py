@@ -19,7 +19,7 @@ from hsmagent.daemon.providers import TokenProviders
 from hsmagent.daemon.server import Server, listen, make_folder
 from hsmagent.daemon.systemd import Notifier, listen_sockets
 from hsmagent.daemon.upstream_socket import UpstreamAgent
-from hsmagent.desktop.lock import Told, Why
+from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
 from hsmagent.door.activity import Activity, Entry

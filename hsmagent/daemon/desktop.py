@@ -12,7 +12,7 @@ from hsmagent.bus import Bus, session_address, system_address
 from hsmagent.config.file import Config
 from hsmagent.daemon.settings import token_entry
 from hsmagent.desktop.desktop import Desktop
-from hsmagent.desktop.lock import Told
+from hsmagent.desktop.let_go import Told
 from hsmagent.desktop.service import Agent
 from hsmagent.model import Clock, PinState, Request, TokenId, TokenStatus
 from hsmagent.prompt.askpass import Askpass

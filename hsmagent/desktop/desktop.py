@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Collection
 
 from hsmagent.bus import Bus
-from hsmagent.desktop.lock import Closed, Told
+from hsmagent.desktop.let_go import Closed, Told
 from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from hsmagent.bus import Bus, BusError, Match, Message, Undo
-from hsmagent.desktop.lock import Closed, Why
+from hsmagent.desktop.let_go import Closed, Why
 
 log = logging.getLogger(__name__)
 

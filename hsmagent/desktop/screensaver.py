@@ -4,7 +4,7 @@ from collections import Counter
 from functools import partial
 
 from hsmagent.bus import Bus, Match, Message, Undo
-from hsmagent.desktop.lock import Closed, Why
+from hsmagent.desktop.let_go import Closed, Why
 
 # Their bus names are their interfaces' names too.
 SCREENSAVERS = {

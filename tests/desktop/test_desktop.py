@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hsmagent.bus import Bus
 from hsmagent.desktop.desktop import Desktop
-from hsmagent.desktop.lock import Told, Why
+from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import AGENT, NAME, PATH, Agent, Caller
 from hsmagent.model import TokenId
 from tests.parts.bus import PrivateBus

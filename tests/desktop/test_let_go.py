@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from hsmagent.bus import Bus, Variant
-from hsmagent.desktop import lock, logind
-from hsmagent.desktop.lock import Closed, Told, Why
+from hsmagent.desktop import let_go as lock
+from hsmagent.desktop import logind
+from hsmagent.desktop.let_go import Closed, Told, Why
 from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.screensaver import ScreenSavers
 from tests.parts.bus import PrivateBus
