@@ -20,7 +20,7 @@ from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
-from hsmagent.ssh.providers import Providers
+from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.signed_data import UserAuth
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.ssh.wire import Reader

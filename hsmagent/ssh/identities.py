@@ -16,7 +16,7 @@ from hsmagent.model import Clock, Key, Signer, printable
 from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
-from hsmagent.ssh.providers import MAX_PROVIDERS
+from hsmagent.ssh.provider_paths import MAX_PROVIDERS
 
 NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's

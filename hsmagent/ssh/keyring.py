@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 
 from hsmagent.errors import Refused
 from hsmagent.model import Clock
-from hsmagent.ssh import constraints, providers, software
+from hsmagent.ssh import constraints, software
+from hsmagent.ssh import provider_paths as providers
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
 from hsmagent.ssh.options import AgentOptions
-from hsmagent.ssh.providers import Providers
+from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.wire import Reader
 
 HIDDEN = "a key that is not permitted here cannot be replaced from here"

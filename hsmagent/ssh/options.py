@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
-from hsmagent.ssh.providers import DEFAULT_PATTERNS
+from hsmagent.ssh.provider_paths import DEFAULT_PATTERNS
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ import pytest
 
 from hsmagent import uri
 from hsmagent.errors import Refused, UsageError
-from hsmagent.ssh import providers
+from hsmagent.ssh import provider_paths as providers
 from tests.parts import softhsm
 
 
