@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsmagent.daemon.server import listen
+from hsmagent.daemon.listening import listen
 from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable

@@ -15,8 +15,9 @@ from hsmagent.control.client import CONTROL_MAX_FRAME
 from hsmagent.control.operations import Operations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.desktop import Presence
+from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.daemon.providers import TokenProviders
-from hsmagent.daemon.server import Server, listen, make_folder
+from hsmagent.daemon.server import Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why

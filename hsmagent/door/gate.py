@@ -11,13 +11,13 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
+from hsmagent.door.dialog import ask_for_pin
 from hsmagent.door.policy import Policy
 from hsmagent.door.unlock import (
     Asking,
     LoginSession,
     PinStore,
     Unlock,
-    ask_for_pin,
     log_in,
     look_at_pin,
 )

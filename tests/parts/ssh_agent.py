@@ -15,7 +15,8 @@ from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from hsmagent.daemon import server
+from hsmagent.daemon.listening import listen
+from hsmagent.daemon.server import Server
 from hsmagent.errors import Refused
 from hsmagent.model import Key, Peer, Process, Request, Scheme, Signer, TokenId
 from hsmagent.ssh import keys
@@ -121,8 +122,8 @@ class Served:
 
     def start(self) -> None:
         """Listen."""
-        self._server = server.Server(
-            server.listen(self.path),
+        self._server = Server(
+            listen(self.path),
             lambda _: self.parts.agent.connection(lambda: PEER),
             uids={os.getuid()},
         )

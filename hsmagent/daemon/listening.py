@@ -1,0 +1,99 @@
+"""Where our sockets lie: folder 0700, socket 0600, one agent at a time."""
+
+import fcntl
+import os
+import socket
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hsmagent.errors import UsageError
+
+BACKLOG = 128
+# An agent looks and binds in far less.
+LOCK_SECONDS = 2.0
+
+
+def make_folder(folder: Path) -> None:
+    """Make the folder for our sockets, 0700.
+
+    Raises UsageError if it cannot be made, or another user could reach in.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise UsageError(f"{folder} is not a directory of ours; remove it")
+    if status.st_mode & 0o077:
+        folder.chmod(0o700)
+
+
+def listen(path: Path) -> socket.socket:
+    """Bind a stream socket at `path`, 0600, in place of one that nobody answers on.
+
+    Raises UsageError when somebody does answer there, or when the path cannot be bound.
+    """
+    with _alone_in(path.parent):
+        if _answers(path):
+            raise UsageError(f"another agent already answers at {path}; stop it first")
+        with suppress(FileNotFoundError):
+            if not stat.S_ISSOCK(path.lstat().st_mode):
+                raise UsageError(f"{path} is there and is not a socket; remove it")
+            path.unlink()
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        # umask rather than chmod: the socket must not be open to others for a moment.
+        before = os.umask(0o177)
+        try:
+            listening.bind(str(path))
+            listening.listen(BACKLOG)
+        except OSError as error:
+            listening.close()
+            raise UsageError(f"cannot listen at {path}: {error.strerror or error}") from None
+        finally:
+            os.umask(before)
+    listening.settimeout(0)
+    return listening
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Let two agents that start at once take turns: each looks, then binds.
+
+    Whoever may read the folder can hold this lock, and delays us, but no more.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise UsageError(f"cannot listen in {folder}: {error.strerror}") from None
+    try:
+        _try_to_lock(descriptor)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _try_to_lock(descriptor: int) -> None:
+    until = time.monotonic() + LOCK_SECONDS
+    while time.monotonic() < until:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            time.sleep(LOCK_SECONDS / 100)
+        else:
+            return
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except (TimeoutError, BlockingIOError):
+            return True  # a full backlog is still somebody
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,123 @@
+"""How a PIN is asked for: the dialog, three answers in vain, the question before the last try."""
+
+from collections.abc import Awaitable, Callable
+
+from hsmagent.errors import (
+    Cancelled,
+    HsmAgentError,
+    PinIncorrect,
+    PinLength,
+    Refused,
+    TriesLow,
+)
+from hsmagent.frame import wipe
+from hsmagent.model import PinState, Request, TokenStatus
+from hsmagent.prompt import words
+from hsmagent.prompt.base import Answer, Prompter, Text
+from hsmagent.token.failures import locked
+
+# As gpg-agent and ssh have it. Not every token counts, and not every answer is a person's: some
+# programs that stand in for ssh-askpass print the same thing for ever.
+MOST_IN_VAIN = 3
+
+
+Attempt = Callable[[bytearray, PinState], Awaitable[None]]
+"""Tries a PIN, unless the token's PIN state is worse than this one by now."""
+
+
+class Dialog:
+    """A PinDialog: hands each typed PIN to `attempt`, and turns the outcome into an answer.
+
+    at_worst: the PIN state that the person knows of.
+    """
+
+    def __init__(
+        self,
+        status: Callable[[], TokenStatus],
+        requests: Callable[[], list[Request]],
+        attempt: Attempt,
+    ) -> None:
+        self._status = status
+        self._requests = requests
+        self._attempt = attempt
+        self._warning = ""
+        self._in_vain = 0
+        self.at_worst = PinState.COUNT_LOW
+        self.error: HsmAgentError | None = None
+
+    def text(self) -> Text:
+        """Return what to show now."""
+        return words.ask_pin(self._status(), self._requests(), self._warning)
+
+    async def submit(self, pin: bytearray) -> Answer:
+        """Try the PIN, once."""
+        if not pin:
+            return self._again("The PIN is empty.")
+        try:
+            await self._attempt(pin, self.at_worst)
+        except PinLength as error:
+            return self._again(_sentence(error))
+        except PinIncorrect as error:
+            return self._again_or_stop(error)
+        except HsmAgentError as error:
+            self.error = error
+            return Answer.STOP
+        finally:
+            wipe(pin)
+        self.error = None
+        return Answer.DONE
+
+    def _again_or_stop(self, error: PinIncorrect) -> Answer:
+        status = self._status()
+        if status.pin_state is PinState.LOCKED:
+            self.error = locked(status.id)
+            return Answer.STOP
+        if status.pin_state is PinState.FINAL_TRY:
+            # The last try wants a second question first: leave this dialog, ask that one.
+            self._warning, self.error = "Wrong PIN.", error
+            return Answer.STOP
+        return self._again("Wrong PIN.")
+
+    def _again(self, warning: str) -> Answer:
+        self._warning = warning
+        self._in_vain += 1
+        if self._in_vain < MOST_IN_VAIN:
+            return Answer.AGAIN
+        self.error = Refused(f"{MOST_IN_VAIN} answers in a row were not the PIN; try again")
+        return Answer.STOP
+
+
+async def ask_for_pin(
+    prompter: Prompter,
+    status: Callable[[], TokenStatus],
+    requests: Callable[[], list[Request]],
+    attempt: Attempt,
+) -> None:
+    """Ask until `attempt` accepts a PIN. Raises what ended it: Refused, TokenError, Unavailable."""
+    dialog = Dialog(status, requests, attempt)
+    while True:
+        dialog.at_worst = await confirm_last_try(prompter, status(), requests())
+        await prompter.ask_pin(dialog)
+        if dialog.error is None:
+            return
+        if not isinstance(dialog.error, PinIncorrect | TriesLow):
+            raise dialog.error
+
+
+async def confirm_last_try(
+    prompter: Prompter, status: TokenStatus, requests: list[Request]
+) -> PinState:
+    """Before the try that may block the token, ask whether to go on. Raises Cancelled.
+
+    Returns the worst PIN state in which a PIN may be tried now.
+    """
+    if status.pin_state is not PinState.FINAL_TRY:
+        return PinState.COUNT_LOW
+    if not await prompter.confirm(words.last_try(status, requests)):
+        raise Cancelled(f"the last try for {words.token_name(status.id)!r} was left untouched")
+    return PinState.FINAL_TRY
+
+
+def _sentence(error: Exception) -> str:
+    text = str(error)
+    return text[:1].upper() + text[1:].rstrip(".") + "."
