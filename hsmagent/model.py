@@ -7,6 +7,7 @@ side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Protocol
 from urllib.parse import quote
 
@@ -356,10 +357,12 @@ def printable(text: str, limit: int = PRINTABLE_LIMIT) -> str:
     Prompters render U+202E and friends (a label could reverse the sentence around it), terminals
     obey escape codes, and a long name could push the question out of the window.
     """
-    clean = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+@lru_cache(maxsize=1024)
 def uri_quote(value: str) -> str:
     """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""
     return quote(value, safe="-._~:[]@!$'()*+,=&")

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -31,6 +32,18 @@ _PIN_WORDS = {
 }
 
 
+@dataclass(slots=True, eq=False)
+class _Wait:
+    """A block in which a token works.
+
+    due: when a person is told of it, by the loop's clock; over: set at its end, once one was told.
+    """
+
+    token: TokenId
+    due: float
+    over: asyncio.Event | None = None
+
+
 class Notifications:
     """Shows what the configuration wants shown; never waits, never fails.
 
@@ -41,7 +54,9 @@ class Notifications:
         self._bus = bus
         self._events = events
         self._errands: set[asyncio.Task[None]] = set()
-        self._waiting: set[TokenId] = set()
+        self._waits: dict[_Wait, None] = {}  # in the order in which they become due
+        self._timer: asyncio.TimerHandle | None = None
+        self._shown_waiting: set[TokenId] = set()
         self._uses = RateLimit(*MOST_USES, clock)
         self._last_used = 0  # the notification about a use is replaced, not stacked
 
@@ -69,17 +84,24 @@ class Notifications:
     @contextmanager
     def waiting(self, token: TokenId) -> Iterator[None]:
         """Say that the token waits (for a touch, or its PIN pad) if the block takes long."""
-        over = asyncio.Event()
+        # Every signature comes by here, so that one timer serves all of them: it is set when there
+        # is none, and looks which waits are still there.
         loop = asyncio.get_running_loop()
-        timer = loop.call_later(WAITING_AFTER, self._long_wait, token, over)
+        wait = _Wait(token, loop.time() + WAITING_AFTER)
+        self._waits[wait] = None
+        if self._timer is None:
+            self._timer = loop.call_at(wait.due, self._look_at_waits)
         try:
             yield
         finally:
-            timer.cancel()
-            over.set()
+            del self._waits[wait]
+            if wait.over is not None:
+                wait.over.set()
 
     async def stop(self) -> None:
         """End what is under way."""
+        if self._timer is not None:
+            self._timer.cancel()
         for task in tuple(self._errands):
             task.cancel()
         await asyncio.gather(*self._errands, return_exceptions=True)
@@ -89,11 +111,23 @@ class Notifications:
     async def _show_use(self, summary: str, body: str) -> None:
         self._last_used = await self._show(summary, body, _NORMAL, self._last_used)
 
+    def _look_at_waits(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for wait in self._waits:
+            if wait.due > now:
+                self._timer = loop.call_at(wait.due, self._look_at_waits)
+                return
+            if wait.over is None:
+                wait.over = asyncio.Event()
+                self._long_wait(wait.token, wait.over)
+
     def _long_wait(self, token: TokenId, over: asyncio.Event) -> None:
-        if "waiting" not in self._events() or token in self._waiting:
+        if "waiting" not in self._events() or token in self._shown_waiting:
             return
         if self._spawn(self._show_while_waiting(token, over)):
-            self._waiting.add(token)
+            self._shown_waiting.add(token)
 
     async def _show_while_waiting(self, token: TokenId, over: asyncio.Event) -> None:
         try:
@@ -101,7 +135,7 @@ class Notifications:
             number = await self._show(f"{_name(token)} waits for you", words, _NORMAL)
             await over.wait()
         finally:
-            self._waiting.discard(token)
+            self._shown_waiting.discard(token)
         await self._call("CloseNotification", "u", [number], "")
 
     async def _show(self, summary: str, body: str, urgency: int, replaces: int = 0) -> int:

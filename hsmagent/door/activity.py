@@ -84,7 +84,7 @@ class Activity:
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
         for file in filter(None, (self._file, self._other_file)):
-            self._keep(_remembered(file))
+            self._keep(*_parted(_remembered(file)))
         self._gathered: dict[tuple[object, ...], tuple[Entry, int]] = {}
         self._gathering = False
 
@@ -114,15 +114,16 @@ class Activity:
         if not gathered:
             return
         lines = [line_of(entry, count) for entry, count in gathered.values()]
-        self._keep(lines)
         for line in lines:
             self._tell(line)
-        _write(self._file, [line for line in lines if _is_tokens(line)])
-        _write(self._other_file, [line for line in lines if not _is_tokens(line)])
+        ours, others = _parted(lines)
+        self._keep(ours, others)
+        _write(self._file, ours)
+        _write(self._other_file, others)
 
-    def _keep(self, lines: Iterable[Line]) -> None:
-        for line in lines:
-            (self._lines if _is_tokens(line) else self._others).append(line)
+    def _keep(self, ours: Iterable[Line], others: Iterable[Line]) -> None:
+        self._lines.extend(ours)
+        self._others.extend(others)
 
     def _end_of_gathering(self) -> None:
         self._gathering = False
@@ -135,9 +136,13 @@ class Activity:
         self._journal.send(_journal_fields(line))
 
 
-def _is_tokens(line: Line) -> bool:
-    """Whether a line tells what a token's key did."""
-    return bool(line["key_uri"]) and line["outcome"] == USED
+def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
+    """Return what tokens' keys did, and all else."""
+    ours: list[Line] = []
+    others: list[Line] = []
+    for line in lines:
+        (ours if line["key_uri"] and line["outcome"] == USED else others).append(line)
+    return ours, others
 
 
 # -- an entry in JSON, in words, in the journal ----------------------------------------------

@@ -32,11 +32,16 @@ class Binding:
 
 
 class Bindings:
-    """What was bound on one connection. `attempted` stays true after an attempt that failed."""
+    """What was bound on one connection.
+
+    attempted: stays true after an attempt that failed. forwarded: whether requests come over a hop
+    that forwards us, for all that we know; what a binding said that we could not verify, we do not
+    know, for a host may choose a kind of key that we cannot read.
+    """
 
     def __init__(self) -> None:
         self.attempted = False
-        self._failed = False
+        self.forwarded = False
         self._bound: list[Binding] = []
 
     @property
@@ -44,22 +49,13 @@ class Bindings:
         """The newest binding."""
         return self._bound[-1] if self._bound else None
 
-    @property
-    def forwarded(self) -> bool:
-        """Whether requests come over a hop that forwards us, for all that we know.
-
-        What a binding said that we could not verify, we do not know: a host may choose a kind of
-        key that we cannot read.
-        """
-        return self._failed or any(binding.forwarding for binding in self._bound)
-
     def bind(self, contents: bytes) -> None:
         """Take a session-bind extension's contents. Raises ProtocolError when it is not valid."""
         self.attempted = True
         try:
             self._bind(contents)
         except ProtocolError:
-            self._failed = True
+            self.forwarded = True
             raise
 
     def _bind(self, contents: bytes) -> None:
@@ -75,6 +71,7 @@ class Bindings:
             if len(self._bound) >= MAX_BINDINGS:
                 raise ProtocolError(f"more than {MAX_BINDINGS} session bindings")
             self._bound.append(new)
+            self.forwarded = self.forwarded or new.forwarding
 
     def _is_known(self, new: Binding) -> bool:
         for old in self._bound:

@@ -54,7 +54,7 @@ def encode(name: str, raw: bytes) -> bytes:
     """Write a signature blob from what a Signer returns (r‖s for ECDSA)."""
     if name.startswith(keys.ECDSA):
         half = len(raw) // 2
-        r, s = (int.from_bytes(part, "big") for part in (raw[:half], raw[half:]))
+        r, s = int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
         raw = wire.mpint(r) + wire.mpint(s)
     return wire.text(name) + wire.string(raw)
 

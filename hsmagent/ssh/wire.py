@@ -8,6 +8,7 @@ from hsmagent.errors import ProtocolError
 
 UINT32 = 4
 UINT64 = 8
+CUT_SHORT = "a field runs past the end of its message"
 # OpenSSH's SSHBUF_MAX_BIGNUM: no key that we serve comes near.
 MPINT_LIMIT = 16384 // 8 + 1
 
@@ -29,7 +30,7 @@ class Reader:
         start = self._at
         end = start + length
         if end > len(self._data):
-            raise ProtocolError("a field runs past the end of its message")
+            raise ProtocolError(CUT_SHORT)
         self._at = end
         return self._data[start:end]
 
@@ -51,7 +52,13 @@ class Reader:
 
     def view(self) -> memoryview:
         """Read a string without copying it."""
-        return self.raw(int.from_bytes(self.raw(UINT32), "big"))
+        start = self._at + UINT32
+        # Of a length that is cut short, `start` alone lies beyond the end.
+        end = start + int.from_bytes(self._data[self._at : start], "big")
+        if end > len(self._data):
+            raise ProtocolError(CUT_SHORT)
+        self._at = end
+        return self._data[start:end]
 
     def string(self) -> bytes:
         """Read a string."""
@@ -92,8 +99,9 @@ class Reader:
 
     def end(self) -> None:
         """Check that nothing is left."""
-        if self.left:
-            raise ProtocolError(f"{self.left} bytes too many at the end of a message")
+        left = len(self._data) - self._at
+        if left:
+            raise ProtocolError(f"{left} bytes too many at the end of a message")
 
 
 def u32(value: int) -> bytes:

@@ -100,11 +100,25 @@ async def test_a_long_wait_is_shown_and_taken_back(
             await asyncio.sleep(0.01)
 
 
-async def test_a_short_wait_is_not_shown(screen: Screen, notifications: Notifications) -> None:
+async def test_a_short_wait_is_not_shown(
+    screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
     with notifications.waiting(WORK):
         pass
-    await asyncio.sleep(0.05)
+    await async_until(lambda: notifications._timer is None)
+    assert not notifications._errands
     assert await screen.calls("Notify") == []
+
+
+async def test_a_long_wait_behind_a_short_one_is_shown(
+    screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
+    with notifications.waiting(WORK):
+        await asyncio.sleep(0.01)  # so that the timer is set for a wait that is over by then
+    with notifications.waiting(WORK):
+        await screen.shows(1)
 
 
 async def test_only_what_the_configuration_wants(screen: Screen, bus: Bus) -> None:

@@ -1,0 +1,140 @@
+"""What a warm signature costs the daemon, counted in Python calls.
+
+A daemon that sleeps between two signatures runs everything cold, so that the number of functions
+that it goes through says more about its time than a clock on a busy machine does.
+"""
+
+import asyncio
+import socket
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from types import CodeType, FrameType
+
+import pytest
+
+from hsmagent import frame
+from hsmagent.config.file import Config, read
+from hsmagent.daemon.daemon import Daemon
+from hsmagent.door import activity
+from hsmagent.ssh import keys, messages
+from tests.daemon.conftest import module_config
+from tests.parts.agent import ANY_DATA, unknown_data
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.until import async_until
+from tests.ssh import builders
+
+ROUNDS = 50
+# From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
+# counts each time it goes on; functions in C do not count.
+MOST_CALLS = 350
+
+HOST, SESSION = builders.ed25519_key(), b"2" * 32
+
+
+class Calls:
+    """Counts the Python calls of this thread while it is entered."""
+
+    def __init__(self) -> None:
+        self.by_code = Counter[CodeType]()
+
+    def __enter__(self) -> None:
+        sys.setprofile(self._note)
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
+
+    def _note(self, called: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            self.by_code[called.f_code] += 1
+
+    def each(self, rounds: int) -> int:
+        """Return the calls of one round; what does not happen in each of them is left out."""
+        return sum(count // rounds for count in self.by_code.values())
+
+    def table(self, rounds: int) -> str:
+        """Return the calls of one round by function, most first."""
+        return "\n".join(
+            f"{count // rounds:5} {Path(code.co_filename).name}: {code.co_qualname}"
+            for code, count in self.by_code.most_common()
+            if count >= rounds
+        )
+
+
+class Client:
+    """A client in a thread of its own; none of its work is counted."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX)
+        self._socket.connect(str(path))
+        self._reader = frame.Reader(frame.SSH_MAX_FRAME)
+
+    def ask(self, body: bytes, times: int = 1) -> bytes:
+        """Ask so many times, one after the other; return the last reply."""
+        reply = None
+        for _ in range(times):
+            self._socket.sendall(frame.encode(body))
+            while (reply := self._reader.next_frame()) is None:
+                self._reader.feed(self._socket.recv(65536))
+        assert reply is not None
+        return bytes(reply)
+
+    def close(self) -> None:
+        self._socket.close()
+
+
+def login(blob: bytes) -> bytes:
+    """Return what ssh has signed to log in where its connection was bound."""
+    host = builders.blob_of(HOST)
+    return builders.userauth(SESSION, blob, algorithm="ecdsa-sha2-nistp256", host_key=host)
+
+
+def unknown(_blob: bytes) -> bytes:
+    """Return what `ssh-add -T` has signed, and whoever else asks for no login."""
+    return unknown_data(180)
+
+
+@asynccontextmanager
+async def running(config: Config, folder: Path) -> AsyncIterator[Daemon]:
+    """Run a daemon in this very loop, whose calls can be counted."""
+    daemon = Daemon(lambda: config, folder / "run", folder / "state")
+    task = asyncio.create_task(daemon.run())
+    try:
+        await async_until(lambda: task.done() or daemon._tokens.signers())
+        yield daemon
+    finally:
+        daemon._stopping.set()
+        await task
+
+
+@pytest.mark.parametrize("gathered", [True, False], ids=["in a row", "alone"])
+@pytest.mark.parametrize("to_sign", [login, unknown])
+async def test_a_warm_signature_takes_few_python_calls(
+    furnished: SoftHsm,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    to_sign: Callable[[bytes], bytes],
+    *,
+    gathered: bool,
+) -> None:
+    if not gathered:  # each signature is written to the log at once, as one that comes by itself is
+        monkeypatch.setattr(activity, "GATHER", 0.0)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    config = read(module_config(furnished, ANY_DATA), "config.toml")
+    async with running(config, tmp_path) as daemon:
+        signer = next(each for each in daemon._tokens.signers() if each.key.label == "ec")
+        await signer.session.login(bytearray(PIN.encode()))
+        blob = keys.blob_of(signer.key.spki)
+        assert blob is not None
+        client, calls = Client(tmp_path / "run" / "ssh.sock"), Calls()
+        bind = builders.bind_request(builders.binding(HOST, SESSION))
+        assert await asyncio.to_thread(client.ask, bind) == messages.SUCCESS
+        request = builders.sign_request(blob, to_sign(blob))
+        await asyncio.to_thread(client.ask, request, 3)
+        with calls:
+            reply = await asyncio.to_thread(client.ask, request, ROUNDS)
+        client.close()
+    assert isinstance(messages.decode(reply), messages.SignResponse)
+    assert 100 < calls.each(ROUNDS) < MOST_CALLS, calls.table(ROUNDS)
