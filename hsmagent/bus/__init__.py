@@ -22,7 +22,7 @@ structs are lists. Bodies that leave name a variant's type: `Variant("s", "text"
 """
 
 from hsmagent.bus.address import session_address, system_address
-from hsmagent.bus.bus import Bus
+from hsmagent.bus.bus import Bus, quietly
 from hsmagent.bus.codec import Message, Variant
 from hsmagent.bus.errors import BusError
 from hsmagent.bus.exports import Handler, Undo
@@ -36,6 +36,7 @@ __all__ = [
     "Message",
     "Undo",
     "Variant",
+    "quietly",
     "session_address",
     "system_address",
 ]

@@ -16,6 +16,7 @@ from hsmagent.bus.exports import Exports, Handler, Undo
 from hsmagent.bus.signals import Match, Signals, tell
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Listener
+from hsmagent.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
@@ -25,6 +26,14 @@ _FIRST_DELAY, _LONGEST_DELAY = 0.2, 30.0
 
 _DO_NOT_QUEUE = 4
 _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
+
+
+async def quietly(errand: Awaitable[Any]) -> None:
+    """Await something in the background; a bus that fails it is for the log alone."""
+    try:
+        await errand
+    except BusError as error:
+        _log.debug("%s", error)
 
 
 class Bus:
@@ -44,7 +53,7 @@ class Bus:
         self._signals = Signals(self._call_bus, lambda: self.connected, self._spawn)
         self._names: list[str] = []
         self._listeners: list[Listener] = []
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Tasks()
         self.unique_name = ""
 
     # -- coming and going --------------------------------------------------------------------
@@ -71,8 +80,8 @@ class Bus:
                 delay = min(delay * 2, _LONGEST_DELAY)
         finally:
             self._leave("we are leaving")
-            await self._exports.drained()
-            await asyncio.gather(*self._errands, return_exceptions=True)
+            await self._exports.tasks.ended()
+            await self._errands.ended()
 
     async def _join(self) -> bool:
         try:
@@ -112,7 +121,7 @@ class Bus:
         self._connection = None
         self.unique_name = ""
         self._calls.fail(f"the {self._name} bus is gone: {reason}")
-        self._exports.cancel()
+        self._exports.tasks.cancel()  # nobody hears the answers any more
         self._signals.lost()
         self._lost.set()
         _log.info("left the %s bus: %s", self._name, reason)
@@ -139,16 +148,7 @@ class Bus:
 
     def _spawn(self, errand: Awaitable[Any]) -> None:
         """Do something for the bus's sake whose outcome nobody waits for."""
-
-        async def run() -> None:
-            try:
-                await errand
-            except BusError as error:
-                _log.debug("%s", error)
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._errands.start(quietly(errand))
 
     async def _call_bus(
         self, member: str, signature: str, body: Sequence[Any], returns: str

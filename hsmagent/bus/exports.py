@@ -1,6 +1,5 @@
 """Calls that others make to us: every one gets a plain answer, and never a traceback."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -9,6 +8,7 @@ from hsmagent.bus import errors
 from hsmagent.bus.codec import Flag, Kind, Message
 from hsmagent.bus.connection import close_all
 from hsmagent.bus.errors import BusError
+from hsmagent.tasks import Tasks
 
 _log = logging.getLogger(__name__)
 
@@ -25,13 +25,13 @@ Undo = Callable[[], None]
 
 
 class Exports:
-    """Our objects on one bus. `send(message)` puts an answer on the wire."""
+    """Our objects on one bus. `send(message)` puts an answer on the wire; tasks: the answering."""
 
     def __init__(self, send: Callable[[Message], None], next_serial: Callable[[], int]) -> None:
         self._send = send
         self._next_serial = next_serial
         self._handlers: dict[str, Handler] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self.tasks = Tasks()
 
     def export(self, path: str, handler: Handler) -> Undo:
         """Have `handler` answer every call to `path`."""
@@ -46,21 +46,10 @@ class Exports:
     def answer(self, call: Message) -> None:
         """Start answering. Handlers run in the order of their calls, up to their first await."""
         close_all(call.fds)  # we take none
-        if len(self._tasks) >= _MOST_CALLS:
+        if len(self.tasks) >= _MOST_CALLS:
             self._refuse(call, errors.LIMITS_EXCEEDED, "too many calls at one time")
             return
-        task = asyncio.get_running_loop().create_task(self._handle(call))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    def cancel(self) -> None:
-        """Stop answering: nobody hears it any more."""
-        for task in self._tasks:
-            task.cancel()
-
-    async def drained(self) -> None:
-        """Wait until what `cancel` stopped has ended."""
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self.tasks.start(self._handle(call))
 
     async def _handle(self, call: Message) -> None:
         try:

@@ -8,11 +8,11 @@ said it was locked.
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from hsmagent.bus import BusError
+from hsmagent.bus import quietly
+from hsmagent.tasks import Tasks
 
 log = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class Closed:
     def __init__(self, told: Told) -> None:
         self._told = told
         self._because: dict[str, Why] = {}
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Tasks()
 
     def claim(self, source: str, why: Why) -> None:
         """`source` says so: close, and let go in the background."""
@@ -86,20 +86,9 @@ class Closed:
 
     def spawn(self, errand: Coroutine[None, None, None]) -> None:
         """Do something that a signal asked for; a bus that fails is for the log."""
-
-        async def run() -> None:
-            try:
-                await errand
-            except BusError as error:
-                log.debug("%s", error)
-
-        task = asyncio.get_running_loop().create_task(run())
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._errands.start(quietly(errand))
 
     async def stop(self) -> None:
         """End what is under way."""
-        for task in tuple(self._errands):
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+        self._errands.cancel()
+        await self._errands.ended()

@@ -1,18 +1,16 @@
 """Notifications (org.freedesktop.Notifications, Desktop Notifications Specification 1.2)."""
 
 import asyncio
-import logging
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from hsmagent.bus import Bus, BusError, Variant
+from hsmagent.bus import Bus, Variant, quietly
 from hsmagent.limit import RateLimit
 from hsmagent.model import Clock, PinState, Request, TokenId, printable
-
-log = logging.getLogger(__name__)
+from hsmagent.tasks import Tasks
 
 NAME = "org.freedesktop.Notifications"
 PATH = "/org/freedesktop/Notifications"
@@ -53,7 +51,7 @@ class Notifications:
     def __init__(self, bus: Bus, events: Callable[[], Collection[str]], clock: Clock) -> None:
         self._bus = bus
         self._events = events
-        self._errands: set[asyncio.Task[None]] = set()
+        self._errands = Tasks()
         self._waits: dict[_Wait, None] = {}  # in the order in which they become due
         self._timer: asyncio.TimerHandle | None = None
         self._shown_waiting: set[TokenId] = set()
@@ -102,9 +100,8 @@ class Notifications:
         """End what is under way."""
         if self._timer is not None:
             self._timer.cancel()
-        for task in tuple(self._errands):
-            task.cancel()
-        await asyncio.gather(*self._errands, return_exceptions=True)
+        self._errands.cancel()
+        await self._errands.ended()
 
     # -- on the bus --------------------------------------------------------------------------
 
@@ -164,17 +161,8 @@ class Notifications:
         if len(self._errands) >= MAX_AT_ONCE:
             errand.close()
             return False
-        task = asyncio.get_running_loop().create_task(_quietly(errand))
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
+        self._errands.start(quietly(errand))
         return True
-
-
-async def _quietly(errand: Coroutine[Any, Any, object]) -> None:
-    try:
-        await errand
-    except BusError as error:
-        log.debug("no notification: %s", error)
 
 
 def _name(token: TokenId) -> str:

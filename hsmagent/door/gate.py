@@ -25,6 +25,7 @@ from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, Toke
 from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
+from hsmagent.tasks import Tasks
 
 Waiting = Callable[[TokenId], AbstractContextManager[None]]
 """Entered while a token works: a person may have to be told that it waits for a touch."""
@@ -60,7 +61,7 @@ class Gate:
         self._store = store
         self._waiting = waiting
         self._unlocks: dict[TokenId, Unlock] = {}
-        self._dialogs: set[asyncio.Task[Any]] = set()
+        self._dialogs = Tasks()
         self._closed_because = ""
 
     def configure(self, policy: Policy, prompter: Prompter, timeout: float) -> None:
@@ -118,8 +119,7 @@ class Gate:
         self._policy.forget()
         for unlock in tuple(self._unlocks.values()):
             unlock.refuse(Refused(reason))
-        for dialog in tuple(self._dialogs):
-            dialog.cancel(reason)
+        self._dialogs.cancel(reason)
 
     def open(self) -> None:
         """Ask again: the screen is unlocked."""
@@ -206,17 +206,13 @@ class Gate:
         if self._closed_because:
             question.close()
             raise Refused(self._closed_because)
-        dialog = asyncio.ensure_future(question)
-        self._dialogs.add(dialog)
         try:
-            return await dialog
+            return await self._dialogs.start(question)
         except asyncio.CancelledError as error:
             asker = asyncio.current_task()
             if asker is not None and asker.cancelling():
                 raise
             raise Refused(str(error)) from None
-        finally:
-            self._dialogs.discard(dialog)
 
     def _may_ask(self) -> None:
         if self._closed_because:
