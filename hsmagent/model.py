@@ -4,10 +4,12 @@ A key is a key: whether it lives in a token or was added with ssh-add, the ssh a
 side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
 """
 
+from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
+from hashlib import sha256
 from typing import Protocol
 from urllib.parse import quote
 
@@ -164,6 +166,10 @@ class ModuleSpec:
     parameters: str = ""
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
+
+
+# Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
+PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
 
 
 # -- unwrapping a mail's content key ---------------------------------------------------------
@@ -347,6 +353,17 @@ Listener = Callable[[], None]
 
 
 # -- words for a person ----------------------------------------------------------------------
+
+FINGERPRINT = "SHA256:"
+
+
+def fingerprint(blob: bytes) -> str:
+    """Return the name of an ssh key blob as OpenSSH writes it: "SHA256:", unpadded base64.
+
+    For a certificate, ask with its plain key's blob.
+    """
+    return FINGERPRINT + b64encode(sha256(blob).digest()).decode().rstrip("=")
+
 
 PRINTABLE_LIMIT = 120
 

@@ -24,14 +24,13 @@ from hsmagent.config.toml import (
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.model import ModuleSpec, PurposeKind
+from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")
 LET_GO = ("screen-lock", "suspend", "removal")
 PROMPTERS = ("system", "pinentry", "askpass")
 NOTIFY = ("used", "waiting", "removed", "wrong-pin")
-FINGERPRINT = "SHA256:"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +80,7 @@ class SshConfig:
 
     upstream: str = ""
     certificates: tuple[str, ...] = ()
-    providers: tuple[str, ...] = ("/usr/lib/*", "/usr/local/lib/*")
+    providers: tuple[str, ...] = PROVIDERS
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from hsmagent.config.file import FINGERPRINT
 from hsmagent.errors import UsageError
-from hsmagent.model import Key, TokenId, printable
-from hsmagent.ssh.keys import blob_of, fingerprint
+from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable
+from hsmagent.ssh.keys import blob_of
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 

@@ -9,7 +9,6 @@ import asyncio
 import logging
 import resource
 import socket
-import struct
 import sys
 from collections import Counter
 from collections.abc import Callable, Collection
@@ -18,6 +17,7 @@ from typing import Any, Protocol
 from hsmagent import frame
 from hsmagent.daemon.listening import BACKLOG
 from hsmagent.errors import ProtocolError
+from hsmagent.who.peer import credentials_of
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +36,6 @@ _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3
 
 # A peer is hung up on rather than left without a reply.
 FAULT = "a request failed in a way it should not"
-
-_UCRED = struct.Struct("iII")
 
 
 class Conversation(Protocol):
@@ -103,7 +101,7 @@ class Server:
         return Connection(self._admit, self._forget, self._buffer, self._limit)
 
     def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
-        pid, uid = peer_of(sock)
+        pid, uid = credentials_of(sock)
         if uid not in self._uids:
             log.warning("refused a connection from uid %d", uid)
             return None
@@ -273,10 +271,3 @@ def room_for_connections() -> int:
         soft = wanted if hard < 0 else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return MAX_CONNECTIONS if soft < 0 else min(MAX_CONNECTIONS, soft // PARTS)
-
-
-def peer_of(sock: socket.socket) -> tuple[int, int]:
-    """Return pid and uid of the process that connected (SO_PEERCRED)."""
-    credentials = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _ = _UCRED.unpack(credentials)
-    return pid, uid

@@ -11,7 +11,7 @@ from hsmagent.mail.address import mailboxes
 from hsmagent.mail.cms import certificates
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import ENCRYPTING, Entry
-from hsmagent.model import Key, printable
+from hsmagent.model import FINGERPRINT, Key, fingerprint, printable
 
 WARN_AHEAD = timedelta(days=30)
 _SIGNING = {"digital_signature", "non_repudiation"}
@@ -62,7 +62,7 @@ def selector(wanted: str) -> Callable[[Key, Certificate], bool]:
     if wanted.startswith("pkcs11:"):
         named = uri.parse(wanted)
         return lambda key, _: named.matches_key(key)
-    if wanted.startswith("SHA256:"):
+    if wanted.startswith(FINGERPRINT):
         return lambda key, _: _ssh_fingerprint(key) == wanted
     digits = wanted.removeprefix("0x").replace(":", "").lower().removesuffix("!")
     if len(digits) in {40, 64} and set(digits) <= set("0123456789abcdef"):
@@ -131,7 +131,7 @@ def _warnings(certificate: Certificate, now: datetime) -> tuple[str, ...]:
 
 
 def _ssh_fingerprint(key: Key) -> str:
-    from base64 import b64decode, b64encode
+    from base64 import b64decode
 
     from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives import serialization
@@ -143,4 +143,4 @@ def _ssh_fingerprint(key: Key) -> str:
         )
     except (ValueError, UnsupportedAlgorithm):
         return ""
-    return "SHA256:" + b64encode(sha256(b64decode(line.split()[1])).digest()).decode().rstrip("=")
+    return fingerprint(b64decode(line.split()[1]))

@@ -1,7 +1,6 @@
 """Public keys in ssh's words: key blobs (RFC 4253, section 6.6; RFC 5656; RFC 8709) and names."""
 
 import base64
-import hashlib
 from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -113,12 +112,6 @@ def describe(key: PublicKey, *, label: str = "") -> Key:
 def type_name(blob: bytes) -> str:
     """Return the type in front of a key blob. Raises ProtocolError."""
     return Reader(blob).text()
-
-
-def fingerprint(blob: bytes) -> str:
-    """Return "SHA256:…" as ssh-keygen shows it; of a certificate, ask with its plain key's blob."""
-    digest = base64.b64encode(hashlib.sha256(blob).digest())
-    return "SHA256:" + digest.decode().rstrip("=")
 
 
 def authorized_key(blob: bytes, comment: str = "") -> str:

@@ -2,9 +2,9 @@
 
 from dataclasses import dataclass
 
+from hsmagent.model import PROVIDERS
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
-from hsmagent.ssh.provider_paths import DEFAULT_PATTERNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +16,7 @@ class AgentOptions:
     """
 
     lifetime: int = 0
-    providers: tuple[str, ...] = DEFAULT_PATTERNS
+    providers: tuple[str, ...] = PROVIDERS
     allow_remote_pkcs11: bool = False
     choices: tuple[Choice, ...] = ()
     certificates: tuple[Certificate, ...] = ()

@@ -10,8 +10,6 @@ from hsmagent.model import Signer, printable, uri_quote
 from hsmagent.ssh.patterns import matches_list
 
 MAX_PROVIDERS = 16
-# ssh-agent's own default.
-DEFAULT_PATTERNS = ("/usr/lib*/*", "/usr/local/lib*/*")
 
 
 class Providers(Protocol):

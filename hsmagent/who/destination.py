@@ -4,7 +4,6 @@ A name is shown only if known_hosts ties it to this very key; otherwise the key'
 """
 
 import base64
-import hashlib
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
@@ -12,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from hsmagent.model import Peer, printable
+from hsmagent.model import Peer, fingerprint, printable
 
 log = logging.getLogger(__name__)
 
@@ -91,12 +90,6 @@ class _Entry:
 
     names: tuple[str, ...]
     key: bytes
-
-
-def fingerprint(blob: bytes) -> str:
-    """Return a key blob's fingerprint as OpenSSH writes it."""
-    digest = hashlib.sha256(blob).digest()
-    return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 def _entries(lines: Iterable[str]) -> Iterator[_Entry]:

@@ -48,6 +48,13 @@ def peer_of(sock: socket.socket) -> Callable[[], Peer]:
     return who
 
 
+def credentials_of(sock: socket.socket) -> tuple[int, int]:
+    """Return pid and uid of the process that connected (SO_PEERCRED)."""
+    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
+    pid, uid, _gid = _UCRED.unpack(raw)
+    return pid, uid
+
+
 def peer_of_process(pid: int, uid: int) -> Peer:
     """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
     stat = _stat(pid)
@@ -73,8 +80,7 @@ class _Stat:
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
-    raw = sock.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size)
-    pid, uid, _gid = _UCRED.unpack(raw)
+    pid, uid = credentials_of(sock)
     # The start time is read between opening the pidfd and asking whether the process still runs,
     # so it is this process's own. Before Linux 6.5 the pidfd is opened by number: then a pid that
     # was reused between connect and accept goes unnoticed.

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.model import fingerprint
 from hsmagent.ssh import keys
 from tests.parts.ssh_agent import Parts, Served, new_keys, serve, token_signer
 
@@ -38,7 +39,7 @@ def test_ssh_add_lists_keys_with_our_fingerprints(served: Served) -> None:
     lines = served.run("ssh-add", "-l").stdout.splitlines()
     signers = served.parts.signers
     assert [line.split()[1] for line in lines] == [
-        keys.fingerprint(keys.blob_of(signer.key.spki) or b"") for signer in signers
+        fingerprint(keys.blob_of(signer.key.spki) or b"") for signer in signers
     ]
     assert all("ssh (work)" in line for line in lines)
 

@@ -3,8 +3,12 @@ from pathlib import Path
 import pytest
 
 from hsmagent import uri
+from hsmagent.config.file import Config
 from hsmagent.errors import Refused, UsageError
+from hsmagent.model import PROVIDERS
 from hsmagent.ssh import provider_paths as providers
+from hsmagent.ssh.options import AgentOptions
+from hsmagent.ssh.patterns import matches_list
 from tests.parts import softhsm
 
 
@@ -27,9 +31,13 @@ def test_what_is_not_there_is_refused(path: str) -> None:
 
 def test_ssh_agents_defaults(tmp_path: Path) -> None:
     module = softhsm.MODULE
-    assert providers.canonical(module, providers.DEFAULT_PATTERNS) == str(Path(module).resolve())
+    assert Config().ssh.providers == AgentOptions().providers == PROVIDERS
+    assert all(
+        matches_list(f"/usr/{each}/x.so", PROVIDERS) for each in ("lib", "lib64", "local/lib")
+    )
+    assert providers.canonical(module, PROVIDERS) == str(Path(module).resolve())
     with pytest.raises(Refused):
-        providers.canonical(str(tmp_path), providers.DEFAULT_PATTERNS)
+        providers.canonical(str(tmp_path), PROVIDERS)
 
 
 def test_the_module_in_a_uri_is_checked_and_made_real(tmp_path: Path) -> None:

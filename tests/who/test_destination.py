@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.model import Peer, Process
-from hsmagent.who.destination import KnownHosts, asked_hosts, fingerprint
+from hsmagent.model import Peer, Process, fingerprint
+from hsmagent.who.destination import KnownHosts, asked_hosts
 
 NOBODY = Peer(0, Process(0, "unknown"))
 
