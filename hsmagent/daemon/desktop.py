@@ -1,8 +1,9 @@
-"""Our presence on the desktop: the two buses, the prompters, the watchers, what we show.
+"""The desktop as the daemon needs it: the two buses, the prompters, the watchers, what we show.
 
 All of it may be absent, hang or die; the ssh side neither waits for it nor notices.
 """
 
+import asyncio
 import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -11,9 +12,11 @@ from pathlib import Path
 from hsmagent.bus import Bus, session_address, system_address
 from hsmagent.config.file import Config
 from hsmagent.daemon.settings import token_entry
-from hsmagent.desktop.desktop import Desktop
-from hsmagent.desktop.let_go import Told
-from hsmagent.desktop.service import Agent
+from hsmagent.desktop.let_go import Closed, Told
+from hsmagent.desktop.logind import Logind
+from hsmagent.desktop.notify import Notifications
+from hsmagent.desktop.screensaver import ScreenSavers
+from hsmagent.desktop.service import Agent, Service
 from hsmagent.model import Clock, PinState, Request, TokenId, TokenStatus
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
@@ -26,10 +29,11 @@ from hsmagent.prompt.system import SystemPrompter, Timeouts
 _WORSE = (PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.LOCKED)
 
 
-class Presence:
-    """The desktop as the daemon needs it.
+class Desktop:
+    """Everything of ours on the session bus and the system bus.
 
-    settings: the configuration as it is now; agent, told: what the bus may do with us.
+    settings: the configuration as it is now; agent, told: what the bus may do with us. prompter:
+    what asks, whatever the configuration comes to name.
     """
 
     def __init__(
@@ -43,36 +47,51 @@ class Presence:
     ) -> None:
         self._settings = settings
         self._session = Bus(lambda: session_address(os.environ))
+        self._system = Bus(lambda: system_address(os.environ), "system")
         self._environment = SessionEnvironment(self._session)
-        self._chain = Chain((), self._environment, clock)
+        self.prompter = Chain((), self._environment, clock)
         self._store = PinStore(self._session, state)
-        self._desktop = Desktop(
-            self._session,
-            Bus(lambda: system_address(os.environ), "system"),
-            agent=agent,
-            told=told,
-            events=lambda: settings().notify,
-            clock=clock,
+        self._closed = Closed(told)
+        self._watchers = (
+            Logind(self._system, self._closed, os.environ.get("XDG_SESSION_ID", "")),
+            ScreenSavers(self._session, self._closed),
         )
+        self._service = Service(self._session, agent, clock)
+        self._notifications = Notifications(self._session, lambda: settings().notify, clock)
         self._before: dict[TokenId, TokenStatus] = {}
+        self.configure()
 
     async def run(self) -> None:
-        """Be there until cancelled."""
-        await self._desktop.run()
+        """Run the buses and all that is on them, until cancelled."""
+        # All of this is only noted down now; a bus asks for it whenever it joins.
+        for watcher in self._watchers:
+            await watcher.start()
+        await self._service.start()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for bus in (self._session, self._system):
+                    group.create_task(bus.run())
+        finally:
+            for watcher in self._watchers:
+                watcher.stop()
+            self._service.stop()
+            await self._notifications.stop()
+            await self._closed.stop()
 
     # -- asking ------------------------------------------------------------------------------
 
-    def prompter(self) -> Prompter:
-        """Return what asks, by the configuration as it is now."""
+    def configure(self) -> None:
+        """Ask with what the configuration names now."""
         prompt = self._settings().prompt
-        seconds = prompt.timeout
-        made: dict[str, Prompter] = {
+        made = self._prompters(prompt.timeout)
+        self.prompter.configure([made[name] for name in prompt.order])
+
+    def _prompters(self, seconds: float) -> dict[str, Prompter]:
+        return {
             "system": SystemPrompter(self._session, Timeouts(turn=seconds, answer=seconds)),
             "pinentry": Pinentry(self._environment, seconds),
             "askpass": Askpass(self._environment, seconds),
         }
-        self._chain.configure([made[name] for name in prompt.order])
-        return self._chain
 
     def store(self, token: TokenId) -> PinStore | None:
         """Return the PIN store, for a token whose PIN may be kept."""
@@ -87,25 +106,25 @@ class Presence:
 
     def used(self, request: Request, outcome: str) -> None:
         """Tell that a request was carried out, or was not."""
-        self._desktop.service.used(request, outcome)
+        self._service.used(request, outcome)
         if outcome == "used":
-            self._desktop.notifications.used(request)
+            self._notifications.used(request)
 
     def waiting(self, token: TokenId) -> AbstractContextManager[None]:
         """Tell, if the block takes long, that the token waits for a touch."""
-        return self._desktop.notifications.waiting(token)
+        return self._notifications.waiting(token)
 
     def look(self, statuses: Sequence[TokenStatus]) -> None:
         """Compare the tokens with what they were, and tell what a person should know."""
-        self._desktop.service.changed()
+        self._service.changed()
         now = {status.id: status for status in statuses}
         for token, before in self._before.items():
             after = now.get(token)
             gone = after is None or not after.present
             if gone and before.present and before.logged_in:
-                self._desktop.notifications.removed(token)
+                self._notifications.removed(token)
             elif after is not None and _is_worse(before.pin_state, after.pin_state):
-                self._desktop.notifications.wrong_pin(token, after.pin_state)
+                self._notifications.wrong_pin(token, after.pin_state)
         self._before = now
 
 

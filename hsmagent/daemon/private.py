@@ -2,7 +2,7 @@
 
 The same parts as the daemon's, for one ssh socket: no modules until `ssh-add -s`, no control
 socket, no name on the bus, no configuration unless one is given. It answers sooner than all of it
-could be imported: what signs is loaded when something is first to be signed (`late`).
+could be imported: what signs is loaded when something is first to be signed (`parts`).
 """
 
 import asyncio
@@ -19,13 +19,12 @@ from hsmagent.daemon.server import Server
 from hsmagent.model import Request, Scheme, Signer
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
-from hsmagent.ssh.upstream import Upstream
 from hsmagent.who.peer import peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hsmagent.config.file import Config
-    from hsmagent.daemon.private_late import LateParts
+    from hsmagent.daemon.parts import Parts
 
 ROOT = 0
 
@@ -47,12 +46,12 @@ class Settings:
 class PrivateAgent:
     """One agent. Make it in a running loop.
 
-    It is its own `model.Door` and `ssh.providers.Providers`: both pass on to the late parts.
+    It is its own `model.Door` and `ssh.providers.Providers`: both pass on to the parts that sign.
     """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._late: LateParts | None = None
+        self._loaded: Parts | None = None
         options = AgentOptions()
         if settings.config is not None:
             options = self._parts().agent_options()
@@ -82,7 +81,7 @@ class PrivateAgent:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_at)
         server = Server(listening, self._connection, uids={os.getuid(), ROOT})
         await server.start()
-        loading = None if self._late is None else loop.create_task(self._late.load_modules())
+        loading = None if self._loaded is None else loop.create_task(self._loaded.load_modules())
         await stopping.wait()
         # Before we stop listening: after that, the file may be another agent's.
         with suppress(OSError):
@@ -90,26 +89,26 @@ class PrivateAgent:
         await server.close()
         if loading is not None:
             loading.cancel()
-        if self._late is not None:
-            await self._late.close()
+        if self._loaded is not None:
+            await self._loaded.close()
 
     def _connection(self, sock: socket.socket) -> Connection:
-        link = None if self._late is None else self._late.upstream_link()
-        return self._agent.connection(peer_of(sock), None if link is None else Upstream(link))
+        upstream = None if self._loaded is None else self._loaded.upstream_connection()
+        return self._agent.connection(peer_of(sock), upstream)
 
-    def _parts(self) -> "LateParts":
-        if self._late is None:
-            from hsmagent.daemon.private_late import LateParts
+    def _parts(self) -> "Parts":
+        if self._loaded is None:
+            from hsmagent.daemon.parts import private_parts
 
             settings = self._settings
-            self._late = LateParts(settings.folder, settings.config, self._tokens_changed)
-        return self._late
+            self._loaded = private_parts(settings.folder, settings.config, self._tokens_changed)
+        return self._loaded
 
     def _tokens_changed(self) -> None:
         self._agent.changed()
 
     def _signers(self) -> Sequence[Signer]:
-        return () if self._late is None else self._late.providers.configured_signers()
+        return () if self._loaded is None else self._loaded.providers.configured_signers()
 
     # -- Door and Providers ------------------------------------------------------------------
 

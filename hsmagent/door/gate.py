@@ -30,6 +30,9 @@ from hsmagent.tasks import Tasks
 Waiting = Callable[[TokenId], AbstractContextManager[None]]
 """Entered while a token works: a person may have to be told that it waits for a touch."""
 
+Store = Callable[[TokenId], PinStore | None]
+"""Where the PIN of a token may be kept; None for a token whose owner does not want that."""
+
 T = TypeVar("T")
 
 Operation = Callable[[bytearray | None], Awaitable[bytes]]
@@ -39,21 +42,30 @@ Record = Callable[[Request, str, str], None]
 """Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
 
 
+def no_store(_token: TokenId) -> None:
+    """Keep no token's PIN."""
+
+
+def no_waiting(_token: TokenId) -> AbstractContextManager[None]:
+    """Tell nobody that a token waits."""
+    return nullcontext()
+
+
 class Gate:
     """Decides on requests and carries them out. Implements `model.Door`."""
 
     def __init__(
         self,
         *,
-        sessions: Callable[[TokenId], LoginSession],
+        tokens: Callable[[TokenId], LoginSession],
         policy: Policy,
         prompter: Prompter,
         record: Record,
         timeout: float,
-        store: Callable[[TokenId], PinStore | None] = lambda _token: None,
-        waiting: Waiting = lambda _token: nullcontext(),
+        store: Store = no_store,
+        waiting: Waiting = no_waiting,
     ) -> None:
-        self._sessions = sessions
+        self._tokens = tokens
         self._policy = policy
         self._prompter = prompter
         self._record = record
@@ -64,10 +76,9 @@ class Gate:
         self._dialogs = Tasks()
         self._closed_because = ""
 
-    def configure(self, policy: Policy, prompter: Prompter, timeout: float) -> None:
+    def configure(self, policy: Policy, timeout: float) -> None:
         """Take what a reread configuration says; requests that wait keep their prompt."""
         self._policy = policy
-        self._prompter = prompter
         self._timeout = timeout
 
     async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
@@ -99,13 +110,13 @@ class Gate:
             if token in self._unlocks:
                 self._unlocks[token].served()
 
-        await log_in(self._sessions(token), self._store(token), pin, at_worst, served)
+        await log_in(self._tokens(token), self._store(token), pin, at_worst, served)
 
     async def raise_prompt(self, request: Request) -> None:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
         if request.key.token is None:
             return
-        session = self._sessions(request.key.token)
+        session = self._tokens(request.key.token)
         if _needs_login(session):
             await self._log_in(session, request)
 
@@ -134,7 +145,7 @@ class Gate:
         confirm = decision.verdict is Verdict.CONFIRM
         if request.key.token is None:
             return await self._use(request, operation, None, confirm=confirm)
-        session = self._sessions(request.key.token)
+        session = self._tokens(request.key.token)
         try:
             if _needs_login(session):
                 confirm = await self._log_in(session, request) and confirm

@@ -102,7 +102,7 @@ async def running(config: Config, folder: Path) -> AsyncIterator[Daemon]:
     daemon = Daemon(lambda: config, folder / "run", folder / "state")
     task = asyncio.create_task(daemon.run())
     try:
-        await async_until(lambda: task.done() or daemon._tokens.signers())
+        await async_until(lambda: task.done() or daemon._parts.tokens.signers())
         yield daemon
     finally:
         daemon._stopping.set()
@@ -124,7 +124,7 @@ async def test_a_warm_signature_takes_few_python_calls(
     monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/none")
     config = read(module_config(furnished, ANY_DATA), "config.toml")
     async with running(config, tmp_path) as daemon:
-        signer = next(each for each in daemon._tokens.signers() if each.key.label == "ec")
+        signer = next(each for each in daemon._parts.tokens.signers() if each.key.label == "ec")
         await signer.session.login(bytearray(PIN.encode()))
         blob = keys.blob_of(signer.key.spki)
         assert blob is not None

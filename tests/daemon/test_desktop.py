@@ -3,23 +3,32 @@
 The dialogs themselves are tried in tests/prompt.
 """
 
+import asyncio
 import shlex
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
+from hsmagent.config.file import Config
+from hsmagent.daemon.desktop import Desktop
+from hsmagent.desktop.let_go import Told, Why
+from hsmagent.desktop.service import AGENT, NAME, PATH, Agent, Caller
+from hsmagent.model import TokenId
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.bus import PrivateBus, private_bus
 from tests.parts.dbusmock import mocked
+from tests.parts.joined import joined
 from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.sshd import Sshd
-from tests.parts.until import until
+from tests.parts.until import async_until, until
 from tests.parts.xvfb import Screen, screen
 
 PROMPTER = "org.gnome.keyring.SystemPrompter"
+GNOME = "org.gnome.ScreenSaver"
 HELLO = ("127.0.0.1", "echo", "hello")
 
 
@@ -179,3 +188,53 @@ class Gdbus:
 
 def gdbus(bus: PrivateBus, name: str, path: str) -> Gdbus:
     return Gdbus(bus, name, path)
+
+
+# -- on buses that come late or never --------------------------------------------------------
+
+
+async def no_lock(_tokens: Sequence[TokenId]) -> None:
+    pass
+
+
+async def no_unlock(_token: TokenId, _caller: Caller) -> None:
+    pass
+
+
+async def test_it_bears_that_a_bus_comes_late_and_the_other_never(
+    private: PrivateBus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", private.address)
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    let_go: list[Why] = []
+
+    async def on_let_go(why: Why) -> None:
+        let_go.append(why)
+
+    desktop = Desktop(
+        Config,
+        agent=Agent(tuple, no_lock, no_unlock, lambda: 0.0),
+        told=Told(on_let_go, lambda _reason: None),
+        state=tmp_path,
+        clock=lambda: 0.0,
+    )
+    private.stop()
+    task = asyncio.create_task(desktop.run())
+    await asyncio.sleep(0)
+    desktop.look(())
+    private.start()
+    async with joined(private.address) as other:
+        owners: list[str] = []
+        await other.watch_owner(NAME, owners.append)
+        await async_until(lambda: owners and owners[-1])
+        await other.call(NAME, PATH, AGENT, "LockAll")
+        with mocked("gnome_screensaver", private.address):
+            lockers: list[str] = []
+            await other.watch_owner(GNOME, lockers.append)
+            await async_until(lambda: lockers and lockers[-1])
+            await other.call(GNOME, "/org/gnome/ScreenSaver", GNOME, "SetActive", "b", [True])
+            await async_until(lambda: let_go == [Why.SCREEN_LOCK])
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+        await async_until(lambda: not owners[-1])

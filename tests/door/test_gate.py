@@ -48,7 +48,7 @@ class Door:
         self.now = 0.0
         self.signer = FakeSigner(KEY, self.session)
         self.gate = Gate(
-            sessions=lambda _token: self.session,
+            tokens=lambda _token: self.session,
             policy=Policy(entries, lambda _key, _entry: True, lambda: self.now),
             prompter=prompter,
             record=lambda _request, outcome, reason: self.log.append((outcome, reason)),

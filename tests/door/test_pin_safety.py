@@ -123,7 +123,7 @@ class Scene:
         self.typing: list[asyncio.Task[None]] = []
         self.waiting: list[asyncio.Task[bytes]] = []
         self.gate = Gate(
-            sessions=lambda _token: self.session,
+            tokens=lambda _token: self.session,
             policy=Policy((), lambda _key, _entry: False, lambda: 0.0),
             prompter=person,
             record=lambda _request, _outcome, _reason: None,
