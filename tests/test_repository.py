@@ -2,6 +2,7 @@
 
 import re
 import subprocess
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -109,3 +110,36 @@ def test_programs_are_executable() -> None:
     programs = [path for path in tracked() if path.read_bytes().startswith(b"#!")]
     assert programs
     assert [path.name for path in programs if not path.stat().st_mode & 0o111] == []
+
+
+def test_no_module_and_no_function_is_too_long() -> None:
+    done = subprocess.run(
+        [sys.executable, ROOT / "build-aux" / "count-code"],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_the_count_sees_code_and_what_is_too_long(tmp_path: Path) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    long = "".join(f"    a{number} = 1\n\n" for number in range(40))
+    text = f'"""Doc\nstring."""\n\n# Comment.\nA = """two\nlines"""\nasync def f():\n{long}'
+    (package / "one.py").write_text(text)
+    (package / "two.py").write_text("\n" * 401)
+    done = subprocess.run(
+        [sys.executable, ROOT / "build-aux" / "count-code", package],
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.splitlines()) == (
+        1,
+        [
+            "43 lines of code in 2 modules",
+            "package/one.py: f has 80 lines; 40 are the limit",
+            "package/two.py has 401 lines; 400 are the limit",
+        ],
+    )
