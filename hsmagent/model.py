@@ -5,7 +5,7 @@ side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
 """
 
 from base64 import b64encode
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from functools import lru_cache
@@ -303,7 +303,7 @@ class Decision:
 
 
 class Signer(Protocol):
-    """A key that signs, wherever it lives. The gate calls it; nothing else does."""
+    """A key that signs, wherever it lives. Called behind the door, and nowhere else."""
 
     @property
     def key(self) -> Key:
@@ -337,11 +337,15 @@ class Decrypter(Protocol):
         ...
 
 
+Operation = Callable[[bytearray | None], Awaitable[bytes]]
+"""What a key does behind the door; takes the PIN for a key that wants it each time, else None."""
+
+
 class Door(Protocol):
     """The gate as the protocols see it: every private-key operation passes here."""
 
-    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
-        """Decide, ask, log in, sign, record. Raises Refused or TokenError."""
+    async def perform(self, request: Request, operation: Operation) -> bytes:
+        """Decide, ask, log in, carry out, record. Raises Refused or TokenError."""
         ...
 
 

@@ -193,7 +193,10 @@ class Operations:
         scheme = _one_of(Scheme, fields.text("scheme"))
         signer = self._signer(fields)
         request = _request(fields, signer.key, "sign")
-        return {"signature": _b64(await self._gate.sign(request, signer, scheme, attributes))}
+        signature = await self._gate.perform(
+            request, lambda pin: signer.sign(scheme, attributes, pin)
+        )
+        return {"signature": _b64(signature)}
 
     async def unwrap(self, fields: Fields) -> Answer:
         """Unwrap a content key. A failure gives a random key: nobody learns more than that."""

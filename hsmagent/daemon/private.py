@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmagent.daemon.server import Server
-from hsmagent.model import Request, Scheme, Signer
+from hsmagent.model import Operation, Request, Signer
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.who.peer import peer_of
@@ -112,9 +112,9 @@ class PrivateAgent:
 
     # -- Door and Providers ------------------------------------------------------------------
 
-    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
-        """Sign through the gate."""
-        return await self._parts().gate.sign(request, signer, scheme, data)
+    async def perform(self, request: Request, operation: Operation) -> bytes:
+        """Go through the gate."""
+        return await self._parts().gate.perform(request, operation)
 
     async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
         """Load a provider."""

@@ -5,7 +5,7 @@ requests for one token share one prompt (`unlock.Unlock`), all others go on.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
@@ -22,7 +22,7 @@ from hsmagent.door.unlock import (
     look_at_pin,
 )
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
-from hsmagent.model import PinState, Request, Scheme, Signer, TokenId, Verdict
+from hsmagent.model import Operation, PinState, Request, TokenId, Verdict
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
@@ -34,9 +34,6 @@ Store = Callable[[TokenId], PinStore | None]
 """Where the PIN of a token may be kept; None for a token whose owner does not want that."""
 
 T = TypeVar("T")
-
-Operation = Callable[[bytearray | None], Awaitable[bytes]]
-"""The token's work; takes the PIN for a key that wants it each time, else None."""
 
 Record = Callable[[Request, str, str], None]
 """Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
@@ -80,10 +77,6 @@ class Gate:
         """Take what a reread configuration says; requests that wait keep their prompt."""
         self._policy = policy
         self._timeout = timeout
-
-    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
-        """Sign, if policy and person agree. Raises Refused or TokenError."""
-        return await self.perform(request, lambda pin: signer.sign(scheme, data, pin))
 
     async def perform(self, request: Request, operation: Operation) -> bytes:
         """Carry out an operation, if policy and person agree. Raises Refused or TokenError."""

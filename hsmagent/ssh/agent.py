@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
-from hsmagent.ssh import constraints, messages, signature, signed_data, wire
+from hsmagent.ssh import constraints, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
@@ -266,35 +266,26 @@ class Connection:
 
     async def _sign(self, message: messages.SignRequest) -> bytes:
         agent, data = self._agent, message.data
-        identity = agent.identities.find(message.key_blob)
-        if identity is None:
-            return await self._sign_upstream(message)
-        login = signed_data.read_userauth(data)
-        self._bindings.check_use(identity.constraints.ways, login, identity.blob)
-        key = identity.signer.key
-        forwarded = self._bindings.forwarded
-        if key.token is not None and signed_data.belongs_elsewhere(data, forwarded=forwarded):
-            raise Refused("a token's key signs no mail and no certificate over the ssh socket")
-        name, scheme = signature.choose(key, message.flags)
-        request = self._request(identity, data, login)
-        raw = await agent.door.sign(request, identity.signer, scheme, data)
-        if agent.lock.locked or agent.identities.find(identity.blob) is None:
-            raise Refused("the key was locked or removed meanwhile")
-        return messages.encode(messages.SignResponse(signature.encode(name, raw)))
-
-    async def _sign_upstream(self, message: messages.SignRequest) -> bytes:
-        """Have the other agent sign, through the same door."""
-        identity = None
-        if self._upstream is not None:
-            identity = await self._upstream.find(message.key_blob, message.flags)
+        ours = agent.identities.find(message.key_blob)
+        identity = ours or await self._find_upstream(message.key_blob)
         if identity is None:
             raise Refused("the key to sign with is not here")
-        request = self._request(identity, message.data, signed_data.read_userauth(message.data))
-        _, scheme = signature.choose(identity.signer.key, message.flags)
-        blob = await self._agent.door.sign(request, identity.signer, scheme, message.data)
-        if self._agent.lock.locked:
-            raise Refused("the agent was locked meanwhile")
+        login = signed_data.read_userauth(data)
+        self._bindings.check_use(identity.constraints.ways, login, identity.blob)
+        forwarded = self._bindings.forwarded
+        in_token = identity.signer.key.token is not None
+        if in_token and signed_data.belongs_elsewhere(data, forwarded=forwarded):
+            raise Refused("a token's key signs no mail and no certificate over the ssh socket")
+        blob = await agent.door.perform(
+            self._request(identity, data, login),
+            lambda pin: identity.signer.sign(data, message.flags, pin),
+        )
+        if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
+            raise Refused("the key was locked or removed meanwhile")
         return messages.encode(messages.SignResponse(blob))
+
+    async def _find_upstream(self, blob: bytes) -> Identity | None:
+        return None if self._upstream is None else await self._upstream.find(blob)
 
     def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
         if self._peer is None:

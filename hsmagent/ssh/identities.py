@@ -17,6 +17,7 @@ from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.provider_paths import MAX_PROVIDERS
+from hsmagent.ssh.signer import RawSigner, SshSigner
 
 NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's
@@ -47,7 +48,7 @@ class Identity:
 
     blob: bytes
     comment: str
-    signer: Signer
+    signer: SshSigner
     constraints: Constraints = constraints.NONE
     expires: float = NEVER
     provider: str = ""
@@ -280,8 +281,8 @@ def offers(
         return []
     blobs = [] if under.certs_only else [blob]
     blobs += [certificate.blob for certificate in certificates if certificate.plain == blob]
-    comment = comment_of(signer.key)
-    return [Identity(each, comment, signer, under, expires, provider) for each in blobs]
+    comment, offered = comment_of(signer.key), RawSigner(signer)
+    return [Identity(each, comment, offered, under, expires, provider) for each in blobs]
 
 
 def comment_of(key: Key) -> str:

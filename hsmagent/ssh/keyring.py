@@ -11,6 +11,7 @@ from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
+from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.wire import Reader
 
 HIDDEN = "a key that is not permitted here cannot be replaced from here"
@@ -42,7 +43,9 @@ class Keyring:
         reader.end()
         if self._hides(added.blob, bindings):
             raise Refused(HIDDEN)
-        identity = Identity(added.blob, added.comment, added.signer, under, self._expiry(under))
+        identity = Identity(
+            added.blob, added.comment, RawSigner(added.signer), under, self._expiry(under)
+        )
         self._identities.check_size([identity])
         self._identities.add([identity])
 

@@ -10,7 +10,7 @@ from collections.abc import Collection
 from typing import Protocol
 
 from hsmagent.errors import HsmAgentError, ProtocolError, TokenError, Unavailable
-from hsmagent.model import Key, KeyType, Scheme, printable
+from hsmagent.model import Key, KeyType, printable
 from hsmagent.ssh import certificates, keys, messages, signature
 from hsmagent.ssh.identities import Identity
 from hsmagent.ssh.keys import PublicKey
@@ -58,22 +58,18 @@ class Upstream:
         if not isinstance(reply, messages.IdentitiesAnswer):
             return []
         self._known = {
-            blob: Identity(blob, comment, UpstreamSigner(self._link, blob, comment, 0))
+            blob: Identity(blob, comment, UpstreamSigner(self._link, blob, comment))
             for blob, comment in (
                 (blob, printable(comment, COMMENT_LIMIT)) for blob, comment in reply.identities
             )
         }
         return [each for blob, each in self._known.items() if blob not in without]
 
-    async def find(self, blob: bytes, flags: int) -> Identity | None:
-        """Return an identity of its, to sign with under a request's flags."""
+    async def find(self, blob: bytes) -> Identity | None:
+        """Return an identity of its, to sign with."""
         if blob not in self._known:
             await self.identities(())
-        known = self._known.get(blob)
-        if known is None:
-            return None
-        signer = UpstreamSigner(self._link, blob, known.comment, flags)
-        return Identity(blob, known.comment, signer)
+        return self._known.get(blob)
 
     async def bind(self, contents: bytes) -> None:
         """Pass a session binding on, whatever we made of it."""
@@ -92,17 +88,16 @@ class Upstream:
 
 
 class UpstreamSigner:
-    """A key of the other agent. `sign` returns the whole signature blob, not the raw signature."""
+    """A key of the other agent. Implements `signer.SshSigner`."""
 
-    def __init__(self, link: Link, blob: bytes, comment: str, flags: int) -> None:
+    def __init__(self, link: Link, blob: bytes, comment: str) -> None:
         self.key = _describe(blob, comment)
         self._link = link
         self._blob = blob
-        self._flags = flags
 
-    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - Signer's signature
+    async def sign(self, data: bytes, flags: int, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - SshSigner's signature
         """Have it sign, and check the signature where we can read it. Raises TokenError."""
-        request = messages.SignRequest(self._blob, data, self._flags)
+        request = messages.SignRequest(self._blob, data, flags)
         reply = await ask(self._link, request, SIGN_SECONDS)
         if not isinstance(reply, messages.SignResponse):
             raise TokenError("the upstream agent did not sign")

@@ -57,7 +57,9 @@ class Door:
         )
 
     async def sign(self, wish: Request | None = None) -> bytes:
-        return await self.gate.sign(wish or request(), self.signer, Scheme.ECDSA_SHA256, b"data")
+        return await self.gate.perform(
+            wish or request(), lambda pin: self.signer.sign(Scheme.ECDSA_SHA256, b"data", pin)
+        )
 
 
 async def until(condition: object) -> None:

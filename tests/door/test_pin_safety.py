@@ -133,7 +133,9 @@ class Scene:
 
     async def sign(self, count: int) -> None:
         for _ in range(count):
-            wish = self.gate.sign(request(), self.signer, Scheme.ECDSA_SHA256, b"x")
+            wish = self.gate.perform(
+                request(), lambda pin: self.signer.sign(Scheme.ECDSA_SHA256, b"x", pin)
+            )
             self.waiting.append(asyncio.ensure_future(wish))
         await asyncio.sleep(0)
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
 from hsmagent.errors import Refused
-from hsmagent.model import Key, Peer, Process, Request, Scheme, Signer, TokenId
+from hsmagent.model import Key, Operation, Peer, Process, Request, Signer, TokenId
 from hsmagent.ssh import keys
 from hsmagent.ssh.agent import Agent
 from hsmagent.ssh.options import AgentOptions
@@ -37,11 +37,11 @@ class OpenDoor:
         self.requests: list[Request] = []
         self.refuse: Callable[[Request], bool] = lambda _: False
 
-    async def sign(self, request: Request, signer: Signer, scheme: Scheme, data: bytes) -> bytes:
+    async def perform(self, request: Request, operation: Operation) -> bytes:
         self.requests.append(request)
         if self.refuse(request):
             raise Refused("the person said no")
-        return await signer.sign(scheme, data)
+        return await operation(None)
 
 
 class TestProviders:

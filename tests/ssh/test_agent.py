@@ -15,6 +15,7 @@ from hsmagent.ssh.agent import Connection, list_of
 from hsmagent.ssh.identities import Choice, Identity
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
+from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.wire import Reader
 from tests.parts import softhsm
 from tests.parts.ssh_agent import PEER, Parts, token_signer
@@ -113,6 +114,33 @@ async def test_a_certificate_blob_is_signed_with_the_plain_algorithm_name() -> N
         assert keys.CERTIFICATE in keys.type_name(blob)
         name = await signature_of(connection, blob, b"data", 2)
         assert keys.CERTIFICATE not in name
+
+
+class BlobSigner:
+    """Signs as a FIDO key does: its algorithm's blob goes on behind the signature."""
+
+    blob = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(64)) + b"\x05\0\0\0\x2a"
+
+    def __init__(self) -> None:
+        self.key = keys.describe(A.public_key(), label="fido")
+        self.asked: list[tuple[bytes, int]] = []
+
+    async def sign(self, data: bytes, flags: int, pin: bytearray | None = None) -> bytes:
+        self.asked.append((data, flags))
+        return self.blob
+
+
+async def test_a_signer_may_give_a_blob_of_its_own_through_the_same_door() -> None:
+    scene, signer, name = parts(PRIVATE), BlobSigner(), b"sk"
+    scene.agent.identities.add([Identity(name, "fido", signer)])
+    connection = connect(scene)
+    reply = messages.decode(await ask(connection, builders.sign_request(name, b"data", 4)))
+    assert reply == messages.SignResponse(BlobSigner.blob)
+    assert signer.asked == [(b"data", 4)]
+    assert [request.key for request in scene.door.requests] == [signer.key]
+    scene.door.refuse = lambda _: True
+    assert await ask(connection, builders.sign_request(name, b"data")) == FAILURE
+    assert len(signer.asked) == 1
 
 
 async def test_an_unknown_key_is_a_failure() -> None:
@@ -314,7 +342,7 @@ async def test_a_provider_whose_keys_cannot_be_listed_any_more_is_not_kept() -> 
 
 def test_a_list_leaves_out_what_a_client_could_not_read(caplog: pytest.LogCaptureFixture) -> None:
     signer = token_signer(PRIVATE)
-    identities = [Identity(bytes(1000 - 12), "four", signer) for _ in range(300)]
+    identities = [Identity(bytes(1000 - 12), "four", RawSigner(signer)) for _ in range(300)]
     reply = list_of(identities)
     assert reply[:5] == b"\x0c" + (262).to_bytes(4, "big")
     assert len(reply) == 5 + 262 * 1000
@@ -710,7 +738,7 @@ async def test_listing_is_answered_while_a_signature_waits() -> None:
     started, go = asyncio.Event(), asyncio.Event()
 
     class SlowDoor:
-        async def sign(self, *_: object) -> bytes:
+        async def perform(self, *_: object) -> bytes:
             started.set()
             await go.wait()
             raise HsmAgentError("enough")

@@ -8,6 +8,7 @@ from hsmagent.model import Signer, TokenId
 from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import NEVER, Choice, Identities, Identity, comment_of, offers
+from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.software import SoftwareSigner
 from tests.parts.ssh_agent import token_signer
 from tests.ssh import builders
@@ -29,7 +30,7 @@ class Scene:
 
 
 def software(number: int, comment: str = "soft", expires: float = NEVER) -> Identity:
-    return Identity(BLOBS[number], comment, SIGNERS[number], expires=expires)
+    return Identity(BLOBS[number], comment, RawSigner(SIGNERS[number]), expires=expires)
 
 
 def test_comments_are_the_objects_label_then_the_tokens() -> None:
@@ -101,7 +102,7 @@ def test_certificates_stand_beside_their_key() -> None:
     ]
     found = scene.table.find(blob)
     assert found is not None
-    assert found.signer is SIGNERS[1]
+    assert found.signer == RawSigner(SIGNERS[1])
 
 
 def test_certs_only_leaves_the_plain_key_out() -> None:
