@@ -10,11 +10,12 @@ Nothing in here ever repeats a request, and a login least of all.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from contextlib import suppress
 
 from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId
+from hsmagent.tasks import Tasks
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
 from hsmagent.worker import spec
@@ -66,7 +67,7 @@ class Pool:
         self._on_state = on_state
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks = Tasks()
         self._closed = False
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
@@ -83,8 +84,7 @@ class Pool:
     async def close(self) -> None:
         """Log out everywhere and end the workers, within Deadlines.close and a moment."""
         self._closed = True
-        for task in self._tasks:
-            task.cancel()
+        self._tasks.cancel()
         logouts = [
             future
             for member in self.members
@@ -140,7 +140,7 @@ class Pool:
         for token in lost:
             self._tell_if_last(token, why)
         if not member.broken:
-            self._spawn_task(self._revive(member))
+            self._tasks.start(self._revive(member))
         self.dispatch()
         self._state_changed()
 
@@ -177,11 +177,6 @@ class Pool:
         """
         if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
             member.link.kill(f"The module {self.spec.path} failed without a reason; restarted.")
-
-    def _spawn_task(self, coroutine: Coroutine[None, None, None]) -> None:
-        task = self._loop.create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
     def _state_changed(self) -> None:
         self._changed.set()
