@@ -46,7 +46,8 @@ class Settings:
 class PrivateAgent:
     """One agent. Make it in a running loop.
 
-    It is its own `model.Door` and `ssh.providers.Providers`: both pass on to the parts that sign.
+    It is its own `model.Door` and `ssh.provider_paths.Providers`, and passes what they are asked
+    on to the parts that sign.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -113,13 +114,13 @@ class PrivateAgent:
     # -- Door and Providers ------------------------------------------------------------------
 
     async def perform(self, request: Request, operation: Operation) -> bytes:
-        """Go through the gate."""
+        """Carry out an operation through the gate (`model.Door`)."""
         return await self._parts().gate.perform(request, operation)
 
     async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
-        """Load a provider."""
+        """Load a provider (`ssh.provider_paths.Providers`)."""
         return await self._parts().providers.add(provider, pin)
 
     async def remove(self, provider: str) -> bool:
-        """Let go of a provider."""
+        """Let go of a provider (`ssh.provider_paths.Providers`)."""
         return await self._parts().providers.remove(provider)

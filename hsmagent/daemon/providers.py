@@ -1,6 +1,6 @@
 """What `ssh-add -s` and `ssh-add -e` do: load a PKCS#11 module while the daemon runs, and let go.
 
-Implements `ssh.providers.Providers` over the tokens.
+Implements `ssh.provider_paths.Providers` over the tokens.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class TokenProviders:
-    """The providers that were added.
+    """Adds and removes providers, and knows those that were added.
 
     configured: modules that stay, whoever removes them. log_in: tries a PIN, for all who wait for
     it; wipes it, and raises TokenError.

@@ -1,4 +1,4 @@
-"""Sockets: who may connect, frames in, replies out in order. What a frame means is not our affair.
+"""Sockets: who may connect, frames in, replies out in order; a `Conversation` gives the replies.
 
 One asyncio protocol serves both the ssh socket and the control socket. A connection answers one
 frame at a time, so replies keep the order of the requests and no connection can crowd out the
@@ -39,7 +39,7 @@ FAULT = "a request failed in a way it should not"
 
 
 class Conversation(Protocol):
-    """The meaning behind one connection."""
+    """What answers the frames of one connection."""
 
     def respond_now(self, body: bytearray) -> bytes | None:
         """Return the reply, or None when `respond` must be awaited for it."""
@@ -50,7 +50,7 @@ class Conversation(Protocol):
         ...
 
     def end(self) -> None:
-        """Let go of what the conversation held; the connection is gone."""
+        """Release what the conversation held; the connection is gone."""
         ...
 
 

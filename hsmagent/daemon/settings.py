@@ -37,7 +37,7 @@ def token_entry(settings: Config, token: TokenId) -> TokenConfig | None:
 
 
 def limits(settings: Config, token: TokenId) -> Limits:
-    """Return a login's times."""
+    """Return after how many seconds a login to this token ends."""
     found = cache(settings, token)
     return Limits(found.idle, found.max)
 

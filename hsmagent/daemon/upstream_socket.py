@@ -1,4 +1,4 @@
-"""The connection to another agent (`[ssh] upstream`): frames over its socket, and no patience.
+"""The connection to another agent (`[ssh] upstream`): frames over its socket, with deadlines.
 
 An agent that is not there, hangs or dies costs its own identities and nothing else: after a
 failure nobody waits for it again for a while.
@@ -24,7 +24,7 @@ _NO_EXTENSIONS = ("gcr", "ssh")
 
 
 class UpstreamAgent:
-    """The other agent's socket."""
+    """Another agent: where its socket is, and whether it failed a moment ago."""
 
     def __init__(self, path: Path, clock: Clock) -> None:
         self.path = path
@@ -46,7 +46,7 @@ class UpstreamAgent:
         return self._clock() < self._rests_until
 
     def failed(self) -> None:
-        """Leave it alone for a while."""
+        """Note a failure: for REST_SECONDS nobody tries this agent again."""
         self._rests_until = self._clock() + REST_SECONDS
 
 

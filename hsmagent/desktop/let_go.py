@@ -54,18 +54,18 @@ class Closed:
         self._errands = Tasks()
 
     def claim(self, source: str, why: Why) -> None:
-        """`source` says so: close, and let go in the background."""
+        """`source` says that the screen is locked, say: close, and let go in the background."""
         if source not in self._because:
             self.enter(source, why)
             self.spawn(self.let_go(why))
 
     def enter(self, source: str, why: Why) -> None:
-        """Close only."""
+        """Close, without letting go of the tokens yet."""
         self._because[source] = why
         self._tell()
 
     def drop(self, source: str) -> None:
-        """`source` says that it is over."""
+        """`source` says that this is over: ask again, unless another source still holds."""
         if self._because.pop(source, None) is not None:
             self._tell()
 

@@ -55,7 +55,7 @@ Values = dict[str, Variant]
 
 @dataclass(frozen=True, slots=True)
 class BusObject:
-    """One object: what it answers to.
+    """One object on the bus: its methods, properties and children.
 
     methods: by (interface, member); none takes arguments. properties: the values now, by
     interface. xml: the name of its introspection file, "" for a mere folder. children: the names
@@ -69,7 +69,7 @@ class BusObject:
 
     @property
     def handler(self) -> Handler:
-        """What to export."""
+        """The function to export, which answers the calls of this object."""
         return self._answer
 
     async def _answer(self, call: Message) -> Reply:

@@ -37,7 +37,7 @@ MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that i
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who called: the bus's own word."""
+    """The process that called, as the bus knows it."""
 
     pid: int
     uid: int
@@ -58,7 +58,7 @@ class Agent:
 
 
 class Service:
-    """Our objects on the session bus."""
+    """The agent and its tokens as objects on the session bus."""
 
     def __init__(self, bus: Bus, agent: Agent, clock: Clock = monotonic) -> None:
         self._bus = bus

@@ -137,7 +137,7 @@ class Activity:
 
 
 def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
-    """Return what tokens' keys did, and all else."""
+    """Part the uses of tokens' keys from all other lines."""
     ours: list[Line] = []
     others: list[Line] = []
     for line in lines:

@@ -46,11 +46,11 @@ class Dialog:
         self.error: HsmAgentError | None = None
 
     def text(self) -> Text:
-        """Return what to show now."""
+        """Return the text of the dialog as it is to be shown now."""
         return words.ask_pin(self._status(), self._requests(), self._warning)
 
     async def submit(self, pin: bytearray) -> Answer:
-        """Try the PIN, once."""
+        """Try the PIN once, and say how the dialog goes on."""
         if not pin:
             return self._again("The PIN is empty.")
         try:

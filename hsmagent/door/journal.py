@@ -21,10 +21,6 @@ class Journal:
         with suppress(OSError):
             self._socket.sendto(encode(fields), self._address)
 
-    def close(self) -> None:
-        """Close our socket."""
-        self._socket.close()
-
 
 def reads_stderr() -> bool:
     """Whether the journal reads our stderr (systemd.exec(5), JOURNAL_STREAM).

@@ -220,7 +220,7 @@ class Unlock:
         raise TimedOut(f"the token {name!r} is locked; run `{command}` and try again")
 
     def _requests(self) -> list[Request]:
-        """Return what to show now."""
+        """Return the requests that wait, and note whose is shown in full."""
         self._shown = next(iter(self._waiting), None)
         return list(self._waiting.values())
 

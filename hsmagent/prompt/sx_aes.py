@@ -61,7 +61,7 @@ class Exchange:
 
     @property
     def message(self) -> str:
-        """What we send with each prompt: our public key."""
+        """The text that goes with each prompt: our public key."""
         return _write({"public": _bytes(self._public)})
 
     def open(self, text: str) -> bytearray:

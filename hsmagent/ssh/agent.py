@@ -149,7 +149,7 @@ class Connection:
             _wipe(frame, message)
 
     def end(self) -> None:
-        """Let go of what the connection held; it is gone."""
+        """Release what the connection held; its client is gone."""
         if self._upstream is not None:
             self._upstream.close()
 

@@ -43,7 +43,7 @@ class Hop:
 
     @property
     def is_origin(self) -> bool:
-        """Whether this is the agent's own machine."""
+        """Whether this is the machine on which the agent runs."""
         return not self.host and not self.keys
 
 

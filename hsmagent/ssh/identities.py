@@ -27,7 +27,7 @@ LIST_LIMIT = SSH_MAX_FRAME - 5
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What a person wants of some keys.
+    """What the configuration says of how some keys are offered.
 
     Keys of an earlier choice are listed before those of a later one and those of none; `hide`
     leaves them out of the list (asked for by name, they sign); `name` is shown instead of the
@@ -69,7 +69,7 @@ class _Rule:
 
     @property
     def is_free(self) -> bool:
-        """Whether it binds nobody."""
+        """Whether the key may be used as if there were no rule."""
         return self.expires == NEVER and not self.constraints.confirm and not self.constraints.ways
 
 
@@ -141,7 +141,7 @@ class Identities:
             raise Refused("so many keys are here that a list with another one would be too long")
 
     def add(self, identities: Iterable[Identity]) -> None:
-        """Add or replace."""
+        """Add identities; one replaces another with the same blob."""
         for identity in identities:
             self._added[identity.blob] = identity
         self.changed()

@@ -19,7 +19,7 @@ SALT = 16
 
 
 class Lock:
-    """Locked or not."""
+    """The state of one agent's lock, and the delay after wrong passphrases."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -30,7 +30,7 @@ class Lock:
 
     @property
     def locked(self) -> bool:
-        """Whether keys are hidden."""
+        """Whether the agent is locked: its keys are hidden and cannot be used."""
         return self._hash != b""
 
     def lock(self, passphrase: bytearray) -> None:

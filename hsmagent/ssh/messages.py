@@ -105,7 +105,7 @@ class AddSmartcardKey:
 
 @dataclass(frozen=True, slots=True)
 class RemoveSmartcardKey:
-    """Offer the keys of a token no longer."""
+    """Stop offering the keys of a token."""
 
     provider: str
     pin: bytearray = field(repr=False)
@@ -129,14 +129,14 @@ class Lock:
 
 @dataclass(frozen=True, slots=True)
 class Unlock:
-    """End a lock."""
+    """Show the keys again; the passphrase must be the one of the lock."""
 
     passphrase: bytearray = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """Something that has a name instead of a number."""
+    """A request that a name identifies, not a number (RFC 9987, section 5.8)."""
 
     name: str
     contents: bytes
@@ -147,12 +147,12 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """No."""
+    """The request was refused, or failed; the protocol does not say why."""
 
 
 @dataclass(frozen=True, slots=True)
 class Success:
-    """Done."""
+    """What was asked is done."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Upstream:
         self._known: dict[bytes, Identity] = {}
 
     async def identities(self, without: Collection[bytes]) -> list[Identity]:
-        """Return its identities but those that we have ourselves; [] when it is not there."""
+        """Return its identities, except those in `without`; [] when the agent is not there."""
         try:
             reply = await self._ask(messages.RequestIdentities(), LIST_SECONDS)
         except Unavailable as error:
@@ -66,7 +66,7 @@ class Upstream:
         return [each for blob, each in self._known.items() if blob not in without]
 
     async def find(self, blob: bytes) -> Identity | None:
-        """Return an identity of its, to sign with."""
+        """Return the other agent's identity under a blob, to sign with."""
         if blob not in self._known:
             await self.identities(())
         return self._known.get(blob)

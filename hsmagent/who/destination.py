@@ -77,7 +77,7 @@ class KnownHosts:
 
 @dataclass(frozen=True, slots=True)
 class _Version:
-    """What changes when a file does."""
+    """What tells one content of a file from another."""
 
     mtime: int
     size: int

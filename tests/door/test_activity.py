@@ -208,7 +208,7 @@ def test_the_journal_gets_fields(
     monkeypatch.chdir(tmp_path)
     ours = Journal("socket")
     Activity(None, Timer(), ours).record(entry(outcome="refused"))
-    ours.close()
+    ours._socket.close()
     fields = decode(journald.recv(65536))
     assert fields["MESSAGE"].startswith("ssh ← git was refused “ssh” of work to log in as alice")
     assert fields["MESSAGE_ID"] == activity.MESSAGE_IDS["refused"].hex
@@ -229,7 +229,7 @@ def test_a_journal_that_is_full_or_gone_holds_nobody_up(
         ours.send({"MESSAGE": "x"})
     journald.close()
     ours.send({"MESSAGE": "x"})
-    ours.close()
+    ours._socket.close()
     assert time.monotonic() - start < 10
 
 
@@ -260,7 +260,7 @@ def test_the_journal_is_used_only_where_it_reads_our_stderr(
         found = journal()
         assert (found is not None) is used
         if found is not None:
-            found.close()
+            found._socket.close()
     monkeypatch.delenv("JOURNAL_STREAM")
     assert not reads_stderr()
     assert journal() is None
