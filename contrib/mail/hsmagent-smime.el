@@ -3,7 +3,7 @@
 ;; Load this file and say who you are:
 ;;   (setq hsmagent-smime-key "alice@example.org")
 ;; smime.el runs "openssl smime ..."; hsmagent-smime takes the same arguments.  The PIN is asked
-;; for by hsmagent.  Roots that were added by `hsmagent certs add --root' are trusted too.
+;; for by hsmagent.  Roots that were added by `hsmagent roots add' are trusted too.
 
 (require 'smime)
 

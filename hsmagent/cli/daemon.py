@@ -1,6 +1,5 @@
 """`hsmagent daemon`: the agent in the foreground."""
 
-import argparse
 import asyncio
 import logging
 import os
@@ -9,6 +8,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from hsmagent.cli.arguments import Given
 from hsmagent.config import file as config
 from hsmagent.control.client import default_runtime_dir
 from hsmagent.daemon.daemon import Daemon
@@ -21,14 +21,14 @@ _PLAIN_FORMAT = "hsmagent: %(message)s"
 _SYSLOG = {logging.DEBUG: 7, logging.INFO: 6, logging.WARNING: 4, logging.ERROR: 3}
 
 
-def run(arguments: list[str]) -> int:
+def run(given: Given) -> int:
     """Run the daemon until it is told to stop. Return the exit status."""
-    options = _parser().parse_args(arguments)
-    start_logging(debug=options.debug)
+    start_logging(debug=given.flag("--debug"))
     forbid_dumps()
-    file = options.config or config.default_path()
-    load = partial(config.load, file.absolute(), required=options.config is not None)
-    runtime = options.runtime_dir or Path(default_runtime_dir())
+    named = given.value("--config")
+    file = Path(named or config.default_path())
+    load = partial(config.load, file.absolute(), required=bool(named))
+    runtime = Path(given.value("--runtime-dir") or default_runtime_dir())
     asyncio.run(_serve(load, runtime.absolute()))
     return 0
 
@@ -55,14 +55,3 @@ class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         record.syslog = _SYSLOG.get(record.levelno, 5)
         return super().format(record)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="hsmagent daemon",
-        description="Run the agent in the foreground. Takes its sockets from systemd when given.",
-    )
-    parser.add_argument("--config", type=Path, metavar="F", help="configuration file")
-    parser.add_argument("--runtime-dir", type=Path, metavar="D", help="folder for the sockets")
-    parser.add_argument("--debug", action="store_true", help="log more; never secrets")
-    return parser

@@ -1,75 +1,31 @@
-"""The mail commands and programs: hsmagent.mail's faces over the daemon's keys."""
+"""The entry points of hsmagent-smime, hsmagent-gpgsm and hsmagent-sendmail."""
 
-import base64
 import gc
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
-from hsmagent import uri
-from hsmagent.control.client import Daemon
+from hsmagent.cli import programs, usage
+from hsmagent.cli.commands import Command
+from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError
-from hsmagent.mail.keys import Context
-from hsmagent.model import (
-    EcdhUnwrap,
-    Key,
-    KeyType,
-    PurposeKind,
-    RsaUnwrap,
-    Scheme,
-    TokenId,
-    Unwrap,
-    printable,
-)
+from hsmagent.mail.keys import MailKeys
 
-GIT = "git"
-_DECODED_MAX = 2000
+if TYPE_CHECKING:
+    from hsmagent.config.mail import Settings
 
-
-class DaemonKeys:
-    """The token keys, over the control socket. Implements `mail.keys.MailKeys`."""
-
-    def __init__(self) -> None:
-        self._daemon = Daemon()
-
-    def keys(self) -> Sequence[Key]:
-        """Return the keys with their certificates."""
-        return [_key(answer) for answer in self._daemon.call("keys")["keys"]]
-
-    def sign_attributes(
-        self, key: Key, scheme: Scheme, attributes: bytes, context: Context
-    ) -> bytes:
-        """Sign a mail's signed attributes; the daemon hashes them, and may ask the person."""
-        answer = self._daemon.call(
-            "sign_attributes",
-            key=_b64(key.spki),
-            scheme=scheme,
-            attributes=_b64(attributes),
-            context=_context(context),
-        )
-        return base64.b64decode(answer["signature"])
-
-    def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
-        """Return a content key: the right one, or a random one that nobody can tell from it."""
-        answer = self._daemon.call(
-            "unwrap",
-            key=_b64(key.spki),
-            recipient=_recipient(what),
-            length=length,
-            context=_context(context),
-        )
-        return base64.b64decode(answer["key"])
+KeysFactory = Callable[[], MailKeys]
 
 
 def openssl_smime() -> int:
     """Run the program hsmagent-smime."""
-    return run("hsmagent.cli.openssl_smime", sys.argv[1:])
+    return _run(programs.SMIME, "hsmagent.cli.openssl_smime")
 
 
 def gpgsm() -> int:
     """Run the program hsmagent-gpgsm."""
-    return run("hsmagent.cli.gpgsm", sys.argv[1:])
+    return _run(programs.GPGSM, "hsmagent.cli.gpgsm")
 
 
 def sendmail() -> int:
@@ -78,94 +34,36 @@ def sendmail() -> int:
 
     from hsmagent.config import file as config
 
+    def settings() -> "Settings":
+        return config.load(config.default_path()).mail
+
     try:
-        settings = config.load(config.default_path()).mail
+        return _run(programs.SENDMAIL, "hsmagent.cli.sendmail", settings)
     except ConfigError as error:
         sys.stderr.write(f"hsmagent-sendmail: {error}\n")
         return os.EX_CONFIG
-    return run("hsmagent.cli.sendmail", sys.argv[1:], settings)
 
 
-def run(module: str, arguments: Sequence[str], *more: object) -> int:
-    """Run `main` of this module over the daemon's keys."""
+def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
+    """Run `main` of this module over the daemon's keys, or say what the program is."""
+    words = sys.argv[1:]
+    if said := usage.about(program, words):
+        print(said, end="")
+        return 0
+    values = [value() for value in more]
+
+    def work(keys: KeysFactory) -> int:
+        status: int = import_module(module).main(words, keys, *values)
+        return status
+
+    return over_keys(work)
+
+
+def over_keys(work: Callable[[KeysFactory], int]) -> int:
+    """Do this with the daemon's keys. Return its exit status."""
     # Modules are many objects, none of them garbage: looking for it takes a tenth of the time.
     gc.set_threshold(50_000)
     try:
-        status: int = import_module(module).main(arguments, DaemonKeys, *more)
+        return work(DaemonKeys)
     except KeyboardInterrupt:  # a PIN prompt may be left with Ctrl-C
         return 130
-    return status
-
-
-def _key(answer: dict[str, Any]) -> Key:
-    named = uri.parse(answer["uri"])
-    return Key(
-        spki=base64.b64decode(answer["spki"]),
-        key_type=KeyType(answer["key_type"]),
-        bits=answer["bits"],
-        curve=answer["curve"],
-        label=named.object or "",
-        token=TokenId(
-            "", named.token or "", named.serial or "", named.model or "", named.manufacturer or ""
-        ),
-        id=named.id or b"",
-        certificates=tuple(map(base64.b64decode, answer["certificates_der"])),
-        can_sign=answer["can_sign"],
-        can_decrypt=answer["can_decrypt"],
-        can_derive=answer["can_derive"],
-    )
-
-
-def _context(context: Context) -> dict[str, str]:
-    """Return what the prompt tells: a git object, or a mail's subject and sender."""
-    kind = PurposeKind.GIT if context.program == GIT else PurposeKind.MAIL
-    what = "a git object" if kind is PurposeKind.GIT else "a mail"
-    if context.sender:
-        what += " from " + printable(_readable(context.sender), 60)
-    if context.subject:
-        what += f" “{printable(_readable(context.subject), 80)}”"
-    return {"purpose": kind, "what": what}
-
-
-def _readable(value: str) -> str:
-    """Decode the encoded words of a header field (RFC 2047), where it has any.
-
-    Of its beginning only: the decoder takes quadratic time, and little of it is shown.
-    """
-    value = value[:_DECODED_MAX]
-    if "=?" not in value:
-        return value
-    from email.errors import HeaderParseError
-    from email.header import decode_header, make_header
-
-    try:
-        return str(make_header(decode_header(value)))
-    except (ValueError, LookupError, HeaderParseError):
-        return value
-
-
-def _recipient(what: Unwrap) -> dict[str, object]:
-    match what:
-        case RsaUnwrap():
-            return {
-                "kind": "rsa",
-                "encrypted_key": _b64(what.encrypted_key),
-                "padding": what.padding,
-                "oaep_hash": what.oaep_hash,
-                "mgf_hash": what.mgf_hash,
-                "label": _b64(what.label),
-            }
-        case EcdhUnwrap():
-            return {
-                "kind": "ecdh",
-                "encrypted_key": _b64(what.encrypted_key),
-                "point": _b64(what.point),
-                "kdf_hash": what.kdf_hash,
-                "wrap_bits": what.wrap_bits,
-                "shared_info": _b64(what.shared_info),
-                "cofactor": what.cofactor,
-            }
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

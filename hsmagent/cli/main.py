@@ -8,13 +8,17 @@ import io
 import os
 import sys
 
+from hsmagent import __version__
+from hsmagent.cli import arguments, commands
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Sequence
     from typing import Any
+
+    from hsmagent.cli.arguments import Given
 
     Answer = dict[str, Any]
 
@@ -31,10 +35,10 @@ def main() -> None:
     sys.exit(run(sys.argv[1:]))
 
 
-def run(arguments: "list[str]") -> int:
+def run(words: "Sequence[str]") -> int:
     """Run one command. Return its exit status; errors are one line on stderr."""
     try:
-        status = _dispatch(arguments)
+        status = _dispatch(words)
         _write("")
     except UsageError as error:
         return _fail(str(error), 2)
@@ -63,49 +67,41 @@ def _drop_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _dispatch(arguments: "list[str]") -> int:
-    if not arguments or arguments[0] in {*HELP, "help"}:
+def _dispatch(words: "Sequence[str]") -> int:
+    if words[:1] == ["help"]:
+        words = [*words[1:], "--help"]
+    command, rest = commands.find(words)
+    if command is None:
+        return _without_command(words)
+    if not HELP.isdisjoint(rest[:1] if command.own_words else rest):
         from hsmagent.cli import usage
 
-        _write(usage.overview())
-        return 0 if arguments else 2
-    command, *rest = arguments
-    if command == "--version":
-        from hsmagent import __version__
-
-        _write(f"hsmagent {__version__}\n")
+        _write(usage.of(command))
         return 0
-    if command in QUICK:
-        if not HELP.isdisjoint(rest):
-            from hsmagent.cli import usage
-
-            _write(usage.of(command))
-            return 0
-        return QUICK[command](Options(command, rest))
-    return _run_module(command, rest)
+    return command.load()(arguments.parse(command, rest))
 
 
-# command → the module that holds `run(arguments: list[str]) -> int`, and what comes before those
-MODULES = {
-    "certs": ("hsmagent.cli.smime", ["certs"]),
-    "daemon": ("hsmagent.cli.daemon", []),
-    "doctor": ("hsmagent.cli.doctor", []),
-    "smime": ("hsmagent.cli.smime", ["smime"]),
-    "ssh-agent": ("hsmagent.cli.ssh_agent", []),
-}
+def _without_command(words: "Sequence[str]") -> int:
+    """Say what there is: of all commands, or of one group's. Raises UsageError."""
+    from hsmagent.cli import usage
+    from hsmagent.model import printable
 
-
-def _run_module(command: str, arguments: "list[str]") -> int:
-    """Run a command that is more than a question to the daemon. Raises UsageError."""
-    if command not in MODULES:
-        from hsmagent.model import printable
-
-        raise UsageError(f"there is no command {printable(command)!r}; see `hsmagent --help`")
-    from importlib import import_module
-
-    module, before = MODULES[command]
-    status: int = import_module(module).run([*before, *arguments])
-    return status
+    match words:
+        case []:
+            _write(usage.overview())
+            return 2
+        case ["-h" | "--help", *_]:
+            _write(usage.overview())
+        case ["--version", *_]:
+            _write(f"hsmagent {__version__}\n")
+        case [group, "-h" | "--help", *_] if group in commands.GROUPS:
+            _write(usage.group(group))
+        case [group, *verb] if group in commands.GROUPS:
+            named = printable(" ".join((group, *verb[:1])))
+            raise UsageError(f"there is no command {named!r}; see `hsmagent {group} --help`")
+        case [word, *_]:
+            raise UsageError(f"there is no command {printable(word)!r}; see `hsmagent --help`")
+    return 0
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -113,73 +109,35 @@ def _fail(sentence: str, status: int) -> int:
     return status
 
 
-class Options:
-    """The arguments of one quick command: flags are taken by name, the rest by position."""
-
-    def __init__(self, command: str, arguments: "list[str]") -> None:
-        self._command = command
-        self._arguments = list(arguments)
-        self.runtime_dir = self.value("--runtime-dir")
-
-    def flag(self, name: str) -> bool:
-        """Take a flag out; say whether it was there."""
-        if name not in self._arguments:
-            return False
-        self._arguments.remove(name)
-        return True
-
-    def value(self, name: str) -> str:
-        """Take `NAME VALUE` or `NAME=VALUE` out; return VALUE or ""."""
-        for index, argument in enumerate(self._arguments):
-            if argument.startswith(name + "="):
-                del self._arguments[index]
-                return argument[len(name) + 1 :]
-            if argument == name:
-                if index + 1 == len(self._arguments):
-                    raise UsageError(f"{name} needs a value")
-                del self._arguments[index]
-                return self._arguments.pop(index)
-        return ""
-
-    def names(self, most: int, least: int = 0) -> "list[str]":
-        """Return what is left, which must be `least` to `most` names. Raises UsageError."""
-        for argument in self._arguments:
-            if argument.startswith("-"):
-                raise self._wrong(f"`hsmagent {self._command}` has no option {argument}")
-        if not least <= len(self._arguments) <= most:
-            raise self._wrong("wrong number of arguments")
-        return self._arguments
-
-    def _wrong(self, sentence: str) -> UsageError:
-        from hsmagent.cli import usage
-
-        return UsageError(f"{sentence}; {usage.line(self._command)}")
-
-
-def _ask(options: Options, op: str, timeout: "float | None" = None, **fields: str) -> "Answer":
-    daemon = Daemon(options.runtime_dir, timeout)
+def _ask(given: "Given", op: str, timeout: "float | None" = None, **fields: str) -> "Answer":
+    daemon = Daemon(given.value("--runtime-dir"), timeout)
     try:
         return daemon.call(op, **fields)
     finally:
         daemon.close()
 
 
-# -- the commands ----------------------------------------------------------------------------
+# -- the quick commands ----------------------------------------------------------------------
 
 
-def _status(options: Options) -> int:
-    return _show(options, "status")
+def status(given: "Given") -> int:
+    """`hsmagent status`."""
+    return _show(given, "status")
 
 
-def _keys(options: Options) -> int:
-    return _show(options, "keys")
+def keys(given: "Given") -> int:
+    """`hsmagent keys`."""
+    return _show(given, "keys")
 
 
-def _show(options: Options, what: str, **fields: str) -> int:
-    as_json = options.flag("--json")
-    options.names(0)
-    answer = _ask(options, what, AT_HAND, **fields)
-    if as_json:
+def log(given: "Given") -> int:
+    """`hsmagent log`."""
+    return _show(given, "log", since=given.value("--since"))
+
+
+def _show(given: "Given", what: str, **fields: str) -> int:
+    answer = _ask(given, what, AT_HAND, **fields)
+    if given.flag("--json"):
         import json
 
         _write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
@@ -190,32 +148,27 @@ def _show(options: Options, what: str, **fields: str) -> int:
     return 0
 
 
-def _log(options: Options) -> int:
-    return _show(options, "log", since=options.value("--since"))
-
-
-def _pubkey(options: Options) -> int:
-    pem, _ssh = options.flag("--pem"), options.flag("--ssh")
-    [name] = options.names(1, 1)
-    answer = _ask(options, "pubkey", AT_HAND, key=name)
-    text = answer["pem" if pem else "ssh"]
+def pubkey(given: "Given") -> int:
+    """`hsmagent pubkey`."""
+    answer = _ask(given, "pubkey", AT_HAND, key=given.word)
+    text = answer["pem" if given.flag("--pem") else "ssh"]
     if text is None:
         raise HsmAgentError("ssh has no name for this kind of key; --pem shows it")
     _write(text.rstrip("\n") + "\n")
     return 0
 
 
-def _unlock(options: Options) -> int:
+def unlock(given: "Given") -> int:
+    """`hsmagent unlock`."""
     from hsmagent.cli import terminal
 
-    from_stdin = options.flag("--stdin")
-    last_try = options.flag("--last-try")
-    name = "".join(options.names(1))
-    daemon = Daemon(options.runtime_dir)
+    from_stdin = given.flag("--stdin")
+    last_try = given.flag("--last-try")
+    daemon = Daemon(given.value("--runtime-dir"))
     try:
-        asked = daemon.call("unlock", token=name)
+        asked = daemon.call("unlock", token=given.word)
         if asked["logged_in"]:
-            print(f"{asked['token']} is unlocked already")
+            _write(f"{asked['token']} is unlocked already\n")
             return 0
         if asked["pin_state"] == "final-try" and not last_try:
             if from_stdin:
@@ -226,28 +179,19 @@ def _unlock(options: Options) -> int:
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
     finally:
         daemon.close()
-    print(f"{asked['token']} is unlocked")
+    _write(f"{asked['token']} is unlocked\n")
     return 0
 
 
-def _lock(options: Options) -> int:
-    answer = _ask(options, "lock", token="".join(options.names(1)))
-    print("locked: " + ", ".join(answer["tokens"]) if answer["tokens"] else "no token was unlocked")
+def lock(given: "Given") -> int:
+    """`hsmagent lock`."""
+    locked = _ask(given, "lock", token=given.word)["tokens"]
+    _write(f"locked: {', '.join(locked)}\n" if locked else "no token was unlocked\n")
     return 0
 
 
-def _forget_pin(options: Options) -> int:
-    answer = _ask(options, "forget_pin", token="".join(options.names(1)))
-    print(f"no PIN of {answer['token']} is kept")
+def forget_pin(given: "Given") -> int:
+    """`hsmagent forget-pin`."""
+    answer = _ask(given, "forget_pin", token=given.word)
+    _write(f"no PIN of {answer['token']} is kept\n")
     return 0
-
-
-QUICK: "dict[str, Callable[[Options], int]]" = {
-    "status": _status,
-    "keys": _keys,
-    "pubkey": _pubkey,
-    "unlock": _unlock,
-    "lock": _lock,
-    "log": _log,
-    "forget-pin": _forget_pin,
-}

@@ -225,7 +225,7 @@ def _recipient(word: str, kept: store.Store, now: datetime) -> Certificate:
         return certificates.read_file(word)[0]
     found = kept.find(word.rpartition("/")[2], now)
     if found is None:
-        raise UsageError(f"there is no certificate for {word}; `hsmagent certs add` takes one")
+        raise UsageError(f"there is no certificate for {word}; `hsmagent contacts add` takes one")
     return found.certificate
 
 

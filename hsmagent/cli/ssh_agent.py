@@ -19,6 +19,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hsmagent.cli import usage
+from hsmagent.cli.arguments import Given
+from hsmagent.cli.commands import SSH_AGENT_OPTIONS
+from hsmagent.cli.programs import SSH_AGENT
 from hsmagent.daemon.listening import listen
 from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
@@ -31,16 +35,6 @@ if TYPE_CHECKING:
 AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 
 STDIN, STDOUT, STDERR = range(3)
-
-USAGE = """\
-usage: hsmagent-ssh-agent [-c | -s] [-Dd] [-a bind_address] [-E fingerprint_hash]
-                          [-O option] [-P allowed_providers] [-t life]
-                          [--config F]
-       hsmagent-ssh-agent [-a bind_address] [-E fingerprint_hash] [-O option]
-                          [-P allowed_providers] [-t life] [--config F]
-                          command [arg ...]
-       hsmagent-ssh-agent [-c | -s] -k
-"""
 
 # sshd_config(5), TIME FORMATS.
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
@@ -83,15 +77,20 @@ def main() -> None:
         sys.exit(1)
 
 
+def command(given: Given) -> int:
+    """Run `hsmagent ssh-agent`."""
+    return run(given.words)
+
+
 def run(arguments: list[str]) -> int:
     """Start an agent, or end one (-k). Return the exit status. Raises UsageError."""
-    if arguments == ["--help"]:
-        print(USAGE, end="")
+    if said := usage.about(SSH_AGENT, arguments):
+        print(said, end="")
         return 0
     try:
         options = parse(arguments)
     except UsageError as error:
-        print(f"hsmagent-ssh-agent: {error}\n{USAGE}", end="", file=sys.stderr)
+        print(f"hsmagent-ssh-agent: {error}; {usage.line(SSH_AGENT)}", file=sys.stderr)
         return 1
     return kill(options) if options.kill else start(options)
 
@@ -102,7 +101,7 @@ def run(arguments: list[str]) -> int:
 def parse(arguments: Sequence[str]) -> Options:
     """Read the command line; what follows the options is the command. Raises UsageError."""
     try:
-        given, command = getopt.getopt(list(arguments), "cDdksE:a:O:P:t:", ["config="])
+        given, command = getopt.getopt(list(arguments), *_spellings())
     except getopt.GetoptError as error:
         raise UsageError(str(error)) from None
     values: dict[str, Any] = {"command": tuple(command)}
@@ -122,6 +121,18 @@ def parse(arguments: Sequence[str]) -> Options:
     if options.command and set(values) & {"csh", "kill", "debug", "foreground"}:
         raise UsageError("a command goes with none of -c, -s, -k, -d and -D")
     return options
+
+
+def _spellings() -> tuple[str, list[str]]:
+    """Return the options of the table as getopt wants them: letters, and words."""
+    letters, words = "", []
+    for option in SSH_AGENT_OPTIONS:
+        for name in option.names:
+            if name.startswith("--"):
+                words.append(name[2:] + ("=" if option.value else ""))
+            else:
+                letters += name[1:] + (":" if option.value else "")
+    return letters, words
 
 
 def _feature(name: str) -> bool:

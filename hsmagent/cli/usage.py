@@ -1,74 +1,83 @@
-"""What `hsmagent --help` and `hsmagent COMMAND --help` say, and a wrong command line in short.
+"""What `--help` says, of each program and command, from the table of commands."""
 
-Apart from `cli`, since the quick commands import it only then.
-"""
+from textwrap import wrap
 
-# command: (its arguments, what it does)
-QUICK = {
-    "status": ("[--json]", "tokens, login state and time left, PIN state"),
-    "keys": ("[--json]", "every key with its SSH line and certificates"),
-    "pubkey": ("KEY [--ssh | --pem]", "one public key, for authorized_keys or a CA"),
-    "unlock": ("[TOKEN] [--stdin]", "give the PIN in this terminal, or on stdin"),
-    "lock": ("[TOKEN]", "log out of one token, or of all"),
-    "forget-pin": ("[TOKEN]", "delete the PIN kept in the desktop's keyring"),
-    "log": ("[--since T] [--json]", "who used which key for what, and what was refused"),
-}
+from hsmagent import __version__
+from hsmagent.cli import commands
+from hsmagent.cli.commands import Command
 
-TOKEN = ("TOKEN", "a label, a serial number or a PKCS#11 URI")
-JSON = ("--json", "for a program")
-RUNTIME_DIR = ("--runtime-dir D", "where the daemon's sockets are")
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
 
-# command: (argument, what it means); --json and --runtime-dir are told where they are taken
-ARGUMENTS = {
-    "pubkey": (
-        ("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI"),
-        ("--ssh", "one line, as ssh wants it (the default)"),
-        ("--pem", "SubjectPublicKeyInfo, as openssl wants it"),
-    ),
-    "unlock": (
-        TOKEN,
-        ("--stdin", "read the PIN from standard input instead of the terminal"),
-        ("--last-try", "go on although one more wrong PIN blocks the token"),
-    ),
-    "lock": (TOKEN,),
-    "forget-pin": (TOKEN,),
-    "log": (("--since T", "so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)"),),
-}
+WIDTH = 80
+_LEFT = 26
 
-PROGRAMS = """
-Programs
-  daemon [--config F]          run the agent in the foreground
-  doctor [--json]              what is wrong with the set-up, and the remedy
-  ssh-agent [options]          a private agent in place of ssh-agent(1)
-
-Mail
-  smime sign | verify          one message in, one out, or what is wrong with it
-  smime encrypt | decrypt      likewise
-  certs add | list | remove    the certificates of those you write to
-
-KEY and TOKEN are a label or a PKCS#11 URI; COMMAND --help says more.
-
-Exit status: 0 done, 1 failed or refused, 2 wrong usage.
-"""
+_EXIT = "Exit status: 0 done, 1 failed or refused, 2 wrong usage.\n"
+_MORE = "`hsmagent COMMAND --help` says more of each.\n"
 
 
 def overview() -> str:
     """Return the text of `hsmagent --help`."""
-    quick = "".join(
-        f"  {f'{command} {arguments}':29}{sentence}\n"
-        for command, (arguments, sentence) in QUICK.items()
-    )
-    return f"usage: hsmagent COMMAND [options]\n\nTokens and keys\n{quick}{PROGRAMS}"
+    parts = [f"\n{heading}\n{_listed(of)}" for heading, of in commands.COMMANDS.items()]
+    head = "usage: hsmagent COMMAND [ARGUMENT...] [options]\n       hsmagent --help | --version\n"
+    return f"{head}{''.join(parts)}\n{_MORE}{_EXIT}"
 
 
-def line(command: str) -> str:
-    """Return how a quick command is called, in one line."""
-    return f"usage: hsmagent {command} {QUICK[command][0]}"
+def group(name: str) -> str:
+    """Return the text of `hsmagent GROUP --help`, such as `hsmagent smime --help`."""
+    verbs = [c for c in commands.BY_NAME.values() if c.name.startswith(f"{name} ")]
+    head = f"usage: hsmagent {name} {' | '.join(verb.name.split()[1] for verb in verbs)}"
+    return f"{head}\n\n{_sentence(commands.GROUPS[name])}\n\n{_listed(verbs)}"
 
 
-def of(command: str) -> str:
-    """Return the text of `hsmagent COMMAND --help` for a quick command."""
-    arguments, sentence = QUICK[command]
-    told = [*ARGUMENTS.get(command, ()), *([JSON] if JSON[0] in arguments else []), RUNTIME_DIR]
-    rows = "".join(f"  {name:16} {meaning}\n" for name, meaning in told)
-    return f"{line(command)}\n\n{sentence[0].upper()}{sentence[1:]}.\n\n{rows}"
+def _listed(some: "Iterable[Command]") -> str:
+    return "".join(_row(_called(command), command.meaning) for command in some)
+
+
+def _called(command: Command) -> str:
+    return f"{command.name} {command.argument.shown}" if command.argument else command.name
+
+
+def line(command: Command) -> str:
+    """Return how a command is called, in one line."""
+    argument = f" {command.argument.shown}" if command.argument else ""
+    return f"usage: {command.path} [options]{argument}"
+
+
+def of(command: Command) -> str:
+    """Return the text of `hsmagent COMMAND --help`, or of another program's `--help`."""
+    rows = []
+    if command.argument:
+        rows.append((command.argument.name, command.argument.meaning))
+    for option in command.options:
+        meaning = option.meaning
+        if option.choices:
+            meaning += f" ({', '.join(option.choices)})"
+        rows.append((", ".join(option.names) + f" {option.value}".rstrip(), meaning))
+    shown = "".join(_row(left, meaning) for left, meaning in rows)
+    return f"{line(command)}\n\n{_sentence(command.meaning)}\n\n{shown}"
+
+
+def about(program: Command, words: "Sequence[str]") -> str:
+    """Return what a program that stands in for another says of itself, or "" if it is not asked.
+
+    It is asked by its first argument; later ones may be values, or another program's.
+    """
+    option = program.option(words[0]) if words else None
+    if option is None or option.names[0] not in {"--help", "--version"}:
+        return ""
+    return of(program) if option.names[0] == "--help" else f"{program.name} {__version__}\n"
+
+
+def _row(left: str, meaning: str) -> str:
+    first, *more = wrap(meaning, WIDTH - _LEFT - 4)
+    lines = [first, *more]
+    head = f"  {left:{_LEFT}} "
+    if len(left) > _LEFT:
+        head = f"  {left}\n{'':{_LEFT + 3}}"
+    return head + f"\n{'':{_LEFT + 3}}".join(lines) + "\n"
+
+
+def _sentence(meaning: str) -> str:
+    return "\n".join(wrap(f"{meaning[0].upper()}{meaning[1:]}.", WIDTH))

@@ -43,7 +43,7 @@ class NoCertificate(HsmAgentError):
         self.addresses = tuple(addresses)
         super().__init__(
             f"there is no valid certificate for {printable(', '.join(addresses), 400)}; "
-            "`hsmagent certs add` takes one, or a signed mail from them"
+            "`hsmagent contacts add` takes one, or a signed mail from them"
         )
 
 

@@ -30,7 +30,7 @@ class Entry:
 
 
 class Store:
-    """Two folders below `base`: `certs` and `roots`."""
+    """Two folders below `base`: `contacts` and `roots`."""
 
     def __init__(self, base: Path) -> None:
         self._base = base
@@ -72,22 +72,22 @@ class Store:
         ]
         return max(fitting, key=lambda e: e.certificate.not_after, default=None)
 
-    def remove(self, wanted: str) -> int:
+    def remove(self, wanted: str, *, root: bool = False) -> int:
         """Remove by address or fingerprint (SHA-256, or its first 16 digits or more)."""
         digits = wanted.replace(":", "").lower()
         count = 0
-        for root in (False, True):
-            for path, text in self._files(root=root):
-                named = len(digits) >= 16 and path.name.startswith(digits)  # noqa: PLR2004
-                if named or _ADDRESS + normal(wanted) + "\n" in text:
-                    path.unlink()
-                    count += 1
+        for path, text in self._files(root=root):
+            named = len(digits) >= 16 and path.name.startswith(digits)  # noqa: PLR2004
+            if named or _ADDRESS + normal(wanted) + "\n" in text:
+                path.unlink()
+                count += 1
         if not count:
-            raise UsageError(f"no certificate for {wanted!r}; `hsmagent certs list` shows them")
+            group = "roots" if root else "contacts"
+            raise UsageError(f"no certificate for {wanted!r}; `hsmagent {group} list` shows them")
         return count
 
     def _folder(self, *, root: bool) -> Path:
-        return self._base / ("roots" if root else "certs")
+        return self._base / ("roots" if root else "contacts")
 
     def _files(self, *, root: bool) -> Iterator[tuple[Path, str]]:
         for path in sorted(self._folder(root=root).glob("*.pem")):

@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.cli import commands, programs, usage
 from hsmagent.cli import main as cli
-from hsmagent.cli import usage
-from hsmagent.cli.main import MODULES
 from tests.parts.agent import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -29,17 +28,25 @@ def hsmagent(*arguments: str, stdout: int, **env: str) -> "subprocess.CompletedP
 
 def test_every_command_is_in_the_overview_and_has_a_help() -> None:
     overview = usage.overview()
-    assert usage.QUICK.keys() == cli.QUICK.keys()
-    for command in (*cli.QUICK, *MODULES):
-        assert f"\n  {command} " in overview
-    helps = {command: usage.of(command) for command in cli.QUICK}
-    for command, text in helps.items():
-        assert text.startswith(f"usage: hsmagent {command} ")
-    for text in (overview, *helps.values()):
+    for command in commands.BY_NAME.values():
+        assert f"\n  {command.name} " in overview
+        assert callable(command.load())
+    helps = {c.path: usage.of(c) for c in (*commands.BY_NAME.values(), *programs.PROGRAMS)}
+    for path, text in helps.items():
+        assert text.startswith(f"usage: {path} ")
+    for text in (overview, *helps.values(), *map(usage.group, commands.GROUPS)):
         assert max(map(len, text.splitlines())) <= 80
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["help"], ["log", "--json", "-h"]])
+def test_a_command_of_two_words_has_a_group() -> None:
+    two = [name.split() for name in commands.BY_NAME if " " in name]
+    assert {group for group, _ in two} == set(commands.GROUPS)
+    assert not set(commands.GROUPS) & set(commands.BY_NAME)
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["help"], ["log", "--json", "-h"], ["help", "log"]]
+)
 def test_help_is_no_failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments) == 0
     assert capsys.readouterr().out.startswith("usage: hsmagent")

@@ -71,7 +71,7 @@ def test_changed_commit_is_bad(repository: Repository) -> None:
 def test_untrusted_signer_is_said(repository: Repository) -> None:
     repository.git("commit", "-q", "-S", "-m", "First")
     store = Store(Path(repository.environment["XDG_DATA_HOME"]) / "hsmagent")
-    store.remove(Certificate(root().der).fingerprint)
+    store.remove(Certificate(root().der).fingerprint, root=True)
     assert repository.git("log", "-1", "--format=%G?").stdout == "U\n"
     assert "no chain" in repository.git("log", "--show-signature", "-1").stdout
 

@@ -1,15 +1,22 @@
 """What the mail programs tell the daemon, and how they are left."""
 
+import os
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 
+from hsmagent import __version__
+from hsmagent.cli import mail_keys, programs
 from hsmagent.cli import mail_programs as mail
+from hsmagent.cli.commands import Command
 from hsmagent.mail.keys import Context
 
 
 def test_the_prompt_reads_encoded_words() -> None:
-    said = mail._context(
+    said = mail_keys._context(
         Context("mutt", "=?utf-8?q?J=C3=B6rg?= <j@p.org>", "=?utf-8?b?R3LDvMOfZQ==?=")
     )
     assert said == {"purpose": "mail", "what": "a mail from Jörg <j@p.org> “Grüße”"}
@@ -17,7 +24,7 @@ def test_the_prompt_reads_encoded_words() -> None:
 
 def test_a_long_subject_of_encoded_words_takes_no_time() -> None:
     started = time.process_time()
-    said = mail._context(Context(subject="=?a?q?x?= " * 100_000))
+    said = mail_keys._context(Context(subject="=?a?q?x?= " * 100_000))
     assert len(said["what"]) < 200
     assert time.process_time() - started < 1
 
@@ -29,3 +36,22 @@ def test_ctrl_c_ends_a_program_quietly(program: str, monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(f"hsmagent.cli.{program}.main", interrupted)
     assert getattr(mail, program)() == 130
+
+
+@pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
+def test_every_program_says_what_it_is(program: Command, tmp_path: Path) -> None:
+    """Without a configuration that can be read, and without a daemon."""
+    (tmp_path / "hsmagent").mkdir()
+    (tmp_path / "hsmagent/config.toml").write_text("[cash]")
+    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path)}
+
+    def said(option: str) -> str:
+        command = [str(Path(sys.executable).parent / program.name), option]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=True, timeout=60
+        )
+        assert done.stderr == ""
+        return done.stdout
+
+    assert said("--version") == f"{program.name} {__version__}\n"
+    assert said("--help").startswith(f"usage: {program.name} ")

@@ -31,9 +31,9 @@ def run(program: str, *arguments: str, stdin: str = "") -> subprocess.CompletedP
 def test_signing_loads_little() -> None:
     """It has to be quick: no cryptography, no asyncio, none of email's parsers or zip's packers."""
     code = (
-        "import sys; from hsmagent.cli import mail_programs, smime;"
+        "import sys; from hsmagent.cli import arguments, commands, mail_programs, smime;"
         " from hsmagent.mail import sign, store;"
-        " smime._parse(['smime', 'sign', '--key', 'x']);"
+        " arguments.parse(commands.BY_NAME['smime sign'], ['--key', 'x']);"
         " print([m for m in ('cryptography', 'asyncio', 'email.message', 'asn1crypto.cms',"
         " 'tempfile', 'subprocess', 'shutil') if m in sys.modules])"
     )
@@ -42,19 +42,20 @@ def test_signing_loads_little() -> None:
 
 
 def test_usage(hsmagent: str) -> None:
-    for arguments in (["smime"], ["smime", "frob"], ["smime", "sign", "--frob"], ["certs"]):
+    for arguments in (["smime"], ["smime", "frob"], ["smime", "sign", "--frob"], ["contacts"]):
         assert run(hsmagent, *arguments).returncode == 2
     assert run(hsmagent, "smime", "sign", "--help").returncode == 0
 
 
-def test_certs(hsmagent: str, tmp_path: Path) -> None:
+def test_contacts_and_roots(hsmagent: str, tmp_path: Path) -> None:
     certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
-    added = run(hsmagent, "certs", "add", certificate)
+    added = run(hsmagent, "contacts", "add", certificate)
     assert "bob@example.org  Bob" in added.stdout
-    assert "bob@example.org" in run(hsmagent, "certs", "list").stdout
-    assert "Test Root  (root)" in run(hsmagent, "certs", "list").stdout
-    assert run(hsmagent, "certs", "remove", "bob@EXAMPLE.org").stdout == "1 removed\n"
-    again = run(hsmagent, "certs", "remove", "bob@example.org")
+    assert "bob@example.org" in run(hsmagent, "contacts", "list").stdout
+    assert "Test Root" not in run(hsmagent, "contacts", "list").stdout
+    assert "Test Root" in run(hsmagent, "roots", "list").stdout
+    assert run(hsmagent, "contacts", "remove", "bob@EXAMPLE.org").stdout == "1 removed\n"
+    again = run(hsmagent, "contacts", "remove", "bob@example.org")
     assert again.returncode == 1
     assert again.stderr.startswith("hsmagent: no certificate for")
 
@@ -63,12 +64,12 @@ def test_a_signed_mail_teaches_what_its_sender_can_read(hsmagent: str, tmp_path:
     bob = person("p256", "bob@example.org", "Bob")
     mail = tmp_path / "mail"
     mail.write_bytes(signed(b"From: bob@example.org\n" + BODY.encode(), bob))
-    assert "Bob" in run(hsmagent, "certs", "add", str(mail)).stdout
+    assert "Bob" in run(hsmagent, "contacts", "add", str(mail)).stdout
     encrypted = run(hsmagent, "smime", "encrypt", stdin=MESSAGE)
     assert encrypted.returncode == 0, encrypted.stderr
     assert "smime-type=authEnveloped-data" in encrypted.stdout
     mail.write_bytes(mail.read_bytes().replace(b"Hello", b"Hallo"))
-    changed = run(hsmagent, "certs", "add", str(mail))
+    changed = run(hsmagent, "contacts", "add", str(mail))
     assert changed.returncode == 1
     assert "neither a certificate nor a message whose signature holds" in changed.stderr
 
@@ -81,7 +82,7 @@ def test_encrypt_says_who_has_no_certificate(hsmagent: str) -> None:
 
 def test_bcc_is_taken_out_and_said(hsmagent: str, tmp_path: Path) -> None:
     certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
-    run(hsmagent, "certs", "add", certificate)
+    run(hsmagent, "contacts", "add", certificate)
     done = run(hsmagent, "smime", "encrypt", stdin="Bcc: eve@example.org\n" + MESSAGE)
     assert done.returncode == 0
     assert "eve@" not in done.stdout
@@ -120,7 +121,7 @@ def test_a_reader_that_leaves_early(hsmagent: str, tmp_path: Path) -> None:
     ("target", "said"),
     [("/dev/full", "the message: No space left on device"), ("&-", "standard output is closed")],
 )
-@pytest.mark.parametrize("command", ["smime sign", "smime verify", "certs list"])
+@pytest.mark.parametrize("command", ["smime sign", "smime verify", "roots list"])
 def test_output_that_cannot_be_written(
     hsmagent: str, tmp_path: Path, command: str, target: str, said: str
 ) -> None:

@@ -56,5 +56,8 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
     top = {name.partition(".")[0] for name in modules}
     assert {name for name in top if not name.startswith("_")} <= ALLOWED
     ours = {name for name in modules if name.startswith("hsmagent")}
-    names = ("cli", "cli.main", "cli.show", "control", "control.client", "errors", "frame")
+    names = (
+        *("cli", "cli.arguments", "cli.commands", "cli.main", "cli.show"),
+        *("control", "control.client", "errors", "frame"),
+    )
     assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}

@@ -95,7 +95,7 @@ def test_oaep(agent: AgentProcess) -> None:
 
 def test_sign_then_encrypt_to_ourselves_and_back(agent: AgentProcess) -> None:
     message = f"From: rsa@example.org\nTo: p256@example.org\nSubject: Hi\n{BODY}"
-    assert agent.hsmagent("certs", "add", f"{agent.home}/p256.crt").returncode == 0
+    assert agent.hsmagent("contacts", "add", f"{agent.home}/p256.crt").returncode == 0
     encrypted = agent.hsmagent("smime", "encrypt", "--sign", "--cipher", "gcm", stdin=message)
     assert encrypted.returncode == 0, encrypted.stderr
     done = agent.hsmagent("smime", "decrypt", "--all", stdin=encrypted.stdout)

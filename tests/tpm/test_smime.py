@@ -29,7 +29,7 @@ def certify(agent: AgentProcess, key: str) -> str:
     issued = root().issue(mail=(address,), private=InTheTpm(load_pem_public_key(pem)))
     path = agent.home / f"{key}.crt"
     path.write_bytes(issued.pem)
-    added = agent.hsmagent("certs", "add", str(path))
+    added = agent.hsmagent("contacts", "add", str(path))
     assert added.returncode == 0, added.stderr
     return address
 

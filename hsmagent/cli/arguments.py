@@ -1,0 +1,109 @@
+"""Reading a command's arguments by the table of commands. Imports next to nothing."""
+
+from hsmagent.cli.commands import TIME, Command, Option
+from hsmagent.errors import UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from datetime import datetime
+
+
+class Given:
+    """What was given to a command. Asking for an option that it does not have is a KeyError."""
+
+    __slots__ = ("_options", "command", "words")
+
+    def __init__(
+        self, command: Command, options: "dict[str, list[str]]", words: "list[str]"
+    ) -> None:
+        self.command = command
+        self._options = options
+        self.words = words
+
+    def values(self, name: str) -> "list[str]":
+        """Return every value that the option was given, in order."""
+        option = self.command.option(name)
+        if option is None:
+            raise KeyError(name)
+        return self._options.get(option.names[0], [])
+
+    def value(self, name: str) -> str:
+        """Return the option's last value, or ""."""
+        return (self.values(name) or [""])[-1]
+
+    def flag(self, name: str) -> bool:
+        """Say whether the option was given."""
+        return bool(self.values(name))
+
+    @property
+    def word(self) -> str:
+        """The only argument that is not an option, or ""."""
+        return "".join(self.words)
+
+
+def parse(command: Command, given: "Sequence[str]") -> Given:
+    """Read options (`--name value`, `--name=value`) and arguments in any order. Raises UsageError.
+
+    After `--` everything is an argument.
+    """
+    if command.own_words:
+        return Given(command, {}, list(given))
+    options: dict[str, list[str]] = {}
+    words: list[str] = []
+    rest = iter(given)
+    for word in rest:
+        if word == "--":
+            words += rest
+        elif word == "-" or not word.startswith("-"):
+            words.append(word)
+        else:
+            name, equals, value = word.partition("=")
+            option = command.option(name)
+            if option is None:
+                raise wrong(command, f"`{command.path}` has no option {name}")
+            value = _value(option, name, value if equals else None, rest)
+            options.setdefault(option.names[0], []).append(value)
+    argument = command.argument
+    least, most = (argument.least, argument.most or len(words)) if argument else (0, 0)
+    if not least <= len(words) <= most:
+        raise wrong(command, "wrong number of arguments")
+    return Given(command, options, words)
+
+
+def _value(option: Option, name: str, value: "str | None", rest: "Iterator[str]") -> str:
+    if not option.value:
+        if value is not None:
+            raise UsageError(f"{name} takes no value")
+        return ""
+    value = next(rest, None) if value is None else value
+    if value is None:
+        raise UsageError(f"{name} needs a value")
+    if option.choices and value not in option.choices:
+        raise UsageError(f"{name} is one of {', '.join(option.choices)}")
+    if option.kind == TIME:
+        moment(value)
+    return value
+
+
+def moment(text: str) -> "datetime":
+    """Read a time in ISO 8601, in UTC where it names no zone. Raises UsageError."""
+    from datetime import UTC, datetime
+
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        from hsmagent.model import printable
+
+        raise UsageError(
+            f"{printable(text)!r} is no time; give one such as 2026-05-01T12:00"
+        ) from None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def wrong(command: Command, sentence: str) -> UsageError:
+    """Return the error, with the way the command is used."""
+    from hsmagent.cli import usage
+    from hsmagent.model import printable
+
+    return UsageError(f"{printable(sentence)}; {usage.line(command)}")

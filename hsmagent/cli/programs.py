@@ -1,0 +1,108 @@
+"""The programs besides `hsmagent`: what each takes of the options of the one that it stands in for.
+
+Their help and their completions come from here. What reads the arguments is written by hand, as
+each of the originals has rules of its own; a test holds both together.
+"""
+
+from hsmagent.cli.commands import (
+    FILE,
+    FOLDER,
+    HELP,
+    KEY,
+    SSH_AGENT_COMMAND,
+    SSH_AGENT_OPTIONS,
+    VERSION,
+    Argument,
+    Command,
+    Option,
+)
+
+HSMAGENT = Command("hsmagent", "an agent for keys that live in hardware tokens", HELP, VERSION)
+
+# -h means something else to some of them.
+_HELP = Option("--help", "say this")
+
+SSH_AGENT = Command(
+    "hsmagent-ssh-agent",
+    "a private agent in place of ssh-agent(1)",
+    SSH_AGENT_COMMAND,
+    *SSH_AGENT_OPTIONS,
+    _HELP,
+    VERSION,
+)
+
+_FORMS = ("SMIME", "PEM", "DER")
+_NO_EFFECT = "taken, without effect"
+
+SMIME = Command(
+    "hsmagent-smime",
+    "a stand-in for `openssl smime` and `openssl cms`, for mutt and Emacs",
+    Argument("CERTIFICATE", "with -encrypt: for whom", FILE, least=0, most=0),
+    Option("-sign", "sign"),
+    Option("-verify", "verify, and give what is signed"),
+    Option("-encrypt", "encrypt"),
+    Option("-decrypt", "decrypt"),
+    Option("-signer", "whose key signs; with -verify: where the certificate goes", "KEY", FILE),
+    Option("-inkey", "whose key signs, where -signer does not say it", "KEY", KEY),
+    Option("-recip", "a certificate of yours that is not on the token", "FILE", FILE, many=True),
+    Option("-certfile", "further certificates", "FILE", FILE, many=True),
+    Option("-passin", "where a passphrase would come from; it is not used", "FROM"),
+    Option("-in", "the message", "FILE", FILE),
+    Option("-out", "where the result goes", "FILE", FILE),
+    Option("-inform", "the form of the message", "FORM", "", _FORMS),
+    Option("-outform", "the form of the result", "FORM", "", _FORMS),
+    Option("-content", "what a detached signature is of", "FILE", FILE),
+    Option("-CAfile", "roots to trust", "FILE", FILE, many=True),
+    Option("-CApath", "a folder of roots to trust", "FOLDER", FOLDER, many=True),
+    Option("-to", "a field To before the result", "ADDRESS"),
+    Option("-from", "a field From before the result", "ADDRESS"),
+    Option("-subject", "a field Subject before the result", "TEXT"),
+    Option("-md", "the digest that is signed", "DIGEST", "", ("sha256", "sha384", "sha512")),
+    Option("-aes128 -aes192 -aes256", "encrypt by AES in CBC mode"),
+    Option("-aes-128-gcm -aes-192-gcm -aes-256-gcm", "encrypt by AES in GCM mode"),
+    Option("-nodetach", "the content inside the signature"),
+    Option("-binary", "leave line ends as they are"),
+    Option("-text", "put a field Content-Type: text/plain before the content"),
+    Option("-noverify", "do not ask whether the signer is trusted"),
+    Option("-nointern -nocerts -nosmimecap -keyid", _NO_EFFECT),
+    Option("-stream -indef -noindef -crlfeol", _NO_EFFECT),
+    Option("-crl_check -crl_check_all -x509_strict", _NO_EFFECT),
+    Option("-keyform -purpose", _NO_EFFECT, "WORD"),
+    Option("--help -help", "say this"),
+    VERSION,
+)
+
+GPGSM = Command(
+    "hsmagent-gpgsm",
+    "a stand-in for gpgsm, as git uses it (gpg.format = x509)",
+    Argument("FILE", "with --verify: the signature, and - or what is signed", FILE, most=2),
+    Option("-s --sign", "sign"),
+    Option("-b --detach-sign --detach-sig", "sign, and leave the content out"),
+    Option("-a --armor", "PEM, which it is in any case"),
+    Option("-u --local-user", "whose key signs", "KEY", KEY),
+    Option("-v --verify", "verify"),
+    Option("--status-fd", "where status lines go", "NUMBER"),
+    Option("--output --keyid-format", _NO_EFFECT, "VALUE"),
+    Option("--batch --yes --quiet --no-tty", _NO_EFFECT),
+    _HELP,
+    VERSION,
+)
+
+_PASSED = "for the real sendmail"
+
+SENDMAIL = Command(
+    "hsmagent-sendmail",
+    "a stand-in for sendmail that signs, and encrypts where it is asked to",
+    Argument("ADDRESS", "the recipients", least=0, most=0),
+    Option("-t", "the recipients are in To, Cc and Bcc"),
+    Option("-i -oi", 'a line with only "." does not end the message'),
+    Option("-f -r", f"the envelope's sender, {_PASSED}", "ADDRESS"),
+    Option("-F", f"the sender's full name, {_PASSED}", "NAME"),
+    Option("-C", f"a configuration file, {_PASSED}", "FILE", FILE),
+    Option("-B -N -R -V -O -o -h -L -X -M -A -D -p -a", _PASSED, "VALUE"),
+    Option("-m -n -v -G -U", _PASSED),
+    _HELP,
+    VERSION,
+)
+
+PROGRAMS = (HSMAGENT, SSH_AGENT, SMIME, GPGSM, SENDMAIL)

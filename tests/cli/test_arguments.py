@@ -1,0 +1,70 @@
+"""Reading arguments by the table of commands."""
+
+import pytest
+
+from hsmagent.cli import arguments, commands
+from hsmagent.cli.arguments import Given, parse
+from hsmagent.errors import UsageError
+
+
+def given(name: str, *words: str) -> Given:
+    return parse(commands.BY_NAME[name], words)
+
+
+def test_options_and_arguments_come_in_any_order() -> None:
+    for words in (
+        ["card", "--stdin", "--runtime-dir", "/r"],
+        ["--runtime-dir=/r", "card", "--stdin"],
+    ):
+        found = given("unlock", *words)
+        assert (found.word, found.flag("--stdin"), found.flag("--last-try")) == (
+            "card",
+            True,
+            False,
+        )
+        assert found.value("--runtime-dir") == "/r"
+    assert given("log").value("--since") == ""
+
+
+def test_an_option_that_may_come_more_than_once_keeps_all_and_another_the_last() -> None:
+    found = given("smime verify", "--ca", "a", "--ca=b", "--at", "2026-01-01", "--at", "2027-01-01")
+    assert found.values("--ca") == ["a", "b"]
+    assert found.value("--at") == "2027-01-01"
+
+
+def test_a_dash_is_an_argument_and_after_two_dashes_everything_is() -> None:
+    assert given("smime sign", "-").word == "-"
+    assert given("contacts add", "--", "--ca", "-x").words == ["--ca", "-x"]
+
+
+def test_a_value_may_look_like_an_option() -> None:
+    assert given("smime sign", "--key", "--pss").value("--key") == "--pss"
+
+
+def test_asking_for_an_option_that_is_not_in_the_table_is_a_fault_of_ours() -> None:
+    with pytest.raises(KeyError):
+        given("lock").flag("--stdin")
+
+
+@pytest.mark.parametrize(
+    ("name", "words", "sentence"),
+    [
+        ("status", ["--frob"], "`hsmagent status` has no option --frob; usage: hsmagent status"),
+        ("status", ["x"], "wrong number of arguments; usage: hsmagent status"),
+        ("contacts add", [], "wrong number of arguments"),
+        ("lock", ["--runtime-dir"], "--runtime-dir needs a value"),
+        ("status", ["--json=1"], "--json takes no value"),
+        ("smime encrypt", ["--cipher", "rot13"], "--cipher is one of auto, gcm, cbc"),
+        ("smime verify", ["--at", "soon"], "'soon' is no time"),
+        ("smime verify", ["--a"], "has no option --a"),
+    ],
+)
+def test_mistakes(name: str, words: list[str], sentence: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        given(name, *words)
+    assert sentence in str(caught.value)
+
+
+def test_a_moment_without_a_zone_is_in_utc() -> None:
+    assert arguments.moment("2026-05-01T12:00").isoformat() == "2026-05-01T12:00:00+00:00"
+    assert arguments.moment("2026-05-01T12:00+02:00").isoformat() == "2026-05-01T12:00:00+02:00"
