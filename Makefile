@@ -46,6 +46,10 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider \
 		--numprocesses $(WORKERS) --dist worksteal --timeout 300 $(ARGS)
 
+.PHONY: completions
+completions: venv ## make the completions for shells anew (contrib/completions)
+	$(BIN)/python -m hsmagent.cli.completions contrib/completions
+
 .PHONY: pictures
 pictures: venv ## take the pictures of the dialogs anew (docs/pictures)
 	$(BIN)/python -m tests.prompt.pictures docs/pictures

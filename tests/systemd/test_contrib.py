@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import pty
+import re
 import select
 import shutil
 import subprocess
@@ -16,6 +17,8 @@ from pathlib import Path
 import pytest
 
 from hsmagent.bus import Bus
+from hsmagent.cli import commands, programs
+from hsmagent.cli.commands import Command
 from hsmagent.desktop.service import Agent, Service
 from hsmagent.model import PinState, TokenId, TokenStatus
 from tests.parts.bus import PrivateBus, private_bus
@@ -23,6 +26,7 @@ from tests.parts.until import async_until
 
 CONTRIB = Path(__file__).parents[2] / "contrib"
 COMPLETIONS = CONTRIB / "completions"
+EVERY = [*programs.PROGRAMS, *commands.BY_NAME.values()]
 
 FAKE = """\
 #!/bin/sh
@@ -69,39 +73,87 @@ LINES = [
     ("hsmagent pubkey ss", "ssh-key"),
     ("hsmagent smime enc", "encrypt"),
     ("hsmagent status --j", "--json"),
+    ("hsmagent smime verify --req", "--require-crl"),
+    ("hsmagent smime encrypt --cipher g", "gcm"),
+    ("hsmagent roots l", "list"),
+    ("hsmagent-smime -crl_check_", "-crl_check_all"),
+    ("hsmagent-gpgsm --status", "--status-fd"),
 ]
+HOSTILE = "x$(touch pwned)"
 
 
 @needs("bash")
 @pytest.mark.parametrize(("line", "completed"), LINES)
-def test_bash(env: dict[str, str], line: str, completed: str) -> None:
+def test_bash(env: dict[str, str], tmp_path: Path, line: str, completed: str) -> None:
+    assert complete_in_bash(env, line, tmp_path) == [completed]
+
+
+def complete_in_bash(env: dict[str, str], line: str, folder: Path) -> list[str]:
     library = Path("/usr/share/bash-completion/bash_completion")
     if not library.exists():
         pytest.skip("there is no bash-completion")
+    program = line.split(maxsplit=1)[0]
     script = f"""
         source {library}
-        source {COMPLETIONS}/hsmagent.bash
+        source {COMPLETIONS}/bash/{program}
         compopt() {{ :; }}
         COMP_LINE={line!r} COMP_POINT={len(line)} COMP_TYPE=9
         COMP_WORDS=({line}) COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
-        _hsmagent
+        _{program.replace("-", "_")}
         printf '%s\\n' "${{COMPREPLY[@]}}"
     """
     done = subprocess.run(
-        ["bash", "--norc", "-c", script], env=env, capture_output=True, text=True, check=True
+        ["bash", "--norc", "-c", script],
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=folder,
     )
-    assert (done.stdout.splitlines(), done.stderr) == ([completed], "")
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+@needs("bash")
+@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.path)
+def test_bash_offers_every_option(env: dict[str, str], tmp_path: Path, command: Command) -> None:
+    offered = complete_in_bash(env, f"{command.path} -", tmp_path)
+    assert offered == [name for option in command.options for name in option.names]
+
+
+@needs("fish")
+@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.path)
+def test_fish_offers_every_option(env: dict[str, str], command: Command) -> None:
+    wanted = {name for option in command.options for name in option.names}
+    assert wanted <= {*complete_in_fish(env, f"{command.path} -")}
+    long = {name for name in wanted if name.startswith("--")}
+    assert long == {*complete_in_fish(env, f"{command.path} --")}
+
+
+@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.path)
+def test_zsh_is_told_every_option(command: Command) -> None:
+    program = command.path.split()[0]
+    function = "_".join(("", program.replace("-", "_"), *command.path.split()[1:]))
+    text = (COMPLETIONS / "zsh" / f"_{program}").read_text()
+    body = text.split(f"\n{function}() {{\n")[1].split("\n}\n")[0]
+    for option in command.options:
+        for name in option.names:
+            assert re.search(rf"(?<![\w-]){name}(?![\w-])", body), name
 
 
 @needs("fish")
 @pytest.mark.parametrize(("line", "completed"), LINES)
 def test_fish(env: dict[str, str], line: str, completed: str) -> None:
-    script = f"source {COMPLETIONS}/hsmagent.fish; complete --do-complete {line!r}"
+    assert complete_in_fish(env, line) == [completed]
+
+
+def complete_in_fish(env: dict[str, str], line: str) -> list[str]:
+    file = COMPLETIONS / "fish" / f"{line.split(maxsplit=1)[0]}.fish"
+    script = f"source {file}; complete --do-complete {line!r}"
     done = subprocess.run(
         ["fish", "--no-config", "-c", script], env=env, capture_output=True, text=True, check=True
     )
-    offered = [row.partition("\t")[0].replace("\\ ", " ") for row in done.stdout.splitlines()]
-    assert offered == [completed]
+    return [row.partition("\t")[0].replace("\\ ", " ") for row in done.stdout.splitlines()]
 
 
 @needs("zsh")
@@ -109,10 +161,21 @@ def test_fish(env: dict[str, str], line: str, completed: str) -> None:
 def test_zsh(env: dict[str, str], tmp_path: Path, line: str, completed: str) -> None:
     """Type the line into a shell on a pty and press Tab."""
     (tmp_path / ".zshrc").write_text(
-        f"fpath=({COMPLETIONS} $fpath)\nautoload -Uz compinit\ncompinit -u -D\nPS1='ready> '\n"
+        f"fpath=({COMPLETIONS}/zsh $fpath)\nautoload -Uz compinit\ncompinit -u -D\nPS1='ready> '\n"
     )
     added = completed.removeprefix(line.rsplit(maxsplit=1)[-1]).replace(" ", "\\ ")
     assert added in on_pty(["zsh", "-i"], env, f"{line}\t", added)
+
+
+@needs("bash")
+def test_a_label_runs_nothing(env: dict[str, str], tmp_path: Path) -> None:
+    """Whoever made the token chose its label."""
+    (tmp_path / "bin/hsmagent").write_text(
+        f"""#!/bin/sh\nprintf '    "label": "{HOSTILE}",\\n'\n"""
+    )
+    offered = complete_in_bash(env, "hsmagent unlock x", tmp_path)
+    assert offered == [HOSTILE]
+    assert not (tmp_path / "pwned").exists()
 
 
 def on_pty(command: list[str], env: dict[str, str], typed: str, wanted: str) -> str:

@@ -1,0 +1,88 @@
+"""The tables say what the programs take, all of it and no more; the completions say the same."""
+
+from pathlib import Path
+
+import pytest
+
+from hsmagent.cli import (
+    commands,
+    completions,
+    gpgsm,
+    openssl_args,
+    programs,
+    sendmail_args,
+    ssh_agent,
+)
+from hsmagent.cli.commands import Command
+from hsmagent.errors import UsageError
+
+COMPLETIONS = Path(__file__).parents[2] / "contrib" / "completions"
+SAID = {"--help", "-help", "--version"}  # by `usage.about`, before anything reads the arguments
+EVERY = [*programs.PROGRAMS, *commands.BY_NAME.values()]
+
+
+def names(program: Command, *, value: bool | None = None) -> set[str]:
+    """Return the spellings of the options that take a value, of those that do not, or of all."""
+    return {
+        name
+        for option in program.options
+        if value is None or bool(option.value) is value
+        for name in option.names
+    } - SAID
+
+
+def test_hsmagent_smime_takes_what_the_table_says() -> None:
+    assert names(programs.SMIME, value=True) == openssl_args._VALUES
+    ciphers = {name for name in names(programs.SMIME) if name.startswith("-aes")}
+    assert names(programs.SMIME, value=False) - ciphers == {
+        *openssl_args.OPERATIONS,
+        *openssl_args._FLAGS,
+    }
+    for cipher in ciphers:
+        assert openssl_args.parse(["-encrypt", cipher]).cipher == cipher
+
+
+def test_hsmagent_gpgsm_takes_what_the_table_says() -> None:
+    letters = {f"-{letter}" for letter in "absv"}
+    assert names(programs.GPGSM, value=True) == {*gpgsm._VALUES, "-u"}
+    assert names(programs.GPGSM, value=False) == {*gpgsm._FLAGS, *letters}
+    for letter in letters:
+        assert gpgsm._parse([letter]).flags == {letter[1:]}
+    for letter in "cdefghijklmnopqrtwxyz":
+        with pytest.raises(UsageError):
+            gpgsm._parse([f"-{letter}"])
+
+
+def test_hsmagent_sendmail_takes_what_the_table_says() -> None:
+    letters = {f"-{letter}" for letter in sendmail_args._WITH_VALUE}
+    assert names(programs.SENDMAIL, value=True) == {*letters, "-r", "-o"}
+    alone = {f"-{letter}" for letter in sendmail_args._ALONE}
+    assert names(programs.SENDMAIL, value=False) == {*alone, "-oi"}
+
+
+def test_hsmagent_ssh_agent_takes_what_the_table_says() -> None:
+    assert names(programs.SSH_AGENT) == {*ssh_agent._OPTIONS, "-O"}
+    assert programs.SSH_AGENT.options[: len(commands.SSH_AGENT_OPTIONS)] == list(
+        commands.SSH_AGENT_OPTIONS
+    )
+
+
+@pytest.mark.parametrize("command", EVERY, ids=lambda command: command.path)
+def test_a_row_of_the_table_is_in_order(command: Command) -> None:
+    spelled = [name for option in command.options for name in option.names]
+    assert len(spelled) == len(set(spelled))
+    for option in command.options:
+        assert option.meaning
+        assert not option.meaning.endswith(".")
+        assert option.value or not (option.choices or option.kind)
+
+
+def test_the_completions_are_what_is_made_of_the_table(tmp_path: Path) -> None:
+    """`make completions` mends this."""
+    completions.write(tmp_path)
+    assert texts(COMPLETIONS) == texts(tmp_path)
+
+
+def texts(folder: Path) -> dict[Path, str]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder): path.read_text() for path in files}
