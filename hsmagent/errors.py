@@ -14,6 +14,10 @@ class UsageError(HsmAgentError):
     """The command line or a request names something that is not there or not allowed."""
 
 
+class NoSuchKey(UsageError):
+    """No key has the name that was given, or more than one has."""
+
+
 class ConfigError(HsmAgentError):
     """The configuration file is wrong; the sentence names file, key and what is allowed."""
 
@@ -82,3 +86,23 @@ class TriesLow(PinError):
 
 class PinLength(PinError):
     """Shorter or longer than the token allows; the token was not asked."""
+
+
+# -- across a socket -------------------------------------------------------------------------
+
+
+def kind_of(error: HsmAgentError) -> str:
+    """Return the word that tells an error's class to another process: the nearest one in here."""
+    return next(kind.__name__ for kind in type(error).__mro__ if _KINDS.get(kind.__name__) is kind)
+
+
+def of_kind(kind: str, message: str) -> HsmAgentError:
+    """Return the error that another process told; of a kind that we do not know, a plain one."""
+    return _KINDS.get(kind, HsmAgentError)(message)
+
+
+_KINDS = {
+    kind.__name__: kind
+    for kind in tuple(globals().values())
+    if isinstance(kind, type) and issubclass(kind, HsmAgentError)
+}

@@ -1,37 +1,25 @@
 """The token keys for the mail side, held by the daemon."""
 
-import base64
 from collections.abc import Sequence
-from typing import Any
 
-from hsmagent import uri
-from hsmagent.control.client import Daemon
+from hsmagent.control.client import MAIL, Daemon
+from hsmagent.control.values import from_base64, of_unwrap, to_base64, to_key
 from hsmagent.mail.keys import Context
-from hsmagent.model import (
-    EcdhUnwrap,
-    Key,
-    KeyType,
-    PurposeKind,
-    RsaUnwrap,
-    Scheme,
-    TokenId,
-    Unwrap,
-    printable,
-)
+from hsmagent.model import Key, PurposeKind, Scheme, Unwrap, printable
 
 GIT = "git"
 _DECODED_MAX = 2000
 
 
 class DaemonKeys:
-    """The token keys, over the control socket. Implements `mail.keys.MailKeys`."""
+    """The token keys, over the daemon's mail socket. Implements `mail.keys.MailKeys`."""
 
     def __init__(self) -> None:
-        self._daemon = Daemon()
+        self._daemon = Daemon(role=MAIL)
 
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates."""
-        return [_key(answer) for answer in self._daemon.call("keys")["keys"]]
+        return [to_key(answer) for answer in self._daemon.call("keys")["keys"]]
 
     def sign_attributes(
         self, key: Key, scheme: Scheme, attributes: bytes, context: Context
@@ -39,42 +27,23 @@ class DaemonKeys:
         """Sign a mail's signed attributes; the daemon hashes them, and may ask the person."""
         answer = self._daemon.call(
             "sign_attributes",
-            key=_b64(key.spki),
+            key=to_base64(key.spki),
             scheme=scheme,
-            attributes=_b64(attributes),
+            attributes=to_base64(attributes),
             context=_context(context),
         )
-        return base64.b64decode(answer["signature"])
+        return from_base64(answer["signature"])
 
     def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
         """Return a content key: the right one, or a random one that nobody can tell from it."""
         answer = self._daemon.call(
             "unwrap",
-            key=_b64(key.spki),
-            recipient=_recipient(what),
+            key=to_base64(key.spki),
+            recipient=of_unwrap(what),
             length=length,
             context=_context(context),
         )
-        return base64.b64decode(answer["key"])
-
-
-def _key(answer: dict[str, Any]) -> Key:
-    named = uri.parse(answer["uri"])
-    return Key(
-        spki=base64.b64decode(answer["spki"]),
-        key_type=KeyType(answer["key_type"]),
-        bits=answer["bits"],
-        curve=answer["curve"],
-        label=named.object or "",
-        token=TokenId(
-            "", named.token or "", named.serial or "", named.model or "", named.manufacturer or ""
-        ),
-        id=named.id or b"",
-        certificates=tuple(map(base64.b64decode, answer["certificates_der"])),
-        can_sign=answer["can_sign"],
-        can_decrypt=answer["can_decrypt"],
-        can_derive=answer["can_derive"],
-    )
+        return from_base64(answer["key"])
 
 
 def _context(context: Context) -> dict[str, str]:
@@ -103,30 +72,3 @@ def _readable(value: str) -> str:
         return str(make_header(decode_header(value)))
     except (ValueError, LookupError, HeaderParseError):
         return value
-
-
-def _recipient(what: Unwrap) -> dict[str, object]:
-    match what:
-        case RsaUnwrap():
-            return {
-                "kind": "rsa",
-                "encrypted_key": _b64(what.encrypted_key),
-                "padding": what.padding,
-                "oaep_hash": what.oaep_hash,
-                "mgf_hash": what.mgf_hash,
-                "label": _b64(what.label),
-            }
-        case EcdhUnwrap():
-            return {
-                "kind": "ecdh",
-                "encrypted_key": _b64(what.encrypted_key),
-                "point": _b64(what.point),
-                "kdf_hash": what.kdf_hash,
-                "wrap_bits": what.wrap_bits,
-                "shared_info": _b64(what.shared_info),
-                "cofactor": what.cofactor,
-            }
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

@@ -1,15 +1,18 @@
-"""A client's end of the control socket. Imports next to nothing: the quick commands use it."""
+"""A client's end of the control protocol. Imports next to nothing: the quick commands use it."""
 
 import os
 
 from hsmagent import frame
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import ProtocolError, Unavailable, UsageError, of_kind
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
 CONTROL_MAX_FRAME = 1 << 24
+
+# The roles, each with a socket of its own: what a person asks for, and what mail programs do.
+CONTROL, MAIL = "control", "mail"
 
 # First byte of the frame that carries a PIN to the daemon.
 PIN_PLAIN = 0
@@ -25,21 +28,25 @@ def default_runtime_dir() -> str:
 
 
 class Daemon:
-    """A connection to the daemon's control socket. Raises HsmAgentError with its sentence.
+    """A connection to one of the daemon's sockets.
 
-    timeout: seconds for an answer; None where it may wait for a module or a person.
+    role: which one, CONTROL or MAIL. timeout: seconds for an answer; None where it may wait for a
+    module or a person. Raises Unavailable where no daemon answers, else the error that it answers.
     """
 
-    def __init__(self, runtime_dir: str = "", timeout: float | None = None) -> None:
+    def __init__(
+        self, runtime_dir: str = "", timeout: float | None = None, role: str = CONTROL
+    ) -> None:
         import _socket
 
-        path = (runtime_dir or default_runtime_dir()) + "/control.sock"
+        path = (runtime_dir or default_runtime_dir()) + f"/{role}.sock"
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
             self._socket.connect(path)
         except OSError:
-            raise HsmAgentError(
+            self._socket.close()
+            raise Unavailable(
                 f"no daemon answers at {path}; start it with "
                 "`systemctl --user start hsmagent` or `hsmagent daemon`"
             ) from None
@@ -60,15 +67,17 @@ class Daemon:
         try:
             self._socket.sendall(message)
             answer = json.loads(self._receive())
+            if "error" in answer:
+                raise of_kind(answer["error"]["kind"], answer["error"]["message"])
+            result: dict[str, Any] = answer["ok"]
         except TimeoutError:
-            raise HsmAgentError("the daemon does not answer; start it anew") from None
+            raise Unavailable("the daemon does not answer; start it anew") from None
         except OSError:
-            raise HsmAgentError("the daemon hung up; its log says why") from None
+            raise Unavailable("the daemon hung up; its log says why") from None
+        except (ValueError, TypeError, KeyError):
+            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
         finally:
             frame.wipe(message)
-        if "error" in answer:
-            raise (UsageError if answer.get("usage") else HsmAgentError)(answer["error"])
-        result: dict[str, Any] = answer["ok"]
         return result
 
     def _receive(self) -> bytearray:

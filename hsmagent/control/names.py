@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from hsmagent.errors import UsageError
+from hsmagent.errors import NoSuchKey, UsageError
 from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable
 from hsmagent.ssh.keys import blob_of
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
@@ -25,13 +25,13 @@ def fingerprint_of(key: Key) -> str | None:
 
 
 def find_key(name: str, keys: Iterable[Key]) -> Key:
-    """Return the one key of that name. Raises UsageError when there is none, or more than one."""
+    """Return the one key of that name. Raises NoSuchKey when there is none, or more than one."""
     wanted = parse(name) if name.startswith(SCHEME) else name
     found = [key for key in keys if names_key(wanted, key)]
     if not found:
-        raise UsageError(f"no key is named {printable(name)!r}; `hsmagent keys` lists them")
+        raise NoSuchKey(f"no key is named {printable(name)!r}; `hsmagent keys` lists them")
     if len(found) > 1:
-        raise UsageError(
+        raise NoSuchKey(
             f"{len(found)} keys are named {printable(name)!r}; "
             "use a fingerprint or a URI from `hsmagent keys`"
         )

@@ -1,14 +1,12 @@
-"""What the control socket can ask for: one method for each operation."""
+"""What the control socket can ask for, which is for persons: one method for each operation."""
 
 import asyncio
-import base64
 import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import datetime
-from enum import StrEnum
-from typing import TypeVar
+from functools import partial
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
@@ -19,44 +17,23 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent import __version__
 from hsmagent.config.toml import Expected, duration
-from hsmagent.control.conversation import Answer, Fields, Operation
-from hsmagent.control.names import exact_uri, find_key, find_token, fingerprint_of
+from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
+from hsmagent.control.conversation import Answer, Operation, Secret
+from hsmagent.control.names import find_key, find_token, fingerprint_of
+from hsmagent.control.values import Fields, of_key
 from hsmagent.door.activity import Activity, sentence
 from hsmagent.door.gate import Gate
 from hsmagent.errors import PinError, Refused, TriesLow, Unavailable, UsageError
-from hsmagent.limit import RateLimit
-from hsmagent.model import (
-    Clock,
-    EcdhUnwrap,
-    Key,
-    PinState,
-    Purpose,
-    PurposeKind,
-    Request,
-    RsaUnwrap,
-    Scheme,
-    TokenId,
-    TokenStatus,
-    Unwrap,
-    printable,
-)
+from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
-from hsmagent.ssh.signed_data import is_one_der_value
 from hsmagent.token.failures import locked
-from hsmagent.token.tokens import Tokens, TokenSigner
-from hsmagent.token.unwrap import unwrap
-
-SET = 0x31
-MAX_CONTENT_KEY = 64
-PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT, PurposeKind.REQUEST)
-# A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
-UNWRAPS = (120, 60.0)
+from hsmagent.token.tokens import Tokens
 
 
-class Operations:
-    """The operations over the tokens and the gate."""
+class ControlOperations:
+    """The operations of the control socket, over the tokens and the gate."""
 
     def __init__(
         self,
@@ -64,13 +41,11 @@ class Operations:
         gate: Gate,
         activity: Activity,
         forget_pin: Callable[[TokenId], Awaitable[bool]],
-        clock: Clock,
     ) -> None:
         self._tokens = tokens
         self._gate = gate
         self._activity = activity
         self._forget_pin = forget_pin
-        self._unwraps = RateLimit(*UNWRAPS, clock)
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -82,8 +57,6 @@ class Operations:
             "unlock": self.unlock,
             "lock": self.lock,
             "forget_pin": self.forget_pin,
-            "sign_attributes": self.sign_attributes,
-            "unwrap": self.unwrap,
         }
 
     # -- looking -----------------------------------------------------------------------------
@@ -127,9 +100,9 @@ class Operations:
 
     # -- login -------------------------------------------------------------------------------
 
-    async def unlock(self, fields: Fields) -> Answer:
+    async def unlock(self, fields: Fields) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given."""
-        session = self._tokens.session(self.find_token(fields.text("token", "")))
+        session = self._tokens.session(self._find_token(fields.text("token", "")))
         if not session.logged_in:
             await session.look()  # other programs use up tries, and unblock PINs
         status = session.status()
@@ -137,9 +110,8 @@ class Operations:
             raise locked(status.id)
         if not status.logged_in and status.pin_state is PinState.NOT_SET:
             raise PinError(words.not_set(status.id))
-        return {
+        asked = {
             "token": words.token_name(status.id),
-            "uri": exact_uri(status.id),
             "logged_in": status.logged_in or not status.login_required,
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
@@ -147,18 +119,22 @@ class Operations:
                 filter(None, (words.tries(status.pin_state), words.tpm_note(status.id)))
             ),
         }
+        return asked if asked["logged_in"] else Secret(asked, partial(self._log_in, status.id))
 
-    async def unlock_with(self, token: TokenId, pin: bytearray, last_try: bool) -> None:  # noqa: FBT001 - a callback's signature
-        """Second half: log in with the PIN that was typed; one C_Login, whatever comes of it."""
+    async def _log_in(self, token: TokenId, secret: bytearray) -> Answer:
+        """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
+        if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
+            raise UsageError("the frame after unlock holds no PIN; nothing was tried")
         status = self._tokens.session(token).status()
-        if not pin and not status.pin_pad:
+        last_try = secret[0] == PIN_LAST_TRY_CONFIRMED
+        if len(secret) == 1 and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
         at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
-        unlocking = asyncio.ensure_future(
-            self._gate.unlock(token, None if status.pin_pad else pin, at_worst)
-        )
+        # A copy, which the gate wipes: a login that has begun goes on when the terminal hangs up,
+        # and those who wait for it must learn of it.
+        pin = None if status.pin_pad else secret[1:]
+        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst))
         unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
-        # The login goes on when the terminal hangs up, and those who wait for it must learn of it.
         try:
             await asyncio.shield(unlocking)
         except TriesLow:
@@ -166,11 +142,12 @@ class Operations:
                 raise
             # Others have used up tries while the person typed.
             raise Refused(words.LAST_TRY + " The PIN was not tried.") from None
+        return {}
 
     async def lock(self, fields: Fields) -> Answer:
         """Log out of one token, or of all; forget remembered confirmations."""
         name = fields.text("token", "")
-        chosen = [self.find_token(name)] if name else [s.id for s in self._tokens.statuses()]
+        chosen = [self._find_token(name)] if name else [s.id for s in self._tokens.statuses()]
         open_ones = [token for token in chosen if self._tokens.session(token).logged_in]
         self._gate.forget()
         await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
@@ -178,43 +155,14 @@ class Operations:
 
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""
-        token = self.find_token(fields.text("token", ""))
+        token = self._find_token(fields.text("token", ""))
         if not await self._forget_pin(token):
             raise Unavailable("the keyring cannot be asked; the PIN in it will not be used again")
         return {"token": words.token_name(token)}
 
-    # -- mail --------------------------------------------------------------------------------
-
-    async def sign_attributes(self, fields: Fields) -> Answer:
-        """Sign a mail's signed attributes: the DER SET OF, hashed here; never a ready digest."""
-        attributes = fields.binary("attributes")
-        if attributes[:1] != bytes([SET]) or not is_one_der_value(attributes):
-            raise UsageError("the signed attributes must be one DER SET")
-        scheme = _one_of(Scheme, fields.text("scheme"))
-        signer = self._signer(fields)
-        request = _request(fields, signer.key, "sign")
-        signature = await self._gate.perform(
-            request, lambda pin: signer.sign(scheme, attributes, pin)
-        )
-        return {"signature": _b64(signature)}
-
-    async def unwrap(self, fields: Fields) -> Answer:
-        """Unwrap a content key. A failure gives a random key: nobody learns more than that."""
-        length = fields.number("length", 1, MAX_CONTENT_KEY)
-        what = _unwrap(fields.fields("recipient"))
-        signer = self._signer(fields)
-        request = _request(fields, signer.key, "decrypt")
-        if not self._unwraps.admit():
-            raise Refused("too many decryptions in a short time; wait a minute")
-
-        async def operation(pin: bytearray | None) -> bytes:
-            return await unwrap(signer, what, length, pin)
-
-        return {"key": _b64(await self._gate.perform(request, operation))}
-
     # -- finding -----------------------------------------------------------------------------
 
-    def find_token(self, name: str) -> TokenId:
+    def _find_token(self, name: str) -> TokenId:
         """Return the token of that name; with "" the only one that has a PIN. Raises UsageError."""
         present = [status for status in self._tokens.statuses() if status.present]
         locking = [] if name else [status for status in present if status.login_required]
@@ -223,15 +171,8 @@ class Operations:
     def _all_keys(self) -> list[Key]:
         return [signer.key for signer in self._tokens.signers()]
 
-    def _signer(self, fields: Fields) -> TokenSigner:
-        spki = fields.binary("key")
-        for signer in self._tokens.signers():
-            if signer.key.spki == spki:
-                return signer
-        raise UsageError("the key is not on any token that is present")
 
-
-# -- values to JSON and back -----------------------------------------------------------------
+# -- what a person is shown --------------------------------------------------------------------
 
 
 def _token(status: TokenStatus) -> Answer:
@@ -254,7 +195,8 @@ def _token(status: TokenStatus) -> Answer:
 
 
 def _key(key: Key) -> Answer:
-    return {
+    fields = of_key(key)
+    return fields | {
         "label": printable(key.label),
         "token": words.token_name(key.token) if key.token else "",
         "kind": words.key_kind(key),
@@ -262,14 +204,7 @@ def _key(key: Key) -> Answer:
         "ssh": _ssh_line(key),
         "fingerprint": fingerprint_of(key),
         "certificates": [_certificate_line(der) for der in key.certificates],
-        "spki": _b64(key.spki),
-        "certificates_der": [_b64(der) for der in key.certificates],
-        "key_type": key.key_type,
-        "bits": key.bits,
-        "curve": key.curve,
-        "can_sign": key.can_sign,
-        "can_decrypt": key.can_decrypt,
-        "can_derive": key.can_derive,
+        "certificates_der": fields["certificates"],
     }
 
 
@@ -287,37 +222,6 @@ def _certificate_line(der: bytes) -> str:
         return "unreadable certificate"
 
 
-def _request(fields: Fields, key: Key, verb: str) -> Request:
-    context = fields.fields("context")
-    kind = _one_of(PurposeKind, context.text("purpose", PurposeKind.MAIL))
-    if kind not in PURPOSES:
-        raise UsageError(f"the control socket does not sign for {kind}")
-    summary = printable(f"{verb} {context.text('what', 'a mail')}", 200)
-    return Request(key, Purpose(kind, summary), fields.peer())
-
-
-def _unwrap(fields: Fields) -> Unwrap:
-    match fields.text("kind"):
-        case "rsa":
-            return RsaUnwrap(
-                encrypted_key=fields.binary("encrypted_key"),
-                padding=fields.text("padding"),
-                oaep_hash=fields.text("oaep_hash", "sha1"),
-                mgf_hash=fields.text("mgf_hash", "sha1"),
-                label=fields.binary("label"),
-            )
-        case "ecdh":
-            return EcdhUnwrap(
-                encrypted_key=fields.binary("encrypted_key"),
-                point=fields.binary("point"),
-                kdf_hash=fields.text("kdf_hash"),
-                wrap_bits=fields.number("wrap_bits", 128, 256),
-                shared_info=fields.binary("shared_info"),
-                cofactor=fields.flag("cofactor"),
-            )
-    raise UsageError("the recipient's kind must be rsa or ecdh")
-
-
 def _since(text: str) -> float:
     if not text:
         return 0.0
@@ -329,17 +233,3 @@ def _since(text: str) -> float:
         raise UsageError(
             f"{printable(text)!r} is no time; give one such as 2h, 3d or 2026-05-01T12:00"
         ) from None
-
-
-E = TypeVar("E", bound=StrEnum)
-
-
-def _one_of(enum: type[E], value: str) -> E:
-    try:
-        return enum(value)
-    except ValueError:
-        raise UsageError(f"{printable(value)!r} is none of: {', '.join(enum)}") from None
-
-
-def _b64(data: bytes) -> str:
-    return base64.b64encode(data).decode()

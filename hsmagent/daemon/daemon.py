@@ -6,13 +6,15 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
-from hsmagent.control import conversation as control
-from hsmagent.control.client import CONTROL_MAX_FRAME
-from hsmagent.control.operations import Operations
+from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
+from hsmagent.control.conversation import Conversation, Operation
+from hsmagent.control.mail import MailOperations
+from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.listening import listen, make_folder
@@ -35,7 +37,7 @@ from hsmagent.who.peer import peer_of, peer_of_process
 log = logging.getLogger(__name__)
 
 ROOT = 0
-SSH, CONTROL = "ssh", "control"  # FileDescriptorName= in the socket units; the files' names too
+SSH = "ssh"  # FileDescriptorName= in the socket unit; the file's name too, as CONTROL and MAIL
 
 # A bus that hangs does not keep us from leaving.
 GOODBYE = 3.0
@@ -81,9 +83,6 @@ class Daemon:
             describe=parts.describe,
             options=parts.agent_options(),
         )
-        self._operations = Operations(
-            parts.tokens, parts.gate, self._activity, desktop.forget_pin, time.monotonic
-        )
 
     async def run(self) -> None:
         """Serve until SIGTERM or SIGINT; then log out of every token and leave.
@@ -128,11 +127,14 @@ class Daemon:
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
             ),
-            Server(
-                self._listen(CONTROL, given),
-                self._control_connection,
-                uids={own},
-                limit=CONTROL_MAX_FRAME,
+            *(
+                Server(
+                    self._listen(role, given),
+                    partial(_conversation, table),
+                    uids={own},
+                    limit=CONTROL_MAX_FRAME,
+                )
+                for role, table in self._operations().items()
             ),
         ]
 
@@ -153,13 +155,12 @@ class Daemon:
     def _ssh_connection(self, sock: socket.socket) -> Connection:
         return self._agent.connection(peer_of(sock), self._parts.upstream_connection())
 
-    def _control_connection(self, sock: socket.socket) -> control.Conversation:
-        return control.Conversation(
-            self._operations.table(),
-            self._operations.find_token,
-            self._operations.unlock_with,
-            peer_of(sock),
-        )
+    def _operations(self) -> dict[str, Mapping[str, Operation]]:
+        """Return what can be asked for on the socket of each role."""
+        tokens, gate = self._parts.tokens, self._parts.gate
+        for_persons = ControlOperations(tokens, gate, self._activity, self._desktop.forget_pin)
+        for_mail = MailOperations(tokens, gate, time.monotonic)
+        return {CONTROL: for_persons.table(), MAIL: for_mail.table()}
 
     def _check(self, upstream: UpstreamAgent | None) -> None:
         """Raise ConfigError if the agent behind ours is ourselves."""
@@ -233,3 +234,7 @@ class Daemon:
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
         self._desktop.used(request, outcome)
+
+
+def _conversation(table: Mapping[str, Operation], sock: socket.socket) -> Conversation:
+    return Conversation(table, peer_of(sock))

@@ -1,8 +1,8 @@
 """Sockets: who may connect, frames in, replies out in order; a `Conversation` gives the replies.
 
-One asyncio protocol serves both the ssh socket and the control socket. A connection answers one
-frame at a time, so replies keep the order of the requests and no connection can crowd out the
-others; what waits (a signature, a person) waits alone.
+One asyncio protocol serves all of our sockets. A connection answers one frame at a time, so replies
+keep the order of the requests and no connection can crowd out the others; what waits (a signature,
+a person) waits alone.
 """
 
 import asyncio
@@ -27,9 +27,9 @@ MAX_CONNECTIONS = 1024
 # The part of them that one process may have: a client that leaks them, or an ssh whose forwarded
 # channels a hostile host opens, must not keep the others out.
 SHARE = 4
-# Of the files that we may have open: one part each for the ssh socket's connections, for theirs to
-# an upstream agent, for the control socket's connections, and for everything else.
-PARTS = 4
+# Of the files that we may have open: one part each for the connections of the ssh, the control and
+# the mail socket, for the ssh socket's to an upstream agent, and for everything else.
+PARTS = 5
 
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}

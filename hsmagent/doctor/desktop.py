@@ -16,7 +16,12 @@ BUS_TIMEOUT = 5.0
 SYSTEM = "system-prompter"
 DISPLAYS = ("WAYLAND_DISPLAY", "DISPLAY")
 IMPORT = "dbus-update-activation-environment --systemd DISPLAY WAYLAND_DISPLAY XAUTHORITY"
-UNITS = ("hsmagent.service", "hsmagent-ssh.socket", "hsmagent-control.socket")
+UNITS = (
+    "hsmagent.service",
+    "hsmagent-ssh.socket",
+    "hsmagent-control.socket",
+    "hsmagent-mail.socket",
+)
 INSTALL = "run contrib/install-user-units"
 
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
@@ -118,12 +123,12 @@ def _units(units: Mapping[str, tuple[str, str]]) -> Finding:
     missing = [name for name in UNITS if units.get(name, ("", ""))[0] != "loaded"]
     if missing:
         return Finding(check, State.WARN, f"not installed: {', '.join(missing)}", INSTALL)
-    service, ssh, control = (units[name][1] for name in UNITS)
+    service, *sockets = (units[name][1] for name in UNITS)
     if service == "failed":
         remedy = "see journalctl --user --unit hsmagent, then systemctl --user restart hsmagent"
         return Finding(check, State.BAD, "hsmagent.service has failed", remedy)
-    if (ssh, control) != ("active", "active"):
-        remedy = f"systemctl --user enable --now {UNITS[1]} {UNITS[2]}"
+    if any(state != "active" for state in sockets):
+        remedy = f"systemctl --user enable --now {' '.join(UNITS[1:])}"
         return Finding(check, State.BAD, "the sockets do not listen", remedy)
     return Finding(check, State.OK, "the units are installed, the sockets listen")
 

@@ -187,7 +187,7 @@ def test_lock_logs_out(agent: AgentProcess) -> None:
 
 def test_sockets_and_folder_are_closed_to_others(agent: AgentProcess) -> None:
     assert stat.S_IMODE(agent.runtime.stat().st_mode) == 0o700
-    for path in (agent.ssh_socket, agent.control_socket):
+    for path in (agent.ssh_socket, agent.control_socket, agent.mail_socket):
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
@@ -286,7 +286,8 @@ def test_sockets_come_from_systemd(tmp_path: Path, furnished: SoftHsm) -> None:
             "systemd-socket-activate",
             f"--listen={agent.ssh_socket}",
             f"--listen={agent.control_socket}",
-            "--fdname=ssh:control",
+            f"--listen={agent.mail_socket}",
+            "--fdname=ssh:control:mail",
             *(f"--setenv={name}" for name in agent.environment),
             *PROGRAM,
             "daemon",

@@ -79,10 +79,12 @@ def test_random_frames_on_the_ssh_socket(agent: AgentProcess) -> None:
     assert memory(agent) - before < 8 * MB
 
 
-def test_random_frames_on_the_control_socket(agent: AgentProcess) -> None:
-    shower(agent.control_socket, 20, 3)
+@pytest.mark.parametrize("role", ["control", "mail"])
+def test_random_frames_on_the_control_sockets(agent: AgentProcess, role: str) -> None:
+    path = agent.runtime / f"{role}.sock"
+    shower(path, 20, 3)
     before = memory(agent)
-    shower(agent.control_socket, 100, 4)
+    shower(path, 100, 4)
     still_well(agent)
     assert memory(agent) - before < 8 * MB
 

@@ -133,11 +133,25 @@ def test_git_through_the_program(agent: AgentProcess) -> None:
     assert "First" in agent.hsmagent("log").stdout
 
 
+SENDMAIL = "import sys; from hsmagent.cli.mail_programs import sendmail; sys.exit(sendmail())"
+
+
+def test_sendmail_says_by_its_status_what_is_in_the_way(agent: AgentProcess) -> None:
+    """Of what may pass later it says so: sysexits.h has EX_TEMPFAIL for that."""
+    message = f"From: p256@example.org\nTo: bob@example.org\n{BODY}"
+    command = [sys.executable, "-c", SENDMAIL, f"{agent.home}/arguments"]
+    assert agent.hsmagent("lock").returncode == 0
+    nobody_gives_the_pin = agent.run(command, stdin=message)
+    assert nobody_gives_the_pin.returncode == os.EX_TEMPFAIL, nobody_gives_the_pin.stderr
+    assert agent.unlock(PIN).returncode == 0
+    no_daemon = agent.run(["env", f"XDG_RUNTIME_DIR={agent.home}", *command], stdin=message)
+    assert no_daemon.returncode == os.EX_UNAVAILABLE, no_daemon.stderr
+
+
 def test_sendmail_through_the_program(agent: AgentProcess) -> None:
     """The real program is tee here: what it is given as arguments are files that it writes."""
-    code = "import sys; from hsmagent.cli.mail_programs import sendmail; sys.exit(sendmail())"
     message = f"From: p256@example.org\nTo: bob@example.org\n{BODY}"
-    command = [sys.executable, "-c", code, "-oi", f"{agent.home}/arguments"]
+    command = [sys.executable, "-c", SENDMAIL, "-oi", f"{agent.home}/arguments"]
     done = agent.run(command, stdin=message)
     assert done.returncode == 0, done.stderr
     sent = (agent.home / "sent").read_text()

@@ -18,7 +18,8 @@ from tests.parts.until import until
 
 ROOT = Path(__file__).parents[2]
 INSTALL = str(ROOT / "contrib" / "install-user-units")
-UNITS = ["hsmagent.service", "hsmagent-ssh.socket", "hsmagent-control.socket"]
+SOCKETS = ["hsmagent-ssh.socket", "hsmagent-control.socket", "hsmagent-mail.socket"]
+UNITS = ["hsmagent.service", *SOCKETS]
 
 WHY_NOT = missing()
 needs_manager = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
@@ -76,19 +77,19 @@ def test_a_wrong_program_is_refused(tmp_path: Path, path: str) -> None:
 
 def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -> None:
     """The first client starts it, and is answered."""
-    ssh, control = short / "s", short / "c"
+    ssh, control, mail = (short / name for name in ("s", "c", "m"))
     with (short / "log").open("wb") as log:
         listening = subprocess.Popen(
             [
-                *("systemd-socket-activate", "--fdname=ssh:control"),
-                *("--listen", str(ssh), "--listen", str(control)),
+                *("systemd-socket-activate", "--fdname=ssh:control:mail"),
+                *("--listen", str(ssh), "--listen", str(control), "--listen", str(mail)),
                 *(str(program), "daemon", "--runtime-dir", str(short / "run")),
             ],
             env={"PATH": os.environ["PATH"], "HOME": str(short), "XDG_RUNTIME_DIR": str(short)},
             stderr=log,
         )
     try:
-        until(lambda: ssh.exists() and control.exists())
+        until(lambda: ssh.exists() and control.exists() and mail.exists())
         listed = subprocess.run(
             ["ssh-add", "-l"],
             env={"SSH_AUTH_SOCK": str(ssh), "PATH": os.environ["PATH"]},
@@ -101,7 +102,9 @@ def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -
         # It became the daemon, and made no sockets of its own.
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(control))
-        assert not (short / "run" / "ssh.sock").exists()
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(mail))
+        assert not (short / "run").exists()
     finally:
         listening.terminate()
         assert listening.wait(20) == 0, (short / "log").read_text()
@@ -133,8 +136,8 @@ def test_a_login_session(manager: UserManager) -> None:
     config.parent.mkdir(parents=True)
     config.write_text(module_config(token))
     manager.run(INSTALL)
-    service, ssh, control = UNITS
-    assert [manager.property(unit, "ActiveState") for unit in (ssh, control)] == ["active"] * 2
+    service = UNITS[0]
+    assert {manager.property(unit, "ActiveState") for unit in SOCKETS} == {"active"}
     assert manager.property(service, "ActiveState") == "inactive"
     auth_sock = manager.home / "run/hsmagent/ssh.sock"
     assert f"SSH_AUTH_SOCK={auth_sock}" in manager.systemctl("show-environment").splitlines()
@@ -204,7 +207,7 @@ def test_every_program_of_the_session_knows_the_agent(program: Path) -> None:
         assert install(home, "--program", str(program), "--no-start").returncode == 0
         units = home / ".config/systemd/user"
         (units / "sockets.target.wants").mkdir()
-        for unit in UNITS[1:]:
+        for unit in SOCKETS:
             (units / "sockets.target.wants" / unit).symlink_to(units / unit)
 
     with user_manager([program.parent], installed_before) as manager:

@@ -1,0 +1,81 @@
+"""What the mail socket can ask for, which is for programs that handle mail."""
+
+from hsmagent.control.conversation import Answer, Asked, Operation
+from hsmagent.control.values import Fields, of_key, to_base64, to_unwrap
+from hsmagent.door.gate import Gate
+from hsmagent.errors import Refused, TokenGone, UsageError
+from hsmagent.limit import RateLimit
+from hsmagent.model import Clock, Key, Purpose, PurposeKind, Request, Scheme, printable
+from hsmagent.ssh.signed_data import is_one_der_value
+from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.unwrap import unwrap
+
+SET = 0x31
+MAX_CONTENT_KEY = 64
+PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT, PurposeKind.REQUEST)
+# A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
+UNWRAPS = (120, 60.0)
+
+
+class MailOperations:
+    """The operations of the mail socket, over the tokens and the gate."""
+
+    def __init__(self, tokens: Tokens, gate: Gate, clock: Clock) -> None:
+        self._tokens = tokens
+        self._gate = gate
+        self._unwraps = RateLimit(*UNWRAPS, clock)
+
+    def table(self) -> dict[str, Operation]:
+        """Return the operations by name."""
+        return {
+            "keys": self.keys,
+            "sign_attributes": self.sign_attributes,
+            "unwrap": self.unwrap,
+        }
+
+    async def keys(self, _: Fields) -> Answer:
+        """Every key with its certificates."""
+        return {"keys": [of_key(signer.key) for signer in self._tokens.signers()]}
+
+    async def sign_attributes(self, asked: Asked) -> Answer:
+        """Sign a mail's signed attributes: the DER SET OF, hashed here; never a ready digest."""
+        attributes = asked.binary("attributes")
+        if attributes[:1] != bytes([SET]) or not is_one_der_value(attributes):
+            raise UsageError("the signed attributes must be one DER SET")
+        scheme = asked.one_of(Scheme, "scheme")
+        signer = self._signer(asked)
+        request = _request(asked, signer.key, "sign")
+        signature = await self._gate.perform(
+            request, lambda pin: signer.sign(scheme, attributes, pin)
+        )
+        return {"signature": to_base64(signature)}
+
+    async def unwrap(self, asked: Asked) -> Answer:
+        """Unwrap a content key. A failure gives a random key: nobody learns more than that."""
+        length = asked.number("length", 1, MAX_CONTENT_KEY)
+        what = to_unwrap(asked.fields("recipient"))
+        signer = self._signer(asked)
+        request = _request(asked, signer.key, "decrypt")
+        if not self._unwraps.admit():
+            raise Refused("too many decryptions in a short time; wait a minute")
+
+        async def operation(pin: bytearray | None) -> bytes:
+            return await unwrap(signer, what, length, pin)
+
+        return {"key": to_base64(await self._gate.perform(request, operation))}
+
+    def _signer(self, asked: Asked) -> TokenSigner:
+        spki = asked.binary("key")
+        for signer in self._tokens.signers():
+            if signer.key.spki == spki:
+                return signer
+        raise TokenGone("the key is not on any token that is present")
+
+
+def _request(asked: Asked, key: Key, verb: str) -> Request:
+    context = asked.fields("context")
+    kind = context.one_of(PurposeKind, "purpose", PurposeKind.MAIL)
+    if kind not in PURPOSES:
+        raise UsageError(f"the mail socket does not sign for {kind}")
+    summary = printable(f"{verb} {context.text('what', 'a mail')}", 200)
+    return Request(key, Purpose(kind, summary), asked.peer())

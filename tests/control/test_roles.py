@@ -1,0 +1,67 @@
+"""Each role has a socket of its own: what one serves, another refuses. With the real daemon."""
+
+import json
+import socket
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from hsmagent.control.client import CONTROL, MAIL, Daemon
+from hsmagent.errors import ProtocolError, TokenGone, Unavailable, UsageError
+from tests.parts.agent import AgentProcess
+
+OPERATIONS = {
+    CONTROL: ("status", "keys", "pubkey", "log", "unlock", "lock", "forget_pin"),
+    MAIL: ("keys", "sign_attributes", "unwrap"),
+}
+
+
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
+    agent = AgentProcess(tmp_path_factory.mktemp("a"), '[[module]]\npath = "/nonexistent.so"\n')
+    agent.start()
+    yield agent
+    agent.stop()
+
+
+@pytest.mark.parametrize("role", OPERATIONS)
+@pytest.mark.parametrize(
+    "operation", sorted({name for each in OPERATIONS.values() for name in each})
+)
+def test_an_operation_of_one_role_is_refused_on_the_socket_of_another(
+    agent: AgentProcess, role: str, operation: str
+) -> None:
+    with closing(Daemon(str(agent.runtime), 20, role)) as daemon:
+        try:
+            daemon.call(operation)
+        except UsageError as error:
+            unknown = "knows no operation" in str(error)
+        else:
+            unknown = False
+    assert unknown is (operation not in OPERATIONS[role])
+
+
+def test_a_key_that_is_gone_is_told_as_that(agent: AgentProcess) -> None:
+    with closing(Daemon(str(agent.runtime), 20, MAIL)) as daemon, pytest.raises(TokenGone):
+        daemon.call("sign_attributes", attributes="MQA=", scheme="ed25519", key="AAAA")
+
+
+def test_no_daemon_is_told_as_that(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"mail\.sock"):
+        Daemon(str(tmp_path), role=MAIL)
+
+
+@pytest.mark.parametrize("answer", [b"nonsense", b"[]", b"{}", b'{"error": "x"}', b'{"error": {}}'])
+def test_an_answer_that_is_none_is_no_traceback(tmp_path: Path, answer: bytes) -> None:
+    with socket.socket(socket.AF_UNIX) as odd:
+        odd.bind(str(tmp_path / "control.sock"))
+        odd.listen()
+        with closing(Daemon(str(tmp_path), 20)) as daemon:
+            connection, _ = odd.accept()
+            with connection:
+                connection.sendall(len(answer).to_bytes(4, "big") + answer)
+                with pytest.raises(ProtocolError):
+                    daemon.call("status")
+                assert json.loads(connection.recv(100)[4:]) == {"op": "status"}
