@@ -24,6 +24,7 @@ from hsmagent.cli.arguments import Given
 from hsmagent.cli.commands import SSH_AGENT_OPTIONS
 from hsmagent.cli.programs import SSH_AGENT
 from hsmagent.daemon.listening import listen
+from hsmagent.duration import seconds
 from hsmagent.errors import ConfigError, HsmAgentError, UsageError
 from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable
@@ -36,9 +37,6 @@ AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 
 STDIN, STDOUT, STDERR = range(3)
 
-# sshd_config(5), TIME FORMATS.
-UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-LONGEST_LIFE = 2**31 - 1
 HASHES = ("md5", "sha256")
 ALLOW_REMOTE = "allow-remote-pkcs11"
 # The others are about FIDO keys, which we do not keep: taken, and without effect.
@@ -150,20 +148,12 @@ def _hash(name: str) -> str:
 
 
 def life(text: str) -> int:
-    """Read a time such as "90", "1h30m" or "2w", in seconds. Raises UsageError."""
-    seconds, number = 0, ""
-    for character in text.lower() + ("s" if text[-1:].isdecimal() else ""):
-        if character.isascii() and character.isdecimal():
-            number += character
-        elif number and character in UNITS:
-            seconds += int(number) * UNITS[character]
-            number = ""
-        else:
-            break
-    else:
-        if text and seconds <= LONGEST_LIFE:
-            return seconds
-    raise UsageError(f"invalid lifetime {printable(text)!r}; write it as 90, 15m or 1h30m")
+    """Read a time such as "90", "1h30m" or "2W", in seconds. Raises UsageError."""
+    try:
+        return seconds(text.lower() + ("s" if text[-1:].isdecimal() else ""))
+    except ValueError:
+        sentence = f"invalid lifetime {printable(text)!r}; write it as 90, 15m or 1h30m"
+        raise UsageError(sentence) from None
 
 
 # option → the field of Options, and how its value is read

@@ -3,8 +3,10 @@
 import os
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import TypeVar
 
+from hsmagent.duration import seconds
 from hsmagent.errors import ConfigError
 from hsmagent.model import printable
 
@@ -79,11 +81,6 @@ class Table:
 
 # -- readers: a TOML value in, ours out, or Expected -------------------------------------------
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-# At most nine digits: a longer one is a mistake, and would overflow a float.
-_DURATION = re.compile(r"(?:[0-9]{1,9}[smhd]){1,4}")
-_DURATION_PART = re.compile(r"([0-9]+)([smhd])")
-
 
 def text(value: object) -> str:
     """Read a string without control characters."""
@@ -136,12 +133,12 @@ def many(reader: Callable[[object], T]) -> Callable[[object], tuple[T, ...]]:
 
 
 def duration(value: object) -> float:
-    """Read "90s", "15m", "1h30m", "2d" or "0"; return seconds."""
+    """Read "90s", "15m", "1h30m", "2d", "1w" or "0"; return seconds."""
     if value == "0":
         return 0.0
-    if not isinstance(value, str) or not _DURATION.fullmatch(value):
-        raise Expected('a duration such as "30s", "15m", "8h" or "1h30m"')
-    return float(sum(int(n) * _UNITS[unit] for n, unit in _DURATION_PART.findall(value)))
+    with suppress(ValueError):
+        return float(seconds(text(value)))
+    raise Expected('a duration such as "30s", "15m", "8h" or "1h30m"')
 
 
 def path(value: object) -> str:
