@@ -48,7 +48,7 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 
 .PHONY: completions
 completions: venv ## make the completions for shells anew (contrib/completions)
-	$(BIN)/python -m hsmagent.cli.completions contrib/completions
+	$(BIN)/python build-aux/completions contrib/completions
 
 .PHONY: pictures
 pictures: venv ## take the pictures of the dialogs anew (docs/pictures)

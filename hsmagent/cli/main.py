@@ -96,8 +96,10 @@ def _without_command(words: "Sequence[str]") -> int:
             _write(f"hsmagent {__version__}\n")
         case [group, "-h" | "--help", *_] if group in commands.GROUPS:
             _write(usage.group(group))
-        case [group, *verb] if group in commands.GROUPS:
-            named = printable(" ".join((group, *verb[:1])))
+        case [group] if group in commands.GROUPS:
+            raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
+        case [group, verb, *_] if group in commands.GROUPS:
+            named = printable(f"{group} {verb}")
             raise UsageError(f"there is no command {named!r}; see `hsmagent {group} --help`")
         case [word, *_]:
             raise UsageError(f"there is no command {printable(word)!r}; see `hsmagent --help`")
