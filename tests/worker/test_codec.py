@@ -92,12 +92,34 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
         ),
     ),
     (Done(b"ok"), "00000007 81 00000002 6f6b"),
-    (Failed(0xA0, "C_Login"), "00000015 82 00000000000000a0 00 00000007 435f4c6f67696e"),
+    (Failed(0xA0, "C_Login"), "00000015 82 00000000000000a0 00000007 435f4c6f67696e 00"),
     (
         Polled(1, ((2, 3),)),
         "0000001d 84 0000000000000001 00000001 0000000000000002 0000000000000003",
     ),
     (Slots(()), "00000005 83 00000000"),
+    (
+        Slots(
+            (
+                SlotInfo(1, 2, 3, logged_in=True, notes=("é",)),
+                SlotInfo(
+                    4,
+                    5,
+                    token=TokenInfo(
+                        *(b"l", b"", b"", b"s", 6, 7, 8, False), (RawObject(((9, b"v"),)),)
+                    ),
+                ),
+            )
+        ),
+        (
+            "00000087 83 00000002"
+            " 0000000000000001 0000000000000002 0000000000000003 01 00000001 00000002 c3a9 00"
+            " 0000000000000004 0000000000000005 0000000000000000 00 00000000 01"
+            " 00000001 6c 00000000 00000000 00000001 73"
+            " 0000000000000006 0000000000000007 0000000000000008 00"
+            " 00000001 00000001 0000000000000009 00000001 76"
+        ),
+    ),
 ]
 
 
@@ -139,3 +161,15 @@ def test_an_unknown_action_is_an_error() -> None:
     body[1] = 9
     with pytest.raises(ProtocolError, match="action 9"):
         codec.decode_request(body)
+
+
+def test_a_count_of_more_than_there_are_bytes_is_an_error() -> None:
+    with pytest.raises(ProtocolError, match="too early"):
+        codec.decode_reply(bytes.fromhex("83 ffffffff"))
+
+
+def test_a_pin_is_copied_once_into_the_frame() -> None:
+    pin = bytearray(b"1234")
+    frame = codec.encode(Login(7, b"tok", pin))
+    assert frame.endswith(pin)
+    assert type(frame) is bytearray  # so that it can be wiped
