@@ -19,7 +19,7 @@ from hsmagent.tasks import Tasks
 from hsmagent.token.failures import name_of, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
 from hsmagent.worker import spec
-from hsmagent.worker.link import Link
+from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import (
     Failed,
     Logout,
@@ -61,6 +61,12 @@ class Pool:
     ) -> None:
         self.spec = spec
         self.deadlines = deadlines
+        self._program = Program(
+            main="hsmagent.worker.main",
+            name=f"the module {spec.path}",
+            arguments=(spec.path, spec.parameters),
+            env=spec.env,
+        )
         self._identify = identify
         self._on_look = on_look
         self._on_login_lost = on_login_lost
@@ -107,9 +113,7 @@ class Pool:
     async def _begin(self, member: Member) -> None:
         """Fill one place with a worker that has looked at the tokens."""
         link = Link(
-            self.spec.path,
-            self.spec.parameters,
-            self.spec.env,
+            self._program,
             start_seconds=self.deadlines.start,
             on_room=self.dispatch,
             on_lost=lambda why: self._lost(member, link, why),
@@ -229,9 +233,7 @@ class Pool:
         WorkerDied, TokenError.
         """
         link = Link(
-            self.spec.path,
-            self.spec.parameters,
-            self.spec.env,
+            self._program,
             start_seconds=self.deadlines.start,
             on_room=lambda: None,
             on_lost=lambda _: None,

@@ -1,5 +1,7 @@
 """The daemon's end of one worker process: spawn it, talk to it, kill it when it is late.
 
+What runs in it is a `Program`; this module knows no more of that than its name.
+
 The worker answers in order, so requests need no numbers: the oldest one is the one being worked
 on, and its deadline runs from the moment when it became that. A worker that misses a deadline,
 ends, or says something that does not parse is killed and done with; `pool` starts another.
@@ -14,6 +16,7 @@ import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import hsmagent
@@ -30,13 +33,32 @@ _RECEIVE = 1 << 16
 _STDERR_LINES = 200
 # The interpreter is isolated (-I), so it is told where this very package lies.
 _PACKAGE_ROOT = str(Path(hsmagent.__file__).parent.parent)
-_START = "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.worker.main as w; w.main()"
+_START = """
+import sys, importlib
+sys.path.insert(0, sys.argv[1])
+importlib.import_module(sys.argv[2]).main()
+"""
 
 
 def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:
     """Return what a module may see: ours without LD_*, and what the configuration adds."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("LD_")}
     return kept | dict(extra)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What a worker runs.
+
+    main: the module whose `main()` never returns; it finds the socket's descriptor, our process id
+    and `arguments` at the end of sys.argv. name: for a person, as in "the module /usr/lib/x.so".
+    env: added to its environment.
+    """
+
+    main: str
+    name: str
+    arguments: tuple[str, ...] = ()
+    env: tuple[tuple[str, str], ...] = ()
 
 
 class Link:
@@ -48,15 +70,13 @@ class Link:
 
     def __init__(
         self,
-        path: str,
-        parameters: str,
-        env: tuple[tuple[str, str], ...],
+        program: Program,
         *,
         start_seconds: float,
         on_room: Callable[[], None],
         on_lost: Callable[[str], None],
     ) -> None:
-        self._path = path
+        self._name = program.name
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
@@ -73,24 +93,23 @@ class Link:
         self.exited: asyncio.Future[None] = self._loop.create_future()
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = self._spawn(theirs, parameters, env)
+            self._process = self._spawn(theirs, program)
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
         self.ready: asyncio.Future[Reply] = self._loop.create_future()
         self._expect(start_seconds, self.ready)
         """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
-    def _spawn(
-        self, theirs: socket.socket, parameters: str, env: tuple[tuple[str, str], ...]
-    ) -> subprocess.Popen[bytes]:
-        arguments = (_PACKAGE_ROOT, str(theirs.fileno()), str(os.getpid()), self._path, parameters)
+    def _spawn(self, theirs: socket.socket, program: Program) -> subprocess.Popen[bytes]:
+        ends = (str(theirs.fileno()), str(os.getpid()))
+        arguments = (_PACKAGE_ROOT, program.main, *ends, *program.arguments)
         process = subprocess.Popen(
             [sys.executable, "-I", "-c", _START, *arguments],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             pass_fds=(theirs.fileno(),),
-            env=worker_environment(env),
+            env=worker_environment(program.env),
             start_new_session=True,  # a Ctrl-C at the daemon's terminal is not for the module
         )
         self._pidfd = os.pidfd_open(process.pid)
@@ -122,7 +141,7 @@ class Link:
     def submit(self, message: Request, seconds: float, future: "asyncio.Future[Reply]") -> None:
         """Send a request whose answer goes into `future`."""
         if not self.alive:
-            future.set_exception(WorkerDied(f"The worker of {self._path} has ended."))
+            future.set_exception(WorkerDied(f"{self._name} has ended"))
             return
         self._expect(seconds, future)
         self._send(codec.encode(message))
@@ -176,8 +195,8 @@ class Link:
         if not self._waiting or self._since + self._waiting[0][0] > self._loop.time():
             self._arm()
             return
-        log.warning("%s: no answer within %g s, killed", self._path, self._waiting[0][0])
-        self.kill(f"The module {self._path} did not answer in time and was restarted.")
+        log.warning("%s: no answer within %g s, killed", self._name, self._waiting[0][0])
+        self.kill(f"{self._name} did not answer in time and was restarted")
 
     # -- the socket --------------------------------------------------------------------------
 
@@ -216,7 +235,7 @@ class Link:
         except OSError:
             received = 0
         if not received:
-            self.kill(f"The module {self._path} crashed and was restarted.")
+            self.kill(f"{self._name} crashed and was restarted")
             return
         arrived = self._buffer[:received]
         self._reader.feed(arrived)
@@ -224,8 +243,8 @@ class Link:
         try:
             self._take_replies()
         except ProtocolError as error:
-            log.warning("%s: %s", self._path, error)
-            self.kill(f"The module {self._path} wrecked its worker, which was restarted.")
+            log.warning("%s: %s", self._name, error)
+            self.kill(f"{self._name} wrecked its worker, which was restarted")
         else:
             self._on_room()
 
@@ -253,7 +272,7 @@ class Link:
             self._loop.remove_reader(self._process.stderr)
             self._process.stderr.close()
         if status not in {0, -signal.SIGKILL}:
-            log.warning("%s: its worker ended with status %d", self._path, status)
+            log.warning("%s: its worker ended with status %d", self._name, status)
         self.exited.set_result(None)
 
     def _drain_stderr(self) -> None:
@@ -277,4 +296,4 @@ class Link:
         for line in filter(str.strip, lines):
             self._stderr_lines -= 1
             if self._stderr_lines >= 0:
-                log.info("%s says: %s", self._path, printable(line))
+                log.info("%s says: %s", self._name, printable(line))

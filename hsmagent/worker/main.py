@@ -8,6 +8,8 @@ import os
 import signal
 import socket
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
@@ -59,8 +61,8 @@ def answer(module: Module, request: Request) -> Reply:
     return Done()
 
 
-def serve(module: Module, connection: socket.socket) -> None:
-    """Answer requests in order until the daemon hangs up."""
+def serve(answer: Callable[[Request], Reply], connection: socket.socket) -> None:
+    """Answer requests in order until the daemon hangs up. Wipes their PINs."""
     reader = Reader(codec.MAX_REQUEST)
     buffer = bytearray(_RECEIVE)
     view = memoryview(buffer)
@@ -74,7 +76,7 @@ def serve(module: Module, connection: socket.socket) -> None:
             request = codec.decode_request(body)
             wipe(body)
             try:
-                reply = answer(module, request)
+                reply = answer(request)
             finally:
                 if isinstance(request, Login | Operate) and request.pin is not None:
                     wipe(request.pin)
@@ -103,7 +105,7 @@ def main() -> None:
     else:
         connection.sendall(codec.encode(Done()))
         try:
-            serve(module, connection)
+            serve(partial(answer, module), connection)
         except (OSError, ProtocolError):
             status = 1
     # No C_Finalize and no interpreter shutdown: both can hang in foreign code.
