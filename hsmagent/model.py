@@ -320,23 +320,6 @@ class Signer(Protocol):
         ...
 
 
-class Decrypter(Protocol):
-    """A key that decrypts: the two raw operations. Their results never leave the daemon."""
-
-    @property
-    def key(self) -> Key:
-        """The key."""
-        ...
-
-    async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
-        """RSA without unpadding (RSADP): the whole block, as long as the modulus."""
-        ...
-
-    async def derive(self, point: bytes, *, cofactor: bool, pin: bytearray | None = None) -> bytes:
-        """ECDH with `point` (04‖x‖y): the shared x coordinate, as long as the field."""
-        ...
-
-
 Operation = Callable[[bytearray | None], Awaitable[bytes]]
 """What a key does behind the door; takes the PIN for a key that wants it each time, else None."""
 

@@ -102,10 +102,10 @@ class ControlOperations:
 
     async def unlock(self, fields: Fields) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given."""
-        session = self._tokens.session(self._find_token(fields.text("token", "")))
-        if not session.logged_in:
-            await session.look()  # other programs use up tries, and unblock PINs
-        status = session.status()
+        token = self._tokens.token(self._find_token(fields.text("token", "")))
+        if not token.logged_in:
+            await token.look()  # other programs use up tries, and unblock PINs
+        status = token.status()
         if not status.logged_in and status.pin_state is PinState.LOCKED:
             raise locked(status.id)
         if not status.logged_in and status.pin_state is PinState.NOT_SET:
@@ -125,7 +125,7 @@ class ControlOperations:
         """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
         if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
             raise UsageError("the frame after unlock holds no PIN; nothing was tried")
-        status = self._tokens.session(token).status()
+        status = self._tokens.token(token).status()
         last_try = secret[0] == PIN_LAST_TRY_CONFIRMED
         if len(secret) == 1 and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
@@ -148,7 +148,7 @@ class ControlOperations:
         """Log out of one token, or of all; forget remembered confirmations."""
         name = fields.text("token", "")
         chosen = [self._find_token(name)] if name else [s.id for s in self._tokens.statuses()]
-        open_ones = [token for token in chosen if self._tokens.session(token).logged_in]
+        open_ones = [token for token in chosen if self._tokens.token(token).logged_in]
         self._gate.forget()
         await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
         return {"tokens": [words.token_name(token) for token in open_ones]}

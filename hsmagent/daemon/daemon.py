@@ -224,7 +224,7 @@ class Daemon:
             self._parts.gate.open()
 
     async def _raise_prompt(self, token: TokenId, caller: Caller) -> None:
-        status = self._parts.tokens.session(token).status()
+        status = self._parts.tokens.token(token).status()
         if not status.keys:
             raise TokenError(f"the token {words.token_name(token)!r} has no keys to unlock")
         purpose = Purpose(PurposeKind.UNKNOWN, "unlock the token")

@@ -67,7 +67,7 @@ class Parts:
             on_change=on_change,
         )
         self.gate = Gate(
-            tokens=self.tokens.session,
+            tokens=self.tokens.token,
             policy=self._policy(),
             prompter=prompter,
             record=record,

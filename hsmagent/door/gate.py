@@ -15,7 +15,6 @@ from hsmagent.door.dialog import ask_for_pin
 from hsmagent.door.policy import Policy
 from hsmagent.door.unlock import (
     Asking,
-    LoginSession,
     PinStore,
     Unlock,
     log_in,
@@ -26,6 +25,7 @@ from hsmagent.model import Operation, PinState, Request, TokenId, Verdict
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
+from hsmagent.token.token import Token
 
 Waiting = Callable[[TokenId], AbstractContextManager[None]]
 """Entered while a token works: a person may have to be told that it waits for a touch."""
@@ -54,7 +54,7 @@ class Gate:
     def __init__(
         self,
         *,
-        tokens: Callable[[TokenId], LoginSession],
+        tokens: Callable[[TokenId], Token],
         policy: Policy,
         prompter: Prompter,
         record: Record,
@@ -150,7 +150,7 @@ class Gate:
             request = _as_known_now(request, session)
             return await self._use(request, operation, session, confirm=confirm)
 
-    async def _log_in(self, session: LoginSession, request: Request) -> bool:
+    async def _log_in(self, session: Token, request: Request) -> bool:
         """See to the login. Return whether a needed confirmation is still to be had."""
         self._may_ask()
         unlock = self._unlocks.get(session.id)
@@ -174,7 +174,7 @@ class Gate:
         self,
         request: Request,
         operation: Operation,
-        session: LoginSession | None,
+        session: Token | None,
         *,
         confirm: bool,
     ) -> bytes:
@@ -189,9 +189,7 @@ class Gate:
         with self._waiting(session.id):
             return await operation(None)
 
-    async def _use_with_pin(
-        self, request: Request, operation: Operation, session: LoginSession
-    ) -> bytes:
+    async def _use_with_pin(self, request: Request, operation: Operation, session: Token) -> bytes:
         """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
         result = b""
 
@@ -223,11 +221,11 @@ class Gate:
             raise Refused(self._closed_because)
 
 
-def _needs_login(session: LoginSession) -> bool:
+def _needs_login(session: Token) -> bool:
     return not session.logged_in and session.status().login_required
 
 
-def _as_known_now(request: Request, session: LoginSession) -> Request:
+def _as_known_now(request: Request, session: Token) -> Request:
     """Return the request with its key as the token shows it after a login.
 
     Some tokens tell only then that a key wants the PIN for each use.

@@ -28,44 +28,9 @@ from hsmagent.model import PinState, Request, TokenId, TokenStatus
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.token.failures import locked
+from hsmagent.token.token import Token
 
 log = logging.getLogger(__name__)
-
-
-class LoginSession(Protocol):
-    """A token's login, as the gate sees it."""
-
-    @property
-    def id(self) -> TokenId:
-        """The token."""
-        ...
-
-    @property
-    def logged_in(self) -> bool:
-        """Whether private keys can be used now."""
-        ...
-
-    def status(self) -> TokenStatus:
-        """Return the token's present state."""
-        ...
-
-    async def look(self) -> None:
-        """Bring the state of the PIN up to date; what fails there, `login` will tell."""
-        ...
-
-    def check_tries(self, at_worst: PinState) -> None:
-        """Raise TriesLow when the PIN stands worse than `at_worst`, by the last look."""
-        ...
-
-    async def login(
-        self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
-    ) -> bool:
-        """Call C_Login, once; None for a PIN pad. Wipes `pin`.
-
-        at_worst: how the PIN may stand for a try. Returns False where somebody was logged in
-        already: the PIN was not tried. Raises TriesLow, TokenError.
-        """
-        ...
 
 
 class PinStore(Protocol):
@@ -100,7 +65,7 @@ class Asking:
 class Unlock:
     """The requests that wait for one token's login, and the one prompt that serves them."""
 
-    def __init__(self, session: LoginSession, asking: Callable[[], Asking]) -> None:
+    def __init__(self, session: Token, asking: Callable[[], Asking]) -> None:
         self.session = session
         self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
@@ -225,7 +190,7 @@ class Unlock:
         return list(self._waiting.values())
 
 
-async def look_at_pin(session: LoginSession) -> TokenStatus:
+async def look_at_pin(session: Token) -> TokenStatus:
     """Return how a token stands now, other programs' tries included.
 
     Raises PinLocked or PinError when no PIN can serve.
@@ -240,7 +205,7 @@ async def look_at_pin(session: LoginSession) -> TokenStatus:
 
 
 async def log_in(
-    session: LoginSession,
+    session: Token,
     store: PinStore | None,
     pin: bytearray | None,
     at_worst: PinState,

@@ -5,33 +5,34 @@ from hsmagent.model import Key, KeyType, Scheme, printable
 from hsmagent.token import schemes
 from hsmagent.token.check import Checker
 from hsmagent.token.failures import name_of
-from hsmagent.token.token import TokenSession
+from hsmagent.token.token import Token
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Action
 
 
 class TokenSigner:
-    """One key of a token: model.Signer and model.Decrypter.
+    """One key of a token: a model.Signer that also decrypts.
 
-    `pin`, on every operation, is for a key with always_authenticate, and wiped. All raise
+    What `decrypt_raw` and `derive` return never leaves the daemon. `pin`, on every operation, is
+    for a key with always_authenticate, and wiped. All raise
     LoginNeeded, PinError, TokenGone, WorkerDied or another TokenError.
     """
 
-    def __init__(self, session: TokenSession, key: Key) -> None:
-        self.session = session
+    def __init__(self, token: Token, key: Key) -> None:
+        self.token = token
         self._key = key
         self._checker: Checker | None = None
 
     @property
     def key(self) -> Key:
         """The key; what a login tells about it (always_authenticate, …) shows here at once."""
-        return self.session.keys.get(self._key.spki, self._key)
+        return self.token.keys.get(self._key.spki, self._key)
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
         """Sign `data`, per `scheme`, and check the result. See model.Signer."""
         key = self.key
         prepared = schemes.prepare(key, scheme, data)
-        signature = await self.session.operate(
+        signature = await self.token.operate(
             Action.SIGN,
             key,
             prepared.mechanism,
@@ -44,11 +45,14 @@ class TokenSigner:
         return signature
 
     async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
-        """RSADP, checked by encrypting again. See model.Decrypter."""
+        """RSA without unpadding (RSADP): the whole block, as long as the modulus.
+
+        Checked by encrypting it again.
+        """
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("That was not encrypted for this key.")
-        plain = await self.session.operate(
+        plain = await self.token.operate(
             Action.DECRYPT, self.key, spec.CKM_RSA_X_509, ciphertext, pin=pin
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
@@ -57,7 +61,7 @@ class TokenSigner:
         return block
 
     async def derive(self, point: bytes, *, cofactor: bool, pin: bytearray | None = None) -> bytes:
-        """ECDH. See model.Decrypter.
+        """ECDH with `point` (04‖x‖y): the shared x coordinate, as long as the field.
 
         All our curves have the cofactor 1, so that both kinds of ECDH give the same, and tokens
         that know only the plain one serve for both.
@@ -66,7 +70,7 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("That was not encrypted for this key.")
-        secret = await self.session.operate(
+        secret = await self.token.operate(
             Action.DERIVE, self.key, spec.CKM_ECDH1_DERIVE, point, pin=pin
         )
         if len(secret) > size:
@@ -80,6 +84,6 @@ class TokenSigner:
 
     def _misfit(self, what: str) -> TokenError:
         return TokenError(
-            f"{name_of(self.session.id)} made {what} that does not fit the key"
+            f"{name_of(self.token.id)} made {what} that does not fit the key"
             f" “{printable(self._key.label)}”: are there two keys with one id?"
         )

@@ -47,7 +47,7 @@ _KEY_TYPES = {
 }
 
 
-class TokenSession:
+class Token:
     """A token as the rest of the daemon sees it, for as long as the daemon has known it."""
 
     def __init__(

@@ -20,7 +20,7 @@ from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
 from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.signer import TokenSigner
-from hsmagent.token.token import TokenSession
+from hsmagent.token.token import Token
 from hsmagent.worker import spec
 from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
 
@@ -31,7 +31,7 @@ __all__ = [
     "Limits",
     "ModuleSpec",
     "ModuleStatus",
-    "TokenSession",
+    "Token",
     "TokenSigner",
     "Tokens",
 ]
@@ -55,17 +55,17 @@ class _Loaded:
         self,
         spec: ModuleSpec,
         deadlines: Deadlines,
-        new_session: Callable[[TokenId, Pool], TokenSession],
+        new_token: Callable[[TokenId, Pool], Token],
         on_change: Listener,
         memories: Memories,
     ) -> None:
         self.spec = spec
         self._memories = memories
         self._public: dict[TokenId, frozenset[bytes]] = {}
-        self.sessions: dict[TokenId, TokenSession] = {}
+        self.tokens: dict[TokenId, Token] = {}
         self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
         self.notes: tuple[str, ...] = ()
-        self._new_session = new_session
+        self._new_token = new_token
         self._on_change = on_change
         self.pool = Pool(
             spec,
@@ -87,10 +87,10 @@ class _Loaded:
         await self.pool.look(objects=True)
         if self.watch.movable:
             return
-        there = {token for token, session in self.sessions.items() if session.present}
+        there = {name for name, token in self.tokens.items() if token.present}
         if await self.pool.look_afresh() == there:
             return
-        if any(self.pool.has_login(token) for token in there):
+        if any(self.pool.has_login(name) for name in there):
             self.notes += ("tokens were made or removed: that shows when nobody is logged in",)
             return
         self.pool.restart(f"The tokens of {self.spec.path} changed.")
@@ -121,47 +121,45 @@ class _Loaded:
         notes: list[str] = []
         there: set[TokenId] = set()
         for slot in looked.slots:
-            token = self._identify(slot)
-            if token is None or slot.token is None or token in there:
-                notes += _slot_notes(slot, again=token is not None)
+            name = self._identify(slot)
+            if name is None or slot.token is None or name in there:
+                notes += _slot_notes(slot, again=name is not None)
                 continue
-            there.add(token)
-            session = self.sessions.get(token)
-            if session is None:
-                session = self.sessions[token] = self._new_session(token, self.pool)
+            there.add(name)
+            token = self.tokens.get(name)
+            if token is None:
+                token = self.tokens[name] = self._new_token(name, self.pool)
             if with_objects:
-                self._absorb_objects(session, slot.token, slot.notes)
+                self._absorb_objects(token, slot.token, slot.notes)
             else:
-                session.flags_seen(slot.token)
-        for token, session in self.sessions.items():
-            if token not in there and session.present:
-                self.signers.pop(token, None)
-                session.unseen()
+                token.flags_seen(slot.token)
+        for name, token in self.tokens.items():
+            if name not in there and token.present:
+                self.signers.pop(name, None)
+                token.unseen()
         self.notes = tuple(notes)
         self.watch.looked(looked.slots)
         self._on_change()
 
-    def _absorb_objects(
-        self, session: TokenSession, info: TokenInfo, notes: tuple[str, ...]
-    ) -> None:
-        listing = objects.keys_of(session.id, info.objects, complete=info.complete)
+    def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
+        listing = objects.keys_of(token.id, info.objects, complete=info.complete)
         if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
-            public = self._public.get(session.id, frozenset())
-            self._memories.keep(session.id, memory_of(listing, public))
+            public = self._public.get(token.id, frozenset())
+            self._memories.keep(token.id, memory_of(listing, public))
         elif not info.complete:
-            self._public[session.id] = frozenset(key.spki for key in listing.keys)
-            listing = self._memories.of(session.id).complete(listing)
+            self._public[token.id] = frozenset(key.spki for key in listing.keys)
+            listing = self._memories.of(token.id).complete(listing)
         keys = {key.spki: key for key in listing.keys}
-        session.seen(info, keys, notes + listing.notes)
-        known = {signer.key.spki: signer for signer in self.signers.get(session.id, ())}
-        self.signers[session.id] = tuple(
-            known.get(spki) or TokenSigner(session, key) for spki, key in keys.items()
+        token.seen(info, keys, notes + listing.notes)
+        known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
+        self.signers[token.id] = tuple(
+            known.get(spki) or TokenSigner(token, key) for spki, key in keys.items()
         )
 
-    def _login_lost(self, token: TokenId, why: str) -> None:
-        session = self.sessions.get(token)
-        if session is not None:
-            session.login_ended(why)
+    def _login_lost(self, name: TokenId, why: str) -> None:
+        token = self.tokens.get(name)
+        if token is not None:
+            token.login_ended(why)
 
 
 def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
@@ -201,16 +199,14 @@ class Tokens:
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, _Loaded] = {}
 
-    def _new_session(self, token: TokenId, pool: Pool) -> TokenSession:
-        return TokenSession(
-            token, pool, clock=self._clock, limits=self._limits, on_change=self._on_change
-        )
+    def _new_token(self, token: TokenId, pool: Pool) -> Token:
+        return Token(token, pool, clock=self._clock, limits=self._limits, on_change=self._on_change)
 
     async def add(self, spec: ModuleSpec) -> None:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
             return
-        loaded = _Loaded(spec, self._deadlines, self._new_session, self._on_change, self._memories)
+        loaded = _Loaded(spec, self._deadlines, self._new_token, self._on_change, self._memories)
         self._modules[spec.path] = loaded
         await loaded.pool.start()
 
@@ -228,9 +224,7 @@ class Tokens:
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return how each token is that was seen since the start."""
         return tuple(
-            session.status()
-            for loaded in self._modules.values()
-            for session in loaded.sessions.values()
+            token.status() for loaded in self._modules.values() for token in loaded.tokens.values()
         )
 
     def signers(self) -> tuple[TokenSigner, ...]:
@@ -242,13 +236,13 @@ class Tokens:
             for signer in signers
         )
 
-    def session(self, token: TokenId) -> TokenSession:
-        """Return a token's session. Raises TokenGone."""
-        loaded = self._modules.get(token.module)
-        session = loaded.sessions.get(token) if loaded is not None else None
-        if session is None:
-            raise TokenGone(f"{name_of(token)} is not there: plug it in.")
-        return session
+    def token(self, name: TokenId) -> Token:
+        """Return the token of that name. Raises TokenGone."""
+        loaded = self._modules.get(name.module)
+        token = loaded.tokens.get(name) if loaded is not None else None
+        if token is None:
+            raise TokenGone(f"{name_of(name)} is not there: plug it in.")
+        return token
 
     async def refresh(self) -> None:
         """Look again now, at tokens, objects and PIN flags."""
@@ -263,8 +257,8 @@ class Tokens:
 
         All at once: a module that hangs must not keep the other tokens logged in.
         """
-        sessions = [self.session(token) for token in tokens]
-        await asyncio.gather(*(session.logout() for session in sessions))
+        found = [self.token(name) for name in tokens]
+        await asyncio.gather(*(token.logout() for token in found))
 
     async def logout_all(self) -> None:
         """Log out of every token."""

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError, TokenError
-from hsmagent.model import Decrypter, EcdhUnwrap, RsaUnwrap, Unwrap
+from hsmagent.model import EcdhUnwrap, RsaUnwrap, Unwrap
+from hsmagent.token.signer import TokenSigner
 
 # Cryptoki's words for "this ciphertext cannot be right" (PKCS#11 v2.40, section 5.1).
 _CKR_OF_CIPHERTEXT = {0x20, 0x21, 0x40, 0x41, 0x13}
@@ -35,22 +36,22 @@ _SECRET = os.urandom(32)
 
 
 async def unwrap(
-    decrypter: Decrypter, what: Unwrap, length: int, pin: bytearray | None = None
+    signer: TokenSigner, what: Unwrap, length: int, pin: bytearray | None = None
 ) -> bytes:
     """Return a content-encryption key of `length` bytes (16, 24 or 32).
 
     A wrong ciphertext gives a random-looking key; `pin` is for `always_authenticate` keys. Raises
     ProtocolError for a request that no mail makes (unknown padding, hash or length) and
-    TokenError as the decrypter does.
+    TokenError as the signer does.
     """
     _check(what, length)
     if isinstance(what, RsaUnwrap):
-        good, key = await _rsa(decrypter, what, length, pin)
+        good, key = await _rsa(signer, what, length, pin)
     else:
-        good, key = await _ecdh(decrypter, what, length, pin)
+        good, key = await _ecdh(signer, what, length, pin)
     # Both keys exist in either case; a mask picks one of them.
     mask = -int(good) & ((1 << 8 * length) - 1)
-    mine = int.from_bytes(_substitute(decrypter, what, length), "big")
+    mine = int.from_bytes(_substitute(signer, what, length), "big")
     theirs = int.from_bytes(key, "big")
     return (theirs & mask | mine & ~mask).to_bytes(length, "big")
 
@@ -66,7 +67,7 @@ def _check(what: Unwrap, length: int) -> None:
         raise ProtocolError("an unwrap request with an unknown algorithm or key length")
 
 
-def _substitute(decrypter: Decrypter, what: Unwrap, length: int) -> bytes:
+def _substitute(signer: TokenSigner, what: Unwrap, length: int) -> bytes:
     """Return the key for a wrong ciphertext: the same one each time it is asked for.
 
     It depends on nothing else that the right key does not depend on. Otherwise, asking once more
@@ -79,7 +80,7 @@ def _substitute(decrypter: Decrypter, what: Unwrap, length: int) -> bytes:
         used = what.encrypted_key, what.oaep_hash, what.mgf_hash, what.label
     else:
         used = (what.encrypted_key,)
-    message = repr((decrypter.key.spki, length, used)).encode()
+    message = repr((signer.key.spki, length, used)).encode()
     return hmac.digest(_SECRET, message, "sha256")[:length]
 
 
@@ -87,16 +88,16 @@ def _substitute(decrypter: Decrypter, what: Unwrap, length: int) -> bytes:
 
 
 async def _rsa(
-    decrypter: Decrypter, what: RsaUnwrap, length: int, pin: bytearray | None
+    signer: TokenSigner, what: RsaUnwrap, length: int, pin: bytearray | None
 ) -> tuple[bool, bytes]:
-    size = (decrypter.key.bits + 7) // 8
+    size = (signer.key.bits + 7) // 8
     # A ciphertext of another length, or not below the modulus, is public knowledge; it is
     # replaced so that the token does its work all the same.
     ciphertext = int.from_bytes(what.encrypted_key, "big")
-    fits = len(what.encrypted_key) == size and ciphertext < _modulus(decrypter)
+    fits = len(what.encrypted_key) == size and ciphertext < _modulus(signer)
     sent = ciphertext if fits else 2
     try:
-        block = await decrypter.decrypt_raw(sent.to_bytes(size, "big"), pin)
+        block = await signer.decrypt_raw(sent.to_bytes(size, "big"), pin)
     except TokenError as error:
         if error.rv not in _CKR_OF_CIPHERTEXT:
             raise
@@ -107,8 +108,8 @@ async def _rsa(
     return good & fits, key
 
 
-def _modulus(decrypter: Decrypter) -> int:
-    public = load_der_public_key(decrypter.key.spki)
+def _modulus(signer: TokenSigner) -> int:
+    public = load_der_public_key(signer.key.spki)
     return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
@@ -154,12 +155,12 @@ def _xor(left: bytes, right: bytes) -> bytes:
 
 
 async def _ecdh(
-    decrypter: Decrypter, what: EcdhUnwrap, length: int, pin: bytearray | None
+    signer: TokenSigner, what: EcdhUnwrap, length: int, pin: bytearray | None
 ) -> tuple[bool, bytes]:
-    if not _on_curve(decrypter, what.point):
+    if not _on_curve(signer, what.point):
         return False, bytes(length)  # never let an invalid point meet a private key
     try:
-        shared = await decrypter.derive(what.point, cofactor=what.cofactor, pin=pin)
+        shared = await signer.derive(what.point, cofactor=what.cofactor, pin=pin)
     except TokenError as error:
         if error.rv not in _CKR_OF_CIPHERTEXT:
             raise
@@ -173,9 +174,9 @@ async def _ecdh(
     return (True, key) if len(key) == length else (False, bytes(length))
 
 
-def _on_curve(decrypter: Decrypter, point: bytes) -> bool:
+def _on_curve(signer: TokenSigner, point: bytes) -> bool:
     try:
-        public = load_der_public_key(decrypter.key.spki)
+        public = load_der_public_key(signer.key.spki)
         if not isinstance(public, ec.EllipticCurvePublicKey) or point[:1] != b"\4":
             return False
         ec.EllipticCurvePublicKey.from_encoded_point(public.curve, point)

@@ -12,7 +12,7 @@ from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import Tokens
 from tests.parts.card import DEFAULT_PIN, Reader, furnished
-from tests.parts.loaded import loaded, session_of, signer_of, typed
+from tests.parts.loaded import loaded, signer_of, token_of, typed
 
 SECONDS = 2.0
 SLACK = 4.0  # a busy machine
@@ -38,17 +38,17 @@ async def sign(tokens: Tokens) -> bytes:
 
 
 async def test_a_card_disappears_and_appears(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reader.unplug()
     assert await seen(lambda: not tokens.signers()) < SECONDS + SLACK
-    await seen(lambda: not session.status().present)
-    assert not session.logged_in
+    await seen(lambda: not token.status().present)
+    assert not token.logged_in
     await asyncio.to_thread(reader.plug)
     assert await seen(tokens.signers) < SECONDS + SLACK
     with pytest.raises(LoginNeeded):
         await sign(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert reader.card.user is not None
     assert reader.card.user.presented == 2
@@ -62,12 +62,12 @@ async def test_a_card_appears_that_was_not_there_at_the_start(
         assert not tokens.signers()
         await asyncio.to_thread(reader.plug)
         await seen(tokens.signers)
-        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await token_of(tokens).login(typed(DEFAULT_PIN))
         await sign(tokens)
 
 
 async def test_another_card_in_the_same_reader(reader: Reader, tokens: Tokens) -> None:
-    first = session_of(tokens)
+    first = token_of(tokens)
     await first.login(typed(DEFAULT_PIN))
     other = furnished("DENK0200002", "other")
     await asyncio.to_thread(reader.plug, other)
@@ -90,20 +90,20 @@ async def test_looking_wakes_no_card(reader: Reader, tokens: Tokens) -> None:
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     await asyncio.to_thread(reader.restart_pcscd)
-    await seen(lambda: not session.logged_in)
+    await seen(lambda: not token.logged_in)
     await seen(lambda: tokens.modules()[0].state == "running" and tokens.signers())
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert reader.card.user is not None
     assert reader.card.user.presented == 2
 
 
 async def test_pcscd_is_restarted_by_systemd_while_we_sign(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     await asyncio.to_thread(lambda: reader.restart_pcscd(keep_socket=True))
     # OpenSC is lost if it is asked for a signature before it is asked for its slots.
     async with asyncio.timeout(30):
@@ -113,7 +113,7 @@ async def test_pcscd_is_restarted_by_systemd_while_we_sign(reader: Reader, token
                 break
             except LoginNeeded:
                 with contextlib.suppress(PinError):
-                    await session.login(typed(DEFAULT_PIN))
+                    await token.login(typed(DEFAULT_PIN))
             except TokenError:
                 await asyncio.sleep(0.2)
     assert reader.card.user is not None
@@ -128,16 +128,16 @@ async def test_pcscd_is_started_after_us(reader: Reader, tmp_path: Path) -> None
         reader.pcscd.start()
         await asyncio.to_thread(reader.plug)
         await seen(tokens.signers)
-        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await token_of(tokens).login(typed(DEFAULT_PIN))
         await sign(tokens)
 
 
 async def test_pcscd_ends(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reader.unplug()
     reader.pcscd.stop()
     with pytest.raises(TokenError):
         await sign(tokens)
     await seen(lambda: not tokens.signers())
-    assert not session.logged_in
+    assert not token.logged_in

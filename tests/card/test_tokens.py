@@ -10,11 +10,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, TokenGone
 from hsmagent.model import KeyType, PinState, Scheme
-from hsmagent.token.tokens import Tokens, TokenSession
+from hsmagent.token.tokens import Token, Tokens
 from tests.parts.card import DEFAULT_PIN, Reader
 from tests.parts.card.apdu import INS, SW
 from tests.parts.card.furnished import P256, RSA
-from tests.parts.loaded import loaded, session_of, signer_of, typed
+from tests.parts.loaded import loaded, signer_of, token_of, typed
 from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
 from tests.parts.until import async_until
 
@@ -29,8 +29,8 @@ async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
 
 
 @pytest.fixture
-def session(tokens: Tokens) -> TokenSession:
-    return session_of(tokens)
+def token(tokens: Tokens) -> Token:
+    return token_of(tokens)
 
 
 def presented(reader: Reader) -> int:
@@ -53,8 +53,8 @@ async def test_every_key_is_listed_without_a_pin(reader: Reader, tokens: Tokens)
     assert presented(reader) == 0
 
 
-async def test_every_key_signs_every_scheme(tokens: Tokens, session: TokenSession) -> None:
-    await session.login(typed(DEFAULT_PIN))
+async def test_every_key_signs_every_scheme(tokens: Tokens, token: Token) -> None:
+    await token.login(typed(DEFAULT_PIN))
     for signer in tokens.signers():
         kind = "rsa" if signer.key.key_type is KeyType.RSA else "ecdsa"
         for scheme in Scheme:
@@ -63,7 +63,7 @@ async def test_every_key_signs_every_scheme(tokens: Tokens, session: TokenSessio
 
 
 async def test_decrypts_and_agrees(reader: Reader, tokens: Tokens) -> None:
-    await session_of(tokens).login(typed(DEFAULT_PIN))
+    await token_of(tokens).login(typed(DEFAULT_PIN))
     public = reader.card.keys[RSA].public_key()
     assert isinstance(public, rsa.RSAPublicKey)
     numbers = public.public_numbers()
@@ -78,53 +78,53 @@ async def test_decrypts_and_agrees(reader: Reader, tokens: Tokens) -> None:
     assert secret == peer.exchange(ec.ECDH(), ours)
 
 
-async def test_wrong_pins_count_down_to_locked(reader: Reader, session: TokenSession) -> None:
+async def test_wrong_pins_count_down_to_locked(reader: Reader, token: Token) -> None:
     for tries, state in ((1, PinState.COUNT_LOW), (2, PinState.FINAL_TRY), (3, PinState.LOCKED)):
         with pytest.raises(PinLocked if state is PinState.LOCKED else PinIncorrect):
-            await session.login(typed(WRONG), at_worst=PinState.FINAL_TRY)
+            await token.login(typed(WRONG), at_worst=PinState.FINAL_TRY)
         assert presented(reader) == tries
-        assert session.status().pin_state is state
+        assert token.status().pin_state is state
     with pytest.raises(PinLocked, match="PUK"):
-        await session.login(typed(DEFAULT_PIN))
+        await token.login(typed(DEFAULT_PIN))
     assert presented(reader) == 3
 
 
-async def test_the_right_pin_after_the_final_try(reader: Reader, session: TokenSession) -> None:
+async def test_the_right_pin_after_the_final_try(reader: Reader, token: Token) -> None:
     for _ in range(2):
         with pytest.raises(PinIncorrect):
-            await session.login(typed(WRONG))
-    await session.login(typed(DEFAULT_PIN), at_worst=PinState.FINAL_TRY)
-    assert session.status().pin_state is PinState.OK
+            await token.login(typed(WRONG))
+    await token.login(typed(DEFAULT_PIN), at_worst=PinState.FINAL_TRY)
+    assert token.status().pin_state is PinState.OK
     assert presented(reader) == 3
 
 
 async def test_many_signatures_cost_one_pin(reader: Reader, tokens: Tokens) -> None:
-    await session_of(tokens).login(typed(DEFAULT_PIN))
+    await token_of(tokens).login(typed(DEFAULT_PIN))
     await asyncio.gather(*(sign(tokens) for _ in range(20)))
     assert presented(reader) == 1
 
 
 async def test_unplugged_while_logged_in(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
+    token = token_of(tokens)
     signer = signer_of(tokens, "ssh")
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     reader.unplug()
     with pytest.raises(TokenError):
         await signer.sign(Scheme.ECDSA_SHA256, MESSAGE)
-    assert not session.logged_in
+    assert not token.logged_in
     reader.plug()
     await tokens.refresh()
-    assert session.status().present
+    assert token.status().present
     with pytest.raises(LoginNeeded):
         await sign(tokens)
     assert presented(reader) == 1
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     await sign(tokens)
 
 
 async def test_unplugged_in_the_middle_of_a_signature(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reader.card.knobs.unplug_at[INS.SIGN] = 2
     await sign(tokens)
     with pytest.raises(TokenError):
@@ -136,65 +136,65 @@ async def test_unplugged_in_the_middle_of_a_signature(reader: Reader, tokens: To
     assert presented(reader) == 1
 
 
-async def test_unplugged_in_the_middle_of_a_login(reader: Reader, session: TokenSession) -> None:
+async def test_unplugged_in_the_middle_of_a_login(reader: Reader, token: Token) -> None:
     reader.card.knobs.unplug_at[INS.VERIFY] = 3
     with pytest.raises(TokenError):
-        await session.login(typed(DEFAULT_PIN))
-    assert not session.logged_in
+        await token.login(typed(DEFAULT_PIN))
+    assert not token.logged_in
     assert presented(reader) <= 1
 
 
 async def test_another_card_does_not_get_the_pin(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
+    token = token_of(tokens)
     reader.unplug()
     reader.card.serial = "changed"
     reader.card.files.content.clear()
     reader.plug()
     with pytest.raises(TokenGone):
-        await session.login(typed(DEFAULT_PIN))
+        await token.login(typed(DEFAULT_PIN))
     assert presented(reader) == 0
 
 
 async def test_a_card_that_fails_without_a_reason(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reader.card.knobs.override[INS.SIGN] = (SW.INTERNAL, 99)
     with pytest.raises(LoginNeeded, match="work"):
         await sign(tokens)
-    assert not session.logged_in
+    assert not token.logged_in
     del reader.card.knobs.override[INS.SIGN]
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert presented(reader) == 2
 
 
-async def test_a_pin_locked_by_another_program(reader: Reader, session: TokenSession) -> None:
+async def test_a_pin_locked_by_another_program(reader: Reader, token: Token) -> None:
     assert reader.card.user is not None
     reader.card.user.left = 0
     with pytest.raises(PinLocked):
-        await session.login(typed(DEFAULT_PIN))
+        await token.login(typed(DEFAULT_PIN))
     assert presented(reader) == 0
 
 
-async def test_logging_out_logs_the_card_out(reader: Reader, session: TokenSession) -> None:
+async def test_logging_out_logs_the_card_out(reader: Reader, token: Token) -> None:
     """For every program: newer OpenSC's C_Logout does not reach the card, the worker's end does."""
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     assert reader.card.logged_in
-    await session.logout()
+    await token.logout()
     await async_until(lambda: not reader.card.logged_in)
 
 
 async def test_an_idle_card_is_released_for_others(reader: Reader, tmp_path: Path) -> None:
     async with loaded(reader.provider, tmp_path, release=0.5) as tokens:
-        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await token_of(tokens).login(typed(DEFAULT_PIN))
         await sign(tokens)
         await async_until(lambda: not reader.card.logged_in)
-        assert not session_of(tokens).logged_in
+        assert not token_of(tokens).logged_in
 
 
 async def test_the_pin_is_changed_by_another_program(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     change = ["--change-pin", "--new-pin", "123456"]
     pkcs11_tool(reader.provider, *change, pin=DEFAULT_PIN)
     pkcs11_tool(reader.provider, "--list-objects")  # which ends the login
@@ -204,17 +204,17 @@ async def test_the_pin_is_changed_by_another_program(reader: Reader, tokens: Tok
     assert reader.card.user is not None
     # OpenSC kept the PIN that was typed, and tries it once by itself (docs/reliability.md).
     assert reader.card.user.wrong <= 1
-    await session.login(typed("123456"))
+    await token.login(typed("123456"))
     await sign(tokens)
 
 
 async def test_another_program_uses_the_card(reader: Reader, tokens: Tokens) -> None:
-    await session_of(tokens).login(typed(DEFAULT_PIN))
+    await token_of(tokens).login(typed(DEFAULT_PIN))
     pkcs11_tool(reader.provider, "--list-objects", pin=DEFAULT_PIN)
     try:
         await sign(tokens)
     except LoginNeeded:  # we noticed before OpenSC logged in again by itself
-        await session_of(tokens).login(typed(DEFAULT_PIN))
+        await token_of(tokens).login(typed(DEFAULT_PIN))
         await sign(tokens)
     assert reader.card.user is not None
     assert reader.card.user.wrong == 0
@@ -223,25 +223,25 @@ async def test_another_program_uses_the_card(reader: Reader, tokens: Tokens) -> 
 async def test_another_program_resets_the_card(
     reader: Reader, tokens: Tokens, tmp_path: Path
 ) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reset_card(reader.provider, tmp_path)
     before = presented(reader)
     with pytest.raises(TokenError):
         await sign(tokens)
     assert presented(reader) == before
-    await session.login(typed(DEFAULT_PIN))
+    await token.login(typed(DEFAULT_PIN))
     await sign(tokens)
     assert presented(reader) == before + 1
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:
-    session = session_of(tokens)
-    await session.login(typed(DEFAULT_PIN))
+    token = token_of(tokens)
+    await token.login(typed(DEFAULT_PIN))
     reader.restart_pcscd()
     with pytest.raises(TokenError):
         await sign(tokens)
-    assert not session.logged_in
+    assert not token.logged_in
     assert presented(reader) == 1
 
 
@@ -250,12 +250,12 @@ async def test_the_pin_pad(reader: Reader, tokens: Tokens) -> None:
     reader.unplug()
     reader.plug()
     await tokens.refresh()
-    session = session_of(tokens)
-    assert session.status().pin_pad
+    token = token_of(tokens)
+    assert token.status().pin_pad
     reader.card.pad.append(WRONG)
     with pytest.raises(PinIncorrect):
-        await session.login(None)
+        await token.login(None)
     reader.card.pad.append(DEFAULT_PIN)
-    await session.login(None)
+    await token.login(None)
     await sign(tokens)
     assert presented(reader) == 2

@@ -30,6 +30,7 @@ from hsmagent.model import (
     TokenStatus,
 )
 from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.token.token import Token
 from tests.parts.values import KEY, PEER, STATUS, TOKEN
 
 SOFTWARE_KEY = Key(b"soft", KeyType.ED25519, 256, label="soft")
@@ -51,25 +52,26 @@ def request(
     return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
 
 
-class FakeSession:
+class FakeSession(Token):
     """A token with three tries, that notes every C_Login.
 
     As with the real one, a login goes on when its caller gives up.
     """
 
+    logged_in = False
+    login_required = True
+
     def __init__(self, *, tries: int = 3, pin_pad: bool = False) -> None:
         self.id = TOKEN
         self.tries = tries
         self.pin_pad = pin_pad
-        self.logged_in = False
         self.tried: list[bytes | None] = []
         self.last_tries = 0
         self.hold: asyncio.Event | None = None  # C_Login takes so long
         self._lock = asyncio.Lock()
         self.used_elsewhere = 0  # tries that another program used up, not seen yet
-        self.login_required = True
         self.fault: TokenError | None = None
-        self.keys: tuple[Key, ...] = ()  # as the token shows them once it is logged in
+        self.shows: tuple[Key, ...] = ()  # as the token shows them once it is logged in
 
     def status(self) -> TokenStatus:
         states = {0: PinState.LOCKED, 1: PinState.FINAL_TRY, 2: PinState.COUNT_LOW}
@@ -79,7 +81,7 @@ class FakeSession:
             pin_state=states.get(self.tries, PinState.OK),
             pin_pad=self.pin_pad,
             login_required=self.login_required,
-            keys=self.keys if self.logged_in else (),
+            keys=self.shows if self.logged_in else (),
         )
 
     async def look(self) -> None:
@@ -114,10 +116,10 @@ class FakeSession:
             if self.logged_in:
                 return False
             self._look()
-            await self._login(pin, at_worst)
+            await self._try(pin, at_worst)
             return True
 
-    async def _login(self, pin: bytearray | None, at_worst: PinState) -> None:
+    async def _try(self, pin: bytearray | None, at_worst: PinState) -> None:
         if pin is not None and not 4 <= len(pin) <= 16:
             raise PinLength("a PIN of 4 to 16 characters is needed")
         self.check_tries(at_worst)

@@ -468,7 +468,7 @@ async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login(
     person = FakePerson([RIGHT, RIGHT])
     door = Door(person)
     key = replace(KEY, always_authenticate=True)
-    door.session.keys = (key,)
+    door.session.shows = (key,)
     door.signer = FakeSigner(key, door.session)
     assert await door.sign(request(KEY)) == b"signed data"
     assert door.signer.pins == [RIGHT]

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hsmagent.token.tokens import Limits, ModuleSpec, Tokens, TokenSession, TokenSigner
+from hsmagent.token.tokens import Limits, ModuleSpec, Token, Tokens, TokenSigner
 from tests.parts.provider import Provider
 
 UNLIMITED = Limits(3600, 3600)
@@ -28,10 +28,10 @@ async def loaded(provider: Provider, state: Path, *, release: float = 0.0) -> As
         await tokens.close()
 
 
-def session_of(tokens: Tokens) -> TokenSession:
-    """Return the session of the only token, seen now or before."""
+def token_of(tokens: Tokens) -> Token:
+    """Return the token of the only token, seen now or before."""
     (status,) = tokens.statuses()
-    return tokens.session(status.id)
+    return tokens.token(status.id)
 
 
 def signer_of(tokens: Tokens, label: str) -> TokenSigner:

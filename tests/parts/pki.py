@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hsmagent.mail.keys import Context
 from hsmagent.model import Key, KeyType, Scheme, Unwrap
+from hsmagent.token.signer import TokenSigner
 from hsmagent.token.unwrap import unwrap
 
 NOW = datetime.now(UTC).replace(microsecond=0)
@@ -212,12 +213,16 @@ class SoftwareKeys:
         return next(person.private for person in self.people if person.key.spki == key.spki)
 
 
-@dataclass
-class SoftwareDecrypter:
-    """model.Decrypter over a private key in memory."""
+class SoftwareDecrypter(TokenSigner):
+    """A token's key that decrypts, whose private half lies in memory."""
 
-    key: Key
-    private: Any
+    def __init__(self, key: Key, private: Any) -> None:
+        self._key = key
+        self.private = private
+
+    @property
+    def key(self) -> Key:
+        return self._key
 
     async def decrypt_raw(self, ciphertext: bytes, pin: bytearray | None = None) -> bytes:
         assert pin is None

@@ -73,9 +73,9 @@ class Person:
         if not self.tokens.signers():
             raise TokenError("no keys")
         for signer in self.tokens.signers():
-            if not signer.session.logged_in:
+            if not signer.token.logged_in:
                 self.typed += 1
-                await signer.session.login(bytearray(PIN.encode()))
+                await signer.token.login(bytearray(PIN.encode()))
             await use(signer)
         await self.tokens.logout_all()
 

@@ -61,10 +61,10 @@ class Soak:
 
     async def unlock(self) -> None:
         async with self.unlocking:
-            if not self.signer.session.logged_in:
+            if not self.signer.token.logged_in:
                 self.count["PINs typed"] += 1
                 with suppress(TokenError):
-                    await self.signer.session.login(bytearray(PIN.encode()))
+                    await self.signer.token.login(bytearray(PIN.encode()))
 
     async def call(self) -> None:
         while self.begun < SIGNATURES:

@@ -18,7 +18,7 @@ from hsmagent.errors import (
 )
 from hsmagent.frame import wipe
 from hsmagent.model import PinState, Scheme
-from hsmagent.token.tokens import Deadlines, ModuleSpec, Tokens, TokenSession, TokenSigner
+from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens, TokenSigner
 from hsmagent.worker import spec
 from tests.parts.faulty import FOREVER, Action, Faulty
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
@@ -53,8 +53,8 @@ def pin(text: str = PIN) -> bytearray:
     return bytearray(text.encode())
 
 
-def session_of(tokens: Tokens) -> TokenSession:
-    return tokens.session(tokens.statuses()[0].id)
+def token_of(tokens: Tokens) -> Token:
+    return tokens.token(tokens.statuses()[0].id)
 
 
 def only_signer(tokens: Tokens) -> TokenSigner:
@@ -82,8 +82,8 @@ async def works(tokens: Tokens) -> None:
             try:
                 await tokens.refresh()
                 signer = only_signer(tokens)
-                if not signer.session.logged_in:
-                    await signer.session.login(pin())
+                if not signer.token.logged_in:
+                    await signer.token.login(pin())
                 await signer.sign(Scheme.ECDSA_SHA256, b"data")
             except (TokenError, ValueError):
                 await asyncio.sleep(0.1)
@@ -94,15 +94,15 @@ async def works(tokens: Tokens) -> None:
 async def test_a_crash_in_sign(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     faulty.strike("C_Sign", Action.CRASH)
     with pytest.raises(WorkerDied, match="crashed and was restarted"):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
     with pytest.raises(LoginNeeded):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert "crashed" in signer.session.status().last_error
+    assert "crashed" in signer.token.status().last_error
     assert faulty.calls("C_Login") == 1
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
     assert faulty.calls("C_Login") == 2
 
@@ -110,7 +110,7 @@ async def test_a_crash_in_sign(faulty: Faulty, new_tokens: NewTokens) -> None:
 async def test_a_hang_in_sign_ends_at_its_deadline(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     faulty.strike("C_Sign", Action.HANG)
     before = time.monotonic()
     with pytest.raises(WorkerDied, match="did not answer in time"):
@@ -124,7 +124,7 @@ async def test_a_hang_answers_all_who_wait_and_repeats_nothing(
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     faulty.strike("C_Sign", Action.HANG)
     waiting = [signer.sign(Scheme.ECDSA_SHA256, bytes([n])) for n in range(40)]
     answers = await asyncio.gather(*waiting, return_exceptions=True)
@@ -138,7 +138,7 @@ async def test_listing_never_waits_behind_a_signature(
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     faulty.strike("C_Sign", Action.HANG)
     signing = asyncio.ensure_future(signer.sign(Scheme.ECDSA_SHA256, b"data"))
     await until(lambda: faulty.calls("C_Sign") == 1)
@@ -154,16 +154,16 @@ async def test_a_login_that_kills_the_worker_is_not_repeated(
     faulty: Faulty, new_tokens: NewTokens, action: Action
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     faulty.strike("C_Login", action)
     typed = pin()
     with pytest.raises(WorkerDied):
-        await session.login(typed)
+        await token.login(typed)
     assert typed == bytes(len(PIN))
     await until(lambda: tokens.modules()[0].state == "running")
     assert faulty.calls("C_Login") == 1
-    assert not session.logged_in
-    await session.login(pin())
+    assert not token.logged_in
+    await token.login(pin())
     assert faulty.calls("C_Login") == 2
 
 
@@ -174,14 +174,14 @@ async def test_a_failed_login_is_not_repeated(
     faulty: Faulty, new_tokens: NewTokens, rv: int
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     faulty.strike("C_Login", Action.RETURN, rv)
     with pytest.raises(PinError, match=spec.rv_name(rv)):
-        await session.login(pin())
+        await token.login(pin())
     assert faulty.calls("C_Login") == 1
-    assert not session.logged_in
-    await session.login(pin())
-    assert session.logged_in
+    assert not token.logged_in
+    await token.login(pin())
+    assert token.logged_in
     assert faulty.calls("C_Login") == 2
 
 
@@ -189,34 +189,34 @@ async def test_a_login_that_worked_and_said_it_did_not_is_undone(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     faulty.strike("C_Login", Action.LIE, spec.CKR_DEVICE_ERROR)
     with pytest.raises(PinError):
-        await session.login(pin())
+        await token.login(pin())
     # Were the first login still there, any PIN would be taken for the right one.
     with pytest.raises(PinIncorrect):
-        await session.login(pin("11111111"))
+        await token.login(pin("11111111"))
 
 
 async def test_three_wrong_pins(faulty: Faulty, new_tokens: NewTokens) -> None:
     faulty.set(tries_max=3, tries_left=3)
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     for state, error in (
         (PinState.COUNT_LOW, PinIncorrect),
         (PinState.FINAL_TRY, PinIncorrect),
         (PinState.LOCKED, PinLocked),
     ):
         with pytest.raises(error):
-            await session.login(pin("11111111"), at_worst=PinState.FINAL_TRY)
-        assert session.status().pin_state is state
+            await token.login(pin("11111111"), at_worst=PinState.FINAL_TRY)
+        assert token.status().pin_state is state
     assert faulty.calls("C_Login") == 3
     with pytest.raises(PinLocked, match="blocked: unblock it"):
-        await session.login(pin())
+        await token.login(pin())
     assert faulty.calls("C_Login") == 3
     faulty.set(tries_left=3)  # unblocked with its own tool
-    await session.login(pin())
-    assert session.status().pin_state is PinState.OK
+    await token.login(pin())
+    assert token.status().pin_state is PinState.OK
 
 
 @pytest.mark.parametrize(
@@ -227,21 +227,21 @@ async def test_a_pin_is_not_tried_when_it_may_cost_more_than_its_giver_knew(
 ) -> None:
     faulty.set(tries_max=3, tries_left=3)
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     faulty.set(tries_left=left)  # another program used them up
     with pytest.raises(TriesLow, match="was not tried"):
-        await session.login(pin("11111111"), at_worst=at_worst)
+        await token.login(pin("11111111"), at_worst=at_worst)
     assert faulty.calls("C_Login") == 0
-    assert await session.login(pin(), at_worst=PinState.FINAL_TRY)
+    assert await token.login(pin(), at_worst=PinState.FINAL_TRY)
 
 
 async def test_who_is_logged_in_learns_nothing_of_a_pin(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
-    assert await session.login(pin())
-    assert not await session.login(pin("11111111"))
+    token = token_of(tokens)
+    assert await token.login(pin())
+    assert not await token.login(pin("11111111"))
 
 
 @pytest.mark.parametrize("calls", [0, 1])
@@ -249,18 +249,18 @@ async def test_a_logout_ends_a_login_under_way(
     faulty: Faulty, new_tokens: NewTokens, calls: int
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
-    login = asyncio.ensure_future(session.login(pin()))
+    token = token_of(tokens)
+    login = asyncio.ensure_future(token.login(pin()))
     await asyncio.sleep(0)
     while faulty.calls("C_Login") < calls:
         await asyncio.sleep(0)
-    await session.logout()
+    await token.logout()
     with pytest.raises(PinError, match="was locked while"):
         await login
-    assert not session.logged_in
+    assert not token.logged_in
     await until(lambda: faulty.calls("C_Logout") == calls)
     assert faulty.calls("C_Login") == calls
-    assert await session.login(pin())
+    assert await token.login(pin())
 
 
 async def test_a_wrong_pin_costs_one_try_however_many_workers(
@@ -269,19 +269,19 @@ async def test_a_wrong_pin_costs_one_try_however_many_workers(
     faulty.set(tries_max=3, tries_left=3)
     tokens = new_tokens(deadlines=SHORT)
     await tokens.add(ModuleSpec(faulty.module, workers=3, env=faulty.env))
-    session = session_of(tokens)
+    token = token_of(tokens)
     with pytest.raises(PinIncorrect):
-        await session.login(pin("11111111"))
+        await token.login(pin("11111111"))
     assert faulty.calls("C_Login") == 1
     assert faulty.get("tries_left") == 2
-    await session.login(pin())
+    await token.login(pin())
     assert faulty.calls("C_Login") == 4
 
 
 async def test_two_logins_at_once_are_one(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
-    await asyncio.gather(session.login(pin()), session.login(pin()))
+    token = token_of(tokens)
+    await asyncio.gather(token.login(pin()), token.login(pin()))
     assert faulty.calls("C_Login") == 1
 
 
@@ -289,25 +289,25 @@ async def test_a_login_goes_on_when_its_caller_gives_up(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
-    calling = asyncio.ensure_future(session.login(pin()))
+    token = token_of(tokens)
+    calling = asyncio.ensure_future(token.login(pin()))
     await until(lambda: faulty.calls("C_Login") == 1)
     calling.cancel()
-    await until(lambda: session.logged_in)
+    await until(lambda: token.logged_in)
 
 
 async def test_a_caller_that_gives_up_may_wipe_its_pin(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
-    session = session_of(tokens)
+    token = token_of(tokens)
     typed = pin()
-    calling = asyncio.ensure_future(session.login(typed))
+    calling = asyncio.ensure_future(token.login(typed))
     await asyncio.sleep(0)
     calling.cancel()
     await asyncio.gather(calling, return_exceptions=True)
     wipe(typed)  # as a dialog does, whatever became of it
-    await until(lambda: session.logged_in)
+    await until(lambda: token.logged_in)
     assert faulty.calls("C_Login") == 1
 
 
@@ -315,9 +315,9 @@ async def test_pin_pad(faulty: Faulty, new_tokens: NewTokens) -> None:
     faulty.set(token_flags=spec.CKF_PROTECTED_AUTHENTICATION_PATH)
     tokens = new_tokens(deadlines=SHORT)
     await tokens.add(ModuleSpec(faulty.module, env=(*faulty.env, ("FAULTY_PIN_PAD", PIN))))
-    session = session_of(tokens)
-    assert session.status().pin_pad
-    await session.login(None)
+    token = token_of(tokens)
+    assert token.status().pin_pad
+    await token.login(None)
     await only_signer(tokens).sign(Scheme.ECDSA_SHA256, b"data")
     assert faulty.calls("C_Login") == 1
 
@@ -328,7 +328,7 @@ async def test_a_token_that_is_pulled_out_and_put_back(
     faulty.set(slot_flags=HARDWARE)
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
     faulty.unplug()
     before = time.monotonic()
@@ -340,12 +340,12 @@ async def test_a_token_that_is_pulled_out_and_put_back(
     with pytest.raises((LoginNeeded, TokenGone)):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
     with pytest.raises(TokenGone, match="plug it in"):
-        await signer.session.login(pin())
+        await signer.token.login(pin())
     faulty.plug()
     await until(tokens.signers)
     assert faulty.calls("C_Login") == 1
-    assert not signer.session.logged_in
-    await signer.session.login(pin())
+    assert not signer.token.logged_in
+    await signer.token.login(pin())
     await only_signer(tokens).sign(Scheme.ECDSA_SHA256, b"data")
 
 
@@ -354,12 +354,12 @@ async def test_a_token_that_is_pulled_out_while_it_signs(
 ) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
     faulty.unplug()
     with pytest.raises(TokenGone, match="plug it in"):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert not signer.session.logged_in
+    assert not signer.token.logged_in
     faulty.plug()
     await works(tokens)
     assert faulty.calls("C_Login") == 2
@@ -368,21 +368,21 @@ async def test_a_token_that_is_pulled_out_while_it_signs(
 async def test_a_card_that_another_program_resets(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
     faulty.reset_card()
     with pytest.raises(LoginNeeded):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert not signer.session.logged_in
+    assert not signer.token.logged_in
     assert faulty.calls("C_Login") == 1
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
 
 
 async def test_a_failed_operation_leaves_the_login(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     signer = only_signer(tokens)
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     for function in USED_WITH_A_LOGIN:
         faulty.strike(function, Action.RETURN, spec.CKR_DEVICE_ERROR)
         with pytest.raises(TokenError, match="CKR_DEVICE_ERROR"):
@@ -404,7 +404,7 @@ async def test_a_failing_slot_hides_no_other(
     await tokens.refresh()
     signer = only_signer(tokens)
     assert "CKR_DEVICE_ERROR" in tokens.modules()[0].notes[0]
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
 
 
@@ -435,7 +435,7 @@ async def test_odd_objects_hide_no_others(
     notes = " ".join(tokens.statuses()[0].notes)
     assert "“odd one” (id 02): a key of type 0x80000123 is not supported" in notes
     assert "“short” (id 04): an RSA key of 1024 bits is not used" in notes
-    await session_of(tokens).login(pin())
+    await token_of(tokens).login(pin())
     for signer in tokens.signers():
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
 
@@ -445,7 +445,7 @@ async def test_two_private_keys_under_one_id(own_hsm: SoftHsm, new_tokens: NewTo
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
     assert "several keys share the id 01" in tokens.statuses()[0].notes[0]
-    await session_of(tokens).login(pin())
+    await token_of(tokens).login(pin())
     # The labels tell the twins apart here.
     assert [signer.key.label for signer in tokens.signers()] == ["p256", "twin"]
     for signer in tokens.signers():
@@ -458,14 +458,14 @@ async def test_a_token_that_hides_its_keys_until_login(
     faulty.set(hide_public=1)
     tokens = await loaded(faulty, new_tokens)
     assert tokens.signers() == ()
-    await session_of(tokens).login(pin())
+    await token_of(tokens).login(pin())
     key = only_signer(tokens).key
-    await session_of(tokens).logout()
+    await token_of(tokens).logout()
     await tokens.refresh()
     assert only_signer(tokens).key == key
     again = await loaded(faulty, new_tokens)  # after a restart of the daemon
     assert only_signer(again).key == key
-    await session_of(again).login(pin())
+    await token_of(again).login(pin())
     await only_signer(again).sign(Scheme.ECDSA_SHA256, b"data")
 
 
@@ -489,11 +489,11 @@ async def test_every_call_may_fail_and_the_next_request_works(
         try:
             await tokens.refresh()
             signer = only_signer(tokens)
-            if not signer.session.logged_in:
+            if not signer.token.logged_in:
                 typed += 1
-                await signer.session.login(pin())
+                await signer.token.login(pin())
             await signer.sign(Scheme.ECDSA_SHA256, b"data")
-            await signer.session.logout()
+            await signer.token.logout()
         except (TokenError, ValueError):
             continue
     faulty.heal()
@@ -515,7 +515,7 @@ async def test_a_module_that_keeps_crashing_is_restarted_ever_more_slowly(
 async def test_a_pin_per_use(own_hsm: SoftHsm, faulty: Faulty, new_tokens: NewTokens) -> None:
     own_hsm.generate("own", "EC:prime256v1", "09", "each time", "--always-auth")
     tokens = await loaded(faulty, new_tokens)
-    await session_of(tokens).login(pin())
+    await token_of(tokens).login(pin())
     signer = next(s for s in tokens.signers() if s.key.label == "each time")
     assert signer.key.always_authenticate
     typed = pin()
@@ -525,7 +525,7 @@ async def test_a_pin_per_use(own_hsm: SoftHsm, faulty: Faulty, new_tokens: NewTo
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
     with pytest.raises(PinIncorrect):
         await signer.sign(Scheme.ECDSA_SHA256, b"data", pin("11111111"))
-    assert signer.session.status().pin_state is PinState.COUNT_LOW
+    assert signer.token.status().pin_state is PinState.COUNT_LOW
     await signer.sign(Scheme.ECDSA_SHA256, b"data", pin())
     assert faulty.calls("C_Login") == 4
     too_short = pin("12")

@@ -8,7 +8,7 @@ from hsmagent.model import Scheme
 from hsmagent.token.tokens import ModuleSpec, Tokens
 from hsmagent.worker import spec
 from tests.parts.faulty import Faulty
-from tests.parts.loaded import session_of, typed
+from tests.parts.loaded import token_of, typed
 from tests.parts.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until
 from tests.token.conftest import NewTokens
@@ -46,17 +46,17 @@ async def test_a_worker_for_hardware_ends_with_its_login(
     faulty: Faulty, new_tokens: NewTokens, hardware: bool
 ) -> None:
     tokens = await load(faulty, new_tokens, hardware=hardware)
-    session, before = session_of(tokens), workers(tokens)
-    await session.login(typed(PIN))
-    await session.logout()
+    token, before = token_of(tokens), workers(tokens)
+    await token.login(typed(PIN))
+    await token.logout()
     await starts_anew(tokens)
     assert (workers(tokens) != before) is hardware
     assert faulty.calls("C_Logout") == 1
     assert tokens.modules()[0].last_error == ""
-    assert session.status().last_error == ""
-    assert session.present
+    assert token.status().last_error == ""
+    assert token.present
     assert len(tokens.signers()) == 1
-    await session.login(typed(PIN))
+    await token.login(typed(PIN))
     await signs(tokens)
 
 
@@ -64,16 +64,16 @@ async def test_a_slot_that_fails_for_a_moment_leaves_no_login_behind(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await load(faulty, new_tokens, hardware=True)
-    session, before = session_of(tokens), workers(tokens)
-    await session.login(typed(PIN))
-    faulty.set(failing_slot=(int(session.id.serial[-8:], 16) & 0x7FFFFFFF) + 1)
-    await async_until(lambda: not session.present)
+    token, before = token_of(tokens), workers(tokens)
+    await token.login(typed(PIN))
+    faulty.set(failing_slot=(int(token.id.serial[-8:], 16) & 0x7FFFFFFF) + 1)
+    await async_until(lambda: not token.present)
     faulty.set(failing_slot=0)
-    await async_until(lambda: session.present)
-    assert not session.logged_in
+    await async_until(lambda: token.present)
+    assert not token.logged_in
     assert faulty.calls("C_Logout") == 1
     assert workers(tokens) != before
-    await session.login(typed(PIN))
+    await token.login(typed(PIN))
     await signs(tokens)
 
 
@@ -81,9 +81,9 @@ async def test_a_login_right_behind_a_logout_waits_for_the_new_worker(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
     tokens = await load(faulty, new_tokens, hardware=True)
-    session = session_of(tokens)
-    await session.login(typed(PIN))
-    await asyncio.gather(session.logout(), session.login(typed(PIN)))
+    token = token_of(tokens)
+    await token.login(typed(PIN))
+    await asyncio.gather(token.logout(), token.login(typed(PIN)))
     await signs(tokens)
     assert faulty.calls("C_Login") == 2
 
@@ -93,7 +93,7 @@ async def test_the_last_login_of_a_worker_counts(
 ) -> None:
     own_hsm.init_token("other")
     tokens = await load(faulty, new_tokens, hardware=True)
-    one, other = (tokens.session(status.id) for status in tokens.statuses())
+    one, other = (tokens.token(status.id) for status in tokens.statuses())
     before = workers(tokens)
     await one.login(typed(PIN))
     await other.login(typed(PIN))

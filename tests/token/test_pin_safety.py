@@ -23,7 +23,7 @@ from hypothesis.stateful import (
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Scheme
-from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens, TokenSession
+from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Token, Tokens
 from hsmagent.worker import spec
 from tests.parts.faulty import Action, Faulty
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
@@ -74,7 +74,7 @@ class PinSafety(RuleBasedStateMachine):
         self.clock = FakeClock()
         self.typed = self.wrong = 0
         self.workers = 1
-        self.session: TokenSession | None = None
+        self.token: Token | None = None
 
     def do(self, awaitable: Awaitable[Any]) -> None:
         """Await it; a failure that is told is a fine outcome."""
@@ -109,15 +109,15 @@ class PinSafety(RuleBasedStateMachine):
             )
 
         self.runner.run(load())
-        self.session = self.tokens.session(self.tokens.statuses()[0].id)
+        self.token = self.tokens.token(self.tokens.statuses()[0].id)
 
     async def log_in(self, pin: str) -> None:
-        assert self.session is not None
+        assert self.token is not None
         self.typed += 1
         self.wrong += pin != PIN
         typed = bytearray(pin.encode())
         try:
-            await self.session.login(typed)
+            await self.token.login(typed)
         finally:
             assert not any(typed), "a PIN was left in memory"
 
@@ -155,8 +155,8 @@ class PinSafety(RuleBasedStateMachine):
 
     @rule()
     def log_out(self) -> None:
-        assert self.session is not None
-        self.do(self.session.logout())
+        assert self.token is not None
+        self.do(self.token.logout())
 
     @rule()
     def look(self) -> None:
@@ -194,13 +194,13 @@ class PinSafety(RuleBasedStateMachine):
 
     @invariant()
     def every_try_was_typed(self) -> None:
-        if self.session is None:
+        if self.token is None:
             return
         assert self.faulty.calls("C_Login") <= self.typed * self.workers
         assert self.faulty.get("wrong_pins") <= self.wrong
 
     def teardown(self) -> None:
-        if self.session is not None:
+        if self.token is not None:
             self.faulty.heal()
             self.runner.run(self.tokens.close())
         self.runner.close()

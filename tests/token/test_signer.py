@@ -19,7 +19,7 @@ from tests.parts.softhsm import PIN
 
 async def ready(tokens: Tokens, label: str) -> TokenSigner:
     signer = next(signer for signer in tokens.signers() if signer.key.label == label)
-    await signer.session.login(bytearray(PIN.encode()))
+    await signer.token.login(bytearray(PIN.encode()))
     return signer
 
 
@@ -37,7 +37,7 @@ async def test_raw_rsa(tokens: Tokens, zeros: int) -> None:
     with pytest.raises(TokenError):
         await signer.decrypt_raw(b"\xff" * 256)  # not smaller than the modulus
     assert await signer.decrypt_raw(ciphertext) == block
-    await signer.session.logout()
+    await signer.token.logout()
     with pytest.raises(LoginNeeded):
         await signer.decrypt_raw(ciphertext)
 

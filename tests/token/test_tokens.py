@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
 from hsmagent.model import KeyType, PinState, Scheme, TokenId
 from hsmagent.token.login import Limits
-from hsmagent.token.tokens import ModuleSpec, Tokens, TokenSession, TokenSigner
+from hsmagent.token.tokens import ModuleSpec, Token, Tokens, TokenSigner
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock, NewTokens
 
@@ -24,8 +24,8 @@ def pin(text: str = PIN) -> bytearray:
     return bytearray(text.encode())
 
 
-def session_of(tokens: Tokens) -> TokenSession:
-    return tokens.session(tokens.statuses()[0].id)
+def token_of(tokens: Tokens) -> Token:
+    return tokens.token(tokens.statuses()[0].id)
 
 
 def signer_of(tokens: Tokens, label: str) -> TokenSigner:
@@ -50,7 +50,7 @@ async def test_every_key_is_listed_without_a_pin(tokens: Tokens) -> None:
 
 async def test_every_scheme_of_every_key_signs(tokens: Tokens) -> None:
     typed = pin()
-    await session_of(tokens).login(typed)
+    await token_of(tokens).login(typed)
     assert typed == bytes(len(PIN))
     for signer in tokens.signers():
         for scheme in SCHEMES[signer.key.key_type]:
@@ -64,23 +64,23 @@ async def test_a_scheme_that_does_not_fit_the_key(tokens: Tokens) -> None:
 
 async def test_more_data_than_a_worker_takes(tokens: Tokens) -> None:
     signer = signer_of(tokens, "ed25519")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     assert await signer.sign(Scheme.ED25519, bytes(262_144))
     with pytest.raises(TokenError, match="too many to sign"):
         await signer.sign(Scheme.ED25519, bytes(1 << 20))
-    assert signer.session.logged_in
+    assert signer.token.logged_in
 
 
 async def test_no_signature_without_a_login(tokens: Tokens) -> None:
     signer = signer_of(tokens, "p256")
     with pytest.raises(LoginNeeded):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    await signer.session.logout()
+    await signer.token.logout()
     with pytest.raises(LoginNeeded):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert not signer.session.status().logged_in
+    assert not signer.token.status().logged_in
 
 
 async def test_a_wrong_pin_is_told_and_the_right_one_still_works(
@@ -88,16 +88,16 @@ async def test_a_wrong_pin_is_told_and_the_right_one_still_works(
 ) -> None:
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
-    session = session_of(tokens)
+    token = token_of(tokens)
     typed = pin("00000000")
     with pytest.raises(PinIncorrect, match="PIN for “own” is wrong"):
-        await session.login(typed)
+        await token.login(typed)
     assert typed == bytes(8)
-    assert session.status().pin_state is PinState.COUNT_LOW
-    assert "wrong" in session.status().last_error
-    await session.login(pin())
-    assert session.status().pin_state is PinState.OK
-    assert session.status().last_error == ""
+    assert token.status().pin_state is PinState.COUNT_LOW
+    assert "wrong" in token.status().last_error
+    await token.login(pin())
+    assert token.status().pin_state is PinState.OK
+    assert token.status().last_error == ""
 
 
 @pytest.mark.parametrize("typed", ["", "123", "1" * 256])
@@ -105,30 +105,30 @@ async def test_a_pin_of_a_length_the_token_cannot_take_never_reaches_it(
     tokens: Tokens, typed: str
 ) -> None:
     with pytest.raises(PinLength, match="4 to 255"):
-        await session_of(tokens).login(pin(typed))
-    assert session_of(tokens).status().pin_state is PinState.OK
+        await token_of(tokens).login(pin(typed))
+    assert token_of(tokens).status().pin_state is PinState.OK
 
 
 async def test_no_pin_pad(tokens: Tokens) -> None:
     with pytest.raises(TokenError, match="no PIN pad"):
-        await session_of(tokens).login(None)
+        await token_of(tokens).login(None)
 
 
 async def test_a_login_ends_when_unused_and_in_any_case(tokens: Tokens, clock: FakeClock) -> None:
     signer = signer_of(tokens, "p256")
-    await signer.session.login(pin())
-    status = signer.session.status()
+    await signer.token.login(pin())
+    status = signer.token.status()
     assert (status.idle_left, status.max_left) == (900, 28800)
     for _ in range(32):
         clock.now += 899
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
     clock.now += 33
-    status = signer.session.status()
+    status = signer.token.status()
     assert not status.logged_in
     assert status.max_left is None
     with pytest.raises(LoginNeeded, match="run out"):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     clock.now += 900
     with pytest.raises(LoginNeeded, match="run out"):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
@@ -139,10 +139,10 @@ async def test_a_login_ends_by_itself(hsm: SoftHsm, new_tokens: NewTokens) -> No
     loop = asyncio.get_running_loop()
     tokens = new_tokens(clock=loop.time, limits=lambda _: Limits(0.05, 60), on_change=changed.set)
     await tokens.add(ModuleSpec(MODULE, env=hsm.env))
-    session = session_of(tokens)
-    await session.login(pin())
+    token = token_of(tokens)
+    await token.login(pin())
     async with asyncio.timeout(10):
-        while session._lease is not None:
+        while token._lease is not None:
             changed.clear()
             await changed.wait()
 
@@ -150,8 +150,8 @@ async def test_a_login_ends_by_itself(hsm: SoftHsm, new_tokens: NewTokens) -> No
 async def test_release_shortens_the_idle_time(hsm: SoftHsm, new_tokens: NewTokens) -> None:
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, env=hsm.env, release=7))
-    await session_of(tokens).login(pin())
-    assert session_of(tokens).status().idle_left == 7
+    await token_of(tokens).login(pin())
+    assert token_of(tokens).status().idle_left == 7
 
 
 async def test_many_sign_at_once_on_several_workers_with_one_pin(
@@ -162,7 +162,7 @@ async def test_many_sign_at_once_on_several_workers_with_one_pin(
     (module,) = tokens.modules()
     assert len(module.pids) == 2
     signer = signer_of(tokens, "p256")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     data = [bytes([number]) * 40 for number in range(200)]
     signatures = await asyncio.gather(*(signer.sign(Scheme.ECDSA_SHA256, one) for one in data))
     assert len(set(signatures)) == 200
@@ -170,15 +170,15 @@ async def test_many_sign_at_once_on_several_workers_with_one_pin(
 
 async def test_a_killed_worker_is_replaced_and_logged_out(tokens: Tokens) -> None:
     signer = signer_of(tokens, "p256")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     (module,) = tokens.modules()
     os.kill(module.pids[0], signal.SIGKILL)
     with suppress(WorkerDied):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")  # may be the one that it died with
     with pytest.raises(LoginNeeded):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert not signer.session.status().logged_in
-    await signer.session.login(pin())
+    assert not signer.token.status().logged_in
+    await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
     assert tokens.modules()[0].pids != module.pids
 
@@ -189,13 +189,13 @@ async def test_a_pool_goes_on_with_the_members_that_live(
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, workers=2, env=hsm.env))
     signer = signer_of(tokens, "p256")
-    await signer.session.login(pin())
+    await signer.token.login(pin())
     os.kill(tokens.modules()[0].pids[0], signal.SIGKILL)
     for _ in range(20):
         with suppress(WorkerDied):
             await signer.sign(Scheme.ECDSA_SHA256, b"data")
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
-    assert signer.session.status().logged_in
+    assert signer.token.status().logged_in
 
 
 async def test_a_bad_module_shows_and_does_not_raise(new_tokens: NewTokens) -> None:
@@ -212,14 +212,14 @@ async def test_a_bad_module_shows_and_does_not_raise(new_tokens: NewTokens) -> N
 
 async def test_a_token_nobody_has_seen(tokens: Tokens) -> None:
     with pytest.raises(TokenGone, match="“other” is not there"):
-        tokens.session(TokenId(MODULE, "other", "1", "model"))
+        tokens.token(TokenId(MODULE, "other", "1", "model"))
 
 
 async def test_remove_and_close_end_the_workers(hsm: SoftHsm, new_tokens: NewTokens) -> None:
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, env=hsm.env))
     (pid,) = tokens.modules()[0].pids
-    await session_of(tokens).login(pin())
+    await token_of(tokens).login(pin())
     await tokens.remove(MODULE)
     assert tokens.modules() == ()
     assert tokens.signers() == ()
@@ -233,8 +233,8 @@ async def test_a_signature_by_another_key_is_refused(
     own_hsm.generate("own", "EC:prime256v1", "01", "p256")  # the same id, the same label
     tokens = new_tokens()
     await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
-    await session_of(tokens).login(pin())
-    assert "several keys share the id 01" in session_of(tokens).status().notes[0]
+    await token_of(tokens).login(pin())
+    assert "several keys share the id 01" in token_of(tokens).status().notes[0]
     first, second = tokens.signers()
     answers = await asyncio.gather(
         first.sign(Scheme.ECDSA_SHA256, b"data"),
@@ -259,7 +259,7 @@ async def test_a_token_made_meanwhile_is_seen(own_hsm: SoftHsm, new_tokens: NewT
     await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
     own_hsm.init_token("new")
     own_hsm.generate("new", "EC:prime256v1", "01", "new key")
-    own = session_of(tokens)
+    own = token_of(tokens)
     await own.login(pin())
     await tokens.refresh()
     assert own.logged_in  # nobody loses a login for it

@@ -7,7 +7,7 @@ import pytest
 from hsmagent.errors import PinIncorrect, PinLocked
 from hsmagent.model import Scheme
 from tests.parts import nss, swtpm
-from tests.parts.loaded import loaded, session_of, signer_of, typed
+from tests.parts.loaded import loaded, signer_of, token_of, typed
 from tests.parts.provider import Provider
 
 MESSAGE = b"to be signed"
@@ -15,8 +15,8 @@ MESSAGE = b"to be signed"
 
 async def test_tpm_keys_sign(tpm: Provider, tmp_path: Path) -> None:
     async with loaded(tpm, tmp_path) as tokens:
-        assert session_of(tokens).id.label == swtpm.TOKEN
-        await session_of(tokens).login(typed(tpm.pin))
+        assert token_of(tokens).id.label == swtpm.TOKEN
+        await token_of(tokens).login(typed(tpm.pin))
         await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, MESSAGE)
         await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA256, MESSAGE)
         await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA512, MESSAGE)
@@ -25,19 +25,19 @@ async def test_tpm_keys_sign(tpm: Provider, tmp_path: Path) -> None:
 async def test_wrong_pins_lock_a_tpm(tmp_path: Path) -> None:
     with swtpm.tpm() as provider:
         async with loaded(provider, tmp_path) as tokens:
-            session = session_of(tokens)
+            token = token_of(tokens)
             for _ in range(3):
                 with pytest.raises(PinIncorrect):
-                    await session.login(typed("wrong"))
+                    await token.login(typed("wrong"))
             with pytest.raises(PinLocked, match="wait until it does again, or run `tpm2_dict"):
-                await session.login(typed(provider.pin))
+                await token.login(typed(provider.pin))
 
 
 async def test_database_keys_sign(database: Provider, tmp_path: Path) -> None:
     async with loaded(database, tmp_path) as tokens:
         status = next(s for s in tokens.statuses() if s.id.label == nss.TOKEN)
-        session = tokens.session(status.id)
-        await session.login(typed(database.pin))
+        token = tokens.token(status.id)
+        await token.login(typed(database.pin))
         await signer_of(tokens, "ssh").sign(Scheme.ECDSA_SHA256, MESSAGE)
         await signer_of(tokens, "mail").sign(Scheme.RSA_PKCS1_SHA256, MESSAGE)
 
@@ -46,4 +46,4 @@ async def test_a_wrong_pin_for_the_database(database: Provider, tmp_path: Path) 
     async with loaded(database, tmp_path) as tokens:
         status = next(s for s in tokens.statuses() if s.id.label == nss.TOKEN)
         with pytest.raises(PinIncorrect):
-            await tokens.session(status.id).login(typed("wrong"))
+            await tokens.token(status.id).login(typed("wrong"))
