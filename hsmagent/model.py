@@ -127,6 +127,14 @@ class PinState(StrEnum):
     LOCKED = "locked"
     NOT_SET = "not-set"  # CKF_USER_PIN_INITIALIZED is off
 
+    def is_worse_than(self, other: "PinState") -> bool:
+        """Whether wrong PINs lead from the other state to this one; none leads to NOT_SET."""
+        order = _BY_WRONG_PINS
+        return self in order and other in order and order.index(self) > order.index(other)
+
+
+_BY_WRONG_PINS = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.LOCKED)
+
 
 @dataclass(frozen=True, slots=True)
 class TokenStatus:

@@ -17,7 +17,7 @@ from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
-from hsmagent.model import Clock, PinState, Request, TokenId, TokenStatus
+from hsmagent.model import Clock, Request, TokenId, TokenStatus
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
 from hsmagent.prompt.chain import Chain
@@ -25,8 +25,6 @@ from hsmagent.prompt.environment import SessionEnvironment
 from hsmagent.prompt.pin_store import PinStore
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.prompt.system import SystemPrompter, Timeouts
-
-_WORSE = (PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.LOCKED)
 
 
 class Desktop:
@@ -123,11 +121,6 @@ class Desktop:
             gone = after is None or not after.present
             if gone and before.present and before.logged_in:
                 self._notifications.removed(token)
-            elif after is not None and _is_worse(before.pin_state, after.pin_state):
+            elif after is not None and after.pin_state.is_worse_than(before.pin_state):
                 self._notifications.wrong_pin(token, after.pin_state)
         self._before = now
-
-
-def _is_worse(before: PinState, after: PinState) -> bool:
-    order = (PinState.OK, *_WORSE)
-    return after in _WORSE and before in order and order.index(after) > order.index(before)

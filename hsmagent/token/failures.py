@@ -47,6 +47,11 @@ def login_error(token: TokenId, failed: Failed) -> TokenError:
     return PinError(f"Logging in to {name} failed: {told(failed)}.", rv)
 
 
+def absent(token: TokenId) -> TokenGone:
+    """Return the error for a token that is not there, with the remedy."""
+    return TokenGone(f"{name_of(token)} is not there: plug it in.")
+
+
 def locked(token: TokenId) -> PinLocked:
     """Return the error for a token that takes no PIN any more, with the remedy."""
     name = name_of(token)
@@ -61,6 +66,13 @@ def locked(token: TokenId) -> PinLocked:
             " `pkcs11-tool --login --login-type so --init-pin` for a SmartCard-HSM."
         )
     return PinLocked(sentence, spec.CKR_PIN_LOCKED)
+
+
+def not_set(token: TokenId) -> PinError:
+    """Return the error for a token that has no user PIN yet, with the remedy."""
+    return PinError(
+        f"{name_of(token)} has no user PIN yet: set one, for example with `pkcs11-tool --init-pin`."
+    )
 
 
 def operation_error(token: TokenId, failed: Failed, *, with_pin: bool) -> TokenError:

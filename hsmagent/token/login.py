@@ -1,6 +1,67 @@
-"""How long a login may last, and how long it has."""
+"""The rules of a login: which PIN is not even tried, and how long a login lasts."""
 
 from dataclasses import dataclass
+from math import inf
+
+from hsmagent.errors import PinError, PinLength, TriesLow
+from hsmagent.model import PinState, TokenId, TokenStatus
+from hsmagent.token.failures import locked, name_of, not_set
+from hsmagent.worker import spec
+
+# -- which PIN is tried ----------------------------------------------------------------------
+
+
+def pin_state(flags: int) -> PinState:
+    """Return what CK_TOKEN_INFO's flags say of the user PIN; the worst counts."""
+    for flag, state in (
+        (spec.CKF_USER_PIN_LOCKED, PinState.LOCKED),
+        (spec.CKF_USER_PIN_FINAL_TRY, PinState.FINAL_TRY),
+        (spec.CKF_USER_PIN_COUNT_LOW, PinState.COUNT_LOW),
+    ):
+        if flags & flag:
+            return state
+    required = flags & spec.CKF_LOGIN_REQUIRED
+    return (
+        PinState.OK if flags & spec.CKF_USER_PIN_INITIALIZED or not required else PinState.NOT_SET
+    )
+
+
+def check_usable(status: TokenStatus) -> None:
+    """Raise PinLocked or PinError for a token that takes no PIN, whichever it is."""
+    if status.pin_state is PinState.LOCKED:
+        raise locked(status.id)
+    if status.pin_state is PinState.NOT_SET:
+        raise not_set(status.id)
+
+
+def check_pin(status: TokenStatus, pin: bytearray | None) -> None:
+    """Raise PinLocked, PinLength or PinError for what the token cannot take; None: its PIN pad."""
+    check_usable(status)
+    if pin is not None:
+        _check_length(status, len(pin))
+    elif not status.pin_pad:
+        raise PinError(f"{name_of(status.id)} has no PIN pad: a PIN is needed.")
+
+
+def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
+    """Raise TriesLow when the PIN stands worse than `at_worst`: nobody knew what a try may cost."""
+    if state is not PinState.LOCKED and state.is_worse_than(at_worst):
+        raise TriesLow(
+            f"{name_of(token)} has few PIN tries left, so this PIN was not tried: "
+            "run `hsmagent unlock`."
+        )
+
+
+def _check_length(status: TokenStatus, length: int) -> None:
+    """Raise PinLength; a token may state no sane limits."""
+    low, high = max(1, status.pin_min), status.pin_max
+    if low <= length and (not high or high < low or length <= high):
+        return
+    allowed = f"{low} to {high}" if high >= low else f"at least {low}"
+    raise PinLength(f"{name_of(status.id)} takes a PIN of {allowed} characters; it was not asked.")
+
+
+# -- how long it lasts -----------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,20 +74,27 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A login's times, by the injected clock."""
+    """When a login ends, by the injected clock: for want of use, and in any case.
 
-    limits: Limits
-    started: float
-    used: float
+    idle: how long it lasts unused, in seconds.
+    """
 
-    def idle_left(self, now: float) -> float:
-        """Seconds until it ends for want of use."""
-        return self.used + self.limits.idle - now
+    idle: float
+    unused_until: float
+    until: float
 
-    def max_left(self, now: float) -> float:
-        """Seconds until it ends in any case."""
-        return self.started + self.limits.max - now
+    def used(self, now: float) -> "Lease":
+        """Return the lease after a use."""
+        return Lease(self.idle, now + self.idle, self.until)
 
     def left(self, now: float) -> float:
-        """Seconds until it ends."""
-        return min(self.idle_left(now), self.max_left(now))
+        """Return the seconds until the login ends."""
+        return min(self.unused_until, self.until) - now
+
+
+NO_LEASE = Lease(0.0, -inf, -inf)
+
+
+def lease_of(limits: Limits, now: float) -> Lease:
+    """Return the lease of a login that begins now."""
+    return Lease(limits.idle, now + limits.idle, now + limits.max)

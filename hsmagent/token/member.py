@@ -5,8 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hsmagent.model import TokenId
+from hsmagent.token.states import WORKER, Life, WorkerEvent, WorkerState
 from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Operate, Reply
+
+_UP = WorkerState.UP  # to look it up in its class costs a call of Python, for each signature
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,22 +57,38 @@ class Call:
 class Member:
     """One place for a worker in the pool; the worker in it may be replaced.
 
-    up: it has loaded the module and looked at the tokens. broken: it could not load it, and is
-    not started again until somebody asks to look. retiring: it is logging out, and ends then.
+    life: see `states`. places, logins: what the worker in it sees, and where it is logged in.
+    deaths: how many workers in a row died young. born: when this one was spawned (loop time).
     """
 
     link: Link | None = None
     places: dict[TokenId, Place] = field(default_factory=dict)
     logins: set[TokenId] = field(default_factory=set)
-    up: bool = False
-    broken: bool = False
-    retiring: bool = False
+    life: Life[WorkerState, WorkerEvent] = field(
+        default_factory=lambda: Life(WORKER, WorkerState.DOWN)
+    )
     deaths: int = 0
     born: float = 0.0
+
+    @property
+    def up(self) -> bool:
+        """Whether it takes operations and PINs."""
+        return self.life.state is _UP
+
+    @property
+    def settled(self) -> bool:
+        """Whether it is known what can be had here; otherwise it pays to wait."""
+        return self.life.state in {WorkerState.UP, WorkerState.BROKEN}
+
+    def sees(self, token: TokenId) -> bool:
+        """Whether a PIN or an operation for that token may go here."""
+        return self.life.state is _UP and token in self.places
 
     def slot_for(self, call: "Call") -> int | None:
         """Return the slot where an operation could run here, or None if it could not."""
         place = self.places.get(call.token)
-        if place is None or (call.needs_login and call.token not in self.logins):
+        if place is None or self.life.state is not _UP:
+            return None
+        if call.needs_login and call.token not in self.logins:
             return None
         return place.slot

@@ -10,14 +10,15 @@ Nothing in here ever repeats a request, and a login least of all.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from hsmagent.errors import LoginNeeded, TokenError, TokenGone, WorkerDied
+from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId
 from hsmagent.tasks import Tasks
-from hsmagent.token.failures import name_of, told
+from hsmagent.token.failures import absent, name_of, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
+from hsmagent.token.states import WorkerEvent, WorkerState
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import (
@@ -74,7 +75,6 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._queue: deque[Call] = deque()
         self._tasks = Tasks()
-        self._closed = False
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._links: set[Link] = set()
@@ -89,14 +89,11 @@ class Pool:
 
     async def close(self) -> None:
         """Log out everywhere and end the workers, within Deadlines.close and a moment."""
-        self._closed = True
         self._tasks.cancel()
-        logouts = [
-            future
-            for member in self.members
-            for token in tuple(member.logins)
-            if (future := self.send_logout(member, token)) is not None
-        ]
+        tokens = {token for member in self.members for token in member.logins}
+        logouts = [reply for token in tokens for reply in self.log_out(token)]
+        for member in self.members:
+            member.life.take(WorkerEvent.CLOSE)
         if logouts:
             await asyncio.wait(logouts, timeout=self.deadlines.close)
         links = tuple(self._links)
@@ -111,40 +108,41 @@ class Pool:
         return tuple(member.link.pid for member in self.members if member.link is not None)
 
     async def _begin(self, member: Member) -> None:
-        """Fill one place with a worker that has looked at the tokens."""
-        link = Link(
-            self._program,
-            start_seconds=self.deadlines.start,
-            on_room=self.dispatch,
-            on_lost=lambda why: self._lost(member, link, why),
-        )
-        self._links.add(link)
-        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        """Fill one place with a worker that has looked at the tokens, if it has none."""
+        if not member.life.take(WorkerEvent.SPAWNED):
+            return
+        link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
         member.born = self._loop.time()
-        member.broken = member.retiring = False
         member.link = link
         try:
             reply = await link.ready
             if isinstance(reply, Failed):
-                member.broken = True
+                member.life.take(WorkerEvent.UNFIT)
                 link.kill(f"The module {self.spec.path} does not start: {told(reply)}.")
                 return
             await self.look_with(member, objects=member is self.members[0])
         except TokenError as error:
             self.last_error = str(error)
 
+    def _spawn(self, on_room: Callable[[], None], on_lost: Callable[[str], None]) -> Link:
+        link = Link(
+            self._program, start_seconds=self.deadlines.start, on_room=on_room, on_lost=on_lost
+        )
+        self._links.add(link)
+        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        return link
+
     def _lost(self, member: Member, link: Link, why: str) -> None:
-        if member.link is not link or self._closed:
+        if member.link is not link or member.life.state is WorkerState.CLOSED:
             return
         self.last_error = why
         lost, member.logins, member.places, member.link = member.logins, set(), {}, None
-        member.up = False
         sound = self._loop.time() - member.born > _SOUND_SECONDS
         member.deaths = 1 if sound else member.deaths + 1
+        if member.life.take(WorkerEvent.DIED):
+            self._tasks.start(self._revive(member))
         for token in lost:
             self._tell_if_last(token, why)
-        if not member.broken:
-            self._tasks.start(self._revive(member))
         self.dispatch()
         self._state_changed()
 
@@ -168,7 +166,7 @@ class Pool:
 
     def _replace(self, member: Member, link: Link, why: str) -> None:
         """Put a new worker in the place of one that did nothing wrong."""
-        if link.alive:
+        if member.link is link:
             error, member.deaths = self.last_error, 0
             link.kill(why)
             self.last_error = error
@@ -182,6 +180,9 @@ class Pool:
         if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
             member.link.kill(f"The module {self.spec.path} failed without a reason; restarted.")
 
+    def _in(self, state: WorkerState) -> Iterator[Member]:
+        return (member for member in self.members if member.life.state is state)
+
     def _state_changed(self) -> None:
         self._changed.set()
         self._changed = asyncio.Event()
@@ -194,7 +195,7 @@ class Pool:
 
         That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
         """
-        await asyncio.gather(*(self._begin(member) for member in self.members if member.broken))
+        await asyncio.gather(*(self._begin(member) for member in self._in(WorkerState.BROKEN)))
         living = [member for member in self.members if member.link is not None]
         living.sort(key=lambda member: -len(member.logins))
         if not living:
@@ -220,8 +221,8 @@ class Pool:
                 self.login_lost(member, token, "another program ended it")
         for token in member.logins - places.keys():
             self.login_lost(member, token, "the token was removed")
-        if not member.retiring:
-            member.places, member.up = places, True
+        member.places = places
+        member.life.take(WorkerEvent.LOOKED)
         self._on_look(reply, objects)
         self.dispatch()
         self._state_changed()
@@ -232,14 +233,7 @@ class Pool:
         Software tokens that were made or removed since do not show in a running module. Raises
         WorkerDied, TokenError.
         """
-        link = Link(
-            self._program,
-            start_seconds=self.deadlines.start,
-            on_room=lambda: None,
-            on_lost=lambda _: None,
-        )
-        self._links.add(link)
-        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        link = self._spawn(lambda: None, lambda _: None)
         try:
             await link.ready
             reply = await link.request(Look(objects=False), self.deadlines.look)
@@ -252,12 +246,12 @@ class Pool:
         """Wait until every worker runs or is known not to; bounded."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.deadlines.start):
-                while not all(member.up or member.broken for member in self.members):
+                while not all(member.settled for member in self.members):
                     await self._changed.wait()
 
     async def poll(self) -> Polled:
         """Ask which slots have a token. Raises WorkerDied, TokenError."""
-        lead = next((member for member in self.members if member.up), None)
+        lead = next(self._in(WorkerState.UP), None)
         if lead is None or lead.link is None:
             raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
         reply = await lead.link.request(Poll(), self.deadlines.poll)
@@ -273,13 +267,12 @@ class Pool:
         self._wanted.set()
         try:
             async with asyncio.timeout(self.deadlines.start):
-                while not any(token in member.places for member in self.members):
-                    if all(member.up or member.broken for member in self.members):
-                        raise TokenGone(f"{name_of(token)} is not there: plug it in.")
+                while not self.members_with(token):
+                    if all(member.settled for member in self.members):
+                        raise absent(token)
                     await self._changed.wait()
         except TimeoutError:
-            gone = f"{name_of(token)} is not there: plug it in."
-            raise WorkerDied(self.last_error or gone) from None
+            raise WorkerDied(self.last_error or str(absent(token))) from None
         finally:
             self._wanted.clear()
 
@@ -287,34 +280,42 @@ class Pool:
 
     def members_with(self, token: TokenId) -> list[Member]:
         """Return the members that see `token`."""
-        return [member for member in self.members if token in member.places]
+        return [member for member in self.members if member.sees(token)]
 
     def has_login(self, token: TokenId) -> bool:
         """Whether any worker is logged in to `token`."""
         return any(token in member.logins for member in self.members)
 
-    def send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
+    def log_out(self, token: TokenId) -> "list[asyncio.Future[Reply]]":
+        """C_Logout on every worker that is logged in to `token`; return what is under way."""
+        sent = [self._send_logout(member, token) for member in self.members]
+        return [reply for reply in sent if reply is not None]
+
+    def _send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
         """C_Logout behind what the worker has in hand; from now on nothing new goes there.
 
         C_Logout does not reach every card: OpenSC passes over drivers that cannot log out, and
         since 0.25 leaves a SmartCard-HSM open too, to whoever speaks to it next. But pcscd resets
         a card whose client is gone. So a worker for hardware ends with its last login.
         """
+        if token not in member.logins:
+            return None
         member.logins.discard(token)
         link, place = member.link, member.places.get(token)
         if link is None or place is None:
             return None
         reply = link.request(Logout(place.slot), self.deadlines.login)
         if place.hardware and not member.logins:
-            # Who logs in from now on waits for the next one.
-            member.places, member.up, member.retiring = {}, False, True
+            member.life.take(WorkerEvent.LAST_LOGOUT)  # who logs in now waits for the next one
             reply.add_done_callback(lambda _: self._after_last_logout(member, link))
         return reply
 
     def _after_last_logout(self, member: Member, link: Link) -> None:
-        member.retiring = False
-        if not member.logins:  # another token's login may have been under way
+        if not member.logins:
             self._replace(member, link, f"The module {self.spec.path} was logged out of.")
+        elif member.life.take(WorkerEvent.KEPT):
+            self.dispatch()
+            self._state_changed()
 
     def login_lost(self, member: Member, token: TokenId, why: str) -> None:
         """Note that a login ended on the token's side.
@@ -322,7 +323,7 @@ class Pool:
         C_Logout all the same: its slot may only have failed for a moment.
         """
         if token in member.logins:
-            self.send_logout(member, token)
+            self._send_logout(member, token)
             self._tell_if_last(token, why)
 
     def _tell_if_last(self, token: TokenId, why: str) -> None:
@@ -354,9 +355,8 @@ class Pool:
                 if slot is None or member.link is None:
                     continue
                 able = True
-                if member.link.depth < depth:
-                    call.member, link, at = member, member.link, slot
-                    depth = link.depth
+                if (here := member.link.depth) < depth:
+                    call.member, link, at, depth = member, member.link, slot, here
             if link is not None:
                 queue.popleft()
                 link.submit(call.build(at), call.seconds, call.future)
@@ -369,4 +369,4 @@ class Pool:
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:
             return LoginNeeded(f"The login to {name_of(call.token)} has ended.")
-        return WorkerDied(self.last_error or f"{name_of(call.token)} is not there: plug it in.")
+        return WorkerDied(self.last_error or str(absent(call.token)))

@@ -8,6 +8,7 @@ ends it; then C_Logout is called for real and every handle dropped.
 import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 
 from hsmagent.errors import (
     HsmAgentError,
@@ -28,11 +29,11 @@ from hsmagent.model import (
     TokenStatus,
     printable,
 )
-from hsmagent.token.failures import login_error, name_of, operation_error, told
-from hsmagent.token.login import Lease, Limits
+from hsmagent.token.failures import absent, login_error, name_of, operation_error, told
+from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Member
-from hsmagent.token.pin import check_pin, check_tries, pin_state
 from hsmagent.token.pool import Pool
+from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
 
@@ -46,6 +47,8 @@ _KEY_TYPES = {
     KeyType.ED25519: spec.CKK_EC_EDWARDS,
 }
 
+_OPEN = TokenState.OPEN  # to look it up in its class costs a call of Python, for each signature
+
 
 class Token:
     """A token as the rest of the daemon sees it, for as long as the daemon has known it."""
@@ -54,6 +57,7 @@ class Token:
         self,
         token: TokenId,
         pool: Pool,
+        info: TokenInfo,
         *,
         clock: Clock,
         limits: Callable[[TokenId], Limits],
@@ -66,30 +70,32 @@ class Token:
         self._on_change = on_change
         self._loop = asyncio.get_running_loop()
         self._lock = asyncio.Lock()
+        self._life = Life(TOKEN, TokenState.ABSENT)
         self._logouts = 0
-        self._lease: Lease | None = None
+        self._lease = NO_LEASE
         self._timer: asyncio.TimerHandle | None = None
-        self._info: TokenInfo | None = None
+        self._info = info
         self._keys: dict[bytes, Key] = {}
         self._notes: tuple[str, ...] = ()
         self._last_error = ""
+        self._status: TokenStatus | None = None  # as it is without a login, until that changes
 
     # -- what is known -----------------------------------------------------------------------
 
     @property
     def present(self) -> bool:
         """Whether the token was there when last looked at."""
-        return self._info is not None
+        return self._life.state is not TokenState.ABSENT
 
     @property
     def login_required(self) -> bool:
         """CKF_LOGIN_REQUIRED: without a login its private keys cannot be used."""
-        return self._info is None or bool(self._info.flags & spec.CKF_LOGIN_REQUIRED)
+        return not self.present or bool(self._info.flags & spec.CKF_LOGIN_REQUIRED)
 
     @property
     def logged_in(self) -> bool:
         """Whether an operation would find a login that has not run out."""
-        return self._left() > 0 and self._pool.has_login(self.id)
+        return self._life.state is _OPEN and self._lease.left(self._clock()) > 0
 
     @property
     def keys(self) -> Mapping[bytes, Key]:
@@ -98,41 +104,90 @@ class Token:
 
     def status(self) -> TokenStatus:
         """Return the token as it is now."""
-        flags = self._info.flags if self._info is not None else spec.CKF_LOGIN_REQUIRED
-        lease = self._lease if self.logged_in else None
-        now = self._clock()
+        if self._status is None:
+            self._status = self._work_out_status()
+        if not self.logged_in:
+            return self._status
+        now, lease = self._clock(), self._lease
+        return replace(
+            self._status,
+            logged_in=True,
+            idle_left=lease.unused_until - now,
+            max_left=lease.until - now,
+        )
+
+    def _work_out_status(self) -> TokenStatus:
+        flags = self._info.flags if self.present else spec.CKF_LOGIN_REQUIRED
         return TokenStatus(
             id=self.id,
             present=self.present,
-            logged_in=lease is not None,
+            logged_in=False,
             pin_state=pin_state(flags) if self.present else PinState.OK,
             pin_pad=bool(flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH),
             login_required=self.login_required,
-            pin_min=self._info.pin_min if self._info is not None else 0,
-            pin_max=self._info.pin_max if self._info is not None else 0,
+            pin_min=self._info.pin_min if self.present else 0,
+            pin_max=self._info.pin_max if self.present else 0,
             keys=tuple(self._keys.values()),
-            idle_left=None if lease is None else lease.idle_left(now),
-            max_left=None if lease is None else lease.max_left(now),
             last_error=self._last_error,
             notes=self._notes,
         )
 
-    def seen(self, info: TokenInfo, keys: Mapping[bytes, Key], notes: tuple[str, ...]) -> None:
-        """Take in what a look found."""
-        self._info = info
-        self._keys = dict(keys)
-        self._notes = notes
-
-    def flags_seen(self, info: TokenInfo) -> None:
-        """Take in a look that left the objects out."""
-        self._info = info
+    def seen(
+        self, info: TokenInfo, found: tuple[Mapping[bytes, Key], tuple[str, ...]] | None = None
+    ) -> None:
+        """Take in what a look found; found: keys and notes, if it was for objects too."""
+        before = self._info, self._keys, self._notes
+        self._info = replace(info, objects=(), complete=False)  # they are in `found`
+        if found is not None:
+            self._keys, self._notes = dict(found[0]), found[1]
+        self._take(TokenEvent.SEEN)
+        if before != (self._info, self._keys, self._notes):
+            self._changed()
 
     def unseen(self) -> None:
         """Take in that the token is not there any more."""
-        self._info = None
         self._keys = {}
         self._notes = ()
-        self.login_ended("the token was removed")
+        self._take(TokenEvent.REMOVED, "the token was removed")
+
+    def _changed(self) -> None:
+        """Forget what was worked out, and tell."""
+        self._status = None
+        self._on_change()
+
+    def _failed(self, why: str) -> None:
+        """Keep the newest failure, "" for none."""
+        if why != self._last_error:
+            self._last_error = why
+            self._changed()
+
+    # -- its life ----------------------------------------------------------------------------
+
+    def _take(self, event: TokenEvent, why: str = "") -> "list[asyncio.Future[Reply]]":
+        """Take in what happened (see `states`), and do what the new state calls for.
+
+        why: what ended the login, if that is news to a person. Returns the logouts under way.
+        """
+        was_open = self._life.state is _OPEN
+        changed = self._life.take(event)
+        if changed:
+            self._changed()
+        if self._life.state is _OPEN:
+            if changed:
+                self._lease = lease_of(self._limits_now(), self._clock())
+                self._arm()
+            return []
+        self._lease = NO_LEASE
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if was_open and why:
+            self._failed(f"The login to {name_of(self.id)} has ended: {why}")
+            log.info("%s", self._last_error)
+        logouts = self._pool.log_out(self.id)
+        if was_open:
+            self._pool.dispatch()  # what waits for a login fails now
+        return logouts
 
     # -- the login ---------------------------------------------------------------------------
 
@@ -140,9 +195,6 @@ class Token:
         limits = self._limits(self.id)
         release = self._pool.spec.release
         return Limits(min(limits.idle, release), limits.max) if release > 0 else limits
-
-    def _left(self) -> float:
-        return 0.0 if self._lease is None else self._lease.left(self._clock())
 
     async def look(self) -> None:
         """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
@@ -174,18 +226,17 @@ class Token:
         try:
             async with self._lock:
                 tried = await self._login(pin, at_worst, logouts)
-                self._last_error = ""
+                self._failed("")
                 return tried
         except HsmAgentError as error:
-            self._last_error = str(error)
+            self._failed(str(error))
             raise
         finally:
             if pin is not None:
                 wipe(pin)
-            self._on_change()
 
     async def _login(self, pin: bytearray | None, at_worst: PinState, logouts: int) -> bool:
-        self._end_if_expired()
+        self._expire()
         await self._pool.wait_for(self.id)
         if all(self.id in member.logins for member in self._pool.members_with(self.id)):
             return False
@@ -196,8 +247,7 @@ class Token:
             for member in self._pool.members_with(self.id):
                 if self.id not in member.logins:
                     self._check_wanted(logouts)
-                    await self._login_with(member, pin)
-            self._check_wanted(logouts)
+                    await self._login_with(member, pin, logouts)
         except (PinError, TokenGone):
             await self._look_quietly(objects=False)
             raise
@@ -222,16 +272,16 @@ class Token:
     def _check_wanted(self, logouts: int) -> None:
         """End a login under way that a logout overtook: the screen was locked meanwhile."""
         if self._logouts != logouts:
-            self._end("")
+            self._take(TokenEvent.OVERTAKEN)
             raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried.")
 
     def _check_pin(self, pin: bytearray | None) -> None:
         """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
-        if self._info is None:
-            raise TokenGone(f"{name_of(self.id)} is not there: plug it in.")
-        check_pin(self.id, self._info, pin)
+        if not self.present:
+            raise absent(self.id)
+        check_pin(self.status(), pin)
 
-    async def _login_with(self, member: Member, pin: bytearray | None) -> None:
+    async def _login_with(self, member: Member, pin: bytearray | None, logouts: int) -> None:
         """C_Login, the one and only."""
         place, link = member.places.get(self.id), member.link
         if place is None or link is None:
@@ -243,10 +293,8 @@ class Token:
             self._pool.renew_if_lost(member, reply)
             raise login_error(self.id, reply)
         member.logins.add(self.id)
-        now = self._clock()
-        if self._lease is None:
-            self._lease = Lease(self._limits_now(), now, now)
-            self._arm()
+        self._check_wanted(logouts)
+        self._take(TokenEvent.ACCEPTED)
 
     async def _look_quietly(self, *, objects: bool) -> None:
         """Look at the token's flags and objects; the login's outcome stands whatever comes."""
@@ -261,49 +309,28 @@ class Token:
         A login that is under way ends as soon as the token has answered it.
         """
         self._logouts += 1
-        waiting = self._end("")
+        waiting = self._take(TokenEvent.LOGOUT)
         if waiting:
             await asyncio.wait(waiting)
 
     def login_ended(self, why: str) -> None:
         """Take in that the login ended on the token, or with its worker."""
-        if self._lease is not None:
-            self._end(f"The login to {name_of(self.id)} has ended: {why}")
-        self._on_change()
-
-    def _end(self, why: str) -> "list[asyncio.Future[Reply]]":
-        """Forget the login and send C_Logout to every worker that has it."""
-        self._lease = None
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if why:
-            self._last_error = why
-            log.info("%s", why)
-        futures = [
-            future
-            for member in self._pool.members
-            if self.id in member.logins
-            and (future := self._pool.send_logout(member, self.id)) is not None
-        ]
-        self._pool.dispatch()
-        self._on_change()
-        return futures
+        self._take(TokenEvent.LOST, why)
 
     def _arm(self) -> None:
-        self._timer = self._loop.call_later(max(0.0, self._left()), self._on_timer)
+        left = self._lease.left(self._clock())
+        self._timer = self._loop.call_later(max(0.0, left), self._on_timer)
 
     def _on_timer(self) -> None:
         self._timer = None
-        if self._lease is not None and not self._end_if_expired():
+        self._expire()
+        if self._life.state is _OPEN:
             self._arm()
 
-    def _end_if_expired(self) -> bool:
-        if self._lease is None or self._left() > 0:
-            return False
-        self._end("")
-        log.info("The login to %s has run out.", name_of(self.id))
-        return True
+    def _expire(self) -> None:
+        if self._life.state is _OPEN and self._lease.left(self._clock()) <= 0:
+            self._take(TokenEvent.EXPIRED)
+            log.info("The login to %s has run out.", name_of(self.id))
 
     # -- private keys ------------------------------------------------------------------------
 
@@ -330,7 +357,7 @@ class Token:
             )
             reply = await call.future
         except WorkerDied as error:
-            self._last_error = str(error)
+            self._failed(str(error))
             raise
         finally:
             if pin is not None:
@@ -340,7 +367,7 @@ class Token:
         if not isinstance(reply, Failed):
             raise TokenError(f"{name_of(self.id)} gave an answer to something else.")
         failure = operation_error(self.id, reply, with_pin=pin is not None)
-        self._last_error = str(failure)
+        self._failed(str(failure))
         if reply.login_lost and call.member is not None:
             self._pool.login_lost(call.member, self.id, told(reply))
             self._pool.renew_if_lost(call.member, reply)
@@ -358,9 +385,11 @@ class Token:
             )
         if pin is not None:
             self._check_pin(pin)
-        if self._lease is not None:
-            if self._end_if_expired():
+        if self._life.state is _OPEN:
+            now = self._clock()
+            if self._lease.left(now) <= 0:
+                self._expire()
                 raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
-            self._lease = Lease(self._lease.limits, self._lease.started, self._clock())
+            self._lease = self._lease.used(now)
         elif self.login_required:
             raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsmagent.errors import HsmAgentError, TokenGone
+from hsmagent.errors import HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, printable
 from hsmagent.token import objects
-from hsmagent.token.failures import name_of
+from hsmagent.token.failures import absent
 from hsmagent.token.hotplug import Watch
 from hsmagent.token.login import Limits
 from hsmagent.token.member import Deadlines
@@ -55,7 +55,7 @@ class _Loaded:
         self,
         spec: ModuleSpec,
         deadlines: Deadlines,
-        new_token: Callable[[TokenId, Pool], Token],
+        new_token: Callable[[TokenId, Pool, TokenInfo], Token],
         on_change: Listener,
         memories: Memories,
     ) -> None:
@@ -67,13 +67,14 @@ class _Loaded:
         self.notes: tuple[str, ...] = ()
         self._new_token = new_token
         self._on_change = on_change
+        self._told: ModuleStatus | None = None
         self.pool = Pool(
             spec,
             deadlines,
             identify=self._identify,
             on_look=self._absorb,
             on_login_lost=self._login_lost,
-            on_state=on_change,
+            on_state=self._tell_if_changed,
         )
         self.watch = Watch(self.pool)
 
@@ -81,6 +82,8 @@ class _Loaded:
         """Log out and end the workers."""
         self.watch.close()
         await self.pool.close()
+        for token in self.tokens.values():
+            token.unseen()
 
     async def refresh(self) -> None:
         """Look again; a software token that was made since needs new workers to be seen."""
@@ -128,18 +131,24 @@ class _Loaded:
             there.add(name)
             token = self.tokens.get(name)
             if token is None:
-                token = self.tokens[name] = self._new_token(name, self.pool)
+                token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
             if with_objects:
                 self._absorb_objects(token, slot.token, slot.notes)
             else:
-                token.flags_seen(slot.token)
+                token.seen(slot.token)
         for name, token in self.tokens.items():
             if name not in there and token.present:
                 self.signers.pop(name, None)
                 token.unseen()
         self.notes = tuple(notes)
         self.watch.looked(looked.slots)
-        self._on_change()
+        self._tell_if_changed()
+
+    def _tell_if_changed(self) -> None:
+        now = self.status()
+        if now != self._told:
+            self._told = now
+            self._on_change()
 
     def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
         listing = objects.keys_of(token.id, info.objects, complete=info.complete)
@@ -150,7 +159,7 @@ class _Loaded:
             self._public[token.id] = frozenset(key.spki for key in listing.keys)
             listing = self._memories.of(token.id).complete(listing)
         keys = {key.spki: key for key in listing.keys}
-        token.seen(info, keys, notes + listing.notes)
+        token.seen(info, (keys, notes + listing.notes))
         known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
         self.signers[token.id] = tuple(
             known.get(spki) or TokenSigner(token, key) for spki, key in keys.items()
@@ -180,7 +189,7 @@ class Tokens:
 
     state_dir: where public keys are remembered. limits: how long a login to that token may last;
     asked at each login. on_change: something that `modules`, `statuses` or `signers` return has
-    changed.
+    changed; told at most once in each turn of the loop.
     """
 
     def __init__(
@@ -198,15 +207,18 @@ class Tokens:
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, _Loaded] = {}
+        self._telling: asyncio.Handle | None = None
 
-    def _new_token(self, token: TokenId, pool: Pool) -> Token:
-        return Token(token, pool, clock=self._clock, limits=self._limits, on_change=self._on_change)
+    def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
+        return Token(
+            name, pool, info, clock=self._clock, limits=self._limits, on_change=self._changed
+        )
 
     async def add(self, spec: ModuleSpec) -> None:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
             return
-        loaded = _Loaded(spec, self._deadlines, self._new_token, self._on_change, self._memories)
+        loaded = _Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
         self._modules[spec.path] = loaded
         await loaded.pool.start()
 
@@ -215,7 +227,16 @@ class Tokens:
         loaded = self._modules.pop(path, None)
         if loaded is not None:
             await loaded.close()
-            self._on_change()
+            self._changed()
+
+    def _changed(self) -> None:
+        """Tell once, however much changes in one turn of the loop."""
+        if self._telling is None:
+            self._telling = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell(self) -> None:
+        self._telling = None
+        self._on_change()
 
     def modules(self) -> tuple[ModuleStatus, ...]:
         """Return how each module is."""
@@ -241,7 +262,7 @@ class Tokens:
         loaded = self._modules.get(name.module)
         token = loaded.tokens.get(name) if loaded is not None else None
         if token is None:
-            raise TokenGone(f"{name_of(name)} is not there: plug it in.")
+            raise absent(name)
         return token
 
     async def refresh(self) -> None:
@@ -265,6 +286,8 @@ class Tokens:
         await self.logout([status.id for status in self.statuses()])
 
     async def close(self) -> None:
-        """Log out everywhere and end all workers, bounded in time."""
+        """Log out everywhere and end all workers, bounded in time. Nobody is told any more."""
         for path in tuple(self._modules):
             await self.remove(path)
+        if self._telling is not None:
+            self._telling.cancel()

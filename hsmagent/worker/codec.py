@@ -188,6 +188,14 @@ class _Record:
 # -- from types to shapes --------------------------------------------------------------------
 
 
+_STRINGS: dict[Any, _Shape] = {
+    bytes: _Bytes(bytes),
+    # A PIN: the piece that was cut off is it, without a further copy.
+    bytearray: _Bytes(lambda piece: piece if isinstance(piece, bytearray) else bytearray(piece)),
+    str: _Text(lambda piece: piece.decode(errors="replace")),
+}
+
+
 def _letter(hint: Any) -> str:
     """Return `struct`'s letter for a type of a fixed size, "" for another one."""
     if hint is bool:
@@ -199,10 +207,8 @@ def _letter(hint: Any) -> str:
 
 def _shape(hint: Any) -> _Shape:
     """Return how values of a type are written. Raises TypeError for one that has no place here."""
-    if hint is bytes or hint is bytearray:
-        return _Bytes(hint)
-    if hint is str:
-        return _Text(lambda body: body.decode(errors="replace"))
+    if hint in _STRINGS:
+        return _STRINGS[hint]
     if is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
         split = attrgetter(*hints) if hints else lambda _: ()

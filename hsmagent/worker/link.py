@@ -89,7 +89,7 @@ class Link:
         self._unsent = bytearray()
         self._stderr_lines = _STDERR_LINES
         self._stderr_rest = ""
-        self.alive = True
+        self._alive = True
         self.exited: asyncio.Future[None] = self._loop.create_future()
         self._socket, theirs = socket.socketpair()
         with theirs:
@@ -140,7 +140,7 @@ class Link:
 
     def submit(self, message: Request, seconds: float, future: "asyncio.Future[Reply]") -> None:
         """Send a request whose answer goes into `future`."""
-        if not self.alive:
+        if not self._alive:
             future.set_exception(WorkerDied(f"{self._name} has ended"))
             return
         self._expect(seconds, future)
@@ -148,9 +148,9 @@ class Link:
 
     def kill(self, why: str) -> None:
         """End the worker now; whatever waits for it fails with `why`."""
-        if not self.alive:
+        if not self._alive:
             return
-        self.alive = False
+        self._alive = False
         if self._timer is not None:
             self._timer.cancel()
         self._loop.remove_reader(self._socket)

@@ -125,7 +125,7 @@ async def test_a_warm_signature_takes_few_python_calls(
     config = read(module_config(furnished, ANY_DATA), "config.toml")
     async with running(config, tmp_path) as daemon:
         signer = next(each for each in daemon._parts.tokens.signers() if each.key.label == "ec")
-        await signer.session.login(bytearray(PIN.encode()))
+        await signer.token.login(bytearray(PIN.encode()))
         blob = keys.blob_of(signer.key.spki)
         assert blob is not None
         client, calls = Client(tmp_path / "run" / "ssh.sock"), Calls()

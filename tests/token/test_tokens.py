@@ -9,6 +9,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
 from hsmagent.model import KeyType, PinState, Scheme, TokenId
 from hsmagent.token.login import Limits
+from hsmagent.token.states import TokenState
 from hsmagent.token.tokens import ModuleSpec, Token, Tokens, TokenSigner
 from tests.parts.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock, NewTokens
@@ -142,7 +143,7 @@ async def test_a_login_ends_by_itself(hsm: SoftHsm, new_tokens: NewTokens) -> No
     token = token_of(tokens)
     await token.login(pin())
     async with asyncio.timeout(10):
-        while token._lease is not None:
+        while token._life.state is TokenState.OPEN:
             changed.clear()
             await changed.wait()
 
