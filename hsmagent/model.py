@@ -374,6 +374,21 @@ def printable(text: str, limit: int = PRINTABLE_LIMIT) -> str:
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 
+def quoted(text: str, limit: int = PRINTABLE_LIMIT) -> str:
+    """Return foreign text as it stands in a sentence: printable, and in quotes."""
+    return f"“{printable(text, limit)}”"
+
+
+def token_name(token: TokenId) -> str:
+    """Return what a person calls a token: its label, or its model where it has none."""
+    return printable(token.label or token.model or "token", 60)
+
+
+def name_of(token: TokenId) -> str:
+    """Return a token's name for a sentence, in quotes."""
+    return quoted(token_name(token))
+
+
 @lru_cache(maxsize=1024)
 def uri_quote(value: str) -> str:
     """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""

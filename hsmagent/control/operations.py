@@ -23,12 +23,12 @@ from hsmagent.control.names import find_key, find_token, fingerprint_of
 from hsmagent.control.values import Fields, of_key
 from hsmagent.door.activity import Activity, sentence
 from hsmagent.door.gate import Gate
-from hsmagent.errors import PinError, Refused, TriesLow, Unavailable, UsageError
-from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable
+from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
+from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable, token_name
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_of
-from hsmagent.token.failures import locked
+from hsmagent.token.login import check_usable
 from hsmagent.token.tokens import Tokens
 
 
@@ -79,7 +79,7 @@ class ControlOperations:
         return {
             "keys": [_key(signer.key) for signer in self._tokens.signers()],
             "notes": [
-                f"{words.token_name(status.id)}: {printable(note, 400)}"
+                f"{token_name(status.id)}: {printable(note, 400)}"
                 for status in statuses
                 for note in status.notes
             ],
@@ -106,12 +106,10 @@ class ControlOperations:
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs
         status = token.status()
-        if not status.logged_in and status.pin_state is PinState.LOCKED:
-            raise locked(status.id)
-        if not status.logged_in and status.pin_state is PinState.NOT_SET:
-            raise PinError(words.not_set(status.id))
+        if not status.logged_in:
+            check_usable(status)
         asked = {
-            "token": words.token_name(status.id),
+            "token": token_name(status.id),
             "logged_in": status.logged_in or not status.login_required,
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
@@ -151,14 +149,14 @@ class ControlOperations:
         open_ones = [token for token in chosen if self._tokens.token(token).logged_in]
         self._gate.forget()
         await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
-        return {"tokens": [words.token_name(token) for token in open_ones]}
+        return {"tokens": [token_name(token) for token in open_ones]}
 
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""
         token = self._find_token(fields.text("token", ""))
         if not await self._forget_pin(token):
             raise Unavailable("the keyring cannot be asked; the PIN in it will not be used again")
-        return {"token": words.token_name(token)}
+        return {"token": token_name(token)}
 
     # -- finding -----------------------------------------------------------------------------
 
@@ -177,7 +175,7 @@ class ControlOperations:
 
 def _token(status: TokenStatus) -> Answer:
     return {
-        "label": words.token_name(status.id),
+        "label": token_name(status.id),
         "serial": printable(status.id.serial),
         "model": printable(status.id.model),
         "module": status.id.module,
@@ -198,7 +196,7 @@ def _key(key: Key) -> Answer:
     fields = of_key(key)
     return fields | {
         "label": printable(key.label),
-        "token": words.token_name(key.token) if key.token else "",
+        "token": token_name(key.token) if key.token else "",
         "kind": words.key_kind(key),
         "uri": key.uri,
         "ssh": _ssh_line(key),

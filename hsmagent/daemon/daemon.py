@@ -28,8 +28,7 @@ from hsmagent.desktop.service import Caller
 from hsmagent.door.activity import Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
-from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus
-from hsmagent.prompt import words
+from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.tasks import Tasks
 from hsmagent.who.peer import peer_of, peer_of_process
@@ -226,7 +225,7 @@ class Daemon:
     async def _raise_prompt(self, token: TokenId, caller: Caller) -> None:
         status = self._parts.tokens.token(token).status()
         if not status.keys:
-            raise TokenError(f"the token {words.token_name(token)!r} has no keys to unlock")
+            raise TokenError(f"the token {name_of(token)} has no keys to unlock")
         purpose = Purpose(PurposeKind.UNKNOWN, "unlock the token")
         peer = peer_of_process(caller.pid, caller.uid)
         await self._parts.gate.raise_prompt(Request(status.keys[0], purpose, peer))

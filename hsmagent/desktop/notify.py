@@ -9,7 +9,7 @@ from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
 from hsmagent.limit import RateLimit
-from hsmagent.model import Clock, PinState, Request, TokenId, printable
+from hsmagent.model import Clock, PinState, Request, TokenId, printable, token_name
 from hsmagent.tasks import Tasks
 
 NAME = "org.freedesktop.Notifications"
@@ -71,13 +71,15 @@ class Notifications:
     def removed(self, token: TokenId) -> None:
         """Say that a token was pulled out while it was unlocked."""
         if "removed" in self._events():
-            self._spawn(self._show(f"{_name(token)} was removed", "Its login has ended.", _NORMAL))
+            self._spawn(
+                self._show(f"{token_name(token)} was removed", "Its login has ended.", _NORMAL)
+            )
 
     def wrong_pin(self, token: TokenId, state: PinState) -> None:
         """Say that a wrong PIN was given."""
         if "wrong-pin" in self._events():
             words = _PIN_WORDS.get(state, "A wrong PIN was given.")
-            self._spawn(self._show(_name(token), words, _CRITICAL))
+            self._spawn(self._show(token_name(token), words, _CRITICAL))
 
     @contextmanager
     def waiting(self, token: TokenId) -> Iterator[None]:
@@ -129,7 +131,7 @@ class Notifications:
     async def _show_while_waiting(self, token: TokenId, over: asyncio.Event) -> None:
         try:
             words = "Touch the token, or type the PIN on its reader."
-            number = await self._show(f"{_name(token)} waits for you", words, _NORMAL)
+            number = await self._show(f"{token_name(token)} waits for you", words, _NORMAL)
             await over.wait()
         finally:
             self._shown_waiting.discard(token)
@@ -163,7 +165,3 @@ class Notifications:
             return False
         self._errands.start(quietly(errand))
         return True
-
-
-def _name(token: TokenId) -> str:
-    return printable(token.label or token.model or "The token", 60)

@@ -11,7 +11,7 @@ from hsmagent.errors import (
     TriesLow,
 )
 from hsmagent.frame import wipe
-from hsmagent.model import PinState, Request, TokenStatus
+from hsmagent.model import PinState, Request, TokenStatus, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Prompter, Text
 from hsmagent.token.failures import locked
@@ -56,7 +56,7 @@ class Dialog:
         try:
             await self._attempt(pin, self.at_worst)
         except PinLength as error:
-            return self._again(_sentence(error))
+            return self._again(f"{error}.")
         except PinIncorrect as error:
             return self._again_or_stop(error)
         except HsmAgentError as error:
@@ -114,10 +114,5 @@ async def confirm_last_try(
     if status.pin_state is not PinState.FINAL_TRY:
         return PinState.COUNT_LOW
     if not await prompter.confirm(words.last_try(status, requests)):
-        raise Cancelled(f"the last try for {words.token_name(status.id)!r} was left untouched")
+        raise Cancelled(f"the last try for {name_of(status.id)} was left untouched")
     return PinState.FINAL_TRY
-
-
-def _sentence(error: Exception) -> str:
-    text = str(error)
-    return text[:1].upper() + text[1:].rstrip(".") + "."

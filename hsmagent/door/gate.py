@@ -21,7 +21,7 @@ from hsmagent.door.unlock import (
     look_at_pin,
 )
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
-from hsmagent.model import Operation, PinState, Request, TokenId, Verdict
+from hsmagent.model import Operation, PinState, Request, TokenId, Verdict, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
@@ -156,8 +156,8 @@ class Gate:
         unlock = self._unlocks.get(session.id)
         if unlock is not None and unlock.session is not session:
             # Its module was loaded anew: no PIN can serve those who wait for the old one.
-            name = words.token_name(session.id)
-            unlock.refuse(TokenGone(f"the module of {name!r} was loaded anew: try again"))
+            name = name_of(session.id)
+            unlock.refuse(TokenGone(f"the module of {name} was loaded anew: try again"))
             unlock = None
         if unlock is None:
             asking = partial(self._how_to_ask, session.id)

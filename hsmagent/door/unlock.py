@@ -16,7 +16,6 @@ from hsmagent.door.dialog import ask_for_pin, confirm_last_try
 from hsmagent.errors import (
     Cancelled,
     HsmAgentError,
-    PinError,
     PinIncorrect,
     PinLength,
     TimedOut,
@@ -24,10 +23,10 @@ from hsmagent.errors import (
     Unavailable,
 )
 from hsmagent.frame import wipe
-from hsmagent.model import PinState, Request, TokenId, TokenStatus
+from hsmagent.model import PinState, Request, TokenId, TokenStatus, name_of, token_name
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
-from hsmagent.token.failures import locked
+from hsmagent.token.login import check_usable
 from hsmagent.token.token import Token
 
 log = logging.getLogger(__name__)
@@ -152,7 +151,7 @@ class Unlock:
             store.keep(status.id)
             return False
         except (PinIncorrect, PinLength):
-            log.warning("the stored PIN of %r is wrong and forgotten", words.token_name(status.id))
+            log.warning("the stored PIN of %s is wrong and forgotten", name_of(status.id))
             await store.forget(status.id)
             return False
         store.keep(status.id)
@@ -171,10 +170,10 @@ class Unlock:
 
     async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
-        name = words.token_name(self.session.id)
-        command = shlex.join(("hsmagent", "unlock", name))
+        name = name_of(self.session.id)
+        command = shlex.join(("hsmagent", "unlock", token_name(self.session.id)))
         log.warning(
-            "the token %r is locked and no window can ask for its PIN (%s); "
+            "the token %s is locked and no window can ask for its PIN (%s); "
             "run `%s` within %d seconds",
             name,
             why,
@@ -182,7 +181,7 @@ class Unlock:
             seconds,
         )
         await asyncio.sleep(seconds)
-        raise TimedOut(f"the token {name!r} is locked; run `{command}` and try again")
+        raise TimedOut(f"the token {name} is locked; run `{command}` and try again")
 
     def _requests(self) -> list[Request]:
         """Return the requests that wait, and note whose is shown in full."""
@@ -197,10 +196,7 @@ async def look_at_pin(session: Token) -> TokenStatus:
     """
     await session.look()
     status = session.status()
-    if status.pin_state is PinState.LOCKED:
-        raise locked(status.id)
-    if status.pin_state is PinState.NOT_SET:
-        raise PinError(words.not_set(status.id))
+    check_usable(status)
     return status
 
 

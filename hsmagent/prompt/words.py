@@ -6,7 +6,17 @@ token, who asks, for what, where, with which key.
 
 from collections.abc import Sequence
 
-from hsmagent.model import Key, KeyType, PinState, Request, TokenId, TokenStatus, printable
+from hsmagent.model import (
+    Key,
+    KeyType,
+    PinState,
+    Request,
+    TokenId,
+    TokenStatus,
+    name_of,
+    printable,
+    token_name,
+)
 from hsmagent.prompt.base import Text
 
 LISTED = 4  # more requests than these are counted, not listed: the window stays small
@@ -17,11 +27,6 @@ CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
 FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
-
-
-def token_name(token: TokenId) -> str:
-    """Return the token's label, or its model where it has none."""
-    return printable(token.label or token.model or "token", 60)
 
 
 def key_line(key: Key) -> str:
@@ -65,10 +70,9 @@ def describe(requests: Sequence[Request]) -> str:
 
 def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
     """Return the PIN dialog of a token, for the requests that wait for it."""
-    name = token_name(status.id)
     return Text(
-        title=f"Unlock {name}",
-        message=f"PIN for the token “{name}”",
+        title=f"Unlock {token_name(status.id)}",
+        message=f"PIN for the token {name_of(status.id)}",
         description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
         warning=" ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning))))),
         ok="Unlock",
@@ -77,10 +81,9 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
 
 def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
     """Return the question before the try that may block a token."""
-    name = token_name(status.id)
     return Text(
-        title=f"Last try for {name}",
-        message=f"Really enter a PIN for “{name}”?",
+        title=f"Last try for {token_name(status.id)}",
+        message=f"Really enter a PIN for {name_of(status.id)}?",
         description=describe(requests),
         warning=LAST_TRY,
         ok="Enter PIN",
@@ -89,10 +92,9 @@ def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
 
 def use_pin_pad(status: TokenStatus, requests: Sequence[Request]) -> Text:
     """Return the note that the reader's own keys are to be used."""
-    name = token_name(status.id)
     return Text(
-        title=f"Unlock {name}",
-        message=f"Type the PIN of “{name}” on the reader",
+        title=f"Unlock {token_name(status.id)}",
+        message=f"Type the PIN of {name_of(status.id)} on the reader",
         description=describe(requests),
         warning=tries(status.pin_state),
     )
@@ -123,11 +125,3 @@ def tries(state: PinState, *, just_now: bool = False) -> str:
 def tpm_note(token: TokenId) -> str:
     """Return the warning about a TPM's global lockout, or "" for another token."""
     return TPM if token.in_tpm else ""
-
-
-def not_set(token: TokenId) -> str:
-    """Return the sentence about a token that has no user PIN yet."""
-    return (
-        f"the token {token_name(token)!r} has no user PIN yet; set one, for example with "
-        "`pkcs11-tool --init-pin`"
-    )

@@ -9,7 +9,7 @@ from hsmagent.errors import (
     TokenError,
     TokenGone,
 )
-from hsmagent.model import TokenId, printable
+from hsmagent.model import TokenId, name_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Failed
 
@@ -28,28 +28,23 @@ def told(failed: Failed) -> str:
     return f"{failed.where}: {spec.rv_meaning(failed.rv)}" if failed.rv else failed.where
 
 
-def name_of(token: TokenId) -> str:
-    """Return a token's name for a sentence."""
-    return f"“{printable(token.label)}”"
-
-
 def login_error(token: TokenId, failed: Failed) -> TokenError:
     """Return the error for a failed C_Login."""
     name, rv = name_of(token), failed.rv
     if rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID}:
-        return PinIncorrect(f"The PIN for {name} is wrong.", rv)
+        return PinIncorrect(f"the PIN for {name} is wrong", rv)
     if rv == spec.CKR_PIN_LOCKED:
         return locked(token)
     if rv == spec.CKR_PIN_LEN_RANGE:
-        return PinLength(f"{name} does not take a PIN of this length.", rv)
+        return PinLength(f"{name} does not take a PIN of this length", rv)
     if rv in _GONE:
-        return TokenGone(f"{name} is not there any more: plug it in again.", rv)
-    return PinError(f"Logging in to {name} failed: {told(failed)}.", rv)
+        return TokenGone(f"{name} is not there any more: plug it in again", rv)
+    return PinError(f"logging in to {name} failed: {told(failed)}", rv)
 
 
 def absent(token: TokenId) -> TokenGone:
     """Return the error for a token that is not there, with the remedy."""
-    return TokenGone(f"{name_of(token)} is not there: plug it in.")
+    return TokenGone(f"{name_of(token)} is not there: plug it in")
 
 
 def locked(token: TokenId) -> PinLocked:
@@ -57,13 +52,13 @@ def locked(token: TokenId) -> PinLocked:
     name = name_of(token)
     if token.in_tpm:
         sentence = (
-            f"The TPM takes no PIN for {name}, after too many wrong ones: wait until it does again,"
-            " or run `tpm2_dictionarylockout --clear-lockout`."
+            f"the TPM takes no PIN for {name}, after too many wrong ones: wait until it does again,"
+            " or run `tpm2_dictionarylockout --clear-lockout`"
         )
     else:
         sentence = (
-            f"The PIN of {name} is blocked: unblock it with its SO-PIN or PUK, for example"
-            " `pkcs11-tool --login --login-type so --init-pin` for a SmartCard-HSM."
+            f"the PIN of {name} is blocked: unblock it with its SO-PIN or PUK, for example"
+            " `pkcs11-tool --login --login-type so --init-pin` for a SmartCard-HSM"
         )
     return PinLocked(sentence, spec.CKR_PIN_LOCKED)
 
@@ -71,7 +66,7 @@ def locked(token: TokenId) -> PinLocked:
 def not_set(token: TokenId) -> PinError:
     """Return the error for a token that has no user PIN yet, with the remedy."""
     return PinError(
-        f"{name_of(token)} has no user PIN yet: set one, for example with `pkcs11-tool --init-pin`."
+        f"{name_of(token)} has no user PIN yet: set one, for example with `pkcs11-tool --init-pin`"
     )
 
 
@@ -81,7 +76,7 @@ def operation_error(token: TokenId, failed: Failed, *, with_pin: bool) -> TokenE
     if with_pin and rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED}:
         return login_error(token, failed)
     if rv in _GONE:
-        return TokenGone(f"{name} is not there any more: plug it in again.", rv)
+        return TokenGone(f"{name} is not there any more: plug it in again", rv)
     if rv == spec.CKR_USER_NOT_LOGGED_IN or failed.login_lost:
-        return LoginNeeded(f"The login to {name} has ended: {told(failed)}.", rv)
-    return TokenError(f"{name} failed: {told(failed)}.", rv)
+        return LoginNeeded(f"the login to {name} has ended: {told(failed)}", rv)
+    return TokenError(f"{name} failed: {told(failed)}", rv)

@@ -67,7 +67,7 @@ class Watch:
         age = self._age()
         if age != self._pcscd_age:
             self._pcscd_age = age
-            self._pool.restart("pcscd was started anew, and the module's worker with it.")
+            self._pool.restart("pcscd was started anew, and the module's worker with it")
             return
         polled = await self._pool.poll()
         known = tuple((slot.slot, slot.flags) for slot in self._slots or ())

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from math import inf
 
 from hsmagent.errors import PinError, PinLength, TriesLow
-from hsmagent.model import PinState, TokenId, TokenStatus
-from hsmagent.token.failures import locked, name_of, not_set
+from hsmagent.model import PinState, TokenId, TokenStatus, name_of
+from hsmagent.token.failures import locked, not_set
 from hsmagent.worker import spec
 
 # -- which PIN is tried ----------------------------------------------------------------------
@@ -40,7 +40,7 @@ def check_pin(status: TokenStatus, pin: bytearray | None) -> None:
     if pin is not None:
         _check_length(status, len(pin))
     elif not status.pin_pad:
-        raise PinError(f"{name_of(status.id)} has no PIN pad: a PIN is needed.")
+        raise PinError(f"{name_of(status.id)} has no PIN pad: a PIN is needed")
 
 
 def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
@@ -48,7 +48,7 @@ def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
     if state is not PinState.LOCKED and state.is_worse_than(at_worst):
         raise TriesLow(
             f"{name_of(token)} has few PIN tries left, so this PIN was not tried: "
-            "run `hsmagent unlock`."
+            "run `hsmagent unlock`"
         )
 
 
@@ -58,7 +58,7 @@ def _check_length(status: TokenStatus, length: int) -> None:
     if low <= length and (not high or high < low or length <= high):
         return
     allowed = f"{low} to {high}" if high >= low else f"at least {low}"
-    raise PinLength(f"{name_of(status.id)} takes a PIN of {allowed} characters; it was not asked.")
+    raise PinLength(f"{name_of(status.id)} takes a PIN of {allowed} characters; it was not asked")
 
 
 # -- how long it lasts -----------------------------------------------------------------------

@@ -17,7 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from hsmagent.model import Key, KeyType, TokenId, printable
+from hsmagent.model import Key, KeyType, TokenId, quoted
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 
@@ -135,7 +135,7 @@ def _label(values: Mapping[int, bytes]) -> str:
 
 def _name(values: Mapping[int, bytes]) -> str:
     label, number = _label(values), values.get(spec.CKA_ID, b"")
-    named = f"“{printable(label)}”" if label else "without a label"
+    named = quoted(label) if label else "without a label"
     return f"the object {named}" + (f" (id {number.hex()})" if number else "")
 
 
@@ -358,7 +358,7 @@ def _paired(key: Key, privates: Sequence[_Private]) -> Key | None:
 
 def _unpaired(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
     return [
-        f"the private key “{printable(private.label)}” (id {private.id.hex()}) has no public key"
+        f"the private key {quoted(private.label)} (id {private.id.hex()}) has no public key"
         " and no certificate: import one of them"
         for private in privates
         if not any(private.fits(key) for key in keys)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
-from hsmagent.model import ModuleSpec, TokenId
+from hsmagent.model import ModuleSpec, TokenId, name_of
 from hsmagent.tasks import Tasks
-from hsmagent.token.failures import absent, name_of, told
+from hsmagent.token.failures import absent, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
 from hsmagent.token.states import WorkerEvent, WorkerState
 from hsmagent.worker import spec
@@ -98,7 +98,7 @@ class Pool:
             await asyncio.wait(logouts, timeout=self.deadlines.close)
         links = tuple(self._links)
         for link in links:
-            link.kill("The agent is closing.")
+            link.kill("the agent is closing")
         if links:
             await asyncio.wait([link.exited for link in links], timeout=self.deadlines.close)
 
@@ -118,7 +118,7 @@ class Pool:
             reply = await link.ready
             if isinstance(reply, Failed):
                 member.life.take(WorkerEvent.UNFIT)
-                link.kill(f"The module {self.spec.path} does not start: {told(reply)}.")
+                link.kill(f"{self._program.name} does not start: {told(reply)}")
                 return
             await self.look_with(member, objects=member is self.members[0])
         except TokenError as error:
@@ -178,7 +178,7 @@ class Pool:
         between the end of pcscd and its new start. The next PIN must not go there in vain.
         """
         if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
-            member.link.kill(f"The module {self.spec.path} failed without a reason; restarted.")
+            member.link.kill(f"{self._program.name} failed without a reason; restarted")
 
     def _in(self, state: WorkerState) -> Iterator[Member]:
         return (member for member in self.members if member.life.state is state)
@@ -199,7 +199,7 @@ class Pool:
         living = [member for member in self.members if member.link is not None]
         living.sort(key=lambda member: -len(member.logins))
         if not living:
-            raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
+            raise WorkerDied(self.last_error or f"{self._program.name} is not running")
         for member in living:
             await self.look_with(member, objects=objects and member is living[0])
 
@@ -210,7 +210,7 @@ class Pool:
         reply = await member.link.request(Look(objects), self.deadlines.look)
         if not isinstance(reply, Slots):
             what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
-            raise TokenError(f"The module {self.spec.path} does not list its tokens: {what}.")
+            raise TokenError(f"{self._program.name} does not list its tokens: {what}")
         places: dict[TokenId, Place] = {}
         for slot in reply.slots:
             token = self._identify(slot)
@@ -238,7 +238,7 @@ class Pool:
             await link.ready
             reply = await link.request(Look(objects=False), self.deadlines.look)
         finally:
-            link.kill("It was only started to look.")
+            link.kill("it was only started to look")
         slots = reply.slots if isinstance(reply, Slots) else ()
         return frozenset(token for slot in slots if (token := self._identify(slot)) is not None)
 
@@ -253,13 +253,13 @@ class Pool:
         """Ask which slots have a token. Raises WorkerDied, TokenError."""
         lead = next(self._in(WorkerState.UP), None)
         if lead is None or lead.link is None:
-            raise WorkerDied(self.last_error or f"The module {self.spec.path} is not running.")
+            raise WorkerDied(self.last_error or f"{self._program.name} is not running")
         reply = await lead.link.request(Poll(), self.deadlines.poll)
         if isinstance(reply, Polled):
             return reply
         what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
         # A module that cannot even list its slots is past help; a new one may not be.
-        lead.link.kill(f"The module {self.spec.path} does not list its slots: {what}.")
+        lead.link.kill(f"{self._program.name} does not list its slots: {what}")
         raise TokenError(self.last_error)
 
     async def wait_for(self, token: TokenId) -> None:
@@ -312,7 +312,7 @@ class Pool:
 
     def _after_last_logout(self, member: Member, link: Link) -> None:
         if not member.logins:
-            self._replace(member, link, f"The module {self.spec.path} was logged out of.")
+            self._replace(member, link, f"{self._program.name} was logged out of")
         elif member.life.take(WorkerEvent.KEPT):
             self.dispatch()
             self._state_changed()
@@ -368,5 +368,5 @@ class Pool:
 
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:
-            return LoginNeeded(f"The login to {name_of(call.token)} has ended.")
+            return LoginNeeded(f"the login to {name_of(call.token)} has ended")
         return WorkerDied(self.last_error or str(absent(call.token)))

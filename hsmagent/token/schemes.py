@@ -77,7 +77,7 @@ def prepare(key: Key, scheme: Scheme, data: bytes) -> Prepared:
 @cache
 def _recipe(key_type: KeyType, bits: int, scheme: Scheme) -> _Recipe:
     if _KINDS[scheme.value.partition("-")[0]] is not key_type:
-        raise TokenError(f"A {key_type} key cannot sign with {scheme}.")
+        raise TokenError(f"a {key_type} key cannot sign with {scheme}")
     if scheme is Scheme.ED25519:
         return _Recipe(CKM_EDDSA)
     if key_type is KeyType.EC:

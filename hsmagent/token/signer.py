@@ -1,10 +1,9 @@
 """A token's key as the rest of the daemon uses it: sign, decrypt, derive, each result checked."""
 
 from hsmagent.errors import TokenError
-from hsmagent.model import Key, KeyType, Scheme, printable
+from hsmagent.model import Key, KeyType, Scheme, name_of, quoted
 from hsmagent.token import schemes
 from hsmagent.token.check import Checker
-from hsmagent.token.failures import name_of
 from hsmagent.token.token import Token
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Action
@@ -51,7 +50,7 @@ class TokenSigner:
         """
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
-            raise TokenError("That was not encrypted for this key.")
+            raise TokenError("that was not encrypted for this key")
         plain = await self.token.operate(
             Action.DECRYPT, self.key, spec.CKM_RSA_X_509, ciphertext, pin=pin
         )
@@ -69,7 +68,7 @@ class TokenSigner:
         del cofactor
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
-            raise TokenError("That was not encrypted for this key.")
+            raise TokenError("that was not encrypted for this key")
         secret = await self.token.operate(
             Action.DERIVE, self.key, spec.CKM_ECDH1_DERIVE, point, pin=pin
         )
@@ -85,5 +84,5 @@ class TokenSigner:
     def _misfit(self, what: str) -> TokenError:
         return TokenError(
             f"{name_of(self.token.id)} made {what} that does not fit the key"
-            f" “{printable(self._key.label)}”: are there two keys with one id?"
+            f" {quoted(self._key.label)}: are there two keys with one id?"
         )

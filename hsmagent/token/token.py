@@ -27,9 +27,10 @@ from hsmagent.model import (
     PinState,
     TokenId,
     TokenStatus,
-    printable,
+    name_of,
+    quoted,
 )
-from hsmagent.token.failures import absent, login_error, name_of, operation_error, told
+from hsmagent.token.failures import absent, login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Member
 from hsmagent.token.pool import Pool
@@ -182,7 +183,7 @@ class Token:
             self._timer.cancel()
             self._timer = None
         if was_open and why:
-            self._failed(f"The login to {name_of(self.id)} has ended: {why}")
+            self._failed(f"the login to {name_of(self.id)} has ended: {why}")
             log.info("%s", self._last_error)
         logouts = self._pool.log_out(self.id)
         if was_open:
@@ -256,9 +257,7 @@ class Token:
             if not self._pool.has_login(self.id):
                 raise
         if not self._pool.has_login(self.id):
-            raise WorkerDied(
-                f"{name_of(self.id)} was not asked, its module starts anew: try again."
-            )
+            raise WorkerDied(f"{name_of(self.id)} was not asked, its module starts anew: try again")
         await self._look_quietly(objects=True)
         return True
 
@@ -273,7 +272,7 @@ class Token:
         """End a login under way that a logout overtook: the screen was locked meanwhile."""
         if self._logouts != logouts:
             self._take(TokenEvent.OVERTAKEN)
-            raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried.")
+            raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried")
 
     def _check_pin(self, pin: bytearray | None) -> None:
         """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
@@ -330,7 +329,7 @@ class Token:
     def _expire(self) -> None:
         if self._life.state is _OPEN and self._lease.left(self._clock()) <= 0:
             self._take(TokenEvent.EXPIRED)
-            log.info("The login to %s has run out.", name_of(self.id))
+            log.info("the login to %s has run out", name_of(self.id))
 
     # -- private keys ------------------------------------------------------------------------
 
@@ -365,7 +364,7 @@ class Token:
         if isinstance(reply, Done):
             return reply.value
         if not isinstance(reply, Failed):
-            raise TokenError(f"{name_of(self.id)} gave an answer to something else.")
+            raise TokenError(f"{name_of(self.id)} gave an answer to something else")
         failure = operation_error(self.id, reply, with_pin=pin is not None)
         self._failed(str(failure))
         if reply.login_lost and call.member is not None:
@@ -378,18 +377,16 @@ class Token:
     def _admit(self, key: Key, data: bytes, pin: bytearray | None) -> None:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
         if len(data) > MAX_DATA:
-            raise TokenError(f"{len(data)} bytes are too many to sign at once.")
+            raise TokenError(f"{len(data)} bytes are too many to sign at once")
         if pin is None and self._keys.get(key.spki, key).always_authenticate:
-            raise PinError(
-                f"The key “{printable(key.label)}” wants its PIN for each use: try again."
-            )
+            raise PinError(f"the key {quoted(key.label)} wants its PIN for each use: try again")
         if pin is not None:
             self._check_pin(pin)
         if self._life.state is _OPEN:
             now = self._clock()
             if self._lease.left(now) <= 0:
                 self._expire()
-                raise LoginNeeded(f"The login to {name_of(self.id)} has run out.")
+                raise LoginNeeded(f"the login to {name_of(self.id)} has run out")
             self._lease = self._lease.used(now)
         elif self.login_required:
-            raise LoginNeeded(f"Nobody is logged in to {name_of(self.id)}.")
+            raise LoginNeeded(f"nobody is logged in to {name_of(self.id)}")

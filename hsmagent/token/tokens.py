@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, printable
+from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, quoted
 from hsmagent.token import objects
 from hsmagent.token.failures import absent
 from hsmagent.token.hotplug import Watch
@@ -96,7 +96,7 @@ class _Loaded:
         if any(self.pool.has_login(name) for name in there):
             self.notes += ("tokens were made or removed: that shows when nobody is logged in",)
             return
-        self.pool.restart(f"The tokens of {self.spec.path} changed.")
+        self.pool.restart(f"the tokens of {self.spec.path} changed")
         await self.pool.wait_up()
 
     def status(self) -> ModuleStatus:
@@ -179,8 +179,8 @@ def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
     if token is None or not token.flags & spec.CKF_TOKEN_INITIALIZED:
         return []
     if again:
-        label = printable(token.label.decode(errors="replace"))
-        return [f"slot {slot.slot}: a second token that calls itself “{label}” is skipped"]
+        label = quoted(token.label.decode(errors="replace"))
+        return [f"slot {slot.slot}: a second token that calls itself {label} is skipped"]
     return [f"slot {slot.slot}: a token without a label is skipped: give it one"]
 
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from hsmagent.errors import PinError, TokenError
+from hsmagent.errors import PinError, TokenError, WorkerDied
 from hsmagent.model import Scheme
+from hsmagent.token.pool import Pool
 from hsmagent.token.states import (
     TOKEN,
     WORKER,
@@ -24,6 +25,7 @@ from hsmagent.token.states import (
 )
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens
 from hsmagent.worker import spec
+from hsmagent.worker.link import Link
 from tests.parts.faulty import FOREVER, Action, Faulty
 from tests.parts.loaded import token_of, typed
 from tests.parts.softhsm import PIN, SoftHsm
@@ -157,17 +159,23 @@ async def close_while_broken(new_tokens: NewTokens) -> None:
 
 
 async def test_a_module_that_cannot_be_loaded_is_tried_once_for_two_who_ask(
-    new_tokens: NewTokens,
+    new_tokens: NewTokens, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tokens = new_tokens(deadlines=SHORT)
     await tokens.add(ModuleSpec("/nonexistent/module.so"))
     pool = tokens._modules["/nonexistent/module.so"].pool
-    looks = [asyncio.ensure_future(pool.look(objects=False)) for _ in range(2)]
-    await asyncio.sleep(0.01)
-    assert len(pool._links) == 1
-    await asyncio.wait(looks)
-    for look in looks:
-        look.exception()
+    spawned = []
+    spawn = Pool._spawn
+
+    def counting(pool: Pool, *listeners: Any) -> Link:
+        spawned.append(spawn(pool, *listeners))
+        return spawned[-1]
+
+    monkeypatch.setattr(Pool, "_spawn", counting)
+    looks = [pool.look(objects=False) for _ in range(2)]
+    answers = await asyncio.gather(*looks, return_exceptions=True)
+    assert len(spawned) == 1
+    assert [type(answer) for answer in answers] == [WorkerDied, WorkerDied]
 
 
 # -- tokens ----------------------------------------------------------------------------------
