@@ -109,9 +109,9 @@ class Gate:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
         if request.key.token is None:
             return
-        session = self._tokens(request.key.token)
-        if _needs_login(session):
-            await self._log_in(session, request)
+        token = self._tokens(request.key.token)
+        if _needs_login(token):
+            await self._log_in(token, request)
 
     def forget(self) -> None:
         """Forget remembered confirmations."""
@@ -138,30 +138,30 @@ class Gate:
         confirm = decision.verdict is Verdict.CONFIRM
         if request.key.token is None:
             return await self._use(request, operation, None, confirm=confirm)
-        session = self._tokens(request.key.token)
+        token = self._tokens(request.key.token)
         try:
-            if _needs_login(session):
-                confirm = await self._log_in(session, request) and confirm
-                request = _as_known_now(request, session)
-            return await self._use(request, operation, session, confirm=confirm)
+            if _needs_login(token):
+                confirm = await self._log_in(token, request) and confirm
+                request = _as_known_now(request, token)
+            return await self._use(request, operation, token, confirm=confirm)
         except LoginNeeded:
             # Somebody else ended the login under us: ask, once more. Nothing is retried unasked.
-            confirm = await self._log_in(session, request) and confirm
-            request = _as_known_now(request, session)
-            return await self._use(request, operation, session, confirm=confirm)
+            confirm = await self._log_in(token, request) and confirm
+            request = _as_known_now(request, token)
+            return await self._use(request, operation, token, confirm=confirm)
 
-    async def _log_in(self, session: Token, request: Request) -> bool:
+    async def _log_in(self, token: Token, request: Request) -> bool:
         """See to the login. Return whether a needed confirmation is still to be had."""
         self._may_ask()
-        unlock = self._unlocks.get(session.id)
-        if unlock is not None and unlock.session is not session:
+        unlock = self._unlocks.get(token.id)
+        if unlock is not None and unlock.token is not token:
             # Its module was loaded anew: no PIN can serve those who wait for the old one.
-            name = name_of(session.id)
+            name = name_of(token.id)
             unlock.refuse(TokenGone(f"the module of {name} was loaded anew: try again"))
             unlock = None
         if unlock is None:
-            asking = partial(self._how_to_ask, session.id)
-            unlock = self._unlocks[session.id] = Unlock(session, asking)
+            asking = partial(self._how_to_ask, token.id)
+            unlock = self._unlocks[token.id] = Unlock(token, asking)
         typed_for_this = await unlock.join(request)
         if typed_for_this:
             self._policy.confirmed(request)
@@ -174,33 +174,33 @@ class Gate:
         self,
         request: Request,
         operation: Operation,
-        session: Token | None,
+        token: Token | None,
         *,
         confirm: bool,
     ) -> bytes:
-        if request.key.always_authenticate and session is not None:
-            return await self._ask(self._use_with_pin(request, operation, session))
+        if request.key.always_authenticate and token is not None:
+            return await self._ask(self._use_with_pin(request, operation, token))
         if confirm:
             if not await self._ask(self._prompter.confirm(words.confirm(request))):
                 raise Cancelled("the person said no")
             self._policy.confirmed(request)
-        if session is None:
+        if token is None:
             return await operation(None)
-        with self._waiting(session.id):
+        with self._waiting(token.id):
             return await operation(None)
 
-    async def _use_with_pin(self, request: Request, operation: Operation, session: Token) -> bytes:
+    async def _use_with_pin(self, request: Request, operation: Operation, token: Token) -> bytes:
         """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
         result = b""
 
         async def attempt(pin: bytearray, at_worst: PinState) -> None:
             nonlocal result
-            await session.look()  # others may have used up tries while the person typed
-            session.check_tries(at_worst)
+            await token.look()  # others may have used up tries while the person typed
+            token.check_tries(at_worst)
             result = await operation(pin)
 
-        await look_at_pin(session)
-        await ask_for_pin(self._prompter, session.status, lambda: [request], attempt)
+        await look_at_pin(token)
+        await ask_for_pin(self._prompter, token.status, lambda: [request], attempt)
         return result
 
     async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
@@ -221,16 +221,16 @@ class Gate:
             raise Refused(self._closed_because)
 
 
-def _needs_login(session: Token) -> bool:
-    return not session.logged_in and session.status().login_required
+def _needs_login(token: Token) -> bool:
+    return not token.logged_in and token.status().login_required
 
 
-def _as_known_now(request: Request, session: Token) -> Request:
+def _as_known_now(request: Request, token: Token) -> Request:
     """Return the request with its key as the token shows it after a login.
 
     Some tokens tell only then that a key wants the PIN for each use.
     """
-    for key in session.status().keys:
+    for key in token.status().keys:
         if key.spki == request.key.spki:
             return replace(request, key=key)
     return request

@@ -64,8 +64,8 @@ class Asking:
 class Unlock:
     """The requests that wait for one token's login, and the one prompt that serves them."""
 
-    def __init__(self, session: Token, asking: Callable[[], Asking]) -> None:
-        self.session = session
+    def __init__(self, token: Token, asking: Callable[[], Asking]) -> None:
+        self.token = token
         self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
@@ -119,7 +119,7 @@ class Unlock:
 
     async def _ask(self) -> None:
         self._shown = None
-        status = await look_at_pin(self.session)
+        status = await look_at_pin(self.token)
         if status.logged_in:
             return  # a login ended well whose own requests have left meanwhile
         asking = self._asking()
@@ -129,16 +129,14 @@ class Unlock:
             if status.pin_pad:
                 await self._ask_at_pin_pad(asking.prompter)
             else:
-                await ask_for_pin(
-                    asking.prompter, self.session.status, self._requests, self._log_in
-                )
+                await ask_for_pin(asking.prompter, self.token.status, self._requests, self._log_in)
         except Unavailable as why:
             await self._wait_for_terminal(why, asking.timeout)
 
     async def _log_in(self, pin: bytearray, at_worst: PinState) -> None:
         if all(waiter.done() for waiter in self._waiting):
             raise Cancelled("nobody waits for the PIN any more")
-        await log_in(self.session, self._asking().store, pin, at_worst)
+        await log_in(self.token, self._asking().store, pin, at_worst)
 
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
         """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
@@ -146,7 +144,7 @@ class Unlock:
         if pin is None:
             return False
         try:
-            await self.session.login(pin, at_worst=PinState.OK)
+            await self.token.login(pin, at_worst=PinState.OK)
         except TriesLow:
             store.keep(status.id)
             return False
@@ -158,20 +156,20 @@ class Unlock:
         return True
 
     async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
-        status = self.session.status
+        status = self.token.status
         at_worst = await confirm_last_try(prompter, status(), self._requests())
         text = words.use_pin_pad(status(), self._requests())
         notice = asyncio.create_task(prompter.notice(text))
         try:
-            await self.session.login(None, at_worst=at_worst)
+            await self.token.login(None, at_worst=at_worst)
         finally:
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 
     async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
-        name = name_of(self.session.id)
-        command = shlex.join(("hsmagent", "unlock", token_name(self.session.id)))
+        name = name_of(self.token.id)
+        command = shlex.join(("hsmagent", "unlock", token_name(self.token.id)))
         log.warning(
             "the token %s is locked and no window can ask for its PIN (%s); "
             "run `%s` within %d seconds",
@@ -189,19 +187,19 @@ class Unlock:
         return list(self._waiting.values())
 
 
-async def look_at_pin(session: Token) -> TokenStatus:
+async def look_at_pin(token: Token) -> TokenStatus:
     """Return how a token stands now, other programs' tries included.
 
     Raises PinLocked or PinError when no PIN can serve.
     """
-    await session.look()
-    status = session.status()
+    await token.look()
+    status = token.status()
     check_usable(status)
     return status
 
 
 async def log_in(
-    session: Token,
+    token: Token,
     store: PinStore | None,
     pin: bytearray | None,
     at_worst: PinState,
@@ -213,9 +211,9 @@ async def log_in(
     """
     kept = bytearray(pin or b"")
     try:
-        tried = await session.login(pin, at_worst=at_worst)
+        tried = await token.login(pin, at_worst=at_worst)
         served()
         if tried and kept and store is not None:
-            await store.save(session.id, kept)
+            await store.save(token.id, kept)
     finally:
         wipe(kept)

@@ -52,7 +52,7 @@ def request(
     return Request(key, purpose, peer, Destination(host, forwarded=forwarded), confirm)
 
 
-class FakeSession(Token):
+class FakeToken(Token):
     """A token with three tries, that notes every C_Login.
 
     As with the real one, a login goes on when its caller gives up.
@@ -142,18 +142,18 @@ class FakeSession(Token):
 class FakeSigner:
     """Signs when its token is logged in."""
 
-    def __init__(self, key: Key, session: FakeSession | None) -> None:
+    def __init__(self, key: Key, token: FakeToken | None) -> None:
         self.key = key
-        self.session = session
+        self.token = token
         self.pins: list[bytes] = []
         self.loses_login = 0  # so many times, somebody else logs the token out
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
         await asyncio.sleep(0)
-        if self.session is not None and self.loses_login:
+        if self.token is not None and self.loses_login:
             self.loses_login -= 1
-            self.session.logged_in = False
-        if self.session is not None and self.session.login_required and not self.session.logged_in:
+            self.token.logged_in = False
+        if self.token is not None and self.token.login_required and not self.token.logged_in:
             raise LoginNeeded("log in first")
         if self.key.always_authenticate:
             assert pin is not None

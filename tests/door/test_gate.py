@@ -23,9 +23,9 @@ from tests.door.doubles import (
     RIGHT,
     SOFTWARE_KEY,
     FakePerson,
-    FakeSession,
     FakeSigner,
     FakeStore,
+    FakeToken,
     Nobody,
     request,
 )
@@ -38,17 +38,17 @@ class Door:
     def __init__(
         self,
         prompter: Prompter,
-        session: FakeSession | None = None,
+        token: FakeToken | None = None,
         entries: tuple[KeyConfig, ...] = (),
         timeout: float = 60.0,
         store: FakeStore | None = None,
     ) -> None:
-        self.session = session or FakeSession()
+        self.token = token or FakeToken()
         self.log: list[tuple[str, str]] = []
         self.now = 0.0
-        self.signer = FakeSigner(KEY, self.session)
+        self.signer = FakeSigner(KEY, self.token)
         self.gate = Gate(
-            tokens=lambda _token: self.session,
+            tokens=lambda _token: self.token,
             policy=Policy(entries, lambda _key, _entry: True, lambda: self.now),
             prompter=prompter,
             record=lambda _request, outcome, reason: self.log.append((outcome, reason)),
@@ -73,7 +73,7 @@ async def test_the_pin_is_asked_when_the_key_is_used_and_then_not_again() -> Non
     assert await door.sign() == b"signed data"
     assert await door.sign() == b"signed data"
     assert len(person.shown) == 1
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
     assert door.log == [("used", ""), ("used", "")]
 
 
@@ -93,7 +93,7 @@ async def test_a_wrong_pin_asks_again_with_a_warning() -> None:
     assert await door.sign() == b"signed data"
     assert "Wrong PIN." in person.shown[1].warning
     assert "Few tries" in person.shown[1].warning
-    assert door.session.login_calls == 2
+    assert door.token.login_calls == 2
 
 
 async def test_the_last_try_needs_a_second_yes() -> None:
@@ -108,38 +108,38 @@ async def test_the_last_try_needs_a_second_yes() -> None:
 async def test_tries_that_another_program_used_up_are_seen_before_asking() -> None:
     person = FakePerson([RIGHT])
     door = Door(person)
-    door.session.used_elsewhere = 2
+    door.token.used_elsewhere = 2
     await door.sign()
     assert len(person.confirmed) == 1
-    door.session.logged_in = False
-    door.session.used_elsewhere = 3
+    door.token.logged_in = False
+    door.token.used_elsewhere = 3
     with pytest.raises(PinLocked):
         await door.sign()
 
 
 async def test_the_last_try_is_left_untouched_when_the_person_says_no() -> None:
     person = FakePerson([RIGHT], agrees=False)
-    door = Door(person, FakeSession(tries=1))
+    door = Door(person, FakeToken(tries=1))
     with pytest.raises(Cancelled, match="left untouched"):
         await door.sign()
-    assert door.session.login_calls == 0
+    assert door.token.login_calls == 0
     assert person.shown == []
 
 
 async def test_a_blocked_token_never_prompts_and_names_the_remedy() -> None:
     person = FakePerson([RIGHT])
-    door = Door(person, FakeSession(tries=0))
+    door = Door(person, FakeToken(tries=0))
     with pytest.raises(PinLocked, match="unblock it"):
         await door.sign()
-    assert (person.shown, door.session.login_calls) == ([], 0)
+    assert (person.shown, door.token.login_calls) == ([], 0)
 
 
 async def test_blocking_it_in_the_dialog_ends_the_request() -> None:
     person = FakePerson([b"333333", RIGHT])
-    door = Door(person, FakeSession(tries=1))
+    door = Door(person, FakeToken(tries=1))
     with pytest.raises(PinLocked, match="unblock it"):
         await door.sign()
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
     assert person.pins == [RIGHT]
 
 
@@ -148,7 +148,7 @@ async def test_a_pin_that_cannot_be_right_costs_no_try(pin: bytes) -> None:
     person = FakePerson([pin, RIGHT])
     door = Door(person)
     await door.sign()
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
     assert person.shown[1].warning != ""
 
 
@@ -179,7 +179,7 @@ async def test_one_prompt_serves_all_and_lists_those_who_joined() -> None:
     assert "Also waiting:" in again
     assert "p0 ← git wants" in again
     assert "and 2 more" in again
-    assert door.session.login_calls == 2
+    assert door.token.login_calls == 2
 
 
 async def test_answers_in_vain_end_it() -> None:
@@ -196,10 +196,10 @@ async def test_tries_that_are_used_up_under_the_dialog_want_a_second_question() 
     door = Door(person)
     signing = asyncio.ensure_future(door.sign())
     await until(lambda: person.shown)
-    door.session.used_elsewhere = 2
+    door.token.used_elsewhere = 2
     person.hold.set()
     assert await signing == b"signed data"
-    assert door.session.tried == [RIGHT]
+    assert door.token.tried == [RIGHT]
     assert len(person.confirmed) == 1
     assert "One try is left" in person.shown[1].warning
 
@@ -215,8 +215,8 @@ async def test_a_pin_for_which_nobody_waits_is_not_tried() -> None:
     with pytest.raises(Refused, match="the screen is locked"):
         await signing
     await until(lambda: person.open == 0)
-    await door.session.look()  # behind a login, if there is one
-    assert door.session.tried == []
+    await door.token.look()  # behind a login, if there is one
+    assert door.token.tried == []
 
 
 async def test_who_is_unlocked_is_not_asked() -> None:
@@ -225,7 +225,7 @@ async def test_who_is_unlocked_is_not_asked() -> None:
     await door.gate.raise_prompt(request())
     await door.gate.raise_prompt(request())
     assert person.pins == [b"111111"]
-    door.session.logged_in = door.session.login_required = False
+    door.token.logged_in = door.token.login_required = False
     await door.gate.raise_prompt(request())
     assert person.pins == [b"111111"]
 
@@ -233,16 +233,16 @@ async def test_who_is_unlocked_is_not_asked() -> None:
 async def test_a_login_that_outlives_its_request_serves_the_next_one() -> None:
     person = FakePerson([RIGHT])
     door = Door(person)
-    door.session.hold = asyncio.Event()
+    door.token.hold = asyncio.Event()
     gone = asyncio.ensure_future(door.sign())
-    await until(lambda: door.session.tried)
+    await until(lambda: door.token.tried)
     gone.cancel()
     await asyncio.gather(gone, return_exceptions=True)
     signing = asyncio.ensure_future(door.sign())
     await asyncio.sleep(0)
-    door.session.hold.set()
+    door.token.hold.set()
     assert await signing == b"signed data"
-    assert (len(person.shown), door.session.tried) == (1, [RIGHT])
+    assert (len(person.shown), door.token.tried) == (1, [RIGHT])
 
 
 # -- a stored PIN ----------------------------------------------------------------------------
@@ -254,11 +254,11 @@ async def test_a_stored_pin_is_not_tried_once_tries_were_used_up() -> None:
     door = Door(person, store=store)
 
     def another_program() -> None:
-        door.session.used_elsewhere = 1
+        door.token.used_elsewhere = 1
 
     store.on_take = another_program
     assert await door.sign() == b"signed data"
-    assert door.session.tried == [RIGHT]
+    assert door.token.tried == [RIGHT]
     assert (store.given, store.kept, store.pin) == ([b"333333"], 1, RIGHT)
 
 
@@ -266,7 +266,7 @@ async def test_a_wrong_stored_pin_is_tried_once() -> None:
     store = FakeStore(b"333333")
     door = Door(FakePerson([RIGHT]), store=store)
     await door.sign()
-    assert (door.session.tried, store.pin) == ([b"333333", RIGHT], RIGHT)
+    assert (door.token.tried, store.pin) == ([b"333333", RIGHT], RIGHT)
 
 
 async def test_a_pin_that_was_not_tried_is_not_stored() -> None:
@@ -276,10 +276,10 @@ async def test_a_pin_that_was_not_tried_is_not_stored() -> None:
     door = Door(person, store=store)
     signing = asyncio.ensure_future(door.sign())
     await until(lambda: person.shown)
-    door.session.logged_in = True  # by `ssh-add -s`
+    door.token.logged_in = True  # by `ssh-add -s`
     person.hold.set()
     assert await signing == b"signed data"
-    assert (door.session.tried, store.pin) == ([], b"")
+    assert (door.token.tried, store.pin) == ([], b"")
 
 
 async def test_a_pin_given_in_a_terminal_is_stored_too() -> None:
@@ -314,7 +314,7 @@ async def test_an_unlock_in_a_terminal_serves_all_and_closes_the_dialog() -> Non
     await door.gate.unlock(TOKEN, bytearray(RIGHT))
     assert await asyncio.gather(*waiting) == [b"signed data"] * 2
     await until(lambda: person.open == 0)
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
 
 
 async def test_a_client_that_leaves_takes_its_dialog_along() -> None:
@@ -328,7 +328,7 @@ async def test_a_client_that_leaves_takes_its_dialog_along() -> None:
     await until(lambda: person.open == 0)
     person.hold.set()
     assert await door.sign() == b"signed data"
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
 
 
 async def test_who_comes_as_the_last_one_leaves_is_asked_for() -> None:
@@ -361,12 +361,12 @@ async def test_and_is_refused_when_nobody_comes() -> None:
 
 async def test_a_fault_during_login_is_not_tried_again() -> None:
     person = FakePerson([RIGHT, RIGHT])
-    session = FakeSession()
-    session.fault = WorkerDied("the module crashed")
-    door = Door(person, session)
+    token = FakeToken()
+    token.fault = WorkerDied("the module crashed")
+    door = Door(person, token)
     with pytest.raises(WorkerDied):
         await door.sign()
-    assert session.login_calls == 1
+    assert token.login_calls == 1
     assert person.pins == [RIGHT]
     assert door.log[0][0] == "failed"
 
@@ -377,7 +377,7 @@ async def test_a_login_lost_under_us_asks_again_once() -> None:
     await door.sign()
     door.signer.loses_login = 1
     assert await door.sign() == b"signed data"
-    assert door.session.login_calls == 2
+    assert door.token.login_calls == 2
     assert len(person.shown) == 2
 
 
@@ -387,14 +387,14 @@ async def test_a_login_lost_again_and_again_is_an_error() -> None:
     door.signer.loses_login = 2
     with pytest.raises(LoginNeeded):
         await door.sign()
-    assert door.session.login_calls == 2
+    assert door.token.login_calls == 2
 
 
 async def test_a_token_that_needs_no_login_is_used_without_asking() -> None:
-    session = FakeSession()
-    session.login_required = False
+    token = FakeToken()
+    token.login_required = False
     person = FakePerson()
-    assert await Door(person, session).sign() == b"signed data"
+    assert await Door(person, token).sign() == b"signed data"
     assert person.shown == []
 
 
@@ -404,46 +404,46 @@ async def test_a_dialog_of_before_serves_no_module_that_was_loaded_anew() -> Non
     door = Door(person)
     before = asyncio.ensure_future(door.sign())
     await until(lambda: person.open)
-    old = door.session
-    door.session = door.signer.session = FakeSession()
+    old = door.token
+    door.token = door.signer.token = FakeToken()
     anew = asyncio.ensure_future(door.sign())
     with pytest.raises(TokenError, match="loaded anew: try again"):
         await before
     person.hold.set()
     assert await anew == b"signed data"
-    assert (old.login_calls, door.session.login_calls) == (0, 1)
+    assert (old.login_calls, door.token.login_calls) == (0, 1)
     assert person.open == 0
 
 
 async def test_a_pin_pad_is_pointed_at() -> None:
     person = FakePerson()
-    door = Door(person, FakeSession(pin_pad=True))
+    door = Door(person, FakeToken(pin_pad=True))
     assert await door.sign() == b"signed data"
     assert "on the reader" in person.noticed[0].message
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
 
 
 async def test_a_key_that_wants_its_pin_each_time_gets_it_each_time() -> None:
     person = FakePerson([RIGHT, b"111111", RIGHT, RIGHT])
     door = Door(person)
     key = replace(KEY, always_authenticate=True)
-    door.signer = FakeSigner(key, door.session)
+    door.signer = FakeSigner(key, door.token)
     assert await door.sign(request(key)) == b"signed data"
     assert await door.sign(request(key)) == b"signed data"
     assert door.signer.pins == [b"111111", RIGHT, RIGHT]
-    assert door.session.login_calls == 1
+    assert door.token.login_calls == 1
 
 
 async def test_before_the_pin_of_a_use_the_tries_are_looked_at() -> None:
     person = FakePerson([RIGHT])
     door = Door(person)
     key = replace(KEY, always_authenticate=True)
-    door.signer = FakeSigner(key, door.session)
-    door.session.logged_in = True
-    door.session.used_elsewhere = 2
+    door.signer = FakeSigner(key, door.token)
+    door.token.logged_in = True
+    door.token.used_elsewhere = 2
     assert await door.sign(request(key)) == b"signed data"
     assert len(person.confirmed) == 1
-    door.session.used_elsewhere = 1
+    door.token.used_elsewhere = 1
     with pytest.raises(PinLocked, match="unblock it"):
         await door.sign(request(key))
 
@@ -453,11 +453,11 @@ async def test_tries_used_up_under_the_dialog_of_a_use_want_a_second_question() 
     person.hold = asyncio.Event()
     door = Door(person)
     key = replace(KEY, always_authenticate=True)
-    door.signer = FakeSigner(key, door.session)
-    door.session.logged_in = True
+    door.signer = FakeSigner(key, door.token)
+    door.token.logged_in = True
     signing = asyncio.ensure_future(door.sign(request(key)))
     await until(lambda: person.shown)
-    door.session.used_elsewhere = 2
+    door.token.used_elsewhere = 2
     person.hold.set()
     assert await signing == b"signed data"
     assert len(person.confirmed) == 1
@@ -468,8 +468,8 @@ async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login(
     person = FakePerson([RIGHT, RIGHT])
     door = Door(person)
     key = replace(KEY, always_authenticate=True)
-    door.session.shows = (key,)
-    door.signer = FakeSigner(key, door.session)
+    door.token.shows = (key,)
+    door.signer = FakeSigner(key, door.token)
     assert await door.sign(request(KEY)) == b"signed data"
     assert door.signer.pins == [RIGHT]
 
@@ -692,9 +692,9 @@ async def test_a_question_taken_back_says_why_whatever_came_since() -> None:
 
 
 async def test_faults_of_the_token_are_told_and_recorded() -> None:
-    session = FakeSession()
-    session.fault = TokenError("the token failed: CKR_DEVICE_ERROR", 0x30)
-    door = Door(FakePerson([RIGHT]), session)
+    token = FakeToken()
+    token.fault = TokenError("the token failed: CKR_DEVICE_ERROR", 0x30)
+    door = Door(FakePerson([RIGHT]), token)
     with pytest.raises(TokenError, match="CKR_DEVICE_ERROR"):
         await door.sign()
     assert door.log == [("failed", "the token failed: CKR_DEVICE_ERROR")]

@@ -14,9 +14,9 @@ from hsmagent.model import Scheme
 from hsmagent.prompt.base import Answer, PinDialog, Text
 from tests.door.doubles import (
     RIGHT,
-    FakeSession,
     FakeSigner,
     FakeStore,
+    FakeToken,
     request,
 )
 from tests.parts.values import KEY, TOKEN
@@ -106,9 +106,9 @@ async def play(steps: list[tuple[str, object]], scene: "Scene") -> None:
     await asyncio.gather(*scene.typing, return_exceptions=True)
     stored = scene.store.given if scene.store is not None else []
     given = Counter(scene.person.typed) + Counter(scene.terminal) + Counter(stored)
-    assert Counter(scene.session.tried) <= given
+    assert Counter(scene.token.tried) <= given
     # The last try is used only after the second question, and by no stored PIN.
-    assert scene.session.last_tries <= scene.person.agreed
+    assert scene.token.last_tries <= scene.person.agreed
 
 
 class Scene:
@@ -117,13 +117,13 @@ class Scene:
     def __init__(self, person: Person, store: FakeStore | None) -> None:
         self.person = person
         self.store = store
-        self.session = FakeSession()
-        self.signer = FakeSigner(KEY, self.session)
+        self.token = FakeToken()
+        self.signer = FakeSigner(KEY, self.token)
         self.terminal: list[bytes] = []
         self.typing: list[asyncio.Task[None]] = []
         self.waiting: list[asyncio.Task[bytes]] = []
         self.gate = Gate(
-            tokens=lambda _token: self.session,
+            tokens=lambda _token: self.token,
             policy=Policy((), lambda _key, _entry: False, lambda: 0.0),
             prompter=person,
             record=lambda _request, _outcome, _reason: None,
@@ -140,10 +140,10 @@ class Scene:
         await asyncio.sleep(0)
 
     async def fault(self, error: TokenError) -> None:
-        self.session.fault = error
+        self.token.fault = error
 
     async def mend(self, _: None) -> None:
-        self.session.fault = None
+        self.token.fault = None
 
     async def lose_login(self, _: None) -> None:
         self.signer.loses_login = 1
@@ -161,10 +161,10 @@ class Scene:
             await asyncio.sleep(0)
 
     async def log_out(self, _: None) -> None:
-        self.session.logged_in = False
+        self.token.logged_in = False
 
     async def other_program(self, tries: int) -> None:
-        self.session.used_elsewhere += min(tries, self.session.tries)
+        self.token.used_elsewhere += min(tries, self.token.tries)
 
     async def lock_screen(self, _: None) -> None:
         self.gate.close("the screen is locked")
