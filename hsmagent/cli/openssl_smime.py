@@ -121,9 +121,7 @@ def _judge(arguments: Arguments) -> "Judge":
     files = list(arguments.values.get("-CAfile", ()))
     for folder in arguments.values.get("-CApath", ()):
         files += [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()]
-    found = judge(files)
-    own = store.default().roots()
-    return replace(found, anchors=replace(found.anchors, roots=(*found.anchors.roots, *own)))
+    return judge(files, also_own=True)
 
 
 def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
@@ -134,10 +132,13 @@ def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -
         *(entry.certificate for entry in store.default().entries()),
     )
     cms, context = _encrypted(arguments, data)
-    plain, _ = decrypt.content(cms, keys(), context, decrypt.Options(files, program=PROGRAM))
-    with plain:
-        for chunk in canonical.lf(Region.whole(plain).chunks()):
-            out.write(chunk)
+    entity, _ = decrypt.content(cms, keys(), context, decrypt.Options(files, program=PROGRAM))
+    head = entity.region.source.read_at(
+        entity.region.start, entity.body.start - entity.region.start
+    )
+    out.write(sign.canonical_head(head, b"\n"))
+    for chunk in canonical.in_lines(entity, b"\n"):
+        out.write(chunk)
 
 
 def _encrypt(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> None:

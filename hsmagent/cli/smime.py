@@ -157,13 +157,14 @@ def _own_copy(
 def judge_of(given: Given) -> "Judge":
     """Return the judge that the options about trust ask for."""
     from hsmagent.cli.trust import judge
+    from hsmagent.mail.trust import Revocation
 
     at = given.value("--at")
     return judge(
         given.values("--ca"),
         given.values("--crl"),
         at=moment(at) if at else None,
-        require_crl=given.flag("--require-crl"),
+        required=Revocation.ALL if given.flag("--require-crl") else Revocation.AT_HAND,
     )
 
 

@@ -3,27 +3,43 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hsmagent.mail import store, trust
-from hsmagent.mail.cms import certificates
+from hsmagent.config import file as config
+from hsmagent.config.mail import Roots
+from hsmagent.mail import roots, store
+from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.trust import Anchors, Revocation
 from hsmagent.mail.verify import Judge
 
 
 def judge(
-    roots: Sequence[str] = (),
+    files: Sequence[str] = (),
     crls: Sequence[str] = (),
     *,
     at: datetime | None = None,
-    require_crl: bool = False,
+    required: Revocation = Revocation.AT_HAND,
+    also_own: bool = False,
 ) -> Judge:
-    """Return a judge by the roots in these files, or the system's and those in the store."""
+    """Return a judge by the roots in these files, or by those that mail is judged by at all.
+
+    also_own: the roots of the store count besides those in files.
+    """
     kept = store.default()
-    given = tuple(c for path in roots for c in certificates.read_file(path))
+    given = [roots.read_anchors(path) for path in files]
+    named = tuple(one for certificates, _ in given for one in certificates)
+    lists = [one for _, found in given for one in found]
+    lists += [one for path in crls for one in roots.read_crl_file(path)]
+    if not named:
+        named = (*_system(), *kept.roots())
+    elif also_own:
+        named = (*named, *kept.roots())
     return Judge(
-        trust.Anchors(
-            given or (*trust.system_roots(), *kept.roots()),
-            tuple(trust.read_crl(path) for path in crls),
-            required=require_crl,
-        ),
+        Anchors(named, (*lists, *kept.crls()), required),
         at or datetime.now(UTC),
         known=tuple(entry.certificate for entry in kept.entries()),
     )
+
+
+def _system() -> tuple[Certificate, ...]:
+    """Return the system's roots, unless the configuration says that only one's own count."""
+    settings = config.load(config.default_path()).mail
+    return () if settings.roots is Roots.OWN else roots.system()

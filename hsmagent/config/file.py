@@ -9,7 +9,7 @@ import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hsmagent.config.mail import Settings, When
+from hsmagent.config.mail import Roots, Settings, When
 from hsmagent.config.toml import (
     Expected,
     Table,
@@ -229,6 +229,7 @@ def _mail(table: Table) -> Settings:
         sendmail=table.take("sendmail", many(text), default.sendmail),
         sign=When(table.take("sign", when, str(default.sign))),
         encrypt=When(table.take("encrypt", when, str(default.encrypt))),
+        roots=Roots(table.take("roots", choice(*Roots), str(default.roots))),
     )
     table.end()
     if not mail.sendmail:

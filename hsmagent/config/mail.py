@@ -13,9 +13,16 @@ class When(StrEnum):
     ALWAYS = "always"  # else the message is not sent
 
 
+class Roots(StrEnum):
+    """Which roots mail is judged by."""
+
+    SYSTEM = "system"  # the system's, and those that `hsmagent roots` holds
+    OWN = "own"  # the latter alone
+
+
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What hsmagent-sendmail does.
+    """What hsmagent-sendmail does, and whom mail programs trust.
 
     sendmail: the real program, with arguments of its own.
     """
@@ -23,3 +30,4 @@ class Settings:
     sendmail: tuple[str, ...] = ("/usr/sbin/sendmail",)
     sign: When = When.POSSIBLE
     encrypt: When = When.ASKED
+    roots: Roots = Roots.SYSTEM

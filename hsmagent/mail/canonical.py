@@ -44,6 +44,28 @@ def lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
         yield held
 
 
+def is_binary(entity: Entity, depth: int = 0) -> bool:
+    """Whether the body is octets, or has a part that is: its line ends must not be touched."""
+    if entity.encoding == "binary":
+        return True
+    if not entity.content_type.kind.startswith("multipart/") or depth >= MAX_DEPTH:
+        return False
+    return any(is_binary(mime.read(part), depth + 1) for part in multipart.parts(entity))
+
+
+def in_lines(entity: Entity, newline: bytes) -> Iterator[bytes]:
+    """Yield the body, its lines with this ending; one of octets, or odd, as it is."""
+    try:
+        octets = is_binary(entity)
+    except Malformed:
+        octets = False
+    if octets:
+        yield from entity.body.chunks()
+        return
+    for chunk in lf(entity.body.chunks()):
+        yield chunk if newline == b"\n" else chunk.replace(b"\n", newline)
+
+
 def base64_lines(chunks: Iterable[bytes], newline: bytes = b"\n") -> Iterator[bytes]:
     """Encode in lines of 76 characters."""
     held = b""
@@ -103,10 +125,11 @@ def prepare(fields: tuple[Field, ...], body: Region, newline: bytes) -> list[Reg
 
     The body is left where it is when it is sturdy; only otherwise is it written anew.
     """
-    if sturdy(body):
+    entity = Entity(fields, body, body)
+    if sturdy(body) and not is_binary(entity):
         return [Region.whole(Memory(_head(fields, newline))), body]
     spool = Spool()
-    _write(Entity(fields, body, body), spool, newline, 0)
+    _write(entity, spool, newline, 0)
     return [Region.whole(spool)]
 
 
@@ -114,7 +137,7 @@ def _write(entity: Entity, out: Spool, newline: bytes, depth: int) -> None:
     kind = entity.content_type.kind
     if depth > MAX_DEPTH:
         raise Malformed(f"parts nested more than {MAX_DEPTH} deep")
-    if sturdy(entity.body) or kind in _OPAQUE:
+    if kind in _OPAQUE or (sturdy(entity.body) and not is_binary(entity)):
         _copy(entity.fields, entity.body, out, newline)
     elif kind.startswith("multipart/"):
         out.write(_head(_without_encoding(entity), newline))
@@ -132,7 +155,7 @@ def _write(entity: Entity, out: Spool, newline: bytes, depth: int) -> None:
 
 
 def _leaf(entity: Entity, out: Spool, newline: bytes) -> None:
-    text = entity.content_type.kind.startswith("text/")
+    text = entity.content_type.kind.startswith("text/") and entity.encoding != "binary"
     chunks = _decoded(entity)
     if text and entity.body.size <= _QP_TEXT_MAX and entity.encoding != "base64":
         encoding = b"quoted-printable"

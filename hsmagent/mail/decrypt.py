@@ -1,21 +1,24 @@
 """`decrypt`: a whole message in, the entity inside it with the message's own fields out."""
 
+import codecs
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import canonical, layers, mime, verify
+from hsmagent.mail import canonical, headers, layers, mime, verify
 from hsmagent.mail.cms import certificates, enveloped
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
-from hsmagent.mail.cms.recipients import Ours
+from hsmagent.mail.cms.recipients import Nobody, Ours
 from hsmagent.mail.keys import Context, MailKeys
-from hsmagent.mail.mime import Entity
-from hsmagent.mail.report import Report, Signature
+from hsmagent.mail.mime import Entity, Field
+from hsmagent.mail.report import WHOLE, Report
 from hsmagent.mail.sign import Writer, canonical_head, context_of, inner_fields, outer_fields
 from hsmagent.mail.spool import Region, Source, Spool
-from hsmagent.mail.verify import Judge
+from hsmagent.mail.verify import Findings, Judge
+from hsmagent.model import printable
 
 UNAUTHENTICATED = (
     "the encryption (CBC) does not show whether somebody changed the message on its way"
@@ -43,14 +46,6 @@ class Decrypted:
     report: Report | None = None
 
 
-@dataclass(slots=True)
-class _Peeling:
-    """What was found while layers were taken off."""
-
-    signatures: list[Signature] = field(default_factory=list)
-    warnings: list[str] = field(default_factory=list)
-
-
 def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> Decrypted:
     """Decrypt a message and write it; nothing is written before all of it is known to be whole.
 
@@ -58,17 +53,31 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> De
     """
     outer = mime.read(region)
     result = inside(outer, keys, options)
-    newline = outer.newline
-    head = b"".join(field.raw for field in outer_fields(outer))
-    head += b"MIME-Version: 1.0\n" if head else b""
-    # A message's own fields win: a From inside must not replace the one that was delivered.
-    fields = inner_fields(result.entity) if head else result.entity.fields
-    head += b"".join(field.raw for field in fields)
+    entity, newline = result.entity, outer.newline
+    own = outer_fields(outer)
+    if own:
+        # A message's own fields win: a From inside must not replace the one that was delivered.
+        kept = headers.restored(own, entity)
+        result = _with_hidden(result, kept)
+        head = b"".join(field.raw for field in kept) + b"MIME-Version: 1.0\n"
+        head += b"".join(field.raw for field in inner_fields(entity))
+    else:
+        head = b"".join(field.raw for field in entity.fields)
     out.write(canonical_head(head, newline) + newline)
-    body = canonical.lf(result.entity.body.chunks())
-    for chunk in body:
-        out.write(chunk if newline == b"\n" else chunk.replace(b"\n", newline))
+    for chunk in canonical.in_lines(entity, newline):
+        out.write(chunk)
     return result
+
+
+def _with_hidden(result: Decrypted, kept: tuple[Field, ...]) -> Decrypted:
+    """Say what the encryption holds besides its content, as far as the result does not show it."""
+    shown = {(field.name, field.value) for field in kept}
+    hidden = [f for f in headers.inside(result.entity) if (f.name, f.value) not in shown]
+    if not hidden:
+        return result
+    text = "; ".join(f"{field.name.title()}: {field.value}" for field in hidden)
+    warning = f"inside stand fields that are not the message's own: {printable(text, 800)}"
+    return replace(result, warnings=(*result.warnings, warning))
 
 
 def inside(outer: Entity, keys: MailKeys, options: Options) -> Decrypted:
@@ -77,66 +86,105 @@ def inside(outer: Entity, keys: MailKeys, options: Options) -> Decrypted:
     if layer is None or not (layer.is_encrypted or (layer.is_signed and options.judge)):
         raise UsageError("the message is not encrypted")
     context = context_of(outer, options.program)
-    found = _Peeling()
+    found, warnings = Findings(), list[str]()
+    entity = outer
     if layer.is_encrypted:
-        entity = mime.read(_decrypted(layer.cms, keys, context, options, found))
-    else:
-        entity = outer
+        entity = _decrypted(layer.cms, keys, context, options, warnings)
     if options.judge is None:
-        return Decrypted(entity, tuple(found.warnings))
-    entity = _peel(entity, keys, context, options, found)
-    report = verify.report_on(outer, found.signatures)
-    warnings = () if report.ok else tuple(found.warnings)
-    return Decrypted(entity, warnings, report)
+        return Decrypted(entity, tuple(warnings))
+    entity = _peel(entity, keys, context, options, found, warnings)
+    found.protected = headers.protected(entity)
+    report = found.report(outer)
+    return Decrypted(entity, () if report.ok else tuple(warnings), report)
 
 
 def content(
     cms: Source, keys: MailKeys, context: Context, options: Options
-) -> tuple[Spool, tuple[str, ...]]:
-    """Return the plaintext of a CMS message, whole and checked, and what to warn of."""
+) -> tuple[Entity, tuple[str, ...]]:
+    """Return what a CMS message holds, whole and checked, and what to warn of."""
     ours = _ours(keys, options.files)
     message = enveloped.read(cms, ours)
-    if message.recipient is None:
-        raise UsageError("the message is not encrypted for any of your keys")
     recipient, cipher = message.recipient, message.cipher
+    if isinstance(recipient, Nobody):
+        raise UsageError(recipient.why)
     key = keys.unwrap(recipient.key, recipient.what, cipher.key_length, context)
     plain = Spool(sealed=True)
     for chunk in message.decrypt(key):
         plain.write(chunk)
-    _check_entity(plain)
-    return plain, () if cipher.authenticated else (UNAUTHENTICATED,)
+    entity = _entity(plain, authenticated=cipher.authenticated)
+    return entity, () if cipher.authenticated else (UNAUTHENTICATED,)
 
 
 def _decrypted(
-    cms: Source, keys: MailKeys, context: Context, options: Options, found: _Peeling
-) -> Region:
-    plain, warnings = content(cms, keys, context, options)
-    found.warnings += warnings
-    return Region.whole(plain)
+    cms: Source, keys: MailKeys, context: Context, options: Options, warnings: list[str]
+) -> Entity:
+    entity, more = content(cms, keys, context, options)
+    warnings += more
+    return entity
 
 
-def _check_entity(plain: Spool) -> None:
-    """Random keys pass the padding check of CBC now and then: what comes out is no entity."""
+def _entity(plain: Spool, *, authenticated: bool) -> Entity:
+    """Return the plaintext as an entity; text that has no header of its own gets one.
+
+    Random keys pass the padding check of CBC now and then: what comes out is no entity and no text.
+    """
+    region = Region.whole(plain)
     try:
-        mime.read(Region.whole(plain))
+        entity = mime.read(region)
     except Malformed:
+        entity = Entity((), region, region)
+    if any(map(headers.is_content, entity.fields)) or (not entity.fields and entity.body != region):
+        return entity
+    if _is_text(region):
+        return Entity((_TEXT,), region, region)
+    if not authenticated:
         plain.close()
-        raise Undecryptable from None
+        raise Undecryptable
+    return Entity(_OCTETS, region, region)
 
 
-def _peel(
-    entity: Entity, keys: MailKeys, context: Context, options: Options, found: _Peeling
+_TEXT = Field("content-type", b"Content-Type: text/plain; charset=utf-8\n")
+_OCTETS = (
+    Field("content-type", b"Content-Type: application/octet-stream\n"),
+    Field("content-transfer-encoding", b"Content-Transfer-Encoding: binary\n"),
+)
+_CONTROLS = re.compile("[^\t\n\f\r -~\N{NO-BREAK SPACE}-\U0010ffff]")
+
+
+def _is_text(region: Region) -> bool:
+    decoder = codecs.getincrementaldecoder("utf-8")()
+    try:
+        for chunk in region.chunks():
+            if _CONTROLS.search(decoder.decode(chunk)):
+                return False
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _peel(  # noqa: PLR0917 (what is found goes into two places)
+    entity: Entity,
+    keys: MailKeys,
+    context: Context,
+    options: Options,
+    found: Findings,
+    warnings: list[str],
 ) -> Entity:
     """Take off signatures and encryption in whatever order they come."""
     judge = options.judge
     for _ in range(layers.MAX_LAYERS):
-        layer = layers.find(entity, secret=True)
+        try:
+            layer = layers.find(entity, secret=True)
+        except Malformed as error:
+            found.remarks.append(verify.ODD.format(error))
+            return entity
         if layer is None or judge is None:
             return entity
         if layer.is_encrypted:
-            entity = mime.read(_decrypted(layer.cms, keys, context, options, found))
+            entity = _decrypted(layer.cms, keys, context, options, warnings)
         elif layer.is_signed:
-            inner = verify.peel(entity, judge, found.signatures, verify.WHOLE)
+            inner = verify.peel(entity, judge, found, WHOLE)
             if inner is None:
                 return entity
             entity = mime.read(inner)

@@ -1,6 +1,6 @@
 """`encrypt`: a message in, the same message for its recipients alone out."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import chain
@@ -59,11 +59,7 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     gcm = options.gcm
     if gcm is None:
         gcm = all(entry.capabilities & _AUTHENTICATED for entry in everybody)
-    inner = [Region.whole(Memory(_head(inner_fields(entity), newline))), entity.body]
-
-    def plain() -> Iterator[bytes]:
-        return canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
-
+    plain = _plaintext(entity)
     certificates = [entry.certificate for entry in everybody]
     made = enveloped.build(plain, certificates, gcm=gcm, oaep=options.oaep)
     kept = (f for f in outer_fields(entity) if f.name not in {"bcc", "resent-bcc"})
@@ -76,6 +72,19 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     for chunk in canonical.base64_lines(made, newline):
         out.write(chunk)
     return (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
+
+
+def _plaintext(entity: Entity) -> Callable[[], Iterator[bytes]]:
+    """Return what is encrypted: lines end in CRLF, octets stay as they are."""
+    fields, newline = inner_fields(entity), entity.newline
+    if entity.encoding == "binary" and not entity.content_type.kind.startswith("multipart/"):
+        head = canonical_head(_head(fields, newline), b"\r\n")
+        return lambda: chain((head,), entity.body.chunks())
+    if canonical.is_binary(entity):
+        inner = canonical.prepare(fields, entity.body, newline)
+    else:
+        inner = [Region.whole(Memory(_head(fields, newline))), entity.body]
+    return lambda: canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
 
 
 def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:

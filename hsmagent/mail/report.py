@@ -8,6 +8,10 @@ from hashlib import sha1
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import printable
 
+# What a signature may cover, besides "part 1.2".
+WHOLE = "the whole body"
+SEALED = "the encrypted body"
+
 
 @dataclass(frozen=True, slots=True)
 class Who:
@@ -34,10 +38,17 @@ class Who:
             not_after=stamp(certificate.not_after),
         )
 
+    def text(self) -> str:
+        """Name and addresses."""
+        return printable(self.name + "".join(f" <{a}>" for a in self.addresses), 400)
+
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature. `covers` says which part; `problem` is "" when signature and chain hold."""
+    """One signature. `covers` says which part; `problem` is "" when signature and chain hold.
+
+    checked: whether it could be checked at all; remarks: what a person should know besides.
+    """
 
     covers: str
     who: Who | None
@@ -46,6 +57,8 @@ class Signature:
     intact: bool
     trusted: bool
     problem: str
+    checked: bool = True
+    remarks: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -53,31 +66,38 @@ class Signature:
         return self.intact and self.trusted
 
     def text(self) -> str:
-        """One or two lines for a person."""
-        by = "an unknown signer"
-        if self.who:
-            by = self.who.name + "".join(f" <{printable(a)}>" for a in self.who.addresses)
+        """One line for a person, and those that explain it."""
+        by = self.who.text() if self.who else "an unknown signer"
         at = f" at {self.signed_at}" if self.signed_at else ""
-        head = "Good signature" if self.ok else "Signature of unproven origin"
-        head = head if self.intact else "BAD signature"
-        line = f"{head} by {by}{at}, over {self.covers}"
-        if self.who:
-            line += f"\n  issued by {self.who.issuer}"
-        return line + (f"\n  {self.problem}" if self.problem else "")
+        lines = [f"{self._head()} by {by}{at}, over {self.covers}"]
+        lines += [f"issued by {self.who.issuer}"] if self.who else []
+        lines += [line for line in (self.problem, *self.remarks) if line]
+        return "\n  ".join(lines)
+
+    def _head(self) -> str:
+        if self.ok:
+            return "Good signature"
+        if self.intact:
+            return "Signature of unproven origin"
+        return "BAD signature" if self.checked else "Signature that was not checked"
 
 
 @dataclass(frozen=True, slots=True)
 class Report:
     """All that was found; `ok` only if everything holds.
 
-    sender: the From mailboxes; sender_matches: each of them is an address of a signer whose
-    signature holds, None when there was no From to compare; problems: what else is wrong.
+    sender: the From mailboxes; sender_matches: each of them is an address of a signer of the
+    content whose signature holds, None when there was nothing to compare; problems: what else is
+    wrong; protected: header fields that were signed or encrypted with the body; remarks: what a
+    person should know besides.
     """
 
     sender: tuple[str, ...] = ()
     sender_matches: bool | None = None
     signatures: tuple[Signature, ...] = ()
     problems: tuple[str, ...] = ()
+    protected: tuple[tuple[str, str], ...] = ()
+    remarks: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -94,8 +114,14 @@ class Report:
         lines = [signature.text() for signature in self.signatures]
         if self.sender_matches:
             lines.append(f"The mail is from the signer: {printable(', '.join(self.sender), 400)}")
+        lines += [f"Protected {name}: {printable(value, 400)}" for name, value in self.protected]
+        lines += [f"Note: {remark}" for remark in self.remarks]
         lines += [f"Problem: {problem}" for problem in self.problems]
-        return "\n".join((*lines, "Verification " + ("successful" if self.ok else "failed")))
+        if self.signatures:
+            lines.append("Verification " + ("successful" if self.ok else "failed"))
+        else:
+            lines.append("Nothing was verified: there is no signature")
+        return "\n".join(lines)
 
     def json(self) -> str:
         """One JSON object; documented in docs/mail.md."""

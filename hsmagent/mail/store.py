@@ -8,6 +8,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
 from pathlib import Path
 
 from hsmagent.errors import UsageError
@@ -18,6 +19,7 @@ from hsmagent.mail.cms.certificates import Certificate
 _ADDRESS = "Address: "
 _CAPABILITY = "Capability: "
 _FILE_MAX = 256 * 1024
+_CRL_MAX = 16 * 1024 * 1024
 ENCRYPTING = {"key_encipherment", "key_agreement"}
 
 
@@ -56,6 +58,20 @@ class Store:
     def roots(self) -> tuple[Certificate, ...]:
         """Return the roots that were added."""
         return tuple(entry.certificate for entry in self.entries(root=True))
+
+    def add_crl(self, data: bytes) -> None:
+        """Put a CRL (DER) in; it counts for every mail from then on."""
+        folder = self._base / "crls"
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        path = folder / f"{sha256(data).hexdigest()}.crl"
+        draft = path.with_suffix(f".{os.getpid()}.new")
+        draft.write_bytes(data)
+        draft.replace(path)
+
+    def crls(self) -> tuple[bytes, ...]:
+        """Return the CRLs, as DER."""
+        paths = sorted((self._base / "crls").glob("*.crl"))
+        return tuple(path.read_bytes() for path in paths if path.stat().st_size <= _CRL_MAX)
 
     def find(self, address: str, now: datetime) -> Entry | None:
         """Return the certificate to encrypt to for an address: the one valid longest."""

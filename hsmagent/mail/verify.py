@@ -1,24 +1,27 @@
 """`verify`: who signed which part of a message, and whether that is who the From says."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import address, canonical, layers, mime, multipart, trust
+from hsmagent.mail import address, canonical, headers, layers, mime, multipart
 from hsmagent.mail.cms import signers
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.cms.signers import Covered, SignedData
+from hsmagent.mail.cms.signers import Covered, SignedData, SignerInfo
 from hsmagent.mail.layers import MAX_LAYERS, Layer
 from hsmagent.mail.mime import Entity
-from hsmagent.mail.report import Report, Signature, Who, stamp
+from hsmagent.mail.report import SEALED, WHOLE, Report, Signature, Who, stamp
 from hsmagent.mail.spool import Region, Source, Spool
-from hsmagent.mail.trust import Anchors
+from hsmagent.mail.trust import Anchors, Trust
 from hsmagent.model import printable
 
-WHOLE = "the whole body"
 _MAX_SEARCH = 200
+_ENCRYPTED = "it is encrypted; `hsmagent smime decrypt --all` opens it and verifies what is inside"
+ODD = "what is inside is odd, and programs may show it differently: {}"
+_ONLY_PART, _UNSIGNED = "only a part of it is signed", "the message is not signed"
+_SENT = "the signature is around the encryption: it shows who sent the mail, not who wrote it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +45,52 @@ class Verified:
     content: Region | None
 
 
+@dataclass(slots=True)
+class Findings:
+    """What is found while layers are taken off a message; becomes its Report."""
+
+    signatures: list[Signature] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+    protected: tuple[tuple[str, str], ...] = ()
+
+    def report(self, entity: Entity) -> Report:
+        """Return the report on this message, with the From compared."""
+        authors = [s for s in self.signatures if s.covers != SEALED]
+        problems = list(self.problems)
+        if self.signatures and not authors:
+            sender, matches = _sender(entity, ())[0], None
+            problems.append(_SENT)
+        else:
+            sender, matches = _sender(entity, authors)
+        if matches is False and authors:
+            problems += _mismatch(sender, authors)
+        remarks = (*self.remarks, *headers.differences(entity, self.protected))
+        return Report(
+            sender, matches, tuple(self.signatures), tuple(problems), self.protected, remarks
+        )
+
+
 def message(region: Region, judge: Judge) -> Verified:
     """Verify a message or entity. Malformed when it cannot be read at all."""
     entity = mime.read(region)
-    found: list[Signature] = []
-    problems: list[str] = []
+    found = Findings()
     content = peel(entity, judge, found, WHOLE)
-    if content is None and not found:
-        _search(entity, judge, found, "part ", [_MAX_SEARCH])
-        problems.append("only a part of it is signed" if found else "the message is not signed")
-    return Verified(report_on(entity, found, problems), content)
-
-
-def report_on(entity: Entity, found: list[Signature], problems: Sequence[str] = ()) -> Report:
-    """Return the report on these signatures in this message, with the From compared."""
-    sender, matches = _sender(entity, found)
-    mismatch = [_mismatch(sender, found)] if matches is False and found else []
-    return Report(sender, matches, tuple(found), (*problems, *mismatch))
+    if content is None and not found.signatures:
+        layer = layers.find(entity)
+        if layer is not None and layer.is_encrypted:
+            found.problems.append(_ENCRYPTED)
+        else:
+            _search(entity, judge, found, "part ", [_MAX_SEARCH])
+            part = (
+                "only a part of it is signed" if found.signatures else "the message is not signed"
+            )
+            found.problems.append(part)
+    return Verified(found.report(entity), content)
 
 
 def peel(
-    entity: Entity, judge: Judge, found: list[Signature], covers: str, depth: int = 0
+    entity: Entity, judge: Judge, found: Findings, covers: str, depth: int = 0
 ) -> Region | None:
     """Take off every signed layer and add what was found; the innermost entity, or None."""
     layer = layers.find(entity, secret=True)
@@ -72,9 +100,32 @@ def peel(
         raise Malformed(f"more than {MAX_LAYERS} layers of signing and encryption")
     data = signers.read(layer.cms)
     inner = _covered_region(layer, data)
-    found += signatures(data, Covered(lambda: canonical.crlf(inner.chunks())), judge, covers)
-    deeper = peel(mime.read(inner), judge, found, covers, depth + 1)
+    covered = Covered(inner.chunks)  # the octets that are there (RFC 5652, section 5.4)
+    if layer.part is not None:
+        covered = Covered(lambda: canonical.crlf(inner.chunks()))
+    content, next_layer = _look_inside(inner, found)
+    sealed = covers == WHOLE and next_layer is not None and next_layer.is_encrypted
+    found.signatures += signatures(data, covered, judge, SEALED if sealed else covers)
+    if content is None or next_layer is None:
+        return inner
+    deeper = peel(content, judge, found, covers, depth + 1)
     return inner if deeper is None else deeper
+
+
+def _look_inside(inner: Region, found: Findings) -> tuple[Entity | None, Layer | None]:
+    """Read what is signed. That it is odd does not make the signature around it any worse."""
+    try:
+        content = mime.read(inner)
+        found.protected = headers.protected(content)
+        _ = content.content_type, content.encoding
+    except Malformed as error:
+        found.remarks.append(ODD.format(error))
+        return None, None
+    try:
+        return content, layers.find(content, secret=True)
+    except Malformed as error:
+        found.problems.append(f"inside the signature is another one that cannot be read: {error}")
+        return content, None
 
 
 def detached(cms: Source, content: Covered, judge: Judge, covers: str) -> list[Signature]:
@@ -92,6 +143,11 @@ def _covered_region(layer: Layer, data: SignedData) -> Region:
         if data.content is not None:
             raise Malformed("a multipart/signed whose signature brings its own content")
         return layer.part
+    if data.content is None and not data.infos:
+        raise UsageError(
+            "the message brings certificates only, and no signature; `hsmagent contacts add` takes "
+            "them"
+        )
     if data.content is None:
         raise Malformed("a signature without the content that it covers")
     spool = Spool(sealed=True)
@@ -104,39 +160,37 @@ def signatures(data: SignedData, content: Covered, judge: Judge, covers: str) ->
     """Check every signature of a SignedData over `content`; there must be one at least."""
     if not data.infos:
         raise Malformed("a SignedData without any signature")
+    trust = Trust(judge.anchors, judge.now, (*data.certificates, *judge.known), data.crls)
+    return [_signature(info, data, content, judge, trust, covers) for info in data.infos]
+
+
+def _signature(  # noqa: PLR0917 (what one signature is judged by)
+    info: SignerInfo, data: SignedData, content: Covered, judge: Judge, trust: Trust, covers: str
+) -> Signature:
     pool = (*data.certificates, *judge.known)
-    found = []
-    for info in data.infos:
-        signer = signers.check(info, pool, content)
-        problem = signer.problem
-        intact = not problem
-        if signer.certificate and intact:
-            problem = trust.judge(
-                signer.certificate, pool, _with_crls(judge.anchors, data.crls), judge.now
-            )
-            if not problem and judge.learned:
-                judge.learned(signer.certificate, signer.capabilities)
-        found.append(
-            Signature(
-                covers=covers,
-                who=Who.of(signer.certificate) if signer.certificate else None,
-                digest=signer.digest,
-                signed_at=stamp(signer.signed_at) if signer.signed_at else "",
-                intact=intact,
-                trusted=intact and not problem,
-                problem=problem,
-            )
-        )
-    return found
+    signer = signers.check(info, pool, content, data.unreadable)
+    problem, remarks = signer.problem, [signer.remark] if signer.remark else []
+    intact = not problem
+    if signer.certificate and intact:
+        chain = trust.judge(signer.certificate)
+        problem = chain.problem
+        remarks += chain.remarks
+        if not problem and judge.learned:
+            judge.learned(signer.certificate, signer.capabilities)
+    return Signature(
+        covers=covers,
+        who=Who.of(signer.certificate) if signer.certificate else None,
+        digest=signer.digest,
+        signed_at=stamp(signer.signed_at) if signer.signed_at else "",
+        intact=intact,
+        trusted=intact and not problem,
+        problem=problem,
+        checked=signer.checked,
+        remarks=tuple(remarks),
+    )
 
 
-def _with_crls(anchors: Anchors, crls: Sequence[bytes]) -> Anchors:
-    return Anchors(anchors.roots, (*anchors.crls, *crls), anchors.required)
-
-
-def _search(
-    entity: Entity, judge: Judge, found: list[Signature], where: str, budget: list[int]
-) -> None:
+def _search(entity: Entity, judge: Judge, found: Findings, where: str, budget: list[int]) -> None:
     """Look for signed parts inside an unsigned message (a list's footer around it)."""
     kind = entity.content_type.kind
     if not kind.startswith("multipart/") or kind in {"multipart/signed", "multipart/encrypted"}:
@@ -150,7 +204,7 @@ def _search(
             _search(part, judge, found, f"{where}{number}.", budget)
 
 
-def _sender(entity: Entity, found: list[Signature]) -> tuple[tuple[str, ...], bool | None]:
+def _sender(entity: Entity, found: Sequence[Signature]) -> tuple[tuple[str, ...], bool | None]:
     """Compare every From mailbox, whole, with the addresses of those whose signature holds."""
     if all(
         field.name.startswith("content-") or field.name == "mime-version" for field in entity.fields
@@ -165,8 +219,13 @@ def _sender(entity: Entity, found: list[Signature]) -> tuple[tuple[str, ...], bo
     return sender, bool(sender) and all(mailbox in proven for mailbox in sender)
 
 
-def _mismatch(sender: tuple[str, ...], found: list[Signature]) -> str:
+def _mismatch(sender: tuple[str, ...], found: Sequence[Signature]) -> list[str]:
+    """Say that the From is not that of a signer, where that is not said by the signature itself."""
     if not sender:
-        return "it has no From that can be read"
-    signer = ", ".join(a for s in found if s.who for a in s.who.addresses) or "nobody"
-    return printable(f"From is {', '.join(sender)}, but it was signed by {signer}", 800)
+        return ["it has no From that can be read"]
+    signer = {a for s in found if s.who for a in s.who.addresses}
+    if all(mailbox in signer for mailbox in sender):
+        return []
+    named = "; ".join(s.who.text() for s in found if s.who)
+    by = f"the signature names {named}" if named else "the signature does not tell whose it is"
+    return [printable(f"the From is {', '.join(sender)}, but {by}", 800)]

@@ -11,6 +11,7 @@ import pytest
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail import verify
 from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.report import WHOLE
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge
 from tests.parts.mail import judge, person, region, root, signed
@@ -43,7 +44,7 @@ def openssl_sign(tmp_path: Path, kind: str, *options: str) -> bytes:
 def test_we_verify_what_openssl_signs(kind: str, options: tuple[str, ...], tmp_path: Path) -> None:
     found = verify.message(region(openssl_sign(tmp_path, kind, *options)), judge())
     assert found.report.ok, found.report.text()
-    assert found.report.signatures[0].covers == verify.WHOLE
+    assert found.report.signatures[0].covers == WHOLE
     assert found.content is not None
     assert b"".join(found.content.chunks()).replace(b"\r", b"") == BODY
 

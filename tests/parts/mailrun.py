@@ -39,12 +39,11 @@ def main() -> int:
     run = import_module(f"hsmagent.cli.{face}").main
     if face == "sendmail":
         real = tuple(os.environ.get("HSMAGENT_TEST_SENDMAIL", "/bin/false").split())
-        when = {
-            name: When(os.environ[f"HSMAGENT_TEST_{name.upper()}"])
-            for name in ("sign", "encrypt")
-            if f"HSMAGENT_TEST_{name.upper()}" in os.environ
-        }
-        status: int = run(arguments, lambda: keys(files), Settings(real, **when))
+        sign, encrypt = (
+            When(os.environ.get(f"HSMAGENT_TEST_{name}", default))
+            for name, default in (("SIGN", When.POSSIBLE), ("ENCRYPT", When.ASKED))
+        )
+        status: int = run(arguments, lambda: keys(files), Settings(real, sign, encrypt))
     else:
         status = run(arguments, lambda: keys(files))
     return measured(status)

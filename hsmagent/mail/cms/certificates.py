@@ -13,31 +13,38 @@ from asn1crypto import x509
 
 from hsmagent.errors import UsageError
 from hsmagent.mail.address import normal
-from hsmagent.mail.cms import der
-from hsmagent.mail.cms.ber import ASN1_ERRORS
+from hsmagent.mail.cms import bundle, der, names
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed
+from hsmagent.mail.cms.names import Readable
+from hsmagent.mail.cms.parse import key_identifier
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
 _PEM = re.compile(
-    rb"-----BEGIN (?:TRUSTED |X509 )?CERTIFICATE-----([^-]+)-----END ",
+    rb"-----BEGIN ((?:TRUSTED |X509 )?CERTIFICATE|PKCS7|CMS)-----([^-]+)-----END ",
 )
 
 
 class Certificate:
-    """One certificate; equal when its DER is. What cannot be read raises UsageError."""
+    """One certificate; equal when its DER is. What cannot be read raises UsageError.
+
+    parsed: as the path validation reads it.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         try:
-            # All of it is read now: asn1crypto is lazy, and a foreign certificate that breaks
-            # later would break something that did not expect it.
-            self.parsed: Any = x509.Certificate.load(data, strict=True)
-            _ = self.parsed.native
+            # What is used is read now: asn1crypto is lazy, and a foreign certificate that breaks
+            # later would break something that did not expect it. The rest may be as odd as it is.
+            self.parsed: Any = Readable.load(data, strict=True)
             self.not_before = utc(self.parsed.not_valid_before)
             self.not_after = utc(self.parsed.not_valid_after)
-        except ASN1_ERRORS as error:
-            why = str(error).partition("\n")[0]
-            raise UsageError(f"a certificate that cannot be read: {why}") from None
+            self.issuer, self.subject = names.key(self.issuer_der), names.key(self.subject_der)
+            self.name, self.issuer_name = self._names()
+            _ = self.serial, self.spki, self.key_identifier, self.key_usage, self.purposes
+            _ = self.addresses, self.parsed.ca, self.parsed.critical_extensions
+        except (Malformed, *ASN1_ERRORS):
+            raise UsageError("a certificate that cannot be read") from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificate) and other.der == self.der
@@ -65,6 +72,13 @@ class Certificate:
         """The IssuerAndSerialNumber (RFC 5652, section 10.2.4) by which messages name it."""
         return der.sequence(self.issuer_der, self.serial_der)
 
+    def is_named_by(self, issuer_and_serial: bytes) -> bool:
+        """Whether an IssuerAndSerialNumber means it, the issuer's name compared as names are."""
+        if issuer_and_serial == self.issuer_and_serial:
+            return True
+        issuer, serial = names.issuer_and_serial(issuer_and_serial)
+        return serial == self.serial and names.key(issuer) == self.issuer
+
     @cached_property
     def subject_der(self) -> bytes:
         """The subject's Name."""
@@ -79,7 +93,7 @@ class Certificate:
     def key_identifier(self) -> bytes:
         """The SubjectKeyIdentifier, or what RFC 5280 would have it be."""
         given = self.parsed.key_identifier_value
-        return bytes(given.native if given else self.parsed.public_key.sha1)
+        return bytes(given.native if given else key_identifier(self.spki))
 
     @cached_property
     def key_usage(self) -> frozenset[str]:
@@ -89,13 +103,18 @@ class Certificate:
         return frozenset(everything if value is None else value.native)
 
     @cached_property
+    def purposes(self) -> frozenset[str] | None:
+        """The extended key usages, known ones by name; None when the extension is not there."""
+        value = self.parsed.extended_key_usage_value
+        return None if value is None else frozenset(value.native)
+
+    @cached_property
     def addresses(self) -> tuple[str, ...]:
-        """Mail addresses: SAN rfc822Name, and only without any the subject's emailAddress.
+        """Mail addresses: those of the SAN, and only without any the subject's emailAddress.
 
         Those that no person could read are left out.
         """
-        names = self.parsed.subject_alt_name_value
-        found = [str(n.native) for n in names or () if n.name == "rfc822_name"]
+        found = names.mail_addresses(self.parsed.alternative_names)
         if not found:
             for rdn in self.parsed.subject.chosen:
                 found += [
@@ -103,19 +122,14 @@ class Certificate:
                 ]
         return tuple(dict.fromkeys(normal(a) for a in found if a.isprintable()))
 
-    @cached_property
-    def name(self) -> str:
-        """The subject for a person: its common name, or the whole of it."""
+    def _names(self) -> tuple[str, str]:
+        """Return subject (its common name, or the whole of it) and issuer for a person."""
         native = self.parsed.subject.native
         common = native.get("common_name", "")
         if isinstance(common, list):
             common = common[-1]
-        return printable(common or self.parsed.subject.human_friendly)
-
-    @cached_property
-    def issuer_name(self) -> str:
-        """The issuer for a person."""
-        return printable(self.parsed.issuer.human_friendly)
+        subject = printable(str(common) or self.parsed.subject.human_friendly)
+        return subject, printable(self.parsed.issuer.human_friendly)
 
     @property
     def fingerprint(self) -> str:
@@ -125,7 +139,7 @@ class Certificate:
     @property
     def is_root(self) -> bool:
         """Self-issued: it is its own issuer."""
-        return self.issuer_der == self.subject_der
+        return self.issuer == self.subject
 
     def valid_at(self, moment: datetime) -> bool:
         """Tell whether `moment` lies within the validity."""
@@ -155,13 +169,21 @@ def read_file(path: str) -> list[Certificate]:
 
 
 def read(data: bytes) -> list[Certificate]:
-    """Return the certificates of PEM text (any number, among other text) or of one DER."""
+    """Return the certificates of PEM text (any number, among other text) or of one DER.
+
+    Either may be a PKCS #7 bundle, that is a SignedData that nobody signed (RFC 5652, section 5.1).
+    """
     if data[:1] == b"\x30":
-        return [Certificate(data)]
+        return [Certificate(one) for one in bundle.certificates(data) or (data,)]
+    found: list[Certificate] = []
     try:
-        return [Certificate(binascii.a2b_base64(body)) for body in _PEM.findall(data)]
+        for label, body in _PEM.findall(data):
+            one = binascii.a2b_base64(body)
+            inside = [one] if label.endswith(b"CERTIFICATE") else bundle.certificates(one)
+            found += map(Certificate, inside)
     except binascii.Error as error:
         raise UsageError(f"a certificate that is not valid base64: {error}") from None
+    return found
 
 
 def pem(certificate: Certificate) -> str:
@@ -184,9 +206,7 @@ def chain(leaf: Certificate, pool: Sequence[Certificate]) -> list[Certificate]:
     """Return `leaf` and its issuers as far as `pool` has them, without a self-issued root."""
     found = [leaf]
     while len(found) < MAX_CHAIN:
-        issuer = next(
-            (c for c in pool if c.subject_der == found[-1].issuer_der and not c.is_root), None
-        )
+        issuer = next((c for c in pool if c.subject == found[-1].issuer and not c.is_root), None)
         if issuer is None or issuer in found:
             break
         found.append(issuer)

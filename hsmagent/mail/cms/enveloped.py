@@ -13,7 +13,7 @@ from hsmagent.mail.cms.ber import Content
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import ContentCipher
 from hsmagent.mail.cms.parse import algorithm, object_identifier, open_content
-from hsmagent.mail.cms.recipients import Ours, Recipient
+from hsmagent.mail.cms.recipients import Nobody, Ours, Recipient
 from hsmagent.mail.spool import Source
 
 MAX_RECIPIENTS = 10_000
@@ -26,9 +26,9 @@ _TAG = 16
 
 @dataclass(frozen=True, slots=True)
 class Enveloped:
-    """An encrypted message. recipient: ours, or None; attributes: authAttrs as SET OF, or b""."""
+    """An encrypted message. recipient: ours, or why none; attributes: authAttrs as SET OF."""
 
-    recipient: Recipient | None
+    recipient: Recipient | Nobody
     cipher: ContentCipher
     content: Content
     tag: bytes

@@ -1,13 +1,15 @@
 """Reading the outside of a CMS message: its kind, and small structures by asn1crypto."""
 
+from hashlib import sha1
 from typing import Any
 
 from hsmagent.mail.cms import ber
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
-from hsmagent.mail.spool import Source
+from hsmagent.mail.spool import Memory, Source
 
 OID_MAX = 64
 ALGORITHM_MAX = 4096
+_SPKI_MAX = 64 * 1024
 
 
 def open_content(source: Source) -> tuple[str, Reader]:
@@ -32,8 +34,8 @@ def load(kind: Any, data: bytes, what: str) -> Any:
     try:
         value = kind.load(data, strict=True)
         _ = value.native
-    except ASN1_ERRORS as error:
-        raise Malformed(f"{what} cannot be read: {error}".partition("\n")[0]) from None
+    except ASN1_ERRORS:
+        raise Malformed(f"{what} cannot be read") from None
     return value
 
 
@@ -44,3 +46,21 @@ def algorithm(reader: Reader, what: str) -> tuple[str, bytes]:
     parameters = b"" if reader.peek() is None else reader.element(ALGORITHM_MAX, what)
     reader.leave(what)
     return kind, parameters
+
+
+def public_key(spki: bytes) -> tuple[str, bytes]:
+    """Return a SubjectPublicKeyInfo's algorithm (an OID) and its BIT STRING as it stands."""
+    what = "the public key"
+    reader = Reader(Memory(spki))
+    reader.enter(ber.SEQUENCE, what)
+    kind, _ = algorithm(reader, what)
+    bits = reader.element(_SPKI_MAX, what, ber.BIT_STRING)
+    reader.leave(what)
+    return kind, bits
+
+
+def key_identifier(spki: bytes) -> bytes:
+    """Return SHA-1 over the key's bits (RFC 5280, section 4.2.1.2, method 1)."""
+    _, bits = public_key(spki)
+    value = Reader(Memory(bits)).octets(_SPKI_MAX, "the public key", ber.BIT_STRING)
+    return sha1(value[1:]).digest()  # noqa: S324 - a name

@@ -7,21 +7,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from asn1crypto import algos
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, keywrap, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.cms import ber, der, oids
+from hsmagent.mail import purpose
+from hsmagent.mail.cms import ber, der, names, oids, public_keys
 from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.cms.parse import algorithm, load
+from hsmagent.mail.cms.parse import algorithm, load, public_key
 from hsmagent.mail.spool import Memory
-from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, Unwrap
+from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, Unwrap, printable
 
 MAX_KARI_KEYS = 1000
 _FIELD_MAX = 16 * 1024
+_NAMED = 3  # so many recipients are named when none is ours
 _KARI = 0xA1
 _DIGEST_NAMES = {dotted: name for name, dotted in oids.DIGESTS.items()}
 
@@ -36,18 +37,51 @@ class Recipient:
     what: Unwrap
 
 
-def find(infos: Iterable[bytes], ours: Ours) -> Recipient | None:
+@dataclass(frozen=True, slots=True)
+class Nobody:
+    """No RecipientInfo can be opened. why: for a person."""
+
+    why: str
+
+
+class _Unsupported(Exception):
+    """A RecipientInfo is for one of our keys, in a way that is not supported: which."""
+
+
+def find(infos: Iterable[bytes], ours: Ours) -> Recipient | Nobody:
     """Return the first RecipientInfo that is for one of our keys; all are read, one is taken.
 
-    Only what holds an identifier of ours is looked at closely, so that a message to very many
-    costs little more than its bytes.
+    Only what holds a number or identifier of ours is looked at closely, so that a message to very
+    many costs little more than its bytes.
     """
-    needles = {c.issuer_and_serial for _, c in ours} | {c.key_identifier for _, c in ours}
+    needles = {c.serial_der for _, c in ours} | {c.key_identifier for _, c in ours}
     found: Recipient | None = None
+    unsupported, others, many = "", list[str](), 0
     for info in infos:
+        many += 1
+        if len(others) < _NAMED:
+            others += _named(info)
         if found is None and any(needle in info for needle in needles):
-            found = _match(info, ours)
-    return found
+            try:
+                found = _match(info, ours)
+            except _Unsupported as error:
+                unsupported = str(error)
+    if found is not None:
+        return found
+    return Nobody(_for_us(unsupported) if unsupported else _for_others(others[:_NAMED], many))
+
+
+def _for_us(how: str) -> str:
+    return f"the message is encrypted for your key, but in a way that is not supported ({how})"
+
+
+def _for_others(named: Sequence[str], many: int) -> str:
+    more = f" and {many - len(named)} more" if many > len(named) else ""
+    whom = f"; it is for {', '.join(named)}{more}" if named else ""
+    return (
+        f"the message is not encrypted for any of your keys{whom}. If that was an earlier "
+        "certificate of yours for the same key, `hsmagent contacts add OLD.pem` makes it known"
+    )
 
 
 def _match(info: bytes, ours: Ours) -> Recipient | None:
@@ -56,6 +90,38 @@ def _match(info: bytes, ours: Ours) -> Recipient | None:
     if info[0] == _KARI:
         return _agreement(Reader(Memory(info)), ours)
     return None
+
+
+def _named(info: bytes) -> list[str]:
+    """Say for whom a RecipientInfo is, as it names them; nothing of what cannot be read."""
+    what, reader = "a RecipientInfo", Reader(Memory(info))
+    try:
+        if info[0] == ber.SEQUENCE:
+            reader.enter(ber.SEQUENCE, what)
+            reader.element(16, what, ber.INTEGER)
+            return [_identifier(reader.element(_FIELD_MAX, what))]
+        if info[0] != _KARI:
+            return []
+        reader.enter(_KARI, what)
+        while reader.peek() not in {ber.SEQUENCE, None}:
+            reader.element(_FIELD_MAX, what)
+        reader.element(_FIELD_MAX, what)
+        reader.enter(ber.SEQUENCE, what)
+        found = []
+        for data in reader.elements(_FIELD_MAX, _NAMED, what):
+            inner = Reader(Memory(data))
+            inner.enter(ber.SEQUENCE, what)
+            found.append(_identifier(inner.element(_FIELD_MAX, what)))
+    except Malformed:
+        return []
+    return found
+
+
+def _identifier(data: bytes) -> str:
+    if data[0] != ber.SEQUENCE:
+        return f"the key with the identifier {data[2:].hex()[-40:]}"
+    issuer, serial = names.issuer_and_serial(data)
+    return printable(f"the certificate {serial:X} of {names.friendly(issuer) or 'somebody'}")
 
 
 # -- RSA: KeyTransRecipientInfo --------------------------------------------------------------
@@ -69,13 +135,13 @@ def _transport(reader: Reader, ours: Ours) -> Recipient | None:
     kind, parameters = algorithm(reader, what)
     encrypted = reader.octets(_FIELD_MAX, what)
     reader.leave(what)
-    if key is None or key.key_type is not KeyType.RSA:
+    if key is None:
         return None
-    if kind == oids.RSA_ENCRYPTION:
+    if key.key_type is KeyType.RSA and kind == oids.RSA_ENCRYPTION:
         return Recipient(key, RsaUnwrap(encrypted, "pkcs1"))
-    if kind == oids.ID_RSAES_OAEP:
+    if key.key_type is KeyType.RSA and kind == oids.ID_RSAES_OAEP:
         return Recipient(key, _oaep(encrypted, parameters))
-    return None
+    raise _Unsupported(oids.WRAPPING.get(kind, kind))
 
 
 def _oaep(encrypted: bytes, parameters: bytes) -> RsaUnwrap:
@@ -83,11 +149,11 @@ def _oaep(encrypted: bytes, parameters: bytes) -> RsaUnwrap:
     value = load(algos.RSAESOAEPParams, parameters or der.sequence(), "the OAEP parameters")
     mask, source = value["mask_gen_algorithm"], value["p_source_algorithm"]
     if mask["algorithm"].dotted != oids.ID_MGF1 or source["algorithm"].native != "p_specified":
-        raise Malformed("OAEP parameters of an unknown kind")
+        raise _Unsupported("RSA-OAEP with another mask generation or label")
     hash_name = _DIGEST_NAMES.get(value["hash_algorithm"]["algorithm"].dotted, "")
     mgf_name = _DIGEST_NAMES.get(mask["parameters"]["algorithm"].dotted, "")
     if not hash_name or not mgf_name:
-        raise Malformed("OAEP parameters with an unknown hash")
+        raise _Unsupported("RSA-OAEP with another hash")
     return RsaUnwrap(encrypted, "oaep", hash_name, mgf_name, bytes(source["parameters"].native))
 
 
@@ -99,9 +165,10 @@ def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
     reader.enter(_KARI, what)
     reader.element(16, what, ber.INTEGER)
     reader.enter(ber.context(0), what)
-    if reader.peek() != ber.context(1):
-        return None  # a static originator key: nobody sends that
-    point = _originator_key(reader)
+    # A static originator key: nobody sends that.
+    point = _originator_key(reader) if reader.peek() == ber.context(1) else b""
+    if not point:
+        reader.element(_FIELD_MAX, what)
     reader.leave(what)
     ukm = None
     if reader.peek() == ber.context(1):
@@ -110,12 +177,15 @@ def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
         reader.leave(what)
     kind, wrap = algorithm(reader, what)
     found = _own_key(reader, ours)
-    if found is None or kind not in oids.ECDH:
+    if found is None:
         return None
     key, encrypted = found
-    wrap_kind, _ = algorithm(Reader(Memory(wrap)), what)
-    if wrap_kind not in oids.AES_WRAP or key.key_type is not KeyType.EC:
-        return None
+    wrap_kind, _ = algorithm(Reader(Memory(wrap)), what) if wrap else ("no key wrap", b"")
+    if kind not in oids.ECDH or wrap_kind not in oids.AES_WRAP:
+        how = kind if kind not in oids.ECDH else wrap_kind
+        raise _Unsupported(oids.WRAPPING.get(how, how))
+    if not point or key.key_type is not KeyType.EC:
+        raise _Unsupported("a key agreement that does not go with the key")
     hash_name, cofactor = oids.ECDH[kind]
     bits = oids.AES_WRAP[wrap_kind]
     shared_info = _shared_info(wrap, ukm, bits)
@@ -156,7 +226,7 @@ def _shared_info(wrap: bytes, ukm: bytes | None, bits: int) -> bytes:
 def _owner(identifier: bytes, ours: Ours) -> Key | None:
     """Return our key for an IssuerAndSerialNumber, [0] key identifier or [0] RecipientKeyId."""
     if identifier[0] == ber.SEQUENCE:
-        return next((k for k, c in ours if c.issuer_and_serial == identifier), None)
+        return next((k for k, c in ours if c.is_named_by(identifier)), None)
     reader = Reader(Memory(identifier))
     if identifier[0] == ber.context(0):
         reader.enter(ber.context(0), "a key identifier")
@@ -172,23 +242,24 @@ def _owner(identifier: bytes, ours: Ours) -> Key | None:
 
 
 def info_for(certificate: Certificate, key: bytes, *, oaep: bool = False) -> bytes:
-    """Return a RecipientInfo that gives `key` to the owner of a certificate."""
-    who = certificate.name
-    try:
-        public = serialization.load_der_public_key(certificate.spki)
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"the certificate of {who} has a key we cannot use: {error}") from None
-    if isinstance(public, rsa.RSAPublicKey) and "key_encipherment" in certificate.key_usage:
+    """Return a RecipientInfo that gives `key` to the owner of a certificate.
+
+    Raises UsageError when the certificate is for nothing of the kind.
+    """
+    if why := purpose.not_for_encryption(certificate):
+        raise UsageError(why)
+    public = public_keys.load(certificate.spki)
+    if isinstance(public, rsa.RSAPublicKey):
         return _for_rsa(certificate, public, key, oaep=oaep)
-    if isinstance(public, ec.EllipticCurvePublicKey) and "key_agreement" in certificate.key_usage:
+    if isinstance(public, ec.EllipticCurvePublicKey):
         return _for_ec(certificate, public, key)
-    raise UsageError(f"the certificate of {who} is for signing only, not for encryption")
+    raise UsageError(f"the certificate of {certificate.name} has a key that signs only")
 
 
 def _for_rsa(
     certificate: Certificate, public: rsa.RSAPublicKey, key: bytes, *, oaep: bool
 ) -> bytes:
-    if oaep or certificate.parsed.public_key.algorithm == "rsaes_oaep":
+    if oaep or public_key(certificate.spki)[0] == oids.ID_RSAES_OAEP:
         sha256 = der.sequence(der.oid(oids.DIGESTS["sha256"]), der.NULL)
         mask = der.sequence(der.oid(oids.ID_MGF1), sha256)
         parameters = der.sequence(der.tlv(0xA0, sha256), der.tlv(0xA1, mask))

@@ -1,14 +1,16 @@
 """Reading SignedData and checking its signatures (RFC 5652, sections 5.4 to 5.6)."""
 
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from asn1crypto import algos, cms, tsp
+from cryptography.exceptions import InvalidSignature
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.cms import ber, der, oids
+from hsmagent.mail.cms import ber, der, oids, public_keys
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate, utc
 from hsmagent.mail.cms.parse import (
@@ -18,17 +20,21 @@ from hsmagent.mail.cms.parse import (
     object_identifier,
     open_content,
 )
+from hsmagent.mail.cms.signature import Unsupported, verify
 from hsmagent.mail.spool import Memory, Source
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 50
 MAX_CRLS = 20
 MAX_ATTRIBUTES = 100
+_HEADER_MAX = 64 * 1024
+_LINE = rb"[\t -~\x80-\xff]*\r?\n"
+_HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:" + _LINE + rb"(?:[\t ]" + _LINE + rb")*)+\r?\n")
 _CERTIFICATE_MAX = 64 * 1024
 _CRL_MAX = 8 * 1024 * 1024
 _INFO_MAX = 256 * 1024
 _GOOD_DIGESTS = ("sha224", "sha256", "sha384", "sha512")
-_DIGEST_NAMES = {dotted: name for name, dotted in oids.DIGESTS.items()}
+_DIGEST_NAMES = {dotted: name for name, dotted in oids.DIGESTS.items()} | oids.OTHER_DIGESTS
 
 
 class Covered:
@@ -48,9 +54,15 @@ class Covered:
         return self._digests[name]
 
     @property
-    def is_set(self) -> bool:
-        """Tell whether it starts as a DER SET does, as signed attributes do."""
-        return next((chunk for chunk in self._chunks() if chunk), b"")[:1] == b"\x31"
+    def reads_as_mail(self) -> bool:
+        """Tell whether it starts with a header, in text, that says what content it is."""
+        start = b""
+        for chunk in self._chunks():
+            start += chunk
+            if len(start) >= _HEADER_MAX:
+                break
+        head = _HEADER.match(start[:_HEADER_MAX])
+        return head is not None and b"\ncontent-" in b"\n" + head.group().lower()
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,23 +82,30 @@ class SignerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
-    """One SignedData. content: None when detached; crls: DER."""
+    """One SignedData. content: None when detached; crls: DER; unreadable: so many certificates."""
 
     content: Content | None
     certificates: tuple[Certificate, ...]
     crls: tuple[bytes, ...]
     infos: tuple[SignerInfo, ...]
+    unreadable: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """What became of one SignerInfo. problem: why the signature does not hold, or ""."""
+    """What became of one SignerInfo. problem: why the signature does not hold, or "".
+
+    checked: that it does not hold is known; else it could not be checked. remark: of a signature
+    that holds.
+    """
 
     certificate: Certificate | None
     signed_at: datetime | None
     digest: str
     problem: str
     capabilities: frozenset[str] = frozenset()
+    checked: bool = True
+    remark: str = ""
 
 
 def read(source: Source) -> SignedData:
@@ -107,22 +126,28 @@ def read(source: Source) -> SignedData:
         reader.leave("the signed content")
     reader.leave("the signed content")
     certificates = _optional(reader, 0, _CERTIFICATE_MAX, MAX_CERTIFICATES, "the certificates")
-    crls = _optional(reader, 1, _CRL_MAX, MAX_CRLS, "the CRLs")
+    revocations = _optional(reader, 1, _CRL_MAX, MAX_CRLS, "the CRLs")
     reader.enter(ber.SET, "the signers")
     infos = [_signer_info(data) for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")]
     reader.leave("the signers")
     reader.leave("SignedData")
     readable = tuple(one for data in certificates for one in _certificate(data))
-    return SignedData(content, readable, tuple(crls), tuple(infos))
+    # What is tagged is revocation information of another kind (RFC 5940).
+    crls = tuple(one for one in revocations if one[0] == ber.SEQUENCE)
+    return SignedData(content, readable, crls, tuple(infos), len(certificates) - len(readable))
 
 
-def check(info: SignerInfo, pool: Sequence[Certificate], content: Covered) -> Signer:
-    """Check one signature over `content`."""
+def check(
+    info: SignerInfo, pool: Sequence[Certificate], content: Covered, unreadable: int = 0
+) -> Signer:
+    """Check one signature over `content`; unreadable: see SignedData."""
     certificate = next((c for c in pool if _identifies(info.identifier, c)), None)
     signed_at: datetime | None = None
     capabilities: frozenset[str] = frozenset()
-    problem = ""
+    problem, checked, remark = "", True, ""
     try:
+        if certificate is None:
+            raise Unsupported(_MISSING if not unreadable else _UNREADABLE)
         _check_digest(info.digest)
         attributes = _attributes(info)
         if attributes:
@@ -130,9 +155,16 @@ def check(info: SignerInfo, pool: Sequence[Certificate], content: Covered) -> Si
             signed_at = _signing_time(attributes)
             capabilities = _capabilities(attributes)
         _check_signer(info, attributes, certificate, content)
-    except (_Invalid, Malformed) as error:
+        remark = public_keys.weakness(public_keys.load(certificate.spki))
+    except _Invalid as error:
         problem = str(error)
-    return Signer(certificate, signed_at, info.digest, problem, capabilities)
+    except UsageError as error:
+        problem, checked = str(error), False
+    return Signer(certificate, signed_at, info.digest, problem, capabilities, checked, remark)
+
+
+_MISSING = "the signer's certificate is not there; `hsmagent contacts add` takes it"
+_UNREADABLE = "the signer's certificate is not among those in the message that can be read"
 
 
 class _Invalid(Exception):
@@ -150,8 +182,10 @@ def _optional(reader: Reader, number: int, limit: int, many: int, what: str) -> 
 
 
 def _check_digest(name: str) -> None:
+    if name in {"sha1", "MD5"}:
+        raise Unsupported(f"it uses {name.upper()}, which proves nothing")
     if name not in _GOOD_DIGESTS:
-        raise _Invalid(f"it uses {name.upper() or 'an unknown digest'}, which proves nothing")
+        raise Unsupported(f"its digest ({name}) is not supported")
 
 
 def _certificate(data: bytes) -> list[Certificate]:
@@ -177,12 +211,12 @@ def _signer_info(data: bytes) -> SignerInfo:
     if reader.peek() == ber.context(1):
         reader.element(_INFO_MAX, what)
     reader.leave(what)
-    return SignerInfo(identifier, _DIGEST_NAMES.get(digest, ""), attributes, how, signature)
+    return SignerInfo(identifier, _DIGEST_NAMES.get(digest, digest), attributes, how, signature)
 
 
 def _identifies(identifier: bytes, certificate: Certificate) -> bool:
     if identifier[0] == ber.SEQUENCE:
-        return identifier == certificate.issuer_and_serial
+        return certificate.is_named_by(identifier)
     if identifier[0] != ber.KEY_IDENTIFIER:
         return False
     reader = Reader(Memory(identifier))
@@ -225,12 +259,19 @@ def _check_attributes(attributes: Attributes, digest: bytes) -> None:
 
 
 def _check_reference(attributes: Attributes, certificate: Certificate) -> None:
-    """SigningCertificateV2, when given, must name the certificate we take (RFC 5035)."""
+    """SigningCertificate, of either version, must name the certificate we take (RFC 5035).
+
+    To find another certificate with the same SHA-1 as a given one is more than anybody can.
+    """
+    for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE, []):
+        named = load(tsp.SigningCertificate, value, "SigningCertificate")["certs"][0]
+        if hashlib.sha1(certificate.der).digest() != named["cert_hash"].native:  # noqa: S324
+            raise _Invalid("it was made for another certificate")
     for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE_V2, []):
         first = load(tsp.SigningCertificateV2, value, "SigningCertificateV2")["certs"][0]
         name = _DIGEST_NAMES.get(first["hash_algorithm"]["algorithm"].dotted, "")
         if name not in _GOOD_DIGESTS:
-            raise _Invalid("it names its certificate by a digest that proves nothing")
+            raise Unsupported("it names its certificate by a digest that proves nothing")
         if hashlib.new(name, certificate.der).digest() != first["cert_hash"].native:
             raise _Invalid("it was made for another certificate")
 
@@ -242,7 +283,7 @@ def _signing_time(attributes: Attributes) -> datetime | None:
     try:
         return utc(load(cms.Time, values[0], "the signing time").native)
     except (ValueError, OverflowError):
-        raise _Invalid("its signing time is not one") from None
+        raise Unsupported("its signing time is not one") from None
 
 
 def _capabilities(attributes: Attributes) -> frozenset[str]:
@@ -260,20 +301,15 @@ def _capabilities(attributes: Attributes) -> frozenset[str]:
 
 
 def _check_signer(
-    info: SignerInfo, attributes: Attributes, certificate: Certificate | None, content: Covered
+    info: SignerInfo, attributes: Attributes, certificate: Certificate, content: Covered
 ) -> None:
     """Check the signature itself by the signer's certificate."""
-    from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
-
-    from hsmagent.mail.cms.signature import verify
-
-    if certificate is None:
-        raise _Invalid("the signer's certificate is not there")
     # As received, but for the tag: the signature is over the SET OF (section 5.4).
     signed = b"\x31" + info.attributes[1:] if attributes else None
-    if signed is None and content.is_set:
-        # Else the attributes of somebody's mail could be shown as the content of another one.
-        raise _Invalid("its content looks like the signed attributes of another mail")
+    if signed is None and not content.reads_as_mail:
+        # Else what the key signed for another purpose could be shown as a signed mail: the
+        # attributes of another one, or a login of ssh.
+        raise _Invalid("it has no signed attributes, and its content does not read as mail")
     try:
         _check_reference(attributes, certificate)
         verify(
@@ -286,5 +322,5 @@ def _check_signer(
         )
     except InvalidSignature:
         raise _Invalid("the signature is wrong") from None
-    except (*ASN1_ERRORS, UnsupportedAlgorithm) as error:
-        raise _Invalid(f"it cannot be checked: {error}") from None
+    except ASN1_ERRORS:
+        raise Unsupported("it cannot be checked: one of its fields cannot be read") from None

@@ -1,0 +1,70 @@
+"""Header fields that are signed or encrypted together with the body (RFC 9788), and older ways.
+
+They stand in the header of the content itself, or in that of a message/rfc822 which is all of the
+content (RFC 8551, section 3.1).
+"""
+
+from hsmagent.errors import UsageError
+from hsmagent.mail import mime
+from hsmagent.mail.mime import Entity, Field
+from hsmagent.model import printable
+
+_SHOWN = 40
+# They say where a message came from, and a reader answers by them: the outer ones stay.
+_SENDERS = frozenset({"from", "sender", "reply-to", "return-path", "received"})
+
+
+def is_content(field: Field) -> bool:
+    """Tell whether a field describes the content."""
+    return field.name.startswith("content-") or field.name == "mime-version"
+
+
+def inside(content: Entity) -> tuple[Field, ...]:
+    """Return the fields of a content's header that do not describe the content."""
+    return tuple(f for f in content.fields if not is_content(f) and f.name != "hp-outer")
+
+
+def are_meant(content: Entity) -> bool:
+    """Tell whether the content says that its fields are those of the message."""
+    kind = content.content_type
+    return bool(kind.get("hp") or kind.get("protected-headers"))
+
+
+def protected(content: Entity) -> tuple[tuple[str, str], ...]:
+    """Return name and value of the fields inside; Malformed when the content cannot be read."""
+    fields = inside(content)
+    if (
+        not fields
+        and content.content_type.kind == "message/rfc822"
+        and content.encoding != "base64"
+    ):
+        fields = inside(mime.read(content.body))
+    return tuple(
+        (printable(field.raw.partition(b":")[0].decode("ascii").strip()), field.value)
+        for field in fields[:_SHOWN]
+    )
+
+
+def restored(outer: tuple[Field, ...], content: Entity) -> tuple[Field, ...]:
+    """Return the fields of a message with those in place that its content protects.
+
+    The senders stay: what a signature says of them is compared with those that were delivered.
+    """
+    if not are_meant(content):
+        return outer
+    given = [field for field in inside(content) if field.name not in _SENDERS]
+    names = {field.name for field in given}
+    return (*(field for field in outer if field.name not in names), *given)
+
+
+def differences(outer: Entity, fields: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """Say which of the protected fields stand otherwise in the message's own header."""
+    found: list[str] = []
+    for name, value in fields:
+        try:
+            there = outer.one(name.lower())
+        except UsageError:
+            continue
+        if there and there != value:
+            found.append(f"the {name} outside is another one: {printable(there, 200)}")
+    return tuple(found)

@@ -1,0 +1,74 @@
+"""What a certificate may be used for in mail: one rule for who signs and encrypts, and who judges.
+
+RFC 8550, section 4.4; RFC 5280, sections 4.2.1.3 and 4.2.1.12.
+"""
+
+from datetime import datetime
+
+from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.model import printable
+
+_SIGNING = {"digital_signature", "non_repudiation"}
+MAIL = "email_protection"
+_MAIL = {MAIL, "any_extended_key_usage"}
+_VERSION_1 = "v1"
+_OTHERS = {
+    "server_auth": "TLS servers",
+    "client_auth": "logging in (TLS)",
+    "code_signing": "signing programs",
+    "time_stamping": "time stamps",
+    "ocsp_signing": "OCSP",
+}
+
+
+def not_for_signing(certificate: Certificate) -> str:
+    """Return why a certificate does not sign mail, or ""."""
+    if not certificate.key_usage & _SIGNING:
+        return f"the certificate of {certificate.name} is not for signing"
+    return _not_for_mail(certificate)
+
+
+def not_for_encryption(certificate: Certificate) -> str:
+    """Return why mail is not encrypted to a certificate, or ""."""
+    from hsmagent.mail.cms import public_keys
+
+    try:
+        key = public_keys.load(certificate.spki)
+    except public_keys.UnknownKind as error:
+        return f"the certificate of {certificate.name}: {error}"
+    wanted = public_keys.encrypting_usage(key)
+    if wanted not in certificate.key_usage:
+        return f"the certificate of {certificate.name} is for signing only, not for encryption"
+    return _not_for_mail(certificate)
+
+
+def not_for_issuing(certificate: Certificate) -> str:
+    """Return why a certificate, a root or one below it, issues none for mail, or ""."""
+    who = certificate.name
+    parsed = certificate.parsed
+    constraints = parsed.basic_constraints_value
+    old = parsed["tbs_certificate"]["version"].native == _VERSION_1 and certificate.is_root
+    if not (old or (constraints is not None and parsed.ca)):
+        return f"{who} issued a certificate, but is no CA"
+    if "key_cert_sign" not in certificate.key_usage:
+        return f"{who} issued a certificate, which its own does not allow"
+    if certificate.purposes is not None and not certificate.purposes & _MAIL:
+        return f"{who} issues certificates for {_for_what(certificate)}, not for mail"
+    return ""
+
+
+def rank(certificate: Certificate) -> tuple[bool, datetime]:
+    """Of several that fit, the best: made for mail by its own word, then valid longest."""
+    return MAIL in (certificate.purposes or ()), certificate.not_after
+
+
+def _not_for_mail(certificate: Certificate) -> str:
+    if certificate.purposes is not None and not certificate.purposes & _MAIL:
+        what = _for_what(certificate)
+        return f"the certificate of {certificate.name} is for {what}, not for mail"
+    return ""
+
+
+def _for_what(certificate: Certificate) -> str:
+    purposes = sorted(certificate.purposes or ())
+    return printable(" and ".join(_OTHERS.get(p, p) for p in purposes) or "nothing")
