@@ -68,6 +68,7 @@ class Key:
     token: where it lives; None for a software key.
     id: CKA_ID; empty for a software key.
     certificates: X.509 certificates (DER) with the same CKA_ID.
+    authorities: certificates (DER) of CAs on the same token.
     always_authenticate: CKA_ALWAYS_AUTHENTICATE: wants the PIN for each operation.
     """
 
@@ -79,6 +80,7 @@ class Key:
     token: TokenId | None = None
     id: bytes = b""
     certificates: tuple[bytes, ...] = ()
+    authorities: tuple[bytes, ...] = ()
     always_authenticate: bool = False
     can_sign: bool = True
     can_decrypt: bool = False

@@ -1,51 +1,35 @@
 """The arguments of `openssl smime` and `openssl cms`, as mutt, neomutt and Emacs give them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
 OPERATIONS = ("-sign", "-verify", "-encrypt", "-decrypt")
-_FLAGS = {
-    "-nodetach",
-    "-binary",
-    "-text",
-    "-noverify",
-    "-nointern",
-    "-nocerts",
-    "-nosmimecap",
-    "-stream",
-    "-indef",
-    "-noindef",
-    "-crlfeol",
-    "-keyid",
-    "-crl_check",
-    "-crl_check_all",
-    "-x509_strict",
+_IO = {"-in", "-out"}
+_HEADER = {"-to", "-from", "-subject"}
+_TRUST = {"-CAfile", "-CApath", "-crl_check", "-crl_check_all", "-purpose", "-attime"}
+# What each operation obeys. Any other option of openssl's is refused, so that nothing is taken
+# for done that was not.
+_OBEYED = {
+    "-sign": _IO
+    | _HEADER
+    | {"-outform", "-signer", "-inkey", "-certfile", "-md", "-nodetach", "-binary", "-text"},
+    "-verify": _IO
+    | _TRUST
+    | {"-inform", "-content", "-certfile", "-signer", "-noverify", "-nointern", "-binary"},
+    "-encrypt": _IO | _HEADER | {"-outform", "-recip", "-binary", "-text"},
+    "-decrypt": _IO | {"-inform", "-recip", "-passin"},
 }
-_VALUES = {
-    "-md",
-    "-signer",
-    "-inkey",
-    "-recip",
-    "-certfile",
-    "-passin",
-    "-in",
-    "-out",
-    "-inform",
-    "-outform",
-    "-content",
-    "-CAfile",
-    "-CApath",
-    "-to",
-    "-from",
-    "-subject",
-    "-keyform",
-    "-purpose",
+# What changes nothing that anybody relies on: the form of BER, what a key file is, which of our
+# keys is meant (the message says that), a passphrase that we have no use for, and capabilities.
+_HARMLESS = {"-stream", "-indef", "-noindef", "-keyform", "-passin", "-inkey", "-nosmimecap"}
+_WITH_VALUE = {
+    *(_IO | _HEADER),
+    *("-CAfile", "-CApath", "-purpose", "-attime", "-md", "-signer", "-inkey", "-recip"),
+    *("-certfile", "-passin", "-inform", "-outform", "-content", "-keyform"),
 }
-# What would weaken the result or change its meaning without a word is refused, not ignored.
-_REFUSED = {"-noattr", "-nosigs"}
 
 
 @dataclass(slots=True)
@@ -75,31 +59,31 @@ def parse(argv: Sequence[str]) -> Arguments:
     words = list(argv)
     if words and words[0] in {"smime", "cms"}:
         del words[0]
-    found = Arguments()
+    given = [word for word in words if word in OPERATIONS]
+    if len(given) != 1:
+        raise UsageError("hsmagent-smime needs one of -sign, -verify, -encrypt and -decrypt")
+    found = Arguments(given[0])
     rest = iter(words)
     for word in rest:
         if not word.startswith("-") or word == "-":
             found.files.append(word)
-        elif word in _VALUES:
-            value = next(rest, None)
-            if value is None:
-                raise UsageError(f"{word} needs a value")
-            found.values.setdefault(word, []).append(value)
-        else:
-            _flag(found, word)
-    if not found.operation:
-        raise UsageError("hsmagent-smime needs -sign, -verify, -encrypt or -decrypt")
+        elif word != found.operation:
+            _option(found, word, rest)
+    if found.get("-purpose", "smimesign") != "smimesign":
+        raise UsageError("hsmagent-smime judges signatures of mail: -purpose is smimesign")
     return found
 
 
-def _flag(found: Arguments, word: str) -> None:
-    if word in OPERATIONS and not found.operation:
-        found.operation = word
-    elif word in _REFUSED or word in OPERATIONS:
-        raise UsageError(f"hsmagent-smime refuses {word} here")
-    elif word.startswith(("-aes", "-des")):
+def _option(found: Arguments, word: str, rest: Iterator[str]) -> None:
+    if word.startswith(("-aes", "-des")) and found.operation == "-encrypt":
         found.cipher = word
-    elif word in _FLAGS:
+        return
+    if word not in _OBEYED[found.operation] | _HARMLESS:
+        raise UsageError(f"hsmagent-smime does not do {printable(word)} with {found.operation}")
+    if word not in _WITH_VALUE:
         found.flags.add(word)
-    else:
-        raise UsageError(f"hsmagent-smime does not know {printable(word)}")
+        return
+    value = next(rest, None)
+    if value is None:
+        raise UsageError(f"{word} needs a value")
+    found.values.setdefault(word, []).append(value)

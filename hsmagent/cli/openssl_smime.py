@@ -98,8 +98,12 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
     else:
         raise UsageError("a detached signature that brings its own content")
     judging = _judge(arguments)
-    known = (*judging.known, *_files(arguments.values.get("-certfile", ())))
-    found = verify.signatures(signed, Covered(chunks), replace(judging, known=known), "the message")
+    given = _files(arguments.values.get("-certfile", ()))
+    if "-nointern" in arguments.flags:  # the signers are among those given, not in the message
+        judging = replace(judging, signers=tuple(given))
+    else:
+        judging = replace(judging, known=(*judging.known, *given))
+    found = verify.signatures(signed, Covered(chunks), judging, "the message")
     for signature in found:
         if not (signature.intact if "-noverify" in arguments.flags else signature.ok):
             raise HsmAgentError(f"Verification failure: {signature.problem}")
@@ -108,8 +112,9 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
         signer = [c for c in signed.certificates if c.fingerprint in named]
         pems = "".join(certificates.pem(certificate) for certificate in signer)
         Path(arguments.get("-signer")).write_text(pems, "ascii")
-    # neomutt reads this line first, and may hang up before it has read the content.
-    sys.stderr.write("Verification successful\n")
+    # neomutt reads the first line, shows what follows, and may hang up before the content.
+    by = "".join(f"{s.text().partition(chr(10))[0]}\n" for s in found if s.who)
+    sys.stderr.write(f"Verification successful\n{by}")
     sys.stderr.flush()
     for chunk in chunks():
         out.write(chunk)
@@ -117,11 +122,19 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
 
 def _judge(arguments: Arguments) -> "Judge":
     from hsmagent.cli.trust import judge
+    from hsmagent.mail.trust import Revocation
 
     files = list(arguments.values.get("-CAfile", ()))
     for folder in arguments.values.get("-CApath", ()):
         files += [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()]
-    return judge(files, also_own=True)
+    required = Revocation.LEAF if "-crl_check" in arguments.flags else Revocation.AT_HAND
+    if "-crl_check_all" in arguments.flags:
+        required = Revocation.ALL
+    at = arguments.get("-attime")
+    if at and not at.isdecimal():
+        raise UsageError("-attime takes seconds since 1970")
+    moment = datetime.fromtimestamp(int(at), UTC) if at else None
+    return judge(files, at=moment, required=required, also_own=True)
 
 
 def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
@@ -146,7 +159,8 @@ def _encrypt(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> N
     from hsmagent.mail.cms import enveloped
 
     now, kept = datetime.now(UTC), store.default()
-    to = [_recipient(word, kept, now) for word in arguments.files]
+    words = (*arguments.files, *arguments.values.get("-recip", ()))
+    to = [_recipient(word, kept, now) for word in words]
     if not to:
         raise UsageError("-encrypt needs at least one certificate")
     gcm = "gcm" in arguments.cipher.lower()

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +23,22 @@ from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.mime import Entity
 from hsmagent.mail.spool import CHUNK, Region, Spool, fill
 from hsmagent.mail.stdio import source
+from hsmagent.model import printable
 
 PROGRAM = "hsmagent-sendmail"
-# "X-HSMAgent: sign, encrypt" asks for either; it never leaves.
+# "X-HSMAgent: sign, encrypt" asks for either, "unsigned" for neither; it never leaves.
 REQUEST = "x-hsmagent"
+
+KeysFactory = Callable[[], MailKeys]
+
+
+class KeyIsGone(HsmAgentError):
+    """An address that has signed before has no key now."""
+
 
 # The first that fits. TEMPFAIL: the same message may pass later, as when the token is there again.
 _STATUS: tuple[tuple[type[HsmAgentError], int], ...] = (
+    (KeyIsGone, os.EX_TEMPFAIL),
     (Malformed, os.EX_DATAERR),
     (NoCertificate, os.EX_NOUSER),
     (UsageError, os.EX_USAGE),
@@ -37,8 +46,6 @@ _STATUS: tuple[tuple[type[HsmAgentError], int], ...] = (
     (TokenError, os.EX_TEMPFAIL),
     (HsmAgentError, os.EX_UNAVAILABLE),
 )
-
-KeysFactory = Callable[[], MailKeys]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +75,9 @@ def prepare(
     """Return what is to be sent, complete; raises without anything sent."""
     entity = mime.read(region)
     asked = _asked(entity)
-    plain = _without_request(entity) if asked else region
+    # Without -t nobody else would take the Bcc out.
+    dropped = {REQUEST} if arguments.from_header else {REQUEST, "bcc", "resent-bcc"}
+    plain = _without(entity, dropped) if any(f.name in dropped for f in entity.fields) else region
     here = Outgoing(_passed(arguments, arguments.recipients, header=arguments.from_header), plain)
     layer = layers.find(entity)
     if layer is not None and layer.is_encrypted:
@@ -78,7 +87,11 @@ def prepare(
     )
     if settings.encrypt is When.NEVER and "encrypt" in asked:
         raise UsageError('encryption is asked for, but [mail] encrypt is "never"')
-    signed = plain if layer is not None else _signed(plain, keys, settings, asked)
+    if layer is None:
+        signed = _signed(plain, keys, settings, asked)
+    else:
+        signed = plain
+        _compare_signer(entity)
     if want_encryption:
         must = settings.encrypt is When.ALWAYS or "encrypt" in asked
         try:
@@ -90,24 +103,57 @@ def prepare(
 
 
 def _signed(region: Region, keys: KeysFactory, settings: Settings, asked: frozenset[str]) -> Region:
-    """Sign if the From has a key and the settings agree; else the message as it is."""
+    """Sign if the From has a key and the settings agree; else the message as it is, said so."""
+    kept, entity = store.default(), mime.read(region)
     must = settings.sign is When.ALWAYS or "sign" in asked
+    if "unsigned" in asked:
+        for sender in address.own_addresses(entity.one("from")):
+            kept.signs_no_more(sender)
+        return region
     if settings.sign is When.NEVER or (settings.sign is When.ASKED and not must):
         return region
-    entity = mime.read(region)
-    files = tuple(entry.certificate for entry in store.default().entries())
-    options = sign.Options(datetime.now(UTC), files=files, program=PROGRAM)
+    files = tuple(entry.certificate for entry in kept.entries())
+    options = sign.Options(
+        datetime.now(UTC), files=files, program=PROGRAM, leads_to_root=kept.leads_to_root
+    )
     held = keys()
     try:
-        sign.who_signs(entity, held, options)
-    except identity.NoKey:
+        who = sign.who_signs(entity, held, options)
+    except identity.NoKey as error:
         if must:
             raise
+        _goes_unsigned(entity, kept, error)
         return region
     out = Spool(sealed=True)
     for warning in sign.message(region, out, held, options):
-        sys.stderr.write(f"{PROGRAM}: {warning}\n")
+        _say(warning)
+    for sender in address.own_addresses(entity.one("from"))[:1]:
+        if address.folded(sender) in map(address.folded, who.certificate.addresses):
+            kept.signs_as(sender)
     return Region.whole(out)
+
+
+def _goes_unsigned(entity: Entity, kept: store.Store, why: identity.NoKey) -> None:
+    """Say that a message goes unsigned. Raises KeyIsGone for an address that has signed before."""
+    for sender in address.own_addresses(entity.one("from")):
+        if kept.has_signed(sender):
+            raise KeyIsGone(
+                f"{why}, and {printable(sender)} has signed before: nothing was sent. Plug the "
+                'token in, or send it with a field "X-HSMAgent: unsigned"'
+            )
+    _say(f"the message goes out unsigned: {why}")
+
+
+def _compare_signer(entity: Entity) -> None:
+    """Warn of a message that was signed already, by somebody else than its From."""
+    layer = layers.find(entity)
+    if layer is None or not layer.is_signed:
+        return
+    senders = address.own_addresses(entity.one("from"))
+    signer = sign.signer_of(layer.cms)
+    if signer is not None and senders and not set(senders) <= set(signer.addresses):
+        by = ", ".join(signer.addresses) or signer.name
+        _say(printable(f"the From is {', '.join(senders)}, but the message is signed by {by}", 400))
 
 
 def _encrypted(
@@ -143,14 +189,15 @@ def _addresses(words: Iterable[str]) -> tuple[str, ...]:
 
 def _asked(entity: Entity) -> frozenset[str]:
     words = frozenset(",".join(entity.all(REQUEST)).replace(",", " ").lower().split())
-    if words - {"sign", "encrypt"}:
-        raise UsageError("X-HSMAgent takes the words sign and encrypt")
+    if words - {"sign", "encrypt", "unsigned"} or words >= {"sign", "unsigned"}:
+        raise UsageError("X-HSMAgent takes the words encrypt, and sign or unsigned")
     return words
 
 
-def _without_request(entity: Entity) -> Region:
+def _without(entity: Entity, names: Collection[str]) -> Region:
+    """Return the message without these fields."""
     out = Spool(sealed=True)
-    out.write(b"".join(field.raw for field in entity.fields if field.name != REQUEST))
+    out.write(b"".join(field.raw for field in entity.fields if field.name not in names))
     out.write(entity.newline)
     for chunk in entity.body.chunks():
         out.write(chunk)
@@ -207,6 +254,10 @@ def _run(command: Sequence[str], message: Region) -> int:
     return real.returncode if real.returncode >= 0 else os.EX_TEMPFAIL
 
 
-def _fail(status: int, sentence: object) -> int:
+def _say(sentence: object) -> None:
     sys.stderr.write(f"{PROGRAM}: {sentence}\n")
+
+
+def _fail(status: int, sentence: object) -> int:
+    _say(sentence)
     return status

@@ -56,6 +56,7 @@ def _sign_values(given: Given, now: datetime) -> "sign.Options":
         allow_expired=given.flag("--allow-expired"),
         files=_own_files(given),
         program="hsmagent smime",
+        leads_to_root=store.default().leads_to_root,
     )
 
 

@@ -53,6 +53,33 @@ def normal(address: str) -> str:
     return local + at + _ascii(domain.lower())
 
 
+def folded(address: str) -> str:
+    """Return what is the same for addresses that differ in letter case alone.
+
+    Who owns an address decides whether that makes two of it. To find one's own key, or a
+    certificate to encrypt to, it is near enough where nothing else is there; who signed is decided
+    by `normal`.
+    """
+    return address.casefold()
+
+
+def own_addresses(field: str) -> tuple[str, ...]:
+    """Return the addresses of a field that we write ourselves, such as From.
+
+    Where `mailboxes` is unsure, the one address in angles at the end is it. UsageError when there
+    is an @ and no address that can be read; nothing for a field that has none, as cron's.
+    """
+    try:
+        return mailboxes(field)
+    except UsageError:
+        if "@" not in field:
+            return ()
+        start = field.rfind("<")
+        if start < 0 or field.count("<") > 1 or not field.rstrip().endswith(">"):
+            raise
+        return mailboxes(field[start:])
+
+
 def _ascii(domain: str) -> str:
     """Return the domain as the DNS has it, unless that would be the name of another one too."""
     if domain.isascii():
@@ -95,15 +122,20 @@ def _after_comment(field: str, position: int) -> int:
 
 
 def _is_phrase(tokens: list[Token]) -> bool:
-    """Tell whether this is a display name; dots are obsolete, but written ("John Q. Public")."""
-    return all(kind in _WORD or text == "." for kind, text in tokens)
+    """Tell whether this is a display name; dots are obsolete, but written ("John Q. Public").
+
+    So are brackets ("Rita [Work]"), which nobody takes for an address.
+    """
+    return all(kind in (*_WORD, "literal") or text == "." for kind, text in tokens)
 
 
 def _mailbox(tokens: list[Token]) -> str:
     texts = [text for _, text in tokens]
     if tokens[-1] == ("special", ">") and ("special", "<") in tokens:
         opening = tokens.index(("special", "<"))
-        if not _is_phrase(tokens[:opening]):
+        # Some programs name an address by itself; read either way, it is the same one.
+        same = tokens[:opening] == tokens[opening + 1 : -1]
+        if not same and not _is_phrase(tokens[:opening]):
             raise _wrong(" ".join(texts))
         return _addr_spec(tokens[opening + 1 : -1])
     return _addr_spec(tokens)

@@ -7,7 +7,8 @@ from itertools import chain
 
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import address, canonical, mime
-from hsmagent.mail.cms import enveloped, oids
+from hsmagent.mail.cms import enveloped, oids, public_keys
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.mime import Entity, Field
 from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields
 from hsmagent.mail.spool import Memory, Region
@@ -71,7 +72,13 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     out.write(canonical_head(head, newline))
     for chunk in canonical.base64_lines(made, newline):
         out.write(chunk)
-    return (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
+    left_out = (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
+    return (*_weak(certificates), *left_out)
+
+
+def _weak(certificates: Sequence[Certificate]) -> list[str]:
+    found = ((c.name, public_keys.weakness(public_keys.load(c.spki))) for c in certificates)
+    return [f"{name}: {weakness}" for name, weakness in found if weakness]
 
 
 def _plaintext(entity: Entity) -> Callable[[], Iterator[bytes]]:
@@ -90,10 +97,11 @@ def _plaintext(entity: Entity) -> Callable[[], Iterator[bytes]]:
 def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:
     """Return everybody's certificate, each once, ours first."""
     wanted = options.to or () if options.given else options.to or addressees(entity)
-    found = {address: store.find(address, options.now) for address in wanted}
+    found = {one: store.find(one, options.now) for one in wanted}
     for entry in options.given:
-        found.update(dict.fromkeys((a for a in entry.certificate.addresses if a in found), entry))
-    missing = [address for address, entry in found.items() if entry is None]
+        named = set(map(address.folded, entry.certificate.addresses))
+        found.update(dict.fromkeys((a for a in found if address.folded(a) in named), entry))
+    missing = [one for one, entry in found.items() if entry is None]
     if missing:
         raise NoCertificate(missing)
     entries = (*options.own, *options.given, *(e for e in found.values() if e))
@@ -113,7 +121,7 @@ def addressees(entity: Entity, names: Iterable[str] = ("to", "cc")) -> tuple[str
 
 def own_entry(entity: Entity, store: Store, sender: str, now: datetime) -> Entry | None:
     """Return our own certificate from the store, for the sender given or the From."""
-    names = address.mailboxes(sender) if sender else addressees(entity, ("from",))
+    names = address.own_addresses(sender or entity.one("from"))
     return next((entry for name in names if (entry := store.find(name, now))), None)
 
 

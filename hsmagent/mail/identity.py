@@ -1,20 +1,19 @@
 """Which key and certificate sign: by name, or by the address the mail comes from."""
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import sha1, sha256
 
-from hsmagent import uri
 from hsmagent.errors import UsageError
-from hsmagent.mail.address import mailboxes
+from hsmagent.mail import purpose, selectors
+from hsmagent.mail.address import folded, own_addresses
 from hsmagent.mail.cms import certificates
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.store import ENCRYPTING, Entry
-from hsmagent.model import FINGERPRINT, Key, fingerprint, printable
+from hsmagent.mail.store import Entry
+from hsmagent.model import Key, printable
 
 WARN_AHEAD = timedelta(days=30)
-_SIGNING = {"digital_signature", "non_repudiation"}
 
 
 class NoKey(UsageError):
@@ -38,76 +37,129 @@ def find(
     files: Sequence[Certificate] = (),
     allow_expired: bool = False,
 ) -> Identity:
-    """Return the identity that signs for `wanted`; NoKey when there is none.
+    """Return the identity that signs for `wanted` (see selectors.tests); NoKey when there is none.
 
-    wanted: a mail address (alone or as "Name <address>"), a PKCS#11 URI, a fingerprint (SHA-1 or
-    SHA-256 of the certificate in hex, or SHA256:… of the ssh key), or the key's label. Of several
-    that fit, the one valid longest is taken.
+    Taken are only certificates with which `verify` would take the signature for a mail's. Of
+    several that fit, one that is made for mail goes before one for everything, and then the one
+    valid longest.
     """
-    pairs = _signing_pairs(keys, files)
-    matches = selector(wanted)
-    fitting = [(key, certificate) for key, certificate in pairs if matches(key, certificate)]
+    pairs = _pairs(keys, files)
+    fitting: list[Pair] = []
+    for test in selectors.tests(wanted):
+        fitting = fitting or [pair for pair in pairs if test(*pair)]
     if not fitting:
         raise NoKey(f"no key signs for {printable(wanted)}; {_there_is(pairs)}")
-    usable = [pair for pair in fitting if allow_expired or pair[1].valid_at(now)]
+    signing = [pair for pair in fitting if not purpose.not_for_signing(pair[1])]
+    if not signing:
+        raise NoKey(purpose.not_for_signing(fitting[0][1]))
+    usable = [pair for pair in signing if allow_expired or pair[1].valid_at(now)]
     if not usable:
-        certificate = max((pair[1] for pair in fitting), key=lambda c: c.not_after)
+        certificate = max((pair[1] for pair in signing), key=lambda c: c.not_after)
         raise UsageError(f"{_validity(certificate, now)}; --allow-expired signs all the same")
-    key, certificate = max(usable, key=lambda pair: pair[1].not_after)
+    key, certificate = max(usable, key=lambda pair: purpose.rank(pair[1]))
     return Identity(key, certificate, _warnings(certificate, now))
 
 
-def selector(wanted: str) -> Callable[[Key, Certificate], bool]:
-    """Return the test that `wanted` stands for (see `find`)."""
-    if wanted.startswith("pkcs11:"):
-        named = uri.parse(wanted)
-        return lambda key, _: named.matches_key(key)
-    if wanted.startswith(FINGERPRINT):
-        return lambda key, _: _ssh_fingerprint(key) == wanted
-    digits = wanted.removeprefix("0x").replace(":", "").lower().removesuffix("!")
-    if len(digits) in {40, 64} and set(digits) <= set("0123456789abcdef"):
-        return lambda _, c: digits in {sha1(c.der).hexdigest(), sha256(c.der).hexdigest()}  # noqa: S324
-    if "@" in wanted:
-        # git names the committer as it likes ("J. R. Doe, Jr. <…>"): what counts is in the angles.
-        addresses = mailboxes(wanted[max(0, wanted.rfind("<")) :])
-        return lambda _, certificate: any(a in certificate.addresses for a in addresses)
-    return lambda key, _: key.label == wanted
+def all_of(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> list[Identity]:
+    """Return every key that signs mail, with each certificate that says so."""
+    pairs = _pairs(keys, files)
+    return [Identity(*pair) for pair in pairs if not purpose.not_for_signing(pair[1])]
+
+
+def chain(who: Identity, files: Sequence[Certificate] = ()) -> list[Certificate]:
+    """Return the certificates that go with a signature: the token's and those of `files`."""
+    return certificates.chain(who.certificate, (*_authorities(who.key), *files))
+
+
+def incomplete(sent: Sequence[Certificate], leads_to_root: Callable[[Certificate], bool]) -> str:
+    """Say which certificate is missing between the last one sent and a root, or ""."""
+    if sent[-1].is_root or leads_to_root(sent[-1]):
+        return ""
+    return (
+        f"the chain of {sent[0].name} ends before a root: the certificate of "
+        f"{sent[-1].issuer_name} is missing; `hsmagent contacts add FILE` takes it"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What is wrong with an identity, in one sentence that says the remedy; `doctor` shows it."""
+
+    certificate: Certificate
+    problem: str
+
+
+def check(
+    keys: Sequence[Key],
+    now: datetime,
+    leads_to_root: Callable[[Certificate], bool],
+    files: Sequence[Certificate] = (),
+) -> list[Finding]:
+    """Return what is wrong with the identities that sign mail: purpose, address, time, chain.
+
+    An identity whose certificate is for something else altogether (a PIV card's login) is none.
+    """
+    found: list[Finding] = []
+    for key, certificate in _pairs(keys, files):
+        if why := purpose.not_for_signing(certificate):
+            if certificate.addresses and len(certificates.of_key(key, files)) == 1:
+                found.append(Finding(certificate, f"{why}; ask its authority for one that is"))
+            continue
+        name = certificate.name
+        if not certificate.addresses:
+            no_address = f"the certificate of {name} names no mail address: nobody sees whose it is"
+            found.append(Finding(certificate, no_address))
+        found += [Finding(certificate, text) for text in _warnings(certificate, now)]
+        sent = chain(Identity(key, certificate), files)
+        if why := incomplete(sent, leads_to_root):
+            found.append(Finding(certificate, why))
+    return found
 
 
 def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
     """Return our own certificate that mail for `sender` can be encrypted to."""
-    names = mailboxes(sender)
-    fitting = [
+    own = [
         certificate
         for key in keys
         if key.can_decrypt or key.can_derive
         for certificate in certificates.of_key(key)
-        if certificate.key_usage & ENCRYPTING
-        and certificate.valid_at(now)
-        and any(name in certificate.addresses for name in names)
+        if certificate.valid_at(now) and not purpose.not_for_encryption(certificate)
     ]
+    exact = set(own_addresses(sender))
+    loose = {folded(address) for address in exact}
+    fitting = [c for c in own if exact & set(c.addresses)]
+    fitting = fitting or [c for c in own if loose & set(map(folded, c.addresses))]
     if not fitting:
         raise UsageError(
             f"you have no certificate for {printable(sender) or 'a sender'} to encrypt your own "
             "copy to; --not-to-self does without one"
         )
-    return Entry(max(fitting, key=lambda certificate: certificate.not_after))
+    return Entry(max(fitting, key=purpose.rank))
 
 
-def _signing_pairs(
-    keys: Sequence[Key], files: Sequence[Certificate]
-) -> list[tuple[Key, Certificate]]:
+Pair = tuple[Key, Certificate]
+
+
+def _pairs(keys: Sequence[Key], files: Sequence[Certificate]) -> list[Pair]:
     return [
         (key, certificate)
         for key in keys
         if key.can_sign
         for certificate in certificates.of_key(key, files)
-        if certificate.key_usage & _SIGNING
     ]
 
 
-def _there_is(pairs: list[tuple[Key, Certificate]]) -> str:
-    names = sorted({", ".join(c.addresses) or c.name for _, c in pairs})
+def _authorities(key: Key) -> list[Certificate]:
+    found: list[Certificate] = []
+    for data in key.authorities:
+        with suppress(UsageError):  # an odd object on the token must not hide the good ones
+            found.append(Certificate(data))
+    return found
+
+
+def _there_is(pairs: list[Pair]) -> str:
+    signing = (c for _, c in pairs if not purpose.not_for_signing(c))
+    names = sorted({", ".join(c.addresses) or c.name for c in signing})
     if not names:
         return "there is no key with a certificate for signing (see `hsmagent keys`)"
     return "there are keys for " + printable("; ".join(names), 400)
@@ -128,19 +180,3 @@ def _warnings(certificate: Certificate, now: datetime) -> tuple[str, ...]:
             f"the certificate of {certificate.name} expires on {certificate.not_after:%Y-%m-%d}",
         )
     return ()
-
-
-def _ssh_fingerprint(key: Key) -> str:
-    from base64 import b64decode
-
-    from cryptography.exceptions import UnsupportedAlgorithm
-    from cryptography.hazmat.primitives import serialization
-
-    try:
-        public = serialization.load_der_public_key(key.spki)
-        line = public.public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
-        )
-    except (ValueError, UnsupportedAlgorithm):
-        return ""
-    return fingerprint(b64decode(line.split()[1]))

@@ -10,12 +10,14 @@ from typing import Protocol
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import address, canonical, identity, mime
-from hsmagent.mail.cms import certificates, oids, signed
+from hsmagent.mail.cms import oids, signed
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.cms.parse import public_key
 from hsmagent.mail.identity import Identity, NoKey
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import Entity, Field
-from hsmagent.mail.spool import Region
+from hsmagent.mail.spool import Region, Source
 from hsmagent.model import Key, Scheme
 
 
@@ -27,11 +29,16 @@ class Writer(Protocol):
         ...
 
 
+class NoSender(Malformed):
+    """The From has an address that cannot be read."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to sign. key: see identity.find; sender: the address when there is no key named.
 
-    digest: as hashlib names it, "" for the one that suits the key.
+    digest: as hashlib names it, "" for the one that suits the key. leads_to_root: given, what is
+    warned of is a chain whose last certificate is not issued by a root.
     """
 
     now: datetime
@@ -43,6 +50,7 @@ class Options:
     files: tuple[Certificate, ...] = ()
     program: str = ""
     digest: str = ""
+    leads_to_root: Callable[[Certificate], bool] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +111,10 @@ def content_signature(
     attributes = signed.attributes(state.digest(), scheme, who.certificate, options.now)
     signature = keys.sign_attributes(who.key, scheme, attributes, context)
     info = signed.signer_info(who.certificate, scheme, attributes, signature)
-    sent = certificates.chain(who.certificate, options.files)
+    sent = identity.chain(who, options.files)
     before, after = signed.wrap(info, scheme, sent, length if options.opaque else None)
-    return Signed(before, after, scheme, who.warnings)
+    missing = identity.incomplete(sent, options.leads_to_root) if options.leads_to_root else ""
+    return Signed(before, after, scheme, (*who.warnings, *([missing] if missing else ())))
 
 
 def who_signs(entity: Entity, keys: MailKeys, options: Options) -> Identity:
@@ -114,12 +123,22 @@ def who_signs(entity: Entity, keys: MailKeys, options: Options) -> Identity:
     if options.key or options.sender:
         return _find(every, options.key or options.sender, options)
     try:
-        sender = address.mailboxes(entity.one("from"))
+        sender = address.own_addresses(entity.one("from"))
     except UsageError as error:
-        raise NoKey(str(error)) from None
+        raise NoSender(str(error)) from None
     if not sender:
         raise NoKey("the message has no From; say whose key signs with --key or --from")
     return _find(every, sender[0], options)
+
+
+def signer_of(cms: Source) -> Certificate | None:
+    """Return the certificate of the first signer of a SignedData, when it brings it along.
+
+    What the message says of itself: nothing is checked.
+    """
+    from hsmagent.mail.cms import signers
+
+    return signers.named_signer(signers.read(cms))
 
 
 def _find(every: Sequence[Key], wanted: str, options: Options) -> Identity:
@@ -159,7 +178,7 @@ def canonical_head(head: bytes, newline: bytes) -> bytes:
 
 def _demands_pss(who: Identity) -> bool:
     """Tell whether the key is for PSS alone: id-RSASSA-PSS in its certificate (RFC 4055)."""
-    return bool(who.certificate.parsed.public_key.algorithm == "rsassa_pss")
+    return public_key(who.certificate.spki)[0] == oids.ID_RSASSA_PSS
 
 
 def _write_opaque(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:

@@ -12,7 +12,8 @@ from hashlib import sha256
 from pathlib import Path
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.address import normal
+from hsmagent.mail import purpose, roots
+from hsmagent.mail.address import folded, normal
 from hsmagent.mail.cms import certificates
 from hsmagent.mail.cms.certificates import Certificate
 
@@ -20,7 +21,6 @@ _ADDRESS = "Address: "
 _CAPABILITY = "Capability: "
 _FILE_MAX = 256 * 1024
 _CRL_MAX = 16 * 1024 * 1024
-ENCRYPTING = {"key_encipherment", "key_agreement"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,20 +73,55 @@ class Store:
         paths = sorted((self._base / "crls").glob("*.crl"))
         return tuple(path.read_bytes() for path in paths if path.stat().st_size <= _CRL_MAX)
 
+    def leads_to_root(self, last: Certificate) -> bool:
+        """Whether a root of ours or of the system bears the name of a certificate's issuer."""
+        own = any(root.subject == last.issuer for root in self.roots())
+        return own or roots.has_issuer(last.issuer_der)
+
     def find(self, address: str, now: datetime) -> Entry | None:
-        """Return the certificate to encrypt to for an address: the one valid longest."""
-        address = normal(address)
-        line = _ADDRESS + address + "\n"
+        """Return the certificate to encrypt to for an address: see purpose.rank.
+
+        One for the very address goes before one for it in other letters.
+        """
+        exact = normal(address)
+        line = folded(_ADDRESS + exact + "\n")
         fitting = [
             entry
             for _, text in self._files(root=False)
-            if line in text
+            if line in folded(text)
             for entry in _parse(text)
-            if address in entry.certificate.addresses
-            and entry.certificate.key_usage & ENCRYPTING
+            if folded(exact) in map(folded, entry.certificate.addresses)
             and entry.certificate.valid_at(now)
+            and not purpose.not_for_encryption(entry.certificate)
         ]
-        return max(fitting, key=lambda e: e.certificate.not_after, default=None)
+        fitting = [e for e in fitting if exact in e.certificate.addresses] or fitting
+        return max(fitting, key=lambda e: purpose.rank(e.certificate), default=None)
+
+    def signs_as(self, address: str) -> None:
+        """Note that an address has signed, so that its mail does not go unsigned unnoticed."""
+        if not self.has_signed(address):
+            self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
+            with self._senders.open("a", encoding="utf-8") as file:
+                file.write(f"{folded(address)}\n")
+
+    def has_signed(self, address: str) -> bool:
+        """Whether an address has signed before (see `signs_as`)."""
+        return folded(address) in self._signed()
+
+    def signs_no_more(self, address: str) -> None:
+        """Forget that an address has signed."""
+        if self.has_signed(address):
+            kept = [one for one in self._signed() if one != folded(address)]
+            draft = self._senders.with_suffix(f".{os.getpid()}.new")
+            draft.write_text("".join(f"{one}\n" for one in kept), "utf-8")
+            draft.replace(self._senders)
+
+    @property
+    def _senders(self) -> Path:
+        return self._base / "senders"
+
+    def _signed(self) -> list[str]:
+        return self._senders.read_text("utf-8").splitlines() if self._senders.exists() else []
 
     def remove(self, wanted: str, *, root: bool = False) -> int:
         """Remove by address or fingerprint (SHA-256, or its first 16 digits or more)."""

@@ -28,12 +28,14 @@ _SENT = "the signature is around the encryption: it shows who sent the mail, not
 class Judge:
     """What a signature is measured by. known: more certificates that may help to find a chain.
 
+    signers: when given, the signers are among these, whatever certificates a message brings.
     learned: told of each signer whose signature and chain hold, for the certificate store.
     """
 
     anchors: Anchors
     now: datetime
     known: tuple[Certificate, ...] = ()
+    signers: tuple[Certificate, ...] | None = None
     learned: Callable[[Certificate, frozenset[str]], None] | None = None
 
 
@@ -160,14 +162,15 @@ def signatures(data: SignedData, content: Covered, judge: Judge, covers: str) ->
     """Check every signature of a SignedData over `content`; there must be one at least."""
     if not data.infos:
         raise Malformed("a SignedData without any signature")
-    trust = Trust(judge.anchors, judge.now, (*data.certificates, *judge.known), data.crls)
+    pool = (*data.certificates, *judge.known, *(judge.signers or ()))
+    trust = Trust(judge.anchors, judge.now, pool, data.crls)
     return [_signature(info, data, content, judge, trust, covers) for info in data.infos]
 
 
 def _signature(  # noqa: PLR0917 (what one signature is judged by)
     info: SignerInfo, data: SignedData, content: Covered, judge: Judge, trust: Trust, covers: str
 ) -> Signature:
-    pool = (*data.certificates, *judge.known)
+    pool = (*data.certificates, *judge.known) if judge.signers is None else judge.signers
     signer = signers.check(info, pool, content, data.unreadable)
     problem, remarks = signer.problem, [signer.remark] if signer.remark else []
     intact = not problem

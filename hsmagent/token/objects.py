@@ -23,6 +23,7 @@ from hsmagent.worker.messages import RawObject
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
+_AUTHORITIES_MAX = 16
 
 _DER_OCTET_STRING = 0x04
 _ED25519_BYTES = 32
@@ -114,12 +115,14 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
             notes.append(f"{_name(values)}: {odd}")
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
+    authorities = _authorities(certificates)
     if not complete:
-        return Listing(_once(_without_issuers(merged)), notes=tuple(notes))
+        kept = _once(_without_issuers(merged))
+        return Listing(_with(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     notes += _unpaired(keys, privates)
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
-    return Listing(_once(keys), frozenset(orphans), tuple(notes))
+    return Listing(_with(authorities, _once(keys)), frozenset(orphans), tuple(notes))
 
 
 # -- single objects --------------------------------------------------------------------------
@@ -305,6 +308,19 @@ def _without_issuers(keys: Sequence[Key]) -> list[Key]:
     names = {key.spki: [_names(der) for der in key.certificates] for key in keys}
     issuers = {issuer for pairs in names.values() for subject, issuer in pairs if issuer != subject}
     return [key for key in keys if not any(subject in issuers for subject, _ in names[key.spki])]
+
+
+def _authorities(certificates: Sequence[Key]) -> tuple[bytes, ...]:
+    """Return the certificates whose subjects issued another one here."""
+    names = {der: _names(der) for key in certificates for der in key.certificates}
+    issuers = {issuer for subject, issuer in names.values() if issuer != subject}
+    found = [der for der, (subject, _) in names.items() if subject in issuers]
+    return tuple(found[:_AUTHORITIES_MAX])
+
+
+def _with(authorities: tuple[bytes, ...], keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Give the keys that have a certificate those of the token's authorities."""
+    return tuple(replace(k, authorities=authorities) if k.certificates else k for k in keys)
 
 
 def _names(der: bytes) -> tuple[bytes, bytes]:

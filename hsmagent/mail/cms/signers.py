@@ -167,6 +167,12 @@ _MISSING = "the signer's certificate is not there; `hsmagent contacts add` takes
 _UNREADABLE = "the signer's certificate is not among those in the message that can be read"
 
 
+def named_signer(data: SignedData) -> Certificate | None:
+    """Return the certificate in the message that its first signature names."""
+    first = data.infos[0].identifier if data.infos else b"\0"
+    return next((c for c in data.certificates if _identifies(first, c)), None)
+
+
 class _Invalid(Exception):
     """The signature does not hold, and why."""
 
