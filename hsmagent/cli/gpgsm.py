@@ -1,69 +1,55 @@
-"""`hsmagent-gpgsm`: gpgsm's arguments and status lines, as git uses them (gpg.format = x509).
+"""`hsmagent-gpgsm`: gpgsm's arguments and status lines, for git (gpg.format = x509) and Emacs.
 
-Signing: `--status-fd=2 -bsau KEY`, data on stdin, PEM on stdout. Verifying:
-`--status-fd=1 --verify FILE -`, data on stdin.
+git signs by `--status-fd=2 -bsau KEY`, data on stdin, PEM on stdout, and verifies by
+`--status-fd=1 --verify FILE -`, data on stdin. Status lines: GnuPG's doc/DETAILS.
 """
 
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from hsmagent import __version__
+from hsmagent.cli import gpgsm_list
+from hsmagent.cli.gpgsm_args import Arguments, parse
+from hsmagent.cli.gpgsm_verify import HASH, PUBLIC_KEY, Status, dearmoured, fill_from, verify
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, identity, sign, store
-from hsmagent.mail.cms import der, oids
+from hsmagent.mail import identity, purpose, selectors, sign, store
+from hsmagent.mail.cms import certificates, der, oids
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context, MailKeys
-from hsmagent.mail.report import Who
 from hsmagent.mail.sign import Signed
-from hsmagent.mail.spool import Memory, Region, Spool, fill
-from hsmagent.mail.stdio import Out, source
-from hsmagent.model import KeyType, printable
+from hsmagent.mail.spool import Memory, Region, Spool
+from hsmagent.mail.stdio import Out
+from hsmagent.model import Key, KeyType, printable
 
-SIGNATURE_MAX = 1024 * 1024
-_LABEL = "SIGNED MESSAGE"
-_BEGIN, _END = b"-----BEGIN SIGNED MESSAGE-----", b"-----END SIGNED MESSAGE-----"
+_HELP = """usage: hsmagent-gpgsm [options] COMMAND [FILE …]
 
-# Numbers of the OpenPGP registry, which gpgsm's status lines use too.
-_PUBLIC_KEY = {KeyType.RSA: 1, KeyType.EC: 19, KeyType.ED25519: 22}
-_HASH = {"sha256": 8, "sha384": 9, "sha512": 10}
+  -s, --sign            sign, with the content inside   (-u KEY, -a, -o FILE)
+  -b, --detach-sign     sign, without it
+      --verify SIG [F]  check a signature, over F or - (stdin)
+  -e, --encrypt         encrypt                         (-r WHOM, -a, -o FILE)
+  -d, --decrypt         decrypt
+  -k, --list-keys       the certificates that are known (--with-colons)
+  -K, --list-secret-keys  those whose keys are in your tokens
 
-_NO_PUBLIC_KEY = 9  # the reason in ERRSIG
+KEY and WHOM: an address, a fingerprint or its end, &KEYGRIP, #SERIAL, /CN=NAME, or a label.
+"""
+_VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
 
-_FLAGS = {
-    "--armor": "a",
-    "--detach-sign": "bs",
-    "--detach-sig": "bs",
-    "--sign": "s",
-    "--verify": "v",
-    "--batch": "",
-    "--yes": "",
-    "--quiet": "",
-    "--no-tty": "",
-}
-_VALUES = {"--status-fd", "--local-user", "--output", "--keyid-format"}
+_AES256 = 9  # the OpenPGP registry's number
+
+KeysFactory = Callable[[], MailKeys]
 
 
-@dataclass(slots=True)
-class _Arguments:
-    flags: set[str]
-    values: dict[str, str]
-    files: list[str]
-
-
-def main(argv: Sequence[str], keys: Callable[[], MailKeys]) -> int:
+def main(argv: Sequence[str], keys: KeysFactory) -> int:
     """Do what gpgsm would; 0 done, 1 failed or not good."""
     try:
-        arguments = _parse(argv)
-        status = _Status(arguments.values.get("--status-fd", ""))
-        if "v" in arguments.flags:
-            return _verify(arguments, status)
-        if {"b", "s"} <= arguments.flags:
-            return _sign(arguments, status, keys)
-        raise UsageError("hsmagent-gpgsm signs (-bsau KEY) and verifies (--verify FILE -) for git")
+        arguments = parse(argv)
+        return _COMMANDS[arguments.command](arguments, Status(arguments.get("--status-fd")), keys)
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent-gpgsm: {error}\n")
         return 1
@@ -72,74 +58,33 @@ def main(argv: Sequence[str], keys: Callable[[], MailKeys]) -> int:
         return 1
 
 
-class _Status:
-    """Status lines for programs; each begins at a line start, or git does not see it."""
-
-    def __init__(self, descriptor: str) -> None:
-        if descriptor and not descriptor.isdecimal():
-            raise UsageError("--status-fd takes a number")
-        self._fd = int(descriptor) if descriptor else -1
-
-    def say(self, *words: object) -> None:
-        """Write one line."""
-        if self._fd < 0:
-            return
-        (sys.stdout if self._fd == 1 else sys.stderr).flush()
-        os.write(self._fd, f"[GNUPG:] {' '.join(map(str, words))}\n".encode())
-
-
-def _parse(argv: Sequence[str]) -> _Arguments:
-    flags: set[str] = set()
-    values: dict[str, str] = {}
-    files: list[str] = []
-    words = iter(argv)
-    for word in words:
-        name, equals, value = word.partition("=")
-        if name in _VALUES:
-            values[name] = value if equals else next(words, "")
-        elif word in _FLAGS:
-            flags.update(_FLAGS[word])
-        elif word.startswith("--") and word != "--":
-            raise UsageError(f"hsmagent-gpgsm does not know {printable(word)}")
-        elif word.startswith("-") and word not in ("-", "--"):
-            letters, u, user = word[1:].partition("u")
-            flags.update(letters)
-            if u:
-                values["--local-user"] = user or next(words, "")
-        elif word != "--":
-            files.append(word)
-    if flags - set("absv"):
-        raise UsageError(f"hsmagent-gpgsm does not know -{printable(min(flags - set('absv')))}")
-    return _Arguments(flags, values, files)
-
-
-def _sign(arguments: _Arguments, status: _Status, keys: Callable[[], MailKeys]) -> int:
-    wanted = arguments.values.get("--local-user", "")
-    if not wanted:
-        raise UsageError("say whose key signs: -u KEY (git: user.signingKey or your address)")
+def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
+    opaque = arguments.command == "sign"
     now, held = datetime.now(UTC), keys()
-    files = tuple(entry.certificate for entry in store.default().entries())
-    who = identity.find(held.keys(), wanted, now, files=files)
+    files = _stored()
+    wanted = arguments.get("--local-user")
+    who = identity.find(held.keys(), wanted or _default(held, files), now, files=files)
+    options = sign.Options(now, files=files, opaque=opaque)
     with Spool() as data:
-        fill(data, source())
+        fill_from(arguments.files, data)
         region = Region.whole(data)
         status.say("BEGIN_SIGNING", "H8")
-        made = sign.content_signature(
-            region.chunks, held, who, sign.Options(now, files=files), _context(region, wanted)
-        )
-    out = Out()
-    out.write(der.pem(_LABEL, made.before + made.after))
-    if not out.finish():
-        return 1
-    status.say(
-        "SIG_CREATED",
-        "D",
-        *_numbers(who, made),
-        "00",
-        int(time.time()),
-        Who.of(who.certificate).fingerprint_sha1,
-    )
+        context = _context(region, wanted or who.certificate.name)
+        made = sign.content_signature(region.chunks, held, who, options, context)
+        whole = made.around(region.chunks() if opaque else ())
+        if not _deliver(arguments, "SIGNED MESSAGE", whole):
+            return 1
+    mark, kind = gpgsm_list.fingerprint(who.certificate), "S" if opaque else "D"
+    status.say("SIG_CREATED", kind, *_numbers(who, made), "00", int(time.time()), mark)
     return 0
+
+
+def _default(held: MailKeys, files: Sequence[Certificate]) -> str:
+    """Return what names the one identity there is, for callers that name none."""
+    found = {gpgsm_list.fingerprint(one.certificate) for one in identity.all_of(held.keys(), files)}
+    if len(found) != 1:
+        raise UsageError("say whose key signs: -u KEY (git: user.signingKey or your address)")
+    return found.pop()
 
 
 def _context(data: Region, wanted: str) -> Context:
@@ -150,52 +95,155 @@ def _context(data: Region, wanted: str) -> Context:
 
 
 def _numbers(who: Identity, made: Signed) -> tuple[int, int]:
-    return _PUBLIC_KEY[who.key.key_type], _HASH[oids.digest_name(made.scheme)]
+    return PUBLIC_KEY[who.key.key_type], HASH[oids.digest_name(made.scheme)]
 
 
-# -- verifying -------------------------------------------------------------------------------
+def _verify(arguments: Arguments, status: Status, _: KeysFactory) -> int:
+    return verify(arguments, status)
 
 
-def _verify(arguments: _Arguments, status: _Status) -> int:
-    from hsmagent.cli.trust import judge
-    from hsmagent.mail import verify
-    from hsmagent.mail.cms.signers import Covered
+# -- encryption ------------------------------------------------------------------------------
 
-    if not 1 <= len(arguments.files) <= 2:  # noqa: PLR2004 - the signature, and perhaps the data
-        raise UsageError("--verify takes the file with the signature, and - or the signed file")
-    signature = Memory(_dearmoured(Path(arguments.files[0])))
+
+def _encrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
+    from hsmagent.mail.cms import enveloped
+
+    to = [_recipient(word, status, keys) for word in arguments.values.get("--recipient", ())]
+    if not to:
+        raise UsageError("say to whom: -r WHOM")
+    with Spool(sealed=True) as data:
+        fill_from(arguments.files, data)
+        status.say("BEGIN_ENCRYPTION", "2", _AES256)
+        made = enveloped.build(Region.whole(data).chunks, to, gcm=False)
+        if not _deliver(arguments, "ENCRYPTED MESSAGE", made):
+            return 1
+    status.say("END_ENCRYPTION")
+    return 0
+
+
+def _recipient(word: str, status: Status, keys: KeysFactory) -> Certificate:
+    """Return the certificate of a recipient: from the store, else one of our own."""
+    now = datetime.now(UTC)
+    known = [(_bare(c), c) for c in _stored() if c.valid_at(now)]
+    chosen = _best(word, known) or _best(word, _own(keys().keys()))
+    if chosen is not None:
+        return chosen
+    status.say("INV_RECP", "1", word)
+    raise UsageError(
+        f"there is no certificate to encrypt to for {printable(word)}; `hsmagent contacts add` "
+        "takes one"
+    )
+
+
+def _best(word: str, listed: Sequence[tuple[Key, Certificate]]) -> Certificate | None:
+    for test in selectors.tests(word):
+        if chosen := purpose.best_to_encrypt_to([c for key, c in listed if test(key, c)]):
+            return chosen
+    return None
+
+
+def _decrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
+    from hsmagent.mail import decrypt
+
     with Spool() as data:
-        _read_data(arguments.files[1:], data)
-        content = Covered(Region.whole(data).chunks)
-        status.say("NEWSIG")
-        found = verify.detached(signature, content, judge(), "the data")
-    # One verdict only, over all signatures: a second GOODSIG would hide a bad one.
-    worst = min(found, key=lambda signature: (signature.intact, signature.trusted))
-    name = worst.who.name if worst.who else ""
-    mark = worst.who.fingerprint_sha1 if worst.who else "0" * 40
-    sys.stderr.write(f"hsmagent-gpgsm: {worst.text()}\n")
-    if worst.who is None:  # it is not known to be bad: git shows E
-        status.say("ERRSIG", mark, "0", "0", "00", "0", _NO_PUBLIC_KEY)
-    else:
-        status.say("GOODSIG" if worst.intact else "BADSIG", mark, name)
-    if worst.intact:
-        status.say("VALIDSIG", mark)
-        status.say("TRUST_FULLY" if worst.trusted else "TRUST_UNDEFINED", "0", "shell")
-    return 0 if worst.ok else 1
+        fill_from(arguments.files, data)
+        cms = Memory(dearmoured(Region.whole(data)))
+    status.say("BEGIN_DECRYPTION")
+    try:
+        options = decrypt.Options(_stored(), program="hsmagent-gpgsm")
+        entity, warnings = decrypt.content(cms, keys(), Context("hsmagent-gpgsm"), options)
+    except HsmAgentError:
+        status.say("DECRYPTION_FAILED")
+        status.say("END_DECRYPTION")
+        raise
+    for warning in warnings:
+        sys.stderr.write(f"hsmagent-gpgsm: {warning}\n")
+    done = _write(arguments, entity.region.chunks())
+    status.say("DECRYPTION_OKAY")
+    status.say("END_DECRYPTION")
+    return 0 if done else 1
 
 
-def _read_data(files: Sequence[str], data: Spool) -> None:
-    if not files or files[0] == "-":
-        fill(data, source())
-        return
-    with Path(files[0]).open("rb") as file:
-        fill(data, file)
+# -- lists -----------------------------------------------------------------------------------
 
 
-def _dearmoured(path: Path) -> bytes:
-    with path.open("rb") as file:
-        text = file.read(SIGNATURE_MAX)
-    if text[:1] == b"\x30":
-        return text
-    body = text.partition(_BEGIN)[2].partition(_END)[0]
-    return b"".join(canonical.from_base64([body], "the signature"))
+def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
+    secret = arguments.command == "list-secret-keys"
+    listed: list[gpgsm_list.Listed] = list(_own(keys().keys()))
+    if not secret:
+        known = {certificate for _, certificate in listed}
+        listed += [(None, c) for c in _stored() if c not in known]
+    if arguments.files:
+        listed = [
+            (key, c)
+            for key, c in listed
+            if any(test(key or _bare(c), c) for f in arguments.files for test in selectors.tests(f))
+        ]
+    grips = bool(arguments.flags & {"--with-key-data", "--with-keygrip"})
+    lines: Iterable[str] = gpgsm_list.text(listed)
+    if "--with-colons" in arguments.flags:
+        lines = gpgsm_list.colons(listed, secret=secret, grips=grips)
+    out = Out()
+    for line in lines:
+        out.say(line)
+    return 0 if out.finish() and (listed or not arguments.files) else 1
+
+
+def _own(keys: Sequence[Key]) -> list[tuple[Key, Certificate]]:
+    return [(key, c) for key in keys for c in certificates.of_key(key, _stored())]
+
+
+def _bare(certificate: Certificate) -> Key:
+    """Return a key that stands for somebody else's certificate: nothing but its public half."""
+    return Key(certificate.spki, KeyType.RSA, 0)
+
+
+def _stored() -> tuple[Certificate, ...]:
+    return tuple(entry.certificate for entry in store.default().entries())
+
+
+def _say_version(_: Arguments, __: Status, ___: KeysFactory) -> int:
+    sys.stdout.write(_VERSION.format(__version__))
+    return 0
+
+
+def _say_help(_: Arguments, __: Status, ___: KeysFactory) -> int:
+    sys.stdout.write(_HELP)
+    return 0
+
+
+# -- what goes out ---------------------------------------------------------------------------
+
+
+def _deliver(arguments: Arguments, label: str, chunks: Iterable[bytes]) -> bool:
+    """Write a CMS message, as PEM with --armor."""
+    if "--armor" in arguments.flags:
+        chunks = iter((der.pem(label, b"".join(chunks)),))
+    return _write(arguments, iter(chunks))
+
+
+def _write(arguments: Arguments, chunks: Iterator[bytes]) -> bool:
+    path = arguments.get("--output")
+    if path and path != "-":
+        draft = Path(f"{path}.{os.getpid()}.new")
+        with draft.open("wb") as file:
+            file.writelines(chunks)
+        draft.replace(path)
+        return True
+    out = Out()
+    for chunk in chunks:
+        out.write(chunk)
+    return out.finish()
+
+
+_COMMANDS: dict[str, Callable[[Arguments, Status, KeysFactory], int]] = {
+    "sign": _sign,
+    "detach-sign": _sign,
+    "verify": _verify,
+    "encrypt": _encrypt,
+    "decrypt": _decrypt,
+    "list-keys": _list,
+    "list-secret-keys": _list,
+    "version": _say_version,
+    "help": _say_help,
+}

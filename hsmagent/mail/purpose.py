@@ -3,6 +3,7 @@
 RFC 8550, section 4.4; RFC 5280, sections 4.2.1.3 and 4.2.1.12.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from hsmagent.mail.cms.certificates import Certificate
@@ -60,6 +61,12 @@ def not_for_issuing(certificate: Certificate) -> str:
 def rank(certificate: Certificate) -> tuple[bool, datetime]:
     """Of several that fit, the best: made for mail by its own word, then valid longest."""
     return MAIL in (certificate.purposes or ()), certificate.not_after
+
+
+def best_to_encrypt_to(certificates: Iterable[Certificate]) -> Certificate | None:
+    """Return the one of these that mail is best encrypted to, or None."""
+    usable = [one for one in certificates if not not_for_encryption(one)]
+    return max(usable, key=rank, default=None)
 
 
 def _not_for_mail(certificate: Certificate) -> str:

@@ -24,6 +24,7 @@ class Who:
     fingerprint: str
     fingerprint_sha1: str
     not_after: str
+    key_type: str
 
     @classmethod
     def of(cls, certificate: Certificate) -> "Who":
@@ -36,6 +37,7 @@ class Who:
             fingerprint=certificate.fingerprint,
             fingerprint_sha1=sha1(certificate.der).hexdigest().upper(),  # noqa: S324 - a name
             not_after=stamp(certificate.not_after),
+            key_type=certificate.key_type,
         )
 
     def text(self) -> str:

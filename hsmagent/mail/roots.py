@@ -69,7 +69,14 @@ def read_crl_file(path: str) -> list[bytes]:
 
 def read_anchors(path: str) -> tuple[list[Certificate], list[bytes]]:
     """Return the certificates of a file and, as OpenSSL's CAfile may have them, its CRLs."""
-    return certificates.read_file(path), read_crls(Path(path).read_bytes())
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    found, lists = certificates.read(data), read_crls(data)
+    if not found and not lists:
+        raise UsageError(f"there is no certificate in {path}")
+    return found, lists
 
 
 def is_crl(data: bytes) -> bool:

@@ -7,12 +7,11 @@ import re
 from collections.abc import Callable, Iterable
 from hashlib import sha1, sha256
 
-from asn1crypto import x509
-
 from hsmagent import uri
 from hsmagent.errors import UsageError
 from hsmagent.mail import keygrip
 from hsmagent.mail.address import folded, mailboxes
+from hsmagent.mail.cms import names
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import FINGERPRINT, Key, fingerprint
 
@@ -23,20 +22,6 @@ _ID_LENGTHS = {8, 16, 40, 64}  # the end of the SHA-1, all of it, the SHA-256
 _SHA256_LENGTH = 64
 _DN = re.compile(r"/?[A-Za-z][A-Za-z0-9.-]*=")
 _COMMA = re.compile(r"(?<!\\),")
-_SHORT = {
-    "common_name": "cn",
-    "organization_name": "o",
-    "organizational_unit_name": "ou",
-    "country_name": "c",
-    "state_or_province_name": "st",
-    "locality_name": "l",
-    "email_address": "email",
-    "domain_component": "dc",
-    "surname": "sn",
-    "given_name": "givenname",
-    "serial_number": "serialnumber",
-    "user_id": "uid",
-}
 _OTHER_SHORT = {"e": "email", "emailaddress": "email", "1.2.840.113549.1.9.1": "email", "s": "st"}
 
 
@@ -97,18 +82,17 @@ def _by_serial(wanted: str) -> Test:
     except ValueError:
         raise UsageError(f"#{number[:40]!r} is not a certificate's number in hex") from None
     return lambda _, c: (
-        c.serial == serial and (not issuer or _parts(c.parsed.issuer) == _read_dn(issuer))
+        c.serial == serial and (not issuer or _parts(c.issuer_der) == _read_dn(issuer))
     )
 
 
 def _is_subject(certificate: Certificate, wanted: str) -> bool:
-    return _parts(certificate.parsed.subject) == _read_dn(wanted)
+    return _parts(certificate.subject_der) == _read_dn(wanted)
 
 
-def _parts(name: x509.Name) -> list[str]:
+def _parts(name: bytes) -> list[str]:
     """Return the attributes of a Name, sorted: RFC 4514 and OpenSSL write them in either order."""
-    pairs = ((pair["type"].native, pair["value"].native) for rdn in name.chosen for pair in rdn)
-    return sorted(f"{_SHORT.get(kind, kind)}={value}".casefold() for kind, value in pairs)
+    return sorted(f"{kind}={value}".casefold() for kind, value in names.attributes(name))
 
 
 def _read_dn(text: str) -> list[str]:

@@ -130,7 +130,8 @@ def test_gpgsm_verifies_what_we_sign_for_git(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--decrypt"], ["-z"], ["-bsa"], ["--status-fd=x", "-bsau", "a@b"], []]
+    "arguments",
+    [["--decrypt"], ["-z"], ["--export"], ["-sd"], ["--status-fd=x", "-bsau", "a@b"], []],
 )
 def test_what_git_does_not_ask_for_is_refused(arguments: list[str], tmp_path: Path) -> None:
     program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", "rsa")

@@ -107,7 +107,11 @@ class Authority(Person):
         usage: bool = True,
         private: Any = None,
         label: str = "",
+        purposes: Sequence[x509.ObjectIdentifier] = (ExtendedKeyUsageOID.EMAIL_PROTECTION,),
+        uses: x509.KeyUsage | None = None,
+        more: Sequence[x509.ExtensionType] = (),
     ) -> Person:
+        """more: further extensions, a SAN in the place of the one made of `mail` among them."""
         private = private or make_private(kind)
         names = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if subject_mail:
@@ -129,38 +133,71 @@ class Authority(Person):
                 x509.AuthorityKeyIdentifier.from_issuer_public_key(self.private.public_key()),
                 critical=False,
             )
-            .add_extension(
-                x509.ExtendedKeyUsage([ExtendedKeyUsageOID.EMAIL_PROTECTION]), critical=False
-            )
         )
-        if mail:
+        if purposes:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
+        for extension in more:
+            builder = builder.add_extension(extension, critical=False)
+        if mail and not any(isinstance(e, x509.SubjectAlternativeName) for e in more):
             alternative = x509.SubjectAlternativeName([x509.RFC822Name(m) for m in mail])
             builder = builder.add_extension(alternative, critical=False)
         if usage:
-            builder = builder.add_extension(_usage(kind, sign=True), critical=True)
+            builder = builder.add_extension(uses or _usage(kind, sign=True), critical=True)
         return Person(private, builder.sign(self.private, hashes.SHA256()), label or name)
 
+    def authority(self, name: str, **options: Any) -> "Authority":
+        """Make a CA below this one; options: see `authority`."""
+        self.serial += 1
+        return authority(name, above=self, number=self.serial, **options)
 
-def authority(name: str = "Test Root") -> Authority:
-    """Make a root."""
-    private = make_private("p256")
+    def crl(self, *revoked: Person, until: datetime = NOW + timedelta(days=30)) -> bytes:
+        """Make a list of revoked certificates, as PEM."""
+        builder = x509.CertificateRevocationListBuilder(
+            issuer_name=self.certificate.subject,
+            last_update=min(NOW, until) - timedelta(days=1),
+            next_update=until,
+            revoked_certificates=[
+                x509.RevokedCertificateBuilder(
+                    one.certificate.serial_number, NOW - timedelta(hours=2)
+                ).build()
+                for one in revoked
+            ],
+        )
+        made = builder.add_extension(x509.CRLNumber(1), critical=False)
+        return made.sign(self.private, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+
+
+def authority(
+    name: str = "Test Root",
+    *,
+    above: Authority | None = None,
+    number: int = 1,
+    length: int | None = None,
+    end: datetime = NOW + timedelta(days=3650),
+    more: Sequence[x509.ExtensionType] = (),
+    private: Any = None,
+) -> Authority:
+    """Make a root, or a CA below another. length: of the path; more: further extensions."""
+    private = private or make_private("p256")
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-    certificate = (
+    builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(subject)
+        .issuer_name(above.certificate.subject if above else subject)
         .public_key(private.public_key())
-        .serial_number(1)
+        .serial_number(number)
         .not_valid_before(NOW - timedelta(days=3650))
-        .not_valid_after(NOW + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .not_valid_after(end)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=length), critical=True)
         .add_extension(
             x509.SubjectKeyIdentifier.from_public_key(private.public_key()), critical=False
         )
         .add_extension(_usage("p256", sign=False), critical=True)
-        .sign(private, hashes.SHA256())
     )
-    return Authority(private, certificate, name)
+    for extension in more:
+        builder = builder.add_extension(extension, critical=False)
+    signer = above.private if above else private
+    return Authority(private, builder.sign(signer, hashes.SHA256()), name)
 
 
 def _usage(kind: str, *, sign: bool) -> x509.KeyUsage:

@@ -13,10 +13,10 @@ from asn1crypto import x509
 
 from hsmagent.errors import UsageError
 from hsmagent.mail.address import normal
-from hsmagent.mail.cms import bundle, der, names
+from hsmagent.mail.cms import bundle, der, names, oids
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed
 from hsmagent.mail.cms.names import Readable
-from hsmagent.mail.cms.parse import key_identifier
+from hsmagent.mail.cms.parse import key_identifier, public_key
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
@@ -76,8 +76,11 @@ class Certificate:
         """Whether an IssuerAndSerialNumber means it, the issuer's name compared as names are."""
         if issuer_and_serial == self.issuer_and_serial:
             return True
-        issuer, serial = names.issuer_and_serial(issuer_and_serial)
-        return serial == self.serial and names.key(issuer) == self.issuer
+        try:
+            issuer, serial = names.issuer_and_serial(issuer_and_serial)
+            return serial == self.serial and names.key(issuer) == self.issuer
+        except (Malformed, *ASN1_ERRORS):
+            return False
 
     @cached_property
     def subject_der(self) -> bytes:
@@ -88,6 +91,12 @@ class Certificate:
     def spki(self) -> bytes:
         """The SubjectPublicKeyInfo."""
         return bytes(self.parsed.public_key.dump())
+
+    @cached_property
+    def key_type(self) -> str:
+        """The kind of its key: "RSA", "EC", "Ed25519", or an OID."""
+        kind, _ = public_key(self.spki)
+        return oids.KEY_TYPES.get(kind, kind)
 
     @cached_property
     def key_identifier(self) -> bytes:

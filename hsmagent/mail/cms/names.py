@@ -4,6 +4,7 @@ asn1crypto reads a certificate whole or not at all; foreign ones hold URIs, X.40
 things that it cannot read and that nobody here looks at. `Readable` leaves those alone.
 """
 
+import re
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -19,6 +20,7 @@ from hsmagent.mail.spool import Memory
 MAX_NAME = 2048
 MAX_PARTS = 64
 MAX_ALTERNATIVES = 1000
+_SPECIAL, _BACKSLASH = re.compile(r'(^[ #]|[,+"\\<>;]| $)'), r"\\\1"
 _RFC822_NAME = 0x81
 _OTHER_NAME = 0xA0
 _MAX_EXTENSION = 64 * 1024
@@ -162,3 +164,31 @@ def friendly(name: bytes) -> str:
         return str(x509.Name.load(name, strict=True).human_friendly)
     except ASN1_ERRORS:
         return ""
+
+
+_SHORT = {
+    "common_name": "CN",
+    "organization_name": "O",
+    "organizational_unit_name": "OU",
+    "country_name": "C",
+    "state_or_province_name": "ST",
+    "locality_name": "L",
+    "domain_component": "DC",
+    "user_id": "UID",
+    "email_address": "EMail",
+    "surname": "SN",
+    "given_name": "GN",
+    "serial_number": "SerialNumber",
+}
+
+
+def attributes(name: bytes) -> list[tuple[str, str]]:
+    """Return the attributes of a Name (DER) that can be read, the last first, with short names."""
+    rdns = reversed(list(x509.Name.load(name, strict=True).chosen))
+    pairs = ((pair["type"], str(pair["value"].native)) for rdn in rdns for pair in rdn)
+    return [(_SHORT.get(kind.native, kind.dotted), value) for kind, value in pairs]
+
+
+def distinguished(name: bytes) -> str:
+    """Return a Name (DER) as RFC 4514 writes it."""
+    return ",".join(f"{kind}={_SPECIAL.sub(_BACKSLASH, v)}" for kind, v in attributes(name))

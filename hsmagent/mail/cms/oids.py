@@ -1,6 +1,6 @@
 """The object identifiers that we use, by the names their specifications give them."""
 
-from hsmagent.model import Scheme
+from hsmagent.model import KeyType, Scheme
 
 # RFC 5652, RFC 5083
 ID_DATA = "1.2.840.113549.1.7.1"
@@ -48,6 +48,13 @@ OTHER_DIGESTS = {
     "2.16.840.1.101.3.4.2.10": "SHA3-512",
     "2.16.840.1.101.3.4.2.11": "SHAKE128",
     "2.16.840.1.101.3.4.2.12": "SHAKE256",
+}
+KEY_TYPES: dict[str, str] = {
+    RSA_ENCRYPTION: KeyType.RSA,
+    ID_RSASSA_PSS: KeyType.RSA,
+    ID_RSAES_OAEP: KeyType.RSA,
+    ID_EC_PUBLIC_KEY: KeyType.EC,
+    ID_ED25519: KeyType.ED25519,
 }
 KEY_KINDS = {
     "1.2.840.10040.4.1": "DSA",

@@ -1,0 +1,117 @@
+"""`hsmagent-gpgsm --verify`, and what every command of it needs: status lines, and what comes in.
+
+GnuPG's doc/DETAILS says what each status line means.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from hsmagent.cli.gpgsm_args import Arguments
+from hsmagent.errors import UsageError
+from hsmagent.mail import canonical
+from hsmagent.mail.report import Signature
+from hsmagent.mail.spool import Memory, Region, Spool, fill
+from hsmagent.mail.stdio import source
+from hsmagent.model import KeyType
+
+CMS_MAX = 64 * 1024 * 1024
+_ARMOUR = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----\s([^-]*)-----END ")
+_NO_PUBLIC_KEY, _UNSUPPORTED = 9, 4  # the reasons in ERRSIG
+# Numbers of the OpenPGP registry, which gpgsm's status lines use too.
+HASH = {"sha224": 11, "sha256": 8, "sha384": 9, "sha512": 10}
+PUBLIC_KEY: dict[str, int] = {KeyType.RSA: 1, KeyType.EC: 19, KeyType.ED25519: 22}
+
+
+class Status:
+    """Status lines for programs; each begins at a line start, or git does not see it."""
+
+    def __init__(self, descriptor: str) -> None:
+        if descriptor and not descriptor.isdecimal():
+            raise UsageError("--status-fd takes a number")
+        self._fd = int(descriptor) if descriptor else -1
+
+    def say(self, *words: object) -> None:
+        """Write one line; blanks and controls in a word but the last cannot be."""
+        if self._fd < 0:
+            return
+        (sys.stdout if self._fd == 1 else sys.stderr).flush()
+        os.write(self._fd, f"[GNUPG:] {' '.join(map(str, words))}\n".encode())
+
+
+def fill_from(files: Sequence[str], data: Spool) -> None:
+    """Read what is to be worked on: the one file that is named, or stdin."""
+    if len(files) > 1:
+        raise UsageError("hsmagent-gpgsm takes one file")
+    if not files or files[0] == "-":
+        fill(data, source())
+        return
+    with Path(files[0]).open("rb") as file:
+        fill(data, file)
+
+
+def dearmoured(region: Region) -> bytes:
+    """Return a CMS message as DER (or BER), from that, from PEM or from bare base64."""
+    text = region.read(CMS_MAX, "the message")
+    if text[:1] == b"\x30":
+        return text
+    found = _ARMOUR.search(text)
+    body = found.group(1) if found else text
+    return b"".join(canonical.from_base64([body], "the message"))
+
+
+def verify(arguments: Arguments, status: Status) -> int:
+    """Check a signature, detached when there is a second file or -, else with its content."""
+    if len(arguments.files) > 2:  # noqa: PLR2004 - the signature, and perhaps the data
+        raise UsageError("--verify takes the file with the signature, and - or the signed file")
+    with Spool() as data, Spool() as signed:
+        fill_from(arguments.files[:1], signed)
+        cms = Memory(dearmoured(Region.whole(signed)))
+        detached = len(arguments.files) > 1
+        if detached:
+            fill_from(arguments.files[1:], data)
+        status.say("NEWSIG")
+        found = _check(cms, data if detached else None, arguments)
+    # One verdict only, over all signatures: a second GOODSIG would hide a bad one.
+    worst = min(found, key=lambda signature: (signature.intact, signature.trusted))
+    sys.stderr.write(f"hsmagent-gpgsm: {worst.text()}\n")
+    _say(worst, status)
+    return 0 if worst.ok else 1
+
+
+def _check(cms: Memory, data: Spool | None, arguments: Arguments) -> list[Signature]:
+    from hsmagent.cli.trust import judge
+    from hsmagent.mail import verify as judging
+    from hsmagent.mail.cms import signers
+    from hsmagent.mail.cms.signers import Covered
+
+    found = signers.read(cms)
+    if data is None:
+        if found.content is None:
+            raise UsageError("the signature is detached: name the signed file too, or - for stdin")
+        checked = judging.signatures(found, Covered(found.content.chunks), judge(), "the data")
+        if arguments.get("--output") and all(signature.ok for signature in checked):
+            Path(arguments.get("--output")).write_bytes(b"".join(found.content.chunks()))
+        return checked
+    return judging.detached(cms, Covered(Region.whole(data).chunks), judge(), "the data")
+
+
+def _say(worst: Signature, status: Status) -> None:
+    name = worst.who.name if worst.who else ""
+    mark = worst.who.fingerprint_sha1 if worst.who else "0" * 40
+    if worst.who is None or not worst.checked:  # it is not known to be bad: git shows E
+        reason = _NO_PUBLIC_KEY if worst.who is None else _UNSUPPORTED
+        status.say("ERRSIG", mark, "0", "0", "00", "0", reason)
+        return
+    status.say("GOODSIG" if worst.intact else "BADSIG", mark, name)
+    if worst.intact:
+        signed = datetime.fromisoformat(worst.signed_at) if worst.signed_at else None
+        day, moment = (f"{signed:%Y-%m-%d}", f"{signed:%Y%m%dT%H%M%S}") if signed else ("0", "0")
+        until = f"{datetime.fromisoformat(worst.who.not_after):%Y%m%dT%H%M%S}"
+        numbers = PUBLIC_KEY.get(worst.who.key_type, 0), HASH.get(worst.digest, 0)
+        # The mark once more: OpenPGP's primary key, which git shows as %GP.
+        status.say("VALIDSIG", mark, day, moment, until, "0", "0", *numbers, "00", mark)
+        status.say("TRUST_FULLY" if worst.trusted else "TRUST_UNDEFINED", "0", "shell")
