@@ -6,7 +6,6 @@ from datetime import UTC, datetime
 from hsmagent.config import file as config
 from hsmagent.config.mail import Roots
 from hsmagent.mail import roots, store
-from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.trust import Anchors, Revocation
 from hsmagent.mail.verify import Judge
 
@@ -28,18 +27,17 @@ def judge(
     named = tuple(one for certificates, _ in given for one in certificates)
     lists = [one for _, found in given for one in found]
     lists += [one for path in crls for one in roots.read_crl_file(path)]
-    if not named:
-        named = (*_system(), *kept.roots())
-    elif also_own:
+    bundle = None if named else _system()
+    if also_own or not named:
         named = (*named, *kept.roots())
     return Judge(
-        Anchors(named, (*lists, *kept.crls()), required),
+        Anchors(named, (*lists, *kept.crls()), required, bundle),
         at or datetime.now(UTC),
         known=tuple(entry.certificate for entry in kept.entries()),
     )
 
 
-def _system() -> tuple[Certificate, ...]:
+def _system() -> roots.Bundle | None:
     """Return the system's roots, unless the configuration says that only one's own count."""
     settings = config.load(config.default_path()).mail
-    return () if settings.roots is Roots.OWN else roots.system()
+    return None if settings.roots is Roots.OWN else roots.Bundle()

@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from hsmagent.errors import UsageError
@@ -22,10 +22,24 @@ _BLOCK = re.compile(rb"-----BEGIN (?:TRUSTED )?CERTIFICATE-----([^-]+)-----END "
 _CRL = re.compile(rb"-----BEGIN X509 CRL-----([^-]+)-----END ")
 
 
-def system(files: Sequence[str] = SYSTEM) -> tuple[Certificate, ...]:
-    """Return the roots of the first of these files that there is, unreadable ones left out."""
+class Bundle:
+    """Roots in a file, as the system has them; few are ever needed, and reading all takes time."""
+
+    def __init__(self, files: Sequence[str] = SYSTEM) -> None:
+        self._blocks = tuple(_blocks(files))
+
+    def named(self, names: Collection[bytes]) -> tuple[Certificate, ...]:
+        """Return the roots that bear one of these Names (DER), as they are spelled."""
+        return _readable(data for data in self._blocks if any(name in data for name in names))
+
+    def all(self) -> tuple[Certificate, ...]:
+        """Return every root, unreadable ones left out."""
+        return _readable(self._blocks)
+
+
+def _readable(blocks: Iterable[bytes]) -> tuple[Certificate, ...]:
     found: list[Certificate] = []
-    for data in _blocks(files):
+    for data in blocks:
         try:
             found.append(Certificate(data))
         except UsageError:

@@ -21,6 +21,7 @@ from hsmagent.mail.chains import Chains, Path
 from hsmagent.mail.cms import names
 from hsmagent.mail.cms.ber import ASN1_ERRORS
 from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.roots import Bundle
 from hsmagent.mail.verdict import NO_CHAIN, NO_CRL, NO_ROOT, TOO_MANY, Verdict
 
 _WEAK = {"md2", "md5", "sha1"}
@@ -36,11 +37,15 @@ class Revocation(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Anchors:
-    """What a chain may lead to. crls: DER; required: where a missing CRL is a failure."""
+    """What a chain may lead to. crls: DER; required: where a missing CRL is a failure.
+
+    bundle: more roots, of which those are read that are needed.
+    """
 
     roots: tuple[Certificate, ...]
     crls: tuple[bytes, ...] = ()
     required: Revocation = Revocation.AT_HAND
+    bundle: Bundle | None = None
 
 
 class Trust:
@@ -55,9 +60,11 @@ class Trust:
     ) -> None:
         self._anchors = anchors
         self._moment = moment
-        self._chains = Chains(pool, anchors.roots)
+        self._pool = tuple(pool)
+        self._chains = Chains(self._pool, (*anchors.roots, *self._needed()))
         self._lists = [one for data in (*anchors.crls, *crls) if (one := _list(data)) is not None]
         self._known: dict[Certificate, Verdict] = {}
+        self._has_all = False
 
     def judge(self, certificate: Certificate) -> Verdict:
         """Say whether the chain of a signer's certificate holds, and if not, why."""
@@ -68,10 +75,25 @@ class Trust:
     def _judge(self, certificate: Certificate) -> Verdict:
         if why := purpose.not_for_signing(certificate):
             return Verdict(why)
-        if not self._anchors.roots:
+        if not self._anchors.roots and self._anchors.bundle is None:
             return Verdict(NO_ROOT)
         # It logs what it finds, with tracebacks; we say it in a sentence.
         logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
+        found = self._best(certificate)
+        if found.problem == NO_CHAIN and self._anchors.bundle is not None and not self._has_all:
+            # The name of a root may be spelled otherwise than by whom it issued for.
+            self._has_all = True
+            everyone = (*self._anchors.roots, *self._anchors.bundle.all())
+            self._chains = Chains(self._pool, everyone)
+            found = self._best(certificate)
+        return found
+
+    def _needed(self) -> tuple[Certificate, ...]:
+        issuers = {one.issuer_der for one in self._pool}
+        return self._anchors.bundle.named(issuers) if self._anchors.bundle is not None else ()
+
+    def _best(self, certificate: Certificate) -> Verdict:
+        """Return the verdict on the first path that holds, else on the one that tells most."""
         worst = Verdict(NO_CHAIN)
         for path in self._chains.paths(certificate):
             found = self._along(path)

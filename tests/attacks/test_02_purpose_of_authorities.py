@@ -9,12 +9,12 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hsmagent.cli import trust
-from hsmagent.mail import sign, verify
+from hsmagent.mail import roots, sign, verify
 from hsmagent.mail.cms import names
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Store
-from hsmagent.mail.trust import Anchors
+from hsmagent.mail.trust import Anchors, Trust
 from hsmagent.mail.verify import Judge
 from tests.parts.mail import region
 from tests.parts.pki import NOW, Authority, Person, SoftwareKeys, authority
@@ -118,14 +118,18 @@ def test_only_ones_own_roots(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     bundle, own = authority("Of the system"), authority("One's own")
     (tmp_path / "bundle.pem").write_bytes(bundle.pem)
-    monkeypatch.setattr(trust.roots.system, "__defaults__", ((str(tmp_path / "bundle.pem"),),))
+    monkeypatch.setattr(roots.Bundle.__init__, "__defaults__", ((str(tmp_path / "bundle.pem"),),))
     Store(tmp_path / "data/hsmagent").add(Certificate(own.der), root=True)
-    both = {Certificate(bundle.der), Certificate(own.der)}
-    assert set(trust.judge().anchors.roots) == both
+    who = Certificate(bundle.issue().der)
+    judge = trust.judge()
+    assert Trust(judge.anchors, NOW).judge(who).problem == ""
+    assert Trust(judge.anchors, NOW, [who]).judge(Certificate(own.issue().der)).problem == ""
     config = tmp_path / "config/hsmagent/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text('[mail]\nroots = "own"\n')
-    assert set(trust.judge().anchors.roots) == {Certificate(own.der)}
+    anchors = trust.judge().anchors
+    assert "no chain" in Trust(anchors, NOW, [who]).judge(who).problem
+    assert Trust(anchors, NOW).judge(Certificate(own.issue().der)).problem == ""
 
 
 def test_the_names_of_authorities_are_compared_as_names_are() -> None:
