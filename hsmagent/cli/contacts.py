@@ -7,9 +7,9 @@ from functools import partial
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.smime import judge_of, read, reported
 from hsmagent.errors import UsageError
-from hsmagent.mail import store
-from hsmagent.mail.cms import certificates
+from hsmagent.mail import intake, store
 from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.intake import Intake
 from hsmagent.mail.spool import Region
 from hsmagent.mail.stdio import Out
 from hsmagent.model import printable
@@ -48,11 +48,12 @@ def remove_root(given: Given) -> int:
 def _add(given: Given) -> int:
     kept = store.default()
     for path in given.words:
-        found = _certificates(path)
-        for certificate in found:
+        found = _intake(path)
+        for certificate in found.certificates:
             kept.add(certificate)
-        _say(found)
-        if not found:
+        _say(found.certificates)
+        _keep_lists(found, kept)
+        if not found.certificates and not found.crls:
             _learn(path, given, kept)
     return 0
 
@@ -73,19 +74,30 @@ def _learn(path: str, given: Given, kept: store.Store) -> None:
 
 
 def _add_roots(paths: Iterable[str]) -> int:
+    kept = store.default()
     for path in paths:
-        found = _certificates(path)
-        if not found:
+        found = _intake(path)
+        if not found.certificates and not found.crls:
             raise UsageError(f"{path} holds no certificate")
-        for certificate in found:
-            store.default().add(certificate, root=True)
-        _say(found)
+        for certificate in found.certificates:
+            kept.add(certificate, root=True)
+        _say(found.certificates)
+        _keep_lists(found, kept)
     return 0
 
 
-def _certificates(path: str) -> list[Certificate]:
+def _intake(path: str) -> Intake:
     with read(path) as spool:
-        return certificates.read(spool.read_at(0, spool.size))
+        try:
+            return intake.read(spool.read_at(0, spool.size))
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def _keep_lists(found: Intake, kept: store.Store) -> None:
+    for one in found.crls:
+        kept.add_crl(one)
+        Out().say(f"a list of revoked certificates of {len(one)} bytes")
 
 
 def _show(*, root: bool) -> int:

@@ -171,7 +171,10 @@ def read_file(path: str) -> list[Certificate]:
         data = Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    found = read(data)
+    try:
+        found = read(data)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
     if not found:
         raise UsageError(f"there is no certificate in {path}")
     return found
