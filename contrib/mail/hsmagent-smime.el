@@ -1,21 +1,21 @@
 ;;; hsmagent-smime.el --- S/MIME in Gnus and message-mode with the keys in your tokens -*- lexical-binding: t -*-
 
-;; Load this file and say who you are:
-;;   (setq hsmagent-smime-key "alice@example.org")
-;; smime.el runs "openssl smime ..."; hsmagent-smime takes the same arguments.  The PIN is asked
-;; for by hsmagent.  Roots that were added by `hsmagent roots add' are trusted too.
+;; smime.el runs "openssl smime ..."; hsmagent-smime takes the same arguments.  The key that signs
+;; is that of the address in From.  The PIN is asked for by hsmagent.  Roots that were added by
+;; `hsmagent roots add' are trusted too.
 
 (require 'smime)
 
-(defvar hsmagent-smime-key "alice@example.org"
-  "What names the key that signs and decrypts: an address, a fingerprint or a label.")
-
 (setq smime-openssl-program "hsmagent-smime"
-      smime-keys (list (list hsmagent-smime-key hsmagent-smime-key nil))
+      ;; With one entry smime.el would take it, whatever the From is; of two, the From decides.
+      smime-keys '(("the From" "the From" nil) ("another" "another" nil))
       mml-smime-use 'openssl
       smime-CA-file "/etc/ssl/certs/ca-certificates.crt"
       ;; Nothing else is sent, whatever is said here.
       smime-encrypt-cipher "-aes256")
+
+;; An address names its key.
+(advice-add 'smime-get-key-by-email :override #'identity)
 
 ;; There is no passphrase that Emacs could ask for.
 (advice-add 'smime-ask-passphrase :override #'ignore)

@@ -31,7 +31,7 @@ def colons(listed: Sequence[Listed], *, secret: bool, grips: bool) -> Iterator[s
                 *("", str(bits), str(algorithm), mark[-16:]),
                 certificate.not_before.strftime(_STAMP),
                 certificate.not_after.strftime(_STAMP),
-                f"{certificate.serial:02X}",
+                _serial(certificate),
                 *("", _escaped(names.distinguished(certificate.issuer_der)), ""),
                 *(_capabilities(certificate), "", "", "", "", "", "", ""),
             )
@@ -52,7 +52,7 @@ def text(listed: Sequence[Listed]) -> Iterator[str]:
         start, end = certificate.not_before, certificate.not_after
         uses = [name for bit, name in _USAGES.items() if bit in certificate.key_usage]
         yield f"           ID: 0x{mark[-8:]}"
-        yield f"          S/N: {certificate.serial:02X}"
+        yield f"          S/N: {_serial(certificate)}"
         yield f"       Issuer: /{printable(names.distinguished(certificate.issuer_der), 400)}"
         yield f"      Subject: /{printable(names.distinguished(certificate.subject_der), 400)}"
         for address in certificate.addresses:
@@ -67,6 +67,11 @@ def text(listed: Sequence[Listed]) -> Iterator[str]:
 def fingerprint(certificate: Certificate) -> str:
     """Return the SHA-1 by which GnuPG names a certificate."""
     return sha1(certificate.der).hexdigest().upper()  # noqa: S324 - a name
+
+
+def _serial(certificate: Certificate) -> str:
+    digits = f"{certificate.serial:X}"
+    return digits.zfill(len(digits) + len(digits) % 2)
 
 
 def _bits(key: Key | None, certificate: Certificate) -> int:

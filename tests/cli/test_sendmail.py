@@ -111,6 +111,66 @@ def test_a_dot_within_a_long_line_ends_nothing(sending: Sending) -> None:
     assert (sending.folder / "sent").read_bytes() == without_bcc
 
 
+def test_what_goes_unsigned_is_said_to(sending: Sending) -> None:
+    done = sending.send(MESSAGE.replace(b"alice@", b"nobody@"), "-t")
+    assert done.returncode == 0
+    [line] = done.stderr.decode().splitlines()
+    assert line.startswith("hsmagent-sendmail: the message goes out unsigned: no key signs for")
+
+
+@pytest.mark.parametrize(
+    "sender",
+    [b"Alice@example.org", b"alice@example.org <alice@example.org>", b"A [W] <alice@EXAMPLE.org>"],
+)
+def test_a_sender_written_otherwise_signs(sending: Sending, sender: bytes) -> None:
+    message = MESSAGE.replace(b"Alice <alice@example.org>", sender)
+    done = sending.send(message, "-t")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"pkcs7-signature" in sending.sink.messages[0][2]
+
+
+def test_a_from_that_cannot_be_read_is_an_error(sending: Sending) -> None:
+    done = sending.send(MESSAGE.replace(b"Alice <alice@example.org>", b"alice@ <>, x@y <"), "-t")
+    assert done.returncode == os.EX_DATAERR
+    assert b"cannot tell the addresses" in done.stderr
+    assert sending.sink.messages == []
+
+
+def test_who_has_signed_before_does_not_go_unsigned_unnoticed(sending: Sending) -> None:
+    assert sending.send(MESSAGE, "-t").returncode == 0
+    # The card is away: the same address has no key now.
+    program = script(sending.folder, "without-keys", "sendmail")
+    away = Sending(program, sending.folder, sending.sink, sending.environment)
+    done = away.send(MESSAGE.replace(b"alice@", b"Alice@"), "-t")
+    assert done.returncode == os.EX_TEMPFAIL
+    assert done.stderr.count(b"\n") == 1
+    assert b"has signed before: nothing was sent" in done.stderr
+    assert len(sending.sink.messages) == 1
+    assert away.send(MESSAGE.replace(b"alice@", b"other@"), "-t").returncode == 0
+    assert away.send(b"X-HSMAgent: unsigned\n" + MESSAGE, "-t").returncode == 0
+    assert b"X-HSMAgent" not in sending.sink.messages[-1][2]
+    assert away.send(MESSAGE, "-t").returncode == 0
+    assert b"goes out unsigned" in away.send(MESSAGE, "-t").stderr
+
+
+def test_without_t_the_bcc_field_is_dropped(sending: Sending) -> None:
+    for policy in ({}, {"sign": "never"}):
+        done = sending.send(MESSAGE, "bob@example.org", "eve@example.org", **policy)
+        assert done.returncode == 0
+        _, to, mail = sending.sink.messages[-1]
+        assert to == ("bob@example.org", "eve@example.org")
+        assert b"eve@" not in mail
+
+
+def test_a_signature_by_somebody_else_than_the_from_is_warned_of(sending: Sending) -> None:
+    sending.send(MESSAGE, "bob@example.org")
+    signed = sending.sink.messages.pop()[2]
+    assert sending.send(signed, "bob@example.org").stderr == b""
+    done = sending.send(signed.replace(b"<alice@", b"<mallory@"), "bob@example.org")
+    assert done.returncode == 0
+    assert b"From is mallory@example.org, but the message is signed by alice@" in done.stderr
+
+
 @pytest.mark.parametrize("sender", [b"", b"From: root (Cron Daemon)\n"])
 def test_a_sender_that_says_no_address_is_sent_as_is(sending: Sending, sender: bytes) -> None:
     message = sender + b"Subject: Cron\n\nHello\n"

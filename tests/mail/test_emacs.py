@@ -31,7 +31,7 @@ def emacs(folder: Path, text: str, lisp: str) -> str:
 
 
 def test_sign(tmp_path: Path) -> None:
-    made = emacs(tmp_path, BODY, "(smime-sign-buffer (expand-file-name hsmagent-smime-key))")
+    made = emacs(tmp_path, BODY, '(smime-sign-buffer (expand-file-name "alice@example.org"))')
     found = verify.message(region(b"From: alice@example.org\n" + made.encode()), judge())
     assert found.report.ok, found.report.text()
     assert "Hello from Emacs" in made
@@ -44,7 +44,7 @@ def test_encrypt_and_decrypt(tmp_path: Path) -> None:
     plain = emacs(
         tmp_path,
         made,
-        "(smime-decrypt-region (point-min) (point-max) (expand-file-name hsmagent-smime-key))",
+        '(smime-decrypt-region (point-min) (point-max) (expand-file-name "any"))',
     )
     assert plain.endswith(BODY)
 
@@ -53,3 +53,11 @@ def test_verify(tmp_path: Path) -> None:
     mail = signed(b"From: alice@example.org\n" + BODY.encode(), person("rsa")).decode()
     lisp = '(let ((smime-CA-file "{}")) (unless (smime-verify-buffer) (error "no")))'
     emacs(tmp_path, mail, lisp.format(ca_file(tmp_path)))
+
+
+def test_the_from_decides_whose_key_signs(tmp_path: Path) -> None:
+    lisp = """(require 'mml-smime) (let ((key (cadr (mml-smime-openssl-sign-query))))
+      (erase-buffer) (insert key))"""
+    for sender in ("alice@example.org", "Bob B <bob@example.org>"):
+        made = emacs(tmp_path, f"From: {sender}\n--text follows this line--\nHello\n", lisp)
+        assert made == sender.partition("<")[2].rstrip(">") or sender == made

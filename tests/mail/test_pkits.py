@@ -38,6 +38,27 @@ def test_pkits(mail: Path) -> None:
     assert valid or signature.problem
 
 
+NOT_CHECKED = "revocation was not checked"
+
+
+@pytest.mark.parametrize("mail", MAILS, ids=lambda path: path.stem)
+def test_pkits_where_no_crl_is_demanded(mail: Path) -> None:
+    """What is accepted only because a CRL decides nothing is accepted with that reason."""
+    root = Certificate((DATA / "certs/TrustAnchorRootCertificate.crt").read_bytes())
+    found = verify.message(
+        Region.whole(Memory(mail.read_bytes())), Judge(Anchors((root,)), WHEN)
+    ).report
+    [signature] = found.signatures
+    valid = "Invalid" not in mail.stem and mail.stem not in ALSO_INVALID | REFUSED.keys()
+    unchecked = [remark for remark in signature.remarks if NOT_CHECKED in remark]
+    assert signature.ok or not valid, signature.problem
+    if not valid and signature.ok:
+        assert unchecked
+    elif "evoked" in mail.stem and not valid:
+        assert "was revoked" in signature.problem
+    assert not (valid and unchecked)
+
+
 def test_all_of_them_are_here() -> None:
     assert len(MAILS) == 224
     assert sum("Invalid" in mail.stem for mail in MAILS) == 114
