@@ -10,6 +10,7 @@
       ;; With one entry smime.el would take it, whatever the From is; of two, the From decides.
       smime-keys '(("the From" "the From" nil) ("another" "another" nil))
       mml-smime-use 'openssl
+      ;; Some file must be named; this one stands for the roots that hsmagent's configuration says.
       smime-CA-file "/etc/ssl/certs/ca-certificates.crt"
       ;; Nothing else is sent, whatever is said here.
       smime-encrypt-cipher "-aes256")

@@ -26,18 +26,6 @@ from hsmagent.mail.spool import Memory, Region, Spool
 from hsmagent.mail.stdio import Out
 from hsmagent.model import Key, KeyType, printable
 
-_HELP = """usage: hsmagent-gpgsm [options] COMMAND [FILE …]
-
-  -s, --sign            sign, with the content inside   (-u KEY, -a, -o FILE)
-  -b, --detach-sign     sign, without it
-      --verify SIG [F]  check a signature, over F or - (stdin)
-  -e, --encrypt         encrypt                         (-r WHOM, -a, -o FILE)
-  -d, --decrypt         decrypt
-  -k, --list-keys       the certificates that are known (--with-colons)
-  -K, --list-secret-keys  those whose keys are in your tokens
-
-KEY and WHOM: an address, a fingerprint or its end, &KEYGRIP, #SERIAL, /CN=NAME, or a label.
-"""
 _VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
 
 _AES256 = 9  # the OpenPGP registry's number
@@ -207,11 +195,6 @@ def _say_version(_: Arguments, __: Status, ___: KeysFactory) -> int:
     return 0
 
 
-def _say_help(_: Arguments, __: Status, ___: KeysFactory) -> int:
-    sys.stdout.write(_HELP)
-    return 0
-
-
 # -- what goes out ---------------------------------------------------------------------------
 
 
@@ -245,5 +228,4 @@ _COMMANDS: dict[str, Callable[[Arguments, Status, KeysFactory], int]] = {
     "list-keys": _list,
     "list-secret-keys": _list,
     "version": _say_version,
-    "help": _say_help,
 }

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
-_COMMANDS = {
+COMMANDS = {
     "--sign": "sign",
     "--detach-sign": "detach-sign",
     "--detach-sig": "detach-sign",
@@ -17,11 +17,10 @@ _COMMANDS = {
     "--list-public-keys": "list-keys",
     "--list-secret-keys": "list-secret-keys",
     "--version": "version",
-    "--help": "help",
 }
-_FLAGS = {"--armor", "--with-colons", "--with-key-data", "--with-keygrip"}
-_VALUES = {"--status-fd", "--local-user", "--recipient", "--output"}
-_SHORT = {
+FLAGS = {"--armor", "--with-colons", "--with-key-data", "--with-keygrip"}
+VALUES = {"--status-fd", "--local-user", "--recipient", "--output"}
+SHORT = {
     "s": "--sign",
     "b": "--detach-sign",
     "e": "--encrypt",
@@ -33,15 +32,23 @@ _SHORT = {
     "r": "--recipient",
     "o": "--output",
     "q": "--quiet",
-    "h": "--help",
+    "v": "--verbose",
 }
 # How it talks and to whom, in which of its forms input comes, and what is the default here.
-_HARMLESS = {
-    *("--batch", "--yes", "--quiet", "--no-tty", "--no-greeting", "--no-secmem-warning"),
+HARMLESS = {
+    *(
+        "--batch",
+        "--yes",
+        "--quiet",
+        "--verbose",
+        "--no-tty",
+        "--no-greeting",
+        "--no-secmem-warning",
+    ),
     *("--enable-progress-filter", "--with-fingerprint", "--with-validation", "--textmode"),
     *("--assume-armor", "--assume-base64", "--assume-binary", "--fixed-list-mode"),
 }
-_HARMLESS_VALUES = {
+HARMLESS_VALUES = {
     *("--keyid-format", "--command-fd", "--logger-fd", "--pinentry-mode", "--homedir"),
     *("--display", "--ttyname", "--ttytype", "--lc-ctype", "--lc-messages", "--xauthority"),
 }
@@ -49,7 +56,7 @@ _HARMLESS_VALUES = {
 
 @dataclass(slots=True)
 class Arguments:
-    """command: a word of _COMMANDS' values; flags; values by option, the last one counts; files."""
+    """command: a word of COMMANDS' values; flags; values by option, the last one counts; files."""
 
     command: str = ""
     flags: set[str] = field(default_factory=set)
@@ -84,26 +91,26 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 def _letters(found: Arguments, letters: str, words: Iterator[str]) -> None:
     for position, letter in enumerate(letters, 1):
-        name = _SHORT.get(letter)
+        name = SHORT.get(letter)
         if name is None:
             raise UsageError(f"hsmagent-gpgsm does not know -{printable(letter)}")
-        if name in _VALUES and letters[position:]:
+        if name in VALUES and letters[position:]:
             _option(found, name, iter((letters[position:],)))
             return
         _option(found, name, words)
 
 
 def _option(found: Arguments, name: str, values: Iterator[str]) -> None:
-    if name in _VALUES | _HARMLESS_VALUES:
+    if name in VALUES | HARMLESS_VALUES:
         value = next(values, None)
         if value is None:
             raise UsageError(f"{name} needs a value")
         found.values.setdefault(name, []).append(value)
-    elif name in _COMMANDS:
-        _command(found, _COMMANDS[name])
-    elif name in _FLAGS:
+    elif name in COMMANDS:
+        _command(found, COMMANDS[name])
+    elif name in FLAGS:
         found.flags.add(name)
-    elif name not in _HARMLESS:
+    elif name not in HARMLESS:
         raise UsageError(f"hsmagent-gpgsm does not know {printable(name)}")
 
 

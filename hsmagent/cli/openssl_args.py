@@ -12,7 +12,7 @@ _HEADER = {"-to", "-from", "-subject"}
 _TRUST = {"-CAfile", "-CApath", "-crl_check", "-crl_check_all", "-purpose", "-attime"}
 # What each operation obeys. Any other option of openssl's is refused, so that nothing is taken
 # for done that was not.
-_OBEYED = {
+OBEYED = {
     "-sign": _IO
     | _HEADER
     | {"-outform", "-signer", "-inkey", "-certfile", "-md", "-nodetach", "-binary", "-text"},
@@ -24,8 +24,8 @@ _OBEYED = {
 }
 # What changes nothing that anybody relies on: the form of BER, what a key file is, which of our
 # keys is meant (the message says that), a passphrase that we have no use for, and capabilities.
-_HARMLESS = {"-stream", "-indef", "-noindef", "-keyform", "-passin", "-inkey", "-nosmimecap"}
-_WITH_VALUE = {
+HARMLESS = {"-stream", "-indef", "-noindef", "-keyform", "-passin", "-inkey", "-nosmimecap"}
+WITH_VALUE = {
     *(_IO | _HEADER),
     *("-CAfile", "-CApath", "-purpose", "-attime", "-md", "-signer", "-inkey", "-recip"),
     *("-certfile", "-passin", "-inform", "-outform", "-content", "-keyform"),
@@ -78,9 +78,9 @@ def _option(found: Arguments, word: str, rest: Iterator[str]) -> None:
     if word.startswith(("-aes", "-des")) and found.operation == "-encrypt":
         found.cipher = word
         return
-    if word not in _OBEYED[found.operation] | _HARMLESS:
+    if word not in OBEYED[found.operation] | HARMLESS:
         raise UsageError(f"hsmagent-smime does not do {printable(word)} with {found.operation}")
-    if word not in _WITH_VALUE:
+    if word not in WITH_VALUE:
         found.flags.add(word)
         return
     value = next(rest, None)

@@ -122,9 +122,11 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
 
 def _judge(arguments: Arguments) -> "Judge":
     from hsmagent.cli.trust import judge
+    from hsmagent.mail.roots import SYSTEM
     from hsmagent.mail.trust import Revocation
 
-    files = list(arguments.values.get("-CAfile", ()))
+    # Who names the system's roots, as Emacs must, means the usual ones: the configuration decides.
+    files = [path for path in arguments.values.get("-CAfile", ()) if path not in SYSTEM]
     for folder in arguments.values.get("-CApath", ()):
         files += [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()]
     required = Revocation.LEAF if "-crl_check" in arguments.flags else Revocation.AT_HAND

@@ -67,7 +67,9 @@ def about(program: Command, words: "Sequence[str]") -> str:
     option = program.option(words[0]) if words else None
     if option is None or option.names[0] not in {"--help", "--version"}:
         return ""
-    return of(program) if option.names[0] == "--help" else f"{program.name} {__version__}\n"
+    if option.names[0] == "--help":
+        return of(program)
+    return f"{program.name} {__version__}\n" if option is commands.VERSION else ""
 
 
 def _row(left: str, meaning: str) -> str:

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from hsmagent.cli import openssl_args
-from hsmagent.cli.openssl_args import _HARMLESS, _OBEYED, _WITH_VALUE, OPERATIONS, parse
+from hsmagent.cli.openssl_args import HARMLESS, OBEYED, OPERATIONS, WITH_VALUE, parse
 from hsmagent.errors import UsageError
 
-ALL = sorted(set().union(*_OBEYED.values()) | _HARMLESS)
+ALL = sorted(set().union(*OBEYED.values()) | HARMLESS)
 # Options of `openssl cms` that would weaken, change or promise something.
 OTHERS = ["-noattr", "-nosigs", "-x509_strict", "-partial_chain", "-no_check_time", "-keyid"]
 OTHERS += ["-nocerts", "-policy_check", "-verify_email", "-econtent_type", "-no_content_verify"]
@@ -18,8 +18,8 @@ OTHERS += ["-nocerts", "-policy_check", "-verify_email", "-econtent_type", "-no_
 @pytest.mark.parametrize("option", [*ALL, *OTHERS])
 def test_an_option_is_obeyed_or_harmless_or_refused(operation: str, option: str) -> None:
     value = {"-purpose": ["smimesign"], "-attime": ["1"]}.get(option, ["x"])
-    words = [operation, option, *(value if option in _WITH_VALUE else [])]
-    if option in _OBEYED[operation] | _HARMLESS:
+    words = [operation, option, *(value if option in WITH_VALUE else [])]
+    if option in OBEYED[operation] | HARMLESS:
         found = parse(words)
         assert option in found.flags | found.values.keys()
     else:
@@ -30,7 +30,7 @@ def test_an_option_is_obeyed_or_harmless_or_refused(operation: str, option: str)
 def test_what_is_obeyed_is_read_somewhere() -> None:
     text = Path(openssl_args.__file__).with_name("openssl_smime.py").read_text("utf-8")
     text += Path(openssl_args.__file__).read_text("utf-8").partition("def parse")[2]
-    for option in set().union(*_OBEYED.values()):
+    for option in set().union(*OBEYED.values()):
         assert f'"{option}"' in text, option
 
 

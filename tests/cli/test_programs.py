@@ -8,7 +8,7 @@ import pytest
 
 from hsmagent.cli import (
     commands,
-    gpgsm,
+    gpgsm_args,
     openssl_args,
     programs,
     sendmail_args,
@@ -34,25 +34,27 @@ def names(program: Command, *, value: bool | None = None) -> set[str]:
 
 
 def test_hsmagent_smime_takes_what_the_table_says() -> None:
-    assert names(programs.SMIME, value=True) == openssl_args._VALUES
+    assert names(programs.SMIME, value=True) == openssl_args.WITH_VALUE
     ciphers = {name for name in names(programs.SMIME) if name.startswith("-aes")}
+    every = set().union(*openssl_args.OBEYED.values()) | openssl_args.HARMLESS
     assert names(programs.SMIME, value=False) - ciphers == {
         *openssl_args.OPERATIONS,
-        *openssl_args._FLAGS,
+        *(every - openssl_args.WITH_VALUE),
     }
     for cipher in ciphers:
         assert openssl_args.parse(["-encrypt", cipher]).cipher == cipher
 
 
 def test_hsmagent_gpgsm_takes_what_the_table_says() -> None:
-    letters = {f"-{letter}" for letter in "absv"}
-    assert names(programs.GPGSM, value=True) == {*gpgsm._VALUES, "-u"}
-    assert names(programs.GPGSM, value=False) == {*gpgsm._FLAGS, *letters}
-    for letter in letters:
-        assert gpgsm._parse([letter]).flags == {letter[1:]}
-    for letter in "cdefghijklmnopqrtwxyz":
+    valued = gpgsm_args.VALUES | gpgsm_args.HARMLESS_VALUES
+    letters = {f"-{letter}": name for letter, name in gpgsm_args.SHORT.items()}
+    short = {letter for letter, name in letters.items() if name in valued}
+    assert names(programs.GPGSM, value=True) == valued | short
+    words = {*gpgsm_args.COMMANDS, *gpgsm_args.FLAGS, *gpgsm_args.HARMLESS} - {"--version"}
+    assert names(programs.GPGSM, value=False) == words | (letters.keys() - short)
+    for letter in set("abcdefghijklmnopqrstuvwxyz") - gpgsm_args.SHORT.keys():
         with pytest.raises(UsageError):
-            gpgsm._parse([f"-{letter}"])
+            gpgsm_args.parse([f"-{letter}"])
 
 
 def test_hsmagent_sendmail_takes_what_the_table_says() -> None:

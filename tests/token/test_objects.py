@@ -7,11 +7,13 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsmagent.control.values import of_key, to_key
 from hsmagent.model import Key, KeyType, TokenId
 from hsmagent.token.objects import Listing, key_of, keys_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 from tests.parts.card.furnished import certificate as issued
+from tests.parts.pki import authority
 
 TOKEN = TokenId("/module.so", "work", "1", "model")
 P256 = ec.generate_private_key(ec.SECP256R1())
@@ -224,3 +226,25 @@ def test_a_key_from_its_spki() -> None:
     for bad in (b"", spki_of(SHORT), spki_of(ec.generate_private_key(ec.SECP224R1()))):
         with pytest.raises(ValueError, match=r"."):
             key_of(TOKEN, bad)
+
+
+@pytest.mark.parametrize("complete", [False, True])
+def test_the_authorities_of_a_token_go_with_its_certified_keys(complete: bool) -> None:
+    """Whole chains lie on cards; who verifies a mail needs the ones between."""
+    root = authority("Root")
+    ca = root.authority("Sub")
+    who = ca.issue("p256")
+    plain = ec.generate_private_key(ec.SECP256R1())
+    objects = [
+        ec_public(who.private, b"\1"),
+        ec_public(plain, b"\2"),
+        *(raw(spec.CKO_CERTIFICATE, VALUE=one.der) for one in (root, ca)),
+        raw(spec.CKO_CERTIFICATE, VALUE=who.der, ID=b"\1"),
+        private(spec.CKK_EC, b"\1"),
+        private(spec.CKK_EC, b"\2"),
+    ]
+    found = {key.id: key for key in listed(*objects, complete=complete).keys}
+    assert found.keys() == {b"\1", b"\2"}
+    assert set(found[b"\1"].authorities) == {root.der, ca.der}
+    assert found[b"\2"].authorities == ()
+    assert to_key(of_key(found[b"\1"])) == found[b"\1"]
