@@ -4,6 +4,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +47,8 @@ def normal(requirement: str) -> str:
 
 
 def test_the_versions_agree() -> None:
-    assert project()["version"] == hsmagent.__version__
+    assert project()["dynamic"] == ["version"]
+    assert metadata.version("hsmagent") == hsmagent.__version__
     headings = re.findall(r"^## \[(.+?)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert headings[0] == "Unreleased"
     assert all(re.fullmatch(r"\d+\.\d+\.\d+", heading) for heading in headings[1:])

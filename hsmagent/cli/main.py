@@ -175,7 +175,7 @@ def unlock(given: "Given") -> int:
         if asked["pin_state"] == "final-try" and not last_try:
             if from_stdin:
                 raise HsmAgentError(f"{asked['warning']} Add --last-try if you are sure")
-            last_try = terminal.agree(asked["warning"] + " Go on?")
+            last_try = terminal.agree(asked["warning"] + " Go on?", "ask in; use --last-try")
             if not last_try:
                 raise HsmAgentError("nothing was tried")
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
