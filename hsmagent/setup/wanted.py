@@ -138,8 +138,9 @@ def _login_shells(home: Home, system: System) -> Iterator[Piece]:
     yield profile
     for path in _startup_files(home, system):
         yield Line(path, source_line(home, profile.path))
-    if home.shell == "fish":
-        yield File(home.config / "fish" / "conf.d" / "hsmagent.fish", FISH.encode())
+    fish = home.config / "fish"
+    if home.shell == "fish" or fish.is_dir():
+        yield File(fish / "conf.d" / "hsmagent.fish", FISH.encode())
 
 
 def source_line(home: Home, profile: Path) -> str:
@@ -149,6 +150,9 @@ def source_line(home: Home, profile: Path) -> str:
     if re.fullmatch(r"[\w./+-]+", inside):
         name = f'"$HOME/{inside}"'
     return f"[ ! -r {name} ] || . {name}  # hsmagent setup"
+
+
+_ZSH = (".zshenv", ".zprofile", ".zshrc")  # who has one uses zsh
 
 
 def _startup_files(home: Home, system: System) -> Iterator[Path]:
@@ -162,7 +166,7 @@ def _startup_files(home: Home, system: System) -> Iterator[Path]:
         found = next((path for path in own if path.is_file()), None)
         if found is not None and ".profile" not in found.read_text(errors="replace"):
             yield found
-    if home.shell == "zsh":
+    if home.shell == "zsh" or any((home.zdotdir / name).is_file() for name in _ZSH):
         yield home.zdotdir / ".zprofile"
     if (system.root / "etc/X11/Xsession").exists():
         yield home.home / ".xsessionrc"
