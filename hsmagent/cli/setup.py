@@ -32,7 +32,7 @@ def run(given: Given) -> int:
     if steps and not given.flag("--yes") and not terminal.agree("Go on?", "ask in; use --yes"):
         raise HsmAgentError("nothing was done")
     try:
-        told = _remove(steps, record) if remove else _place(steps, record, home)
+        told = _remove(steps, record, home) if remove else _place(steps, record, home)
     except OSError as error:
         raise HsmAgentError(f"{error.filename}: {error.strerror}; run setup again") from None
     print("\n".join(told))
@@ -104,11 +104,14 @@ def _sockets(record: Record) -> list[str]:
 # -- taking away -----------------------------------------------------------------------------
 
 
-def _remove(steps: Sequence[Step], record: Record) -> list[str]:
+def _remove(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
     session = Session(os.environ)
     session.stop(_sockets(record))
     for step in steps:
         carry_out(step, record)
     record.clear()
     session.forget()
-    return ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]
+    told = ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]
+    if record.path.parent.exists():
+        told.append(f"What the agent noted of its use is in {home.short(record.path.parent)}.")
+    return told

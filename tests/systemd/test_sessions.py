@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.parts.sessions import PRINT, XSESSION, bus_program, found, ours, x_session
 from tests.parts.systemd import UserManager, missing, user_manager
 from tests.parts.until import until
 
 WHY_NOT = missing()
 pytestmark = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
-
-XSESSION = Path("/etc/X11/Xsession")
-PRINT = 'echo "found=$SSH_AUTH_SOCK"'
 
 
 @pytest.fixture(scope="module")
@@ -26,34 +24,6 @@ def session(program: Path) -> Iterator[UserManager]:
             manager.environment["SHELL"] = f"/bin/{shell}"
             manager.run("hsmagent", "setup", "--yes")
         yield manager
-
-
-def ours(session: UserManager) -> str:
-    return f"{session.home}/run/hsmagent/ssh.sock"
-
-
-def found(session: UserManager, *command: str, **env: str) -> str:
-    """Run a command as pam_systemd's session would; return the SSH_AUTH_SOCK that it printed."""
-    environment = {
-        "HOME": str(session.home),
-        "PATH": session.environment["PATH"],
-        "XDG_RUNTIME_DIR": str(session.home / "run"),
-        "LANG": "C.UTF-8",
-        "USER": session.environment["USER"],
-        **env,
-    }
-    done = subprocess.run(
-        command,
-        env={name: value for name, value in environment.items() if value},
-        cwd=session.home,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("found=")]
-    assert len(lines) == 1, done.stdout + done.stderr
-    return lines[0].removeprefix("found=")
 
 
 def needs(program: str) -> pytest.MarkDecorator:
@@ -88,24 +58,11 @@ def test_a_wayland_session_of_gnome(session: UserManager, shell: str) -> None:
 
 
 @pytest.mark.skipif(not XSESSION.exists(), reason="there is no Xsession")
-@pytest.mark.parametrize("manager", ["reads no profile", "reads ~/.profile"])
+@pytest.mark.parametrize("manager", ["", ". ~/.profile; "], ids=["lightdm", "gdm"])
 def test_an_x_session_of_debian(session: UserManager, manager: str) -> None:
-    """It would start an ssh-agent of its own."""
+    """It would start an ssh-agent of its own; not each display manager reads ~/.profile."""
     assert "use-ssh-agent" in Path("/etc/X11/Xsession.options").read_text().splitlines()
-    told = session.home / "told"
-    told.unlink(missing_ok=True)
-    program = session.home / "x-program"
-    program.write_text(f'#!/bin/sh\n{{ {PRINT}; echo "pid=$SSH_AGENT_PID"; }} > "{told}"\n')
-    program.chmod(0o755)
-    start = str(XSESSION) if "no" in manager else f". ~/.profile; exec {XSESSION}"
-    shell = ["sh", "-c", f'{start} "$0"', str(program)]
-    bus = f"unix:path={session.home}/run/bus"
-    env = session.environment | {"DISPLAY": "", "DBUS_SESSION_BUS_ADDRESS": bus}
-    env.pop("SSH_AUTH_SOCK", None)
-    done = subprocess.run(shell, env=env, capture_output=True, text=True, check=False, timeout=60)
-    errors = session.home / ".xsession-errors"
-    assert told.exists(), done.stderr + (errors.read_text() if errors.exists() else "")
-    assert told.read_text() == f"found={ours(session)}\npid=\n"
+    assert x_session(session, manager) == f"found={ours(session)}\npid=\n"
 
 
 def test_a_service_of_the_user_manager(session: UserManager) -> None:
@@ -115,20 +72,7 @@ def test_a_service_of_the_user_manager(session: UserManager) -> None:
 
 def test_a_program_that_the_bus_starts(session: UserManager) -> None:
     """In the very session in which setup was run: a bus that was there before is told."""
-    told = session.home / "bus-told"
-    services = session.home / ".local/share/dbus-1/services"
-    program = session.home / "bus-program"
-    program.write_text(f'#!/bin/sh\n{PRINT} > "{told}.new"; mv "{told}.new" "{told}"\n')
-    program.chmod(0o755)
-    (services / "org.example.Printer.service").write_text(
-        f"[D-BUS Service]\nName=org.example.Printer\nExec={program}\n"
-    )
-    bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-    session.run("busctl", "--user", "call", *bus, "ReloadConfig")
-    start = ("StartServiceByName", "su", "org.example.Printer", "0")
-    session.run("busctl", "--user", "call", *bus, *start, check=False)  # it takes no name
-    until(told.exists)
-    assert told.read_text() == f"found={ours(session)}\n"
+    assert bus_program(session).splitlines()[0] == f"found={ours(session)}"
 
 
 @needs("tmux")
