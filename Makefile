@@ -18,26 +18,38 @@ PIP := $(BIN)/python -I -m pip --quiet --quiet --disable-pip-version-check
 
 .PHONY: help
 help: ## list the goals
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# Sections of packages.debian; none: all of it.
+SECTIONS :=
 
 .PHONY: setup
-setup: ## install the missing Debian packages of packages.debian (root or sudo)
-	@build-aux/setup
+setup: ## install the missing Debian packages of packages.debian (root or sudo; SECTIONS=demo)
+	@build-aux/setup $(SECTIONS)
+
+.PHONY: setup-build setup-demo
+setup-build setup-demo: setup-%: ## (likewise, one section)
+	@build-aux/setup $*
 
 .PHONY: venv
-venv: $(VENV)/ready ## make .venv with hsmagent and all it needs, pinned
+venv: $(VENV)/ready ## make .venv with hsmagent and all that developing it needs, pinned
 
-$(VENV)/ready: $(VENV)/pins pyproject.toml
+$(VENV)/ready: $(VENV)/base | setup
+	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
+	@touch $@
+
+# Enough to run it from the checkout.
+$(VENV)/base: $(VENV)/pins pyproject.toml
 	$(PIP) install --no-deps --no-build-isolation --editable .
 	@touch $@
 
-# Built anew whenever the pins change, so that nothing lingers from older ones. Wheels only: no
+# Built anew whenever a pin changes, so that nothing lingers from older ones. Wheels only: no
 # package's own code runs while it is installed.
-$(VENV)/pins: requirements/dev.txt | setup
+$(VENV)/pins: requirements/build.txt requirements/dev.txt | setup-build
 	@test -n "$(PYTHON)"
 	rm -rf $(VENV)
 	$(PYTHON) -I -m venv $(VENV)
-	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/dev.txt
+	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/build.txt
 	@touch $@
 
 .PHONY: test
@@ -50,6 +62,14 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 completions: venv ## make the completions for shells anew (contrib/completions)
 	$(BIN)/python build-aux/completions contrib/completions
 
+.PHONY: coverage
+coverage: venv ## run the tests and measure what they reach; fails below the bound in .coveragerc
+	@build-aux/coverage $(BIN) --numprocesses $(WORKERS) --dist worksteal --timeout 600 $(ARGS)
+
+.PHONY: unused
+unused: venv ## functions that no production code calls: only tests do, if anybody
+	@$(BIN)/vulture
+
 .PHONY: pictures
 pictures: venv ## take the pictures of the dialogs anew (docs/pictures)
 	$(BIN)/python -m tests.prompt.pictures docs/pictures
@@ -60,7 +80,7 @@ soak: venv ## the long tests: every fault at every call, signatures while worker
 		--numprocesses $(WORKERS) --dist worksteal tests/soak $(ARGS)
 
 .PHONY: lint
-lint: venv ## ruff, mypy --strict, shellcheck
+lint: venv unused ## ruff, mypy --strict, shellcheck, vulture
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
@@ -88,12 +108,24 @@ bench: venv ## measure the agent beside OpenSSH's, mail beside openssl's (on an 
 	-$(BIN)/python -m bench.card
 
 .PHONY: demo
-demo: venv ## the main job for real: a token, ssh and git; touches nothing of yours
+demo: setup-demo $(VENV)/base ## the main job for real: a token, ssh and git; touches nothing of yours
 	@demo/run
 
 .PHONY: fresh
-fresh: setup ## run `make demo` and `make test` on fresh Debian 12 and 13 systems (root)
+fresh: setup ## demo, tests, an installation by pipx and the Debian package, on fresh systems (root)
 	@build-aux/fresh bookworm trixie
+
+.PHONY: dist
+dist: venv ## build the source distribution and the wheel into dist/, reproducibly
+	@build-aux/dist $(BIN)/python dist
+
+.PHONY: deb
+deb: setup ## build the Debian package for Debian 13 into dist/ (root)
+	@build-aux/deb trixie dist
+
+.PHONY: release
+release: venv ## all that a release consists of, checked, into dist/ (root; RELEASING in CONTRIBUTING.md)
+	@build-aux/release $(BIN) dist
 
 .PHONY: pins
 pins: ## compile requirements/*.txt anew (ARGS=--upgrade for the newest versions)

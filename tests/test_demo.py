@@ -11,4 +11,5 @@ def test_the_demo_passes_and_leaves_nothing() -> None:
     shown = subprocess.run([DEMO], capture_output=True, text=True, timeout=300, check=False)
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert "The demo passed" in shown.stdout
+    assert "hello from behind the window" in shown.stdout
     assert set(Path("/tmp").glob("hsmagent-demo.*")) <= before

@@ -300,6 +300,17 @@ COMMANDS = {
             run="hsmagent.cli.doctor:run",
         ),
         Command(
+            "setup",
+            "put units, shell snippets and completions in place",
+            Option("--yes", "do not ask"),
+            Option("--dry-run", "say what would be done, and leave"),
+            Option("--remove", "stop the agent, and take away what setup has put in place"),
+            Option("--program", "the hsmagent that the unit runs", "FILE", FILE),
+            Option("--no-network", "forbid the agent the network (kept by later runs)"),
+            Option("--network", "allow it again, as network HSMs need it"),
+            run="hsmagent.cli.setup:run",
+        ),
+        Command(
             "ssh-agent",
             "a private agent in place of ssh-agent(1)",
             SSH_AGENT_COMMAND,

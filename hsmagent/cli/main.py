@@ -84,7 +84,6 @@ def _dispatch(words: "Sequence[str]") -> int:
 def _without_command(words: "Sequence[str]") -> int:
     """Say what there is: of all commands, or of one group's. Raises UsageError."""
     from hsmagent.cli import usage
-    from hsmagent.model import printable
 
     match words:
         case []:
@@ -99,11 +98,16 @@ def _without_command(words: "Sequence[str]") -> int:
         case [group] if group in commands.GROUPS:
             raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
         case [group, verb, *_] if group in commands.GROUPS:
-            named = printable(f"{group} {verb}")
-            raise UsageError(f"there is no command {named!r}; see `hsmagent {group} --help`")
+            raise _unknown(f"{group} {verb}", f"hsmagent {group}")
         case [word, *_]:
-            raise UsageError(f"there is no command {printable(word)!r}; see `hsmagent --help`")
+            raise _unknown(word, "hsmagent")
     return 0
+
+
+def _unknown(named: str, where: str) -> UsageError:
+    from hsmagent.model import printable
+
+    return UsageError(f"there is no command {printable(named)!r}; see `{where} --help`")
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -175,7 +179,7 @@ def unlock(given: "Given") -> int:
         if asked["pin_state"] == "final-try" and not last_try:
             if from_stdin:
                 raise HsmAgentError(f"{asked['warning']} Add --last-try if you are sure")
-            last_try = terminal.agree(asked["warning"] + " Go on?")
+            last_try = terminal.agree(asked["warning"] + " Go on?", "ask in; use --last-try")
             if not last_try:
                 raise HsmAgentError("nothing was tried")
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))

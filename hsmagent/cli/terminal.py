@@ -38,7 +38,7 @@ def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> byt
 def ask_pin(asked: dict[str, Any]) -> bytearray:
     """Read a PIN from the terminal without echo."""
     warning = f"{asked['warning']}\n" if asked["warning"] else ""
-    with _terminal() as tty:
+    with _terminal("ask for the PIN in; use --stdin") as tty:
         prompt = f"{warning}PIN for {asked['token']}: "
         with _without_echo(tty, prompt):
             pin = read_line(tty)
@@ -46,9 +46,9 @@ def ask_pin(asked: dict[str, Any]) -> bytearray:
     return pin
 
 
-def agree(question: str) -> bool:
-    """Ask a yes-or-no question; only "yes" is yes."""
-    with _terminal() as tty:
+def agree(question: str, otherwise: str) -> bool:
+    """Ask a yes-or-no question; only "yes" is yes. otherwise: what to do without a terminal."""
+    with _terminal(otherwise) as tty:
         os.write(tty, f"{question} Type yes to go on: ".encode())
         return bytes(read_line(tty)).strip() == b"yes"
 
@@ -65,11 +65,11 @@ def read_line(descriptor: int) -> bytearray:
 
 
 @contextmanager
-def _terminal() -> Iterator[int]:
+def _terminal(otherwise: str) -> Iterator[int]:
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
-        raise HsmAgentError("there is no terminal to ask for the PIN in; use --stdin") from None
+        raise HsmAgentError(f"there is no terminal to {otherwise}") from None
     try:
         yield tty
     finally:

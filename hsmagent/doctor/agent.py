@@ -56,7 +56,7 @@ def ssh_auth_sock(where: Surroundings) -> Finding:
     """Say whether SSH_AUTH_SOCK names our socket."""
     check = "ssh-auth-sock"
     ours = where.ssh_socket
-    export = EXPORT.format(ours) + ", and install the units (contrib/install-user-units)"
+    export = EXPORT.format(ours) + ", and run `hsmagent setup`"
     named = where.env.get("SSH_AUTH_SOCK", "")
     if not named:
         return Finding(check, State.BAD, "SSH_AUTH_SOCK is not set: ssh asks no agent", export)

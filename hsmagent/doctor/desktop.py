@@ -22,7 +22,7 @@ UNITS = (
     "hsmagent-control.socket",
     "hsmagent-mail.socket",
 )
-INSTALL = "run contrib/install-user-units"
+INSTALL = "run `hsmagent setup`"
 
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 

@@ -5,6 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from hsmagent.cli import commands
+
 ROOT = Path(__file__).parents[2]
 
 # Runs `hsmagent status` against a daemon that answers, without site packages in the way.
@@ -61,3 +65,30 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
         *("control", "control.client", "errors", "frame"),
     )
     assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}
+
+
+HELP = """
+import contextlib, io, sys
+sys.path.insert(0, {root!r})
+before = set(sys.modules)
+from hsmagent.cli import main as cli
+with contextlib.redirect_stdout(io.StringIO()) as shown:
+    status = cli.run([*{words!r}, "--help"])
+assert status == 0 and shown.getvalue().startswith("usage: hsmagent"), shown.getvalue()
+print(*sorted(name for name in set(sys.modules) - before))
+"""
+
+
+@pytest.mark.parametrize("words", [[], *(name.split() for name in commands.BY_NAME)], ids=" ".join)
+def test_help_imports_no_command(words: list[str]) -> None:
+    """What a command needs to run is not needed to tell about it."""
+    program = HELP.format(root=str(ROOT), words=words)
+    run = [sys.executable, "-I", "-S", "-c", program]
+    modules = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
+    ours = {name for name in modules if name.startswith("hsmagent.")}
+    names = ("arguments", "commands", "main", "usage")
+    assert ours <= {
+        *("hsmagent.cli", *(f"hsmagent.cli.{name}" for name in names)),
+        *("hsmagent.control", "hsmagent.control.client", "hsmagent.errors", "hsmagent.frame"),
+    }
+    assert not {"argparse", "asyncio", "subprocess", "importlib.metadata"} & set(modules)

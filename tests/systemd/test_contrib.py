@@ -52,17 +52,6 @@ def env(tmp_path: Path) -> dict[str, str]:
     }
 
 
-def test_units_without_a_user_manager(env: dict[str, str], tmp_path: Path) -> None:
-    systemctl = tmp_path / "bin" / "systemctl"
-    systemctl.write_text("#!/bin/sh\necho 'Failed to connect to bus' >&2\nexit 1\n")
-    systemctl.chmod(0o755)
-    install = str(CONTRIB / "install-user-units")
-    done = subprocess.run([install], env=env, capture_output=True, text=True, check=False)
-    assert done.returncode != 0
-    assert done.stderr.startswith("install-user-units: the units are in place, but systemd's")
-    assert (tmp_path / ".config/systemd/user/hsmagent.service").exists()
-
-
 def needs(program: str) -> pytest.MarkDecorator:
     return pytest.mark.skipif(not shutil.which(program), reason=f"there is no {program}")
 
@@ -199,17 +188,21 @@ def on_pty(command: list[str], env: dict[str, str], typed: str, wanted: str) -> 
     return shown
 
 
-def test_ssh_understands_the_example() -> None:
+@pytest.mark.parametrize("sock", [None, "/run/forwarded"])
+def test_ssh_understands_the_example(sock: str | None) -> None:
+    """In a cron job too, where nothing is set."""
     done = subprocess.run(
         ["ssh", "-F", CONTRIB / "ssh_config", "-G", "git.example.org"],
-        env=os.environ | {"XDG_RUNTIME_DIR": "/run/user/1000", "HOME": "/nonexistent"},
+        env={"HOME": "/nonexistent", "PATH": os.environ["PATH"]}
+        | ({} if sock is None else {"SSH_AUTH_SOCK": sock}),
         capture_output=True,
         text=True,
         check=True,
     )
     settings = done.stdout.splitlines()
     assert "identitiesonly yes" in settings
-    assert any(line.startswith("identityagent ") for line in settings)
+    ours = any(line.startswith("identityagent /run/user/") for line in settings)
+    assert ours == (sock is None)
 
 
 # -- the panel -------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,7 @@ from tests.parts.systemd import UserManager, missing, user_manager
 from tests.parts.until import until
 
 ROOT = Path(__file__).parents[2]
-INSTALL = str(ROOT / "contrib" / "install-user-units")
+SETUP = ("hsmagent", "setup", "--yes")
 SOCKETS = ["hsmagent-ssh.socket", "hsmagent-control.socket", "hsmagent-mail.socket"]
 UNITS = ["hsmagent.service", *SOCKETS]
 
@@ -26,9 +27,11 @@ needs_manager = pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT)
 
 
 def install(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run setup for a person whose session does not run."""
     return subprocess.run(
-        [INSTALL, *arguments],
+        [sys.executable, "-m", "hsmagent", "setup", "--yes", *arguments],
         env={"HOME": str(home), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(home)},
+        cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
@@ -36,12 +39,16 @@ def install(home: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path) -> None:
-    done = install(tmp_path, "--program", str(program), "--no-start", "--no-network")
+@pytest.mark.parametrize("folder", ["bin", "a b % \u00fc $HOME"])
+def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path, folder: str) -> None:
+    named = tmp_path / folder / "hsmagent"
+    named.parent.mkdir()
+    named.symlink_to(program)
+    done = install(tmp_path, "--program", str(named), "--no-network")
     assert done.returncode == 0, done.stderr
-    folder = tmp_path / ".config/systemd/user"
+    units = tmp_path / ".config/systemd/user"
     verified = subprocess.run(
-        ["systemd-analyze", "--user", "verify", *(str(folder / unit) for unit in UNITS)],
+        ["systemd-analyze", "--user", "verify", *(str(units / unit) for unit in UNITS)],
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -50,26 +57,6 @@ def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path) -> None
     )
     ours = [line for line in verified.stderr.splitlines() if "hsmagent" in line]
     assert (verified.returncode, ours) == (0, []), verified.stderr
-
-
-def test_what_is_installed_can_be_removed(tmp_path: Path, program: Path) -> None:
-    assert install(tmp_path, "--program", str(program), "--no-start").returncode == 0
-    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
-    assert files == {
-        *(f".config/systemd/user/{unit}" for unit in UNITS),
-        ".config/environment.d/90-hsmagent.conf",
-        ".local/share/dbus-1/services/org.hsmagent.Agent1.service",
-    }
-    assert install(tmp_path, "--remove").returncode == 0
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
-
-
-@pytest.mark.parametrize("path", ["/nonexistent/hsmagent", "/tmp/%h/x", "/bin/sh -c x"])
-def test_a_wrong_program_is_refused(tmp_path: Path, path: str) -> None:
-    done = install(tmp_path, "--program", path, "--no-start")
-    assert done.returncode == 2
-    assert done.stderr.startswith("install-user-units: ")
-    assert list(tmp_path.rglob("*.service")) == []
 
 
 # -- a real activation, without a manager ----------------------------------------------------
@@ -135,7 +122,7 @@ def test_a_login_session(manager: UserManager) -> None:
     config = manager.home / ".config/hsmagent/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(module_config(token))
-    manager.run(INSTALL)
+    manager.run(*SETUP)
     service = UNITS[0]
     assert {manager.property(unit, "ActiveState") for unit in SOCKETS} == {"active"}
     assert manager.property(service, "ActiveState") == "inactive"
@@ -163,7 +150,7 @@ def test_a_login_session(manager: UserManager) -> None:
 
     manager.systemctl("reload", service)
     assert "ECDSA" in manager.run("ssh-add", "-l").stdout
-    manager.run(INSTALL, "--remove")
+    manager.run(*SETUP, "--remove")
     assert manager.property(service, "ActiveState") == "inactive"
     assert "SSH_AUTH_SOCK=" not in manager.systemctl("show-environment")
     assert not auth_sock.exists()
@@ -174,7 +161,7 @@ def test_the_bus_starts_the_daemon_for_a_panel(manager: UserManager) -> None:
     config = manager.home / ".config/hsmagent/config.toml"
     config.parent.mkdir(parents=True)
     config.write_text(f'[[module]]\npath = "{MODULE}"\n')
-    manager.run(INSTALL)
+    manager.run(*SETUP)
     name, path = "org.hsmagent.Agent1", "/org/hsmagent/Agent1"
     version = manager.run("busctl", "--user", "get-property", name, path, name, "Version").stdout
     assert version.startswith('s "')
@@ -188,7 +175,7 @@ def test_the_bus_starts_the_daemon_for_a_panel(manager: UserManager) -> None:
 
 def test_the_session_knows_the_agent_before_any_unit_starts(tmp_path: Path) -> None:
     """environment.d, as the manager reads it."""
-    assert install(tmp_path, "--program", "/bin/true", "--no-start").returncode == 0
+    assert install(tmp_path, "--program", "/bin/true").returncode == 0
     generated = subprocess.run(
         ["/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator"],
         env={"HOME": str(tmp_path), "XDG_RUNTIME_DIR": "/run/user/1"},
@@ -204,11 +191,7 @@ def test_every_program_of_the_session_knows_the_agent(program: Path) -> None:
     """From the next login on, whatever other agents' sockets the session has."""
 
     def installed_before(home: Path) -> None:
-        assert install(home, "--program", str(program), "--no-start").returncode == 0
-        units = home / ".config/systemd/user"
-        (units / "sockets.target.wants").mkdir()
-        for unit in SOCKETS:
-            (units / "sockets.target.wants" / unit).symlink_to(units / unit)
+        assert install(home, "--program", str(program)).returncode == 0
 
     with user_manager([program.parent], installed_before) as manager:
         socket_of = f"SSH_AUTH_SOCK={manager.home}/run/hsmagent/ssh.sock"

@@ -1,0 +1,117 @@
+"""`hsmagent setup`: puts units and shell snippets where this person's session finds them."""
+
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hsmagent import __version__
+from hsmagent.cli import terminal
+from hsmagent.cli.arguments import Given
+from hsmagent.control.client import Daemon
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.setup.home import Home, own_program, shipped
+from hsmagent.setup.plan import Step, Verb, carry_out, placing, removing
+from hsmagent.setup.record import Record
+from hsmagent.setup.session import Session, others
+from hsmagent.setup.wanted import NO_NETWORK, wanted
+
+ANSWER = 10.0  # seconds for the agent to say its version
+
+
+def run(given: Given) -> int:
+    """Show the steps, ask, take them. Return 1 if something had to stay as it is."""
+    home = Home.of(os.environ)
+    record = Record.read(home.state / "hsmagent" / "setup.json")
+    remove = given.flag("--remove")
+    steps = removing(record) if remove else _placing(given, home, record)
+    for step in steps:
+        print(_told(step, home))
+    if given.flag("--dry-run"):
+        print("Nothing was done." if steps else "There is nothing to do.")
+        return 0
+    if steps and not given.flag("--yes") and not terminal.agree("Go on?", "ask in; use --yes"):
+        raise HsmAgentError("nothing was done")
+    try:
+        told = _remove(steps, record, home) if remove else _place(steps, record, home)
+    except OSError as error:
+        raise HsmAgentError(f"{error.filename}: {error.strerror}; run setup again") from None
+    print("\n".join(told))
+    return 1 if any(step.verb is Verb.LEAVE for step in steps) else 0
+
+
+def _placing(given: Given, home: Home, record: Record) -> list[Step]:
+    allowed, forbidden = given.flag("--network"), given.flag("--no-network")
+    if allowed and forbidden:
+        raise UsageError("--network and --no-network say the opposite; give one of them")
+    if not allowed:
+        forbidden |= any(name.endswith(NO_NETWORK) for name in record.written)
+    named = given.value("--program")
+    program = Path(os.path.abspath(named)) if named else own_program(os.environ)  # noqa: PTH100
+    return placing(wanted(home, shipped(), program, no_network=forbidden), record)
+
+
+def _told(step: Step, home: Home) -> str:
+    why = f"  ({step.why})" if step.why else ""
+    return f"  {step.verb:22} {home.short(step.path)}{why}"
+
+
+# -- putting in place ------------------------------------------------------------------------
+
+
+def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
+    """Take the steps, start the sockets; return what is left for the person to do."""
+    for step in steps:
+        carry_out(step, record)
+    session = Session(os.environ)
+    told = list(others(home))
+    if home.shell == "zsh":
+        folder = home.short(home.data / "zsh" / "site-functions")
+        told.append(f"For completions, put `fpath+=({folder})` before compinit in ~/.zshrc.")
+    if not session.runs() or not session.start(_sockets(record)):
+        told.append("systemd's user manager does not answer. Log in anew; without systemd, have")
+        told.append("your session start `hsmagent daemon`.")
+    else:
+        told += _running(session)
+    told.append(f"Examples for ssh and mail programs are in {shipped() / 'contrib'}.")
+    return told
+
+
+def _running(session: Session) -> Iterator[str]:
+    if session.agent_runs() and _is_older():
+        yield "The agent that runs is of another version: systemctl --user restart hsmagent"
+    yield "The agent is there, and starts when it is first asked. This shell finds it after:"
+    yield "  export SSH_AUTH_SOCK=$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
+    yield "Log in anew, and everything does. `hsmagent doctor` says if something is in the way."
+
+
+def _is_older() -> bool:
+    try:
+        daemon = Daemon("", ANSWER)
+    except HsmAgentError:
+        return False
+    try:
+        return bool(daemon.call("status")["version"] != __version__)
+    except HsmAgentError:
+        return False
+    finally:
+        daemon.close()
+
+
+def _sockets(record: Record) -> list[str]:
+    return sorted({Path(name).name for name in record.written if name.endswith(".socket")})
+
+
+# -- taking away -----------------------------------------------------------------------------
+
+
+def _remove(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
+    session = Session(os.environ)
+    session.stop(_sockets(record))
+    for step in steps:
+        carry_out(step, record)
+    record.clear()
+    session.forget()
+    told = ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]
+    if record.path.parent.exists():
+        told.append(f"What the agent noted of its use is in {home.short(record.path.parent)}.")
+    return told

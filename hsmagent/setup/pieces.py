@@ -1,0 +1,130 @@
+"""The pieces that setup puts in place: a file, a link, a line in a file of the person's.
+
+Each piece knows what it looks like on the disk, so that what somebody else wrote or changed is
+told from what we wrote.
+"""
+
+import hashlib
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """A whole file of ours."""
+
+    path: Path
+    content: bytes
+
+    @property
+    def look(self) -> str:
+        """What `look_of` says of it once it is written."""
+        return _digest(self.content)
+
+    def write(self) -> None:
+        """Write it at once and whole, readable by all. Raises OSError."""
+        replace(self.path, self.content, 0o644)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A symbolic link of ours."""
+
+    path: Path
+    target: Path
+
+    @property
+    def look(self) -> str:
+        """What `look_of` says of it once it is made."""
+        return f"link:{self.target}"
+
+    def write(self) -> None:
+        """Make it, in place of what is there. Raises OSError."""
+        self.path.unlink(missing_ok=True)
+        self.path.symlink_to(self.target)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One line in a file that is the person's own, such as ~/.profile."""
+
+    path: Path
+    text: str
+
+
+def look_of(path: Path) -> str | None:
+    """Return what a path looks like, so that a change shows; None: nothing is there."""
+    if path.is_symlink():
+        return f"link:{path.readlink()}"
+    if path.is_file():
+        return _digest(path.read_bytes())
+    return "other" if path.exists() else None
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
+
+
+def replace(path: Path, content: bytes, mode: int) -> None:
+    """Write a file so that nobody ever sees half of it. Raises OSError."""
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+# -- lines -----------------------------------------------------------------------------------
+
+
+def has_line(path: Path, text: str) -> bool:
+    """Whether the file has exactly this line."""
+    return text.encode() in _lines(path)
+
+
+def exchange_line(path: Path, old: str, new: str) -> None:
+    """Take the line `old` out of the file, and append the line `new`; either may be "".
+
+    A link is followed: many keep such files elsewhere. Raises OSError.
+    """
+    lines = [line for line in _lines(path) if not old or line != old.encode()]
+    if new:
+        lines.append(new.encode())
+    real = path.resolve()
+    content = b"".join(line + b"\n" for line in lines)
+    replace(real, content, real.stat().st_mode & 0o7777 if real.exists() else 0o644)
+
+
+def _lines(path: Path) -> list[bytes]:
+    return path.read_bytes().removesuffix(b"\n").split(b"\n") if _has_text(path) else []
+
+
+def _has_text(path: Path) -> bool:
+    return path.is_file() and path.stat().st_size > 0
+
+
+# -- folders ---------------------------------------------------------------------------------
+
+
+def make_folders(path: Path) -> list[Path]:
+    """Make a folder and what is missing above it; return those made, the outermost first."""
+    missing = [each for each in (path, *path.parents) if not each.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    return missing[::-1]
+
+
+def remove_empty(path: Path) -> bool:
+    """Take a folder away if nothing is in it; say whether it is gone."""
+    try:
+        path.rmdir()
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
