@@ -22,6 +22,9 @@ class KeyType(StrEnum):
     RSA = "RSA"
     EC = "EC"
     ED25519 = "Ed25519"
+    EC_SK = "ECDSA-SK"  # in a FIDO authenticator ("security key"), as OpenSSH calls it
+    ED25519_SK = "Ed25519-SK"
+    OTHER = "unknown kind"  # another agent has it, and we cannot read it
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +65,16 @@ class TokenId:
 class Key:
     """A key pair whose private half somebody can use for us.
 
-    spki: DER SubjectPublicKeyInfo, the key's name within the agent.
+    spki: DER SubjectPublicKeyInfo, the key's name within the agent; of KeyType.OTHER the ssh blob.
     curve: the curve's name as `cryptography` spells it ("secp256r1", "brainpoolP256r1"), or "".
     bits: RSA modulus length or the curve's field size.
-    token: where it lives; None for a software key.
+    token: where it lives; None for a software key and a FIDO key.
     id: CKA_ID; empty for a software key.
     certificates: X.509 certificates (DER) with the same CKA_ID.
     authorities: certificates (DER) of CAs on the same token.
     always_authenticate: CKA_ALWAYS_AUTHENTICATE: wants the PIN for each operation.
+    application: for whom a FIDO key signs: "ssh:", or a web site; untrusted text, as labels are.
+    touch: it signs only once its authenticator is touched (FIDO's user presence).
     """
 
     spki: bytes
@@ -85,10 +90,12 @@ class Key:
     can_sign: bool = True
     can_decrypt: bool = False
     can_derive: bool = False
+    application: str = ""
+    touch: bool = False
 
     @property
     def uri(self) -> str:
-        """The key as a PKCS#11 URI, or "" for a software key."""
+        """The key as a PKCS#11 URI, or "" for one that no token holds."""
         if self.token is None:
             return ""
         uri = self.token.uri

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 from hsmagent.errors import NoSuchKey, UsageError
 from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable
-from hsmagent.ssh.keys import blob_of
+from hsmagent.ssh.keys import blob_for
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 
@@ -20,7 +20,7 @@ def names_key(name: Pkcs11Uri | str, key: Key) -> bool:
 
 def fingerprint_of(key: Key) -> str | None:
     """Return a key's "SHA256:…", or None where ssh has no name for its kind."""
-    blob = blob_of(key.spki)
+    blob = blob_for(key)
     return None if blob is None else fingerprint(blob)
 
 

@@ -110,6 +110,8 @@ def of_key(key: Key) -> Json:
         "can_sign": key.can_sign,
         "can_decrypt": key.can_decrypt,
         "can_derive": key.can_derive,
+        "application": key.application,
+        "touch": key.touch,
     }
 
 
@@ -130,6 +132,8 @@ def to_key(values: Json) -> Key:
         can_sign=fields.flag("can_sign"),
         can_decrypt=fields.flag("can_decrypt"),
         can_derive=fields.flag("can_derive"),
+        application=fields.text("application"),
+        touch=fields.flag("touch"),
     )
 
 

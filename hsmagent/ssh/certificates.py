@@ -20,6 +20,7 @@ PRINCIPALS_LIMIT = 256
 AUTHORITY_ALGORITHMS = (
     keys.SSH_ED25519,
     *(keys.ECDSA + curve for curve in keys.CURVES),
+    *keys.SK,
     "rsa-sha2-256",
     "rsa-sha2-512",
 )
@@ -71,7 +72,7 @@ def read_body(reader: Reader) -> Body:
     if not is_certificate(name):
         raise ProtocolError("not a certificate")
     reader.string()  # nonce
-    key = keys.read(reader, name.removesuffix(CERTIFICATE))
+    key = keys.read(reader, keys.plain_type(name))
     reader.u64()  # serial
     kind = reader.u32()
     if kind not in (SSH2_CERT_TYPE_USER, SSH2_CERT_TYPE_HOST):
@@ -116,7 +117,7 @@ def parse(blob: bytes) -> Certificate:
     plain = keys.encode(body.key)
     if plain is None:  # pragma: no cover - keys.read takes only curves that have a name
         raise ProtocolError("a certificate is for a curve that ssh has no name for")
-    return Certificate(blob, plain, body, signature.decode(signed_with)[0])
+    return Certificate(blob, plain, body, keys.type_name(signed_with))
 
 
 def from_file(content: bytes) -> list[Certificate]:

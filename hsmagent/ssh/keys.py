@@ -1,6 +1,7 @@
 """Public keys in ssh's words: key blobs (RFC 4253, section 6.6; RFC 5656; RFC 8709) and names."""
 
 import base64
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,6 +21,12 @@ SSH_RSA = "ssh-rsa"
 SSH_ED25519 = "ssh-ed25519"
 ECDSA = "ecdsa-sha2-"
 CERTIFICATE = "-cert-v01@openssh.com"
+OPENSSH = "@openssh.com"
+
+# FIDO keys (PROTOCOL.u2f): the type, and that of the key which the authenticator holds.
+SK_ED25519 = "sk-ssh-ed25519@openssh.com"
+SK_ECDSA = "sk-ecdsa-sha2-nistp256@openssh.com"
+SK = {SK_ED25519: SSH_ED25519, SK_ECDSA: "ecdsa-sha2-nistp256"}
 
 # ssh's name of a curve, and cryptography's. Curves that are not here (brainpool, secp256k1) have
 # no name in ssh.
@@ -30,7 +37,18 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
 }
 SSH_CURVES: dict[str, str] = {curve().name: name for name, curve in CURVES.items()}
 
-PublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+PlainPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+@dataclass(frozen=True, slots=True)
+class SkPublicKey:
+    """A FIDO key: what the authenticator signs with, and the application that it signs for."""
+
+    public: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+    application: str
+
+
+PublicKey = PlainPublicKey | SkPublicKey
 
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
 RSA_MINIMUM = 1024
@@ -47,7 +65,25 @@ def blob_of(spki: bytes) -> bytes | None:
         key = load_der_public_key(spki)
     except (ValueError, UnsupportedAlgorithm):
         return None
-    return encode(key) if isinstance(key, PublicKey) else None
+    return encode(key) if isinstance(key, PlainPublicKey) else None
+
+
+def blob_for(key: Key) -> bytes | None:
+    """Return a key's plain blob, or None if ssh has no name for its kind."""
+    if key.key_type is KeyType.OTHER:
+        return key.spki
+    blob = blob_of(key.spki)
+    if key.key_type not in (KeyType.EC_SK, KeyType.ED25519_SK) or blob is None:
+        return blob
+    return _sk_blob(blob, key.application)
+
+
+def _sk_blob(plain: bytes, application: str) -> bytes:
+    """Make the blob of a FIDO key of that of the key in the authenticator."""
+    reader = Reader(plain)
+    name = reader.text()
+    [sk_name] = [sk for sk, held in SK.items() if held == name]
+    return wire.text(sk_name) + reader.rest() + wire.text(application)
 
 
 def encode(key: PublicKey) -> bytes | None:
@@ -58,6 +94,9 @@ def encode(key: PublicKey) -> bytes | None:
             return wire.text(SSH_RSA) + wire.mpint(numbers.e) + wire.mpint(numbers.n)
         case ed25519.Ed25519PublicKey():
             return wire.text(SSH_ED25519) + wire.string(key.public_bytes_raw())
+        case SkPublicKey():
+            held = encode(key.public)
+            return None if held is None else _sk_blob(held, key.application)
     curve = SSH_CURVES.get(key.curve.name)
     if curve is None:
         return None
@@ -75,6 +114,15 @@ def decode(blob: bytes | memoryview) -> PublicKey:
 
 def read(reader: Reader, name: str) -> PublicKey:
     """Read the fields of a plain key of type `name`, as they follow it in blobs."""
+    if name not in SK:
+        return _read_plain(reader, name)
+    public = _read_plain(reader, SK[name])
+    if isinstance(public, rsa.RSAPublicKey):  # pragma: no cover - SK has none
+        raise ProtocolError("a FIDO key is no RSA key")
+    return SkPublicKey(public, reader.text())
+
+
+def _read_plain(reader: Reader, name: str) -> PlainPublicKey:
     try:
         if name == SSH_RSA:
             e, n = reader.mpint(), reader.mpint()
@@ -100,6 +148,10 @@ def read(reader: Reader, name: str) -> PublicKey:
 
 def describe(key: PublicKey, *, label: str = "") -> Key:
     """Return the model's view of a public key that no token holds."""
+    if isinstance(key, SkPublicKey):
+        held = describe(key.public, label=label)
+        kind = KeyType.EC_SK if held.key_type is KeyType.EC else KeyType.ED25519_SK
+        return replace(held, key_type=kind, application=key.application)
     spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     match key:
         case rsa.RSAPublicKey():
@@ -109,7 +161,20 @@ def describe(key: PublicKey, *, label: str = "") -> Key:
     return Key(spki, KeyType.EC, key.key_size, key.curve.name, label)
 
 
-def type_name(blob: bytes) -> str:
+def plain_type(name: str) -> str:
+    """Return the type of the keys that certificates of type `name` are for; others as they are."""
+    if not name.endswith(CERTIFICATE):
+        return name
+    plain = name.removesuffix(CERTIFICATE)
+    return plain + OPENSSH if plain + OPENSSH in SK else plain
+
+
+def certificate_type(name: str) -> str:
+    """Return the type of the certificates for keys of type `name`."""
+    return name.removesuffix(OPENSSH) + CERTIFICATE
+
+
+def type_name(blob: bytes | bytearray) -> str:
     """Return the type in front of a key blob. Raises ProtocolError."""
     return Reader(blob).text()
 

@@ -1,5 +1,7 @@
 """From a sign request to a scheme, and from a raw signature to ssh's signature blob and back."""
 
+from hashlib import sha256
+
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -7,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.ssh import keys, wire
-from hsmagent.ssh.keys import PublicKey
+from hsmagent.ssh.keys import PlainPublicKey, PublicKey, SkPublicKey
 from hsmagent.ssh.messages import SSH_AGENT_RSA_SHA2_256, SSH_AGENT_RSA_SHA2_512
 from hsmagent.ssh.wire import Reader
 
@@ -72,7 +74,27 @@ def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
 
     A system may forbid SHA-1; nothing signed with it holds there.
     """
-    name, raw = decode(blob)
+    if isinstance(key, SkPublicKey):
+        return _sk_verifies(key, blob, data)
+    return _verifies(key, *decode(blob), data)
+
+
+def _sk_verifies(key: SkPublicKey, blob: bytes, data: bytes) -> bool:
+    """Check what an authenticator signed: hashes, flags and counter (PROTOCOL.u2f).
+
+    Flags: 1: somebody touched it, 4: it knows who. Whether that is enough is for a server to say.
+    """
+    reader = Reader(blob)
+    name, raw, flags, counter = reader.text(), reader.string(), reader.raw(1), reader.raw(4)
+    reader.end()
+    if name not in keys.SK or name != keys.type_name(keys.encode(key) or b""):
+        return False
+    application = key.application.encode("utf-8", "surrogateescape")
+    signed = sha256(application).digest() + flags + counter + sha256(data).digest()
+    return _verifies(key.public, keys.SK[name], raw, signed)
+
+
+def _verifies(key: PlainPublicKey, name: str, raw: bytes, data: bytes) -> bool:
     try:
         match key:
             case rsa.RSAPublicKey():

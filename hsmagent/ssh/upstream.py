@@ -129,8 +129,8 @@ def _public(blob: bytes) -> PublicKey | None:
 
 
 def _describe(blob: bytes, comment: str) -> Key:
-    """Return the model's view; a key of a kind that we cannot read is named by its blob."""
+    """Return the model's view; of a key of a kind that we cannot read there is only its blob."""
     public = _public(blob)
     if public is not None:
         return keys.describe(public, label=comment)
-    return Key(blob, KeyType.EC, 256, "secp256r1", comment)
+    return Key(blob, KeyType.OTHER, 0, label=comment)

@@ -25,6 +25,8 @@ KEY = Key(
     can_sign=False,
     can_decrypt=True,
     can_derive=True,
+    application="ssh:",
+    touch=True,
 )
 RSA = RsaUnwrap(b"\x00\xfe", "oaep", "sha256", "sha1", b"label")
 ECDH = EcdhUnwrap(b"\x00", b"\x04", "sha512", 192, b"\x30", cofactor=True)

@@ -10,13 +10,17 @@ from pathlib import Path
 import pytest
 
 from hsmagent import frame
+from hsmagent.control.names import names_key
 from hsmagent.daemon.upstream_socket import REST_SECONDS, UpstreamAgent
+from hsmagent.model import fingerprint
+from hsmagent.prompt import words
 from hsmagent.ssh import keys, messages, signature, wire
 from hsmagent.ssh.agent import Connection
 from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
+from tests.parts.authenticator import new_key
 from tests.parts.ssh_agent import PEER, Parts, token_signer
 from tests.ssh import builders
 
@@ -258,10 +262,22 @@ async def test_a_signature_that_is_not_its_keys_is_not_passed_on(folder: Path) -
         connection.end()
 
 
-async def test_a_fido_key_of_it_signs_though_we_cannot_check(folder: Path) -> None:
-    blob = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(32)) + wire.text("ssh:")
-    identities = messages.IdentitiesAnswer(((blob, "fido"),))
-    signed = wire.text("sk-ssh-ed25519@openssh.com") + wire.string(bytes(64)) + b"\x01\0\0\0\x05"
+FIDO = new_key()
+UNREADABLE = wire.text("ssh-falcon@example.org") + wire.string(bytes(32))
+
+
+@pytest.mark.parametrize(
+    ("blob", "signed", "kind"),
+    [
+        (UNREADABLE, wire.text("ssh-falcon@example.org") + bytes(9), "unknown kind"),
+        (FIDO.blob, FIDO.sign(b"data", 1), "Ed25519-SK"),
+    ],
+    ids=["unreadable", "fido"],
+)
+async def test_a_key_is_shown_as_what_it_is(
+    folder: Path, blob: bytes, signed: bytes, kind: str
+) -> None:
+    identities = messages.IdentitiesAnswer(((blob, "theirs"),))
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(5)
@@ -272,10 +288,12 @@ async def test_a_fido_key_of_it_signs_though_we_cannot_check(folder: Path) -> No
     async with agent_that(folder / "s", answer):
         scene = Scene(folder / "s")
         connection = scene.connect()
-        assert await comments(connection) == ["ours (work)", "fido"]
+        assert await comments(connection) == ["ours (work)", "theirs"]
         reply = await connection.respond(bytearray(builders.sign_request(blob, b"data")))
         assert messages.decode(reply) == messages.SignResponse(signed)
-        assert scene.parts.door.requests[0].key.label == "fido"
+        [request] = scene.parts.door.requests
+        assert words.key_line(request.key) == f"theirs ({kind})"
+        assert names_key(fingerprint(blob), request.key), "a [[key]] entry can name it"
         connection.end()
 
 
