@@ -49,7 +49,7 @@ class TimedOut(Refused):
 
 
 class TokenError(HsmAgentError):
-    """A PKCS#11 call failed. `rv` is Cryptoki's return value where there was one (CKR_…)."""
+    """What holds a key failed. `rv` is Cryptoki's return value where there was one (CKR_…)."""
 
     def __init__(self, message: str, rv: int | None = None) -> None:
         super().__init__(message)
@@ -72,8 +72,12 @@ class PinError(TokenError):
     """C_Login was not made or did not succeed."""
 
 
+class PinNeeded(PinError):
+    """A FIDO key wants its PIN for this signature, and none was given."""
+
+
 class PinIncorrect(PinError):
-    """The token counted a wrong PIN (CKR_PIN_INCORRECT). Never tried again by itself."""
+    """A wrong PIN was counted (CKR_PIN_INCORRECT; FIDO). Never tried again by itself."""
 
 
 class PinLocked(PinError):

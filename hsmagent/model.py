@@ -300,22 +300,6 @@ class Request:
     confirm: bool = False
 
 
-class Verdict(StrEnum):
-    """What the policy says of a request."""
-
-    ALLOW = "allow"
-    CONFIRM = "confirm"
-    DENY = "deny"
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """A verdict and, when it is not ALLOW, the sentence that says why."""
-
-    verdict: Verdict
-    reason: str = ""
-
-
 # -- the interfaces --------------------------------------------------------------------------
 
 

@@ -140,7 +140,7 @@ SSH_AGENT_OPTIONS = (
     Option("-D", "stay in the foreground"),
     Option("-a", "listen at this socket", "PATH", FILE),
     Option("-E", "the hash of shown fingerprints; none are shown", "HASH", "", ("md5", "sha256")),
-    Option("-O", "allow-remote-pkcs11; others are taken without effect", "FEATURE", many=True),
+    Option("-O", "allow-remote-pkcs11, no-restrict-websafe, websafe-allow=", "FEATURE", many=True),
     Option("-P", "the modules that ssh-add -s may name, as patterns with commas", "PATTERNS"),
     Option("-t", "how long added keys are kept (90, 15m, 1h30m)", "LIFE"),
     Option("--config", "a configuration file, for its tokens too", "FILE", FILE),

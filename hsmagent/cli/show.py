@@ -90,5 +90,8 @@ def _key(key: "dict[str, Any]") -> str:
     rows = [key["fingerprint"] or "", key["uri"]]
     rows.append(key["ssh"] or "not for ssh, which has no name for this curve")
     rows += [f"certificate: {subject}" for subject in key["certificates"]]
-    head = f"{key['label'] or 'unnamed key'} on {key['token']}: {key['kind']}\n"
+    if key["application"]:
+        rows.append(f"application: {key['application']}")
+    where = f"on {key['token']}" if key["token"] else "added with ssh-add"
+    head = f"{key['label'] or 'unnamed key'} {where}: {key['kind']}\n"
     return head + "".join(f"  {row}\n" for row in rows if row)

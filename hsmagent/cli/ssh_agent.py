@@ -38,14 +38,17 @@ AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 STDIN, STDOUT, STDERR = range(3)
 
 HASHES = ("md5", "sha256")
-ALLOW_REMOTE = "allow-remote-pkcs11"
-# The others are about FIDO keys, which we do not keep: taken, and without effect.
-FEATURES = (ALLOW_REMOTE, "no-restrict-websafe", "websafe-allow=")
+ALLOW_REMOTE, NO_RESTRICT, WEBSAFE = "allow-remote-pkcs11", "no-restrict-websafe", "websafe-allow="
+FEATURES = (ALLOW_REMOTE, NO_RESTRICT, WEBSAFE)
+ANY = ("*",)
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line. `csh`: which shell's words to print; None: as $SHELL says."""
+    """The command line. `csh`: which shell's words to print; None: as $SHELL says.
+
+    websafe: patterns for the applications of FIDO keys; None: ssh-agent's own.
+    """
 
     csh: bool | None = None
     kill: bool = False
@@ -55,6 +58,7 @@ class Options:
     lifetime: int = 0
     providers: tuple[str, ...] | None = None
     allow_remote_pkcs11: bool = False
+    websafe: tuple[str, ...] | None = None
     config: Path | None = None
     command: tuple[str, ...] = ()
 
@@ -105,9 +109,7 @@ def parse(arguments: Sequence[str]) -> Options:
     values: dict[str, Any] = {"command": tuple(command)}
     for name, value in given:
         if name == "-O":
-            values["allow_remote_pkcs11"] = _feature(value) or values.get(
-                "allow_remote_pkcs11", False
-            )
+            values |= _feature(value, values.get("websafe"))
             continue
         field, read = _OPTIONS[name]
         if values.setdefault(field, found := read(value)) != found:
@@ -133,12 +135,20 @@ def _spellings() -> tuple[str, list[str]]:
     return letters, words
 
 
-def _feature(name: str) -> bool:
-    """Read an -O: whether it allows remote providers."""
-    word, sign, _ = name.partition("=")
-    if word + sign not in FEATURES:
-        raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
-    return name == ALLOW_REMOTE
+def _feature(name: str, websafe: tuple[str, ...] | None) -> dict[str, Any]:
+    """Read an -O; `websafe` is what one before it said. No restriction is less than any."""
+    word, sign, patterns = name.partition("=")
+    match word + sign:
+        case option if option == ALLOW_REMOTE:
+            return {"allow_remote_pkcs11": True}
+        case option if option == NO_RESTRICT:
+            return {"websafe": ANY}
+        case option if option == WEBSAFE:
+            given = tuple(patterns.split(","))
+            if websafe not in (None, ANY, given):
+                raise UsageError("-O websafe-allow contradicts an option before it")
+            return {"websafe": websafe if websafe == ANY else given}
+    raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
 
 
 def _hash(name: str) -> str:
@@ -332,7 +342,12 @@ def serve(
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
     settings = Settings(
-        folder, options.lifetime, options.providers, options.allow_remote_pkcs11, config
+        folder,
+        options.lifetime,
+        options.providers,
+        options.allow_remote_pkcs11,
+        options.websafe,
+        config,
     )
 
     async def run_agent() -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
@@ -27,22 +27,27 @@ from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
 from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable, token_name
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
-from hsmagent.ssh.keys import authorized_key, blob_of
+from hsmagent.ssh.keys import authorized_key, blob_for
 from hsmagent.token.login import check_usable
 from hsmagent.token.tokens import Tokens
 
 
 class ControlOperations:
-    """The operations of the control socket, over the tokens and the gate."""
+    """The operations of the control socket, over the tokens and the gate.
+
+    added: the keys that ssh-add brought, as of now.
+    """
 
     def __init__(
         self,
         tokens: Tokens,
+        added: Callable[[], Sequence[Key]],
         gate: Gate,
         activity: Activity,
         forget_pin: Callable[[TokenId], Awaitable[bool]],
     ) -> None:
         self._tokens = tokens
+        self._added = added
         self._gate = gate
         self._activity = activity
         self._forget_pin = forget_pin
@@ -77,7 +82,7 @@ class ControlOperations:
         """Every key, and what was skipped."""
         statuses = self._tokens.statuses()
         return {
-            "keys": [_key(signer.key) for signer in self._tokens.signers()],
+            "keys": [_key(key) for key in self._all_keys()],
             "notes": [
                 f"{token_name(status.id)}: {printable(note, 400)}"
                 for status in statuses
@@ -167,7 +172,7 @@ class ControlOperations:
         return find_token(name, [status.id for status in locking or present])
 
     def _all_keys(self) -> list[Key]:
-        return [signer.key for signer in self._tokens.signers()]
+        return [*(signer.key for signer in self._tokens.signers()), *self._added()]
 
 
 # -- what a person is shown --------------------------------------------------------------------
@@ -196,6 +201,7 @@ def _key(key: Key) -> Answer:
     fields = of_key(key)
     return fields | {
         "label": printable(key.label),
+        "application": printable(key.application),
         "token": token_name(key.token) if key.token else "",
         "kind": words.key_kind(key),
         "uri": key.uri,
@@ -207,7 +213,7 @@ def _key(key: Key) -> Answer:
 
 
 def _ssh_line(key: Key) -> str | None:
-    blob = blob_of(key.spki)
+    blob = blob_for(key)
     return None if blob is None else authorized_key(blob, comment_of(key))
 
 

@@ -78,6 +78,7 @@ class Daemon:
             door=parts.gate,
             tokens=parts.providers.configured_signers,
             providers=parts.providers,
+            sk_helper=parts.sk_helper,
             clock=time.monotonic,
             describe=parts.describe,
             options=parts.agent_options(),
@@ -157,7 +158,10 @@ class Daemon:
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
         tokens, gate = self._parts.tokens, self._parts.gate
-        for_persons = ControlOperations(tokens, gate, self._activity, self._desktop.forget_pin)
+        added = self._agent.identities.added_keys
+        for_persons = ControlOperations(
+            tokens, added, gate, self._activity, self._desktop.forget_pin
+        )
         for_mail = MailOperations(tokens, gate, time.monotonic)
         return {CONTROL: for_persons.table(), MAIL: for_mail.table()}
 
@@ -232,7 +236,7 @@ class Daemon:
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
-        self._desktop.used(request, outcome)
+        self._desktop.used(request, outcome, reason)
 
 
 def _conversation(table: Mapping[str, Operation], sock: socket.socket) -> Conversation:

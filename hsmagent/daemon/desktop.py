@@ -102,15 +102,17 @@ class Desktop:
 
     # -- telling -----------------------------------------------------------------------------
 
-    def used(self, request: Request, outcome: str) -> None:
-        """Tell that a request was carried out, or was not."""
+    def used(self, request: Request, outcome: str, reason: str) -> None:
+        """Tell that a request was carried out, or was not and why."""
         self._service.used(request, outcome)
         if outcome == "used":
             self._notifications.used(request)
+        elif outcome == "failed":
+            self._notifications.failed(request, reason)
 
-    def waiting(self, token: TokenId) -> AbstractContextManager[None]:
-        """Tell, if the block takes long, that the token waits for a touch."""
-        return self._notifications.waiting(token)
+    def waiting(self, request: Request) -> AbstractContextManager[None]:
+        """Tell, until the block ends, that a key waits for a touch."""
+        return self._notifications.waiting(request)
 
     def look(self, statuses: Sequence[TokenStatus]) -> None:
         """Compare the tokens with what they were, and tell what a person should know."""

@@ -5,17 +5,22 @@ They are slow to import: a private agent imports this module when something is f
 
 import asyncio
 import logging
+import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.providers import TokenProviders
+from hsmagent.daemon.sk_helper import SkHelper
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.door.gate import Gate, Record, Store, Waiting, no_store, no_waiting
 from hsmagent.door.policy import Policy
 from hsmagent.model import Listener, ModuleSpec, Request
+from hsmagent.prompt import words
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
 from hsmagent.prompt.chain import Chain
@@ -60,6 +65,7 @@ class Parts:
         self._loading = Tasks()
         self.upstream = upstream_of(config)
         self.describe = KnownHosts().describe
+        self.sk_helper = SkHelper(os.environ)
         self.tokens = Tokens(
             clock=time.monotonic,
             state_dir=state,
@@ -129,17 +135,33 @@ def private_parts(folder: Path, config: Config | None, on_change: Listener) -> P
     timeout = known.prompt.timeout
     # SSH_ASKPASS first, as with ssh-agent.
     prompters = (Askpass(own_environment, timeout), Pinentry(own_environment, timeout))
+    chain = Chain(prompters, own_environment, time.monotonic)
     return Parts(
         known,
         state=folder / "state",
         # Those that the file names, and none that happen to be installed.
         modules=lambda config: config.modules,
         on_change=on_change,
-        prompter=Chain(prompters, own_environment, time.monotonic),
+        prompter=chain,
         record=_record,
+        waiting=partial(_notice, chain),
         # As ssh-agent does: `ssh-add -T` and sshd's HostKeyAgent have nobody to ask.
         unknown="forwarded" if config is None else "always",
     )
+
+
+@contextmanager
+def _notice(prompter: Prompter, request: Request) -> Iterator[None]:
+    """Ask for a touch of a FIDO key in a window, as ssh-agent does."""
+    if not request.key.touch:
+        yield
+        return
+    shown = asyncio.ensure_future(prompter.notice(words.touch(request)))
+    shown.add_done_callback(lambda done: done.cancelled() or done.exception())
+    try:
+        yield
+    finally:
+        shown.cancel()
 
 
 def _record(request: Request, outcome: str, reason: str) -> None:

@@ -33,13 +33,14 @@ ROOT = 0
 class Settings:
     """From the command line. folder: for what lives as long as the agent.
 
-    lifetime in seconds, 0: for ever; providers None: ssh-agent's default.
+    lifetime in seconds, 0: for ever; providers, websafe None: ssh-agent's default.
     """
 
     folder: Path
     lifetime: int = 0
     providers: tuple[str, ...] | None = None
     allow_remote_pkcs11: bool = False
+    websafe: tuple[str, ...] | None = None
     config: "Config | None" = None
 
 
@@ -58,6 +59,8 @@ class PrivateAgent:
             options = self._parts().agent_options()
         if settings.providers is not None:
             options = replace(options, providers=settings.providers)
+        if settings.websafe is not None:
+            options = replace(options, websafe=settings.websafe)
         options = replace(
             options,
             lifetime=settings.lifetime,
@@ -67,6 +70,7 @@ class PrivateAgent:
             door=self,
             tokens=self._signers,
             providers=self,
+            sk_helper=lambda request: self._parts().sk_helper(request),
             clock=time.monotonic,
             describe=lambda host_key, peer: self._parts().describe(host_key, peer),
             options=options,

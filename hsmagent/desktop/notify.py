@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
 from hsmagent.limit import RateLimit
-from hsmagent.model import Clock, PinState, Request, TokenId, printable, token_name
+from hsmagent.model import Clock, PinState, Request, TokenId, printable, quoted, token_name
 from hsmagent.tasks import Tasks
 
 NAME = "org.freedesktop.Notifications"
@@ -63,10 +63,13 @@ class Notifications:
         if "used" not in self._events() or not self._uses.admit():
             return
         key = printable(request.key.label, 60) or "A key"
-        body = f"{request.peer.chain}: {request.purpose.summary}"
-        if request.destination is not None and request.destination.host:
-            body += f" at {printable(request.destination.host)}"
-        self._spawn(self._show_use(f"{key} was used", body))
+        self._spawn(self._show_use(f"{key} was used", _asked(request)))
+
+    def failed(self, request: Request, reason: str) -> None:
+        """Say why a FIDO key did not sign, to whoever was told to touch it."""
+        if request.key.touch and "waiting" in self._events():
+            words = printable(reason[:1].upper() + reason[1:], 200)
+            self._spawn(self._show("The FIDO key was not used", words, _NORMAL))
 
     def removed(self, token: TokenId) -> None:
         """Say that a token was pulled out while it was unlocked."""
@@ -81,9 +84,29 @@ class Notifications:
             words = _PIN_WORDS.get(state, "A wrong PIN was given.")
             self._spawn(self._show(token_name(token), words, _CRITICAL))
 
+    def waiting(self, request: Request) -> AbstractContextManager[None]:
+        """Say that a person is waited for, until the block ends: at once where a FIDO key is.
+
+        A token (which may want a touch, or its PIN pad) is told of only if the block takes long.
+        """
+        token = request.key.token
+        return self._touch(request) if token is None else self._token(token)
+
     @contextmanager
-    def waiting(self, token: TokenId) -> Iterator[None]:
-        """Say that the token waits (for a touch, or its PIN pad) if the block takes long."""
+    def _touch(self, request: Request) -> Iterator[None]:
+        over = asyncio.Event()
+        if "waiting" in self._events():
+            key = request.key.label or "unnamed key"
+            self._spawn(
+                self._show_until(over, f"Touch your key {quoted(key, 60)}", _asked(request))
+            )
+        try:
+            yield
+        finally:
+            over.set()
+
+    @contextmanager
+    def _token(self, token: TokenId) -> Iterator[None]:
         # Every signature comes by here, so that one timer serves all of them: it is set when there
         # is none, and looks which waits are still there.
         loop = asyncio.get_running_loop()
@@ -131,10 +154,13 @@ class Notifications:
     async def _show_while_waiting(self, token: TokenId, over: asyncio.Event) -> None:
         try:
             words = "Touch the token, or type the PIN on its reader."
-            number = await self._show(f"{token_name(token)} waits for you", words, _NORMAL)
-            await over.wait()
+            await self._show_until(over, f"{token_name(token)} waits for you", words)
         finally:
             self._shown_waiting.discard(token)
+
+    async def _show_until(self, over: asyncio.Event, summary: str, body: str) -> None:
+        number = await self._show(summary, body, _NORMAL)
+        await over.wait()
         await self._call("CloseNotification", "u", [number], "")
 
     async def _show(self, summary: str, body: str, urgency: int, replaces: int = 0) -> int:
@@ -165,3 +191,12 @@ class Notifications:
             return False
         self._errands.start(quietly(errand))
         return True
+
+
+def _asked(request: Request) -> str:
+    """Return who asks, for what and where."""
+    said = f"{request.peer.chain}: {request.purpose.summary}"
+    to = request.destination
+    if to is not None and to.host:
+        said += f" at {printable(to.host)}" + (" (forwarded)" if to.forwarded else "")
+    return said

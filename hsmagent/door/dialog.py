@@ -104,6 +104,37 @@ async def ask_for_pin(
             raise dialog.error
 
 
+class OnePin:
+    """A PinDialog that takes the PIN of a FIDO key, for one use.
+
+    The window closes before the PIN is tried: the key then waits for a touch, and others may have
+    something to ask meanwhile.
+    """
+
+    def __init__(self, request: Request) -> None:
+        self._request = request
+        self.pin = bytearray()
+
+    def text(self) -> Text:
+        """Return the text of the dialog."""
+        return words.ask_fido_pin(self._request)
+
+    async def submit(self, pin: bytearray) -> Answer:
+        """Keep the PIN."""
+        self.pin = pin[:]
+        wipe(pin)
+        return Answer.DONE
+
+
+async def ask_for_one_pin(prompter: Prompter, request: Request) -> bytearray:
+    """Ask for the PIN of a FIDO key; the caller wipes it. Raises Refused, Unavailable."""
+    dialog = OnePin(request)
+    await prompter.ask_pin(dialog)
+    if not dialog.pin:
+        raise Refused("the PIN was left empty, and not tried")
+    return dialog.pin
+
+
 async def confirm_last_try(
     prompter: Prompter, status: TokenStatus, requests: list[Request]
 ) -> PinState:

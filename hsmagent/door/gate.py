@@ -11,8 +11,8 @@ from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 
-from hsmagent.door.dialog import ask_for_pin
-from hsmagent.door.policy import Policy
+from hsmagent.door.dialog import ask_for_one_pin, ask_for_pin
+from hsmagent.door.policy import Policy, Verdict
 from hsmagent.door.unlock import (
     Asking,
     PinStore,
@@ -20,15 +20,16 @@ from hsmagent.door.unlock import (
     log_in,
     look_at_pin,
 )
-from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, Refused, TokenGone
-from hsmagent.model import Operation, PinState, Request, TokenId, Verdict, name_of
+from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
+from hsmagent.frame import wipe
+from hsmagent.model import Operation, PinState, Request, TokenId, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
 from hsmagent.token.token import Token
 
-Waiting = Callable[[TokenId], AbstractContextManager[None]]
-"""Entered while a token works: a person may have to be told that it waits for a touch."""
+Waiting = Callable[[Request], AbstractContextManager[None]]
+"""Entered while a token or FIDO key works on a request: it may wait for a person, to be told so."""
 
 Store = Callable[[TokenId], PinStore | None]
 """Where the PIN of a token may be kept; None for a token whose owner does not want that."""
@@ -43,8 +44,8 @@ def no_store(_token: TokenId) -> None:
     """Keep no token's PIN."""
 
 
-def no_waiting(_token: TokenId) -> AbstractContextManager[None]:
-    """Tell nobody that a token waits."""
+def no_waiting(_request: Request) -> AbstractContextManager[None]:
+    """Tell nobody that a key waits."""
     return nullcontext()
 
 
@@ -71,6 +72,7 @@ class Gate:
         self._waiting = waiting
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs = Tasks()
+        self._one_touch = asyncio.Lock()
         self._closed_because = ""
 
     def configure(self, policy: Policy, timeout: float) -> None:
@@ -185,9 +187,33 @@ class Gate:
                 raise Cancelled("the person said no")
             self._policy.confirmed(request)
         if token is None:
+            return await self._use_without_token(request, operation)
+        with self._waiting(request):
             return await operation(None)
-        with self._waiting(token.id):
-            return await operation(None)
+
+    async def _use_without_token(self, request: Request, operation: Operation) -> bytes:
+        """Use an added key. A FIDO key's PIN is asked for when it wants one, and tried once."""
+        try:
+            return await self._touched(request, operation, None)
+        except PinNeeded:
+            pin = await self._ask(ask_for_one_pin(self._prompter, request))
+        try:
+            return await self._touched(request, operation, pin)
+        finally:
+            wipe(pin)
+
+    async def _touched(
+        self, request: Request, operation: Operation, pin: bytearray | None
+    ) -> bytes:
+        """Carry out an operation; of those that want a touch one at a time.
+
+        Who touches a key means the request that was shown, and it cannot tell which one it is.
+        """
+        if not request.key.touch:
+            return await operation(pin)
+        async with self._one_touch:
+            with self._waiting(request):
+                return await operation(pin)
 
     async def _use_with_pin(self, request: Request, operation: Operation, token: Token) -> bytes:
         """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""

@@ -1,20 +1,37 @@
 """What the configuration says of a request: allow it, ask a person, or refuse it."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
 
 from hsmagent.config.file import KeyConfig
 from hsmagent.model import (
     Clock,
-    Decision,
     Destination,
     Key,
     Purpose,
     PurposeKind,
     Request,
     TokenId,
-    Verdict,
 )
 from hsmagent.prompt.words import key_line
+
+
+class Verdict(StrEnum):
+    """What the policy says of a request."""
+
+    ALLOW = "allow"
+    CONFIRM = "confirm"
+    DENY = "deny"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A verdict and, when it is not ALLOW, the sentence that says why."""
+
+    verdict: Verdict
+    reason: str = ""
+
 
 ALLOW = Decision(Verdict.ALLOW)
 

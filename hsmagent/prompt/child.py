@@ -30,7 +30,7 @@ class Child:
         except ConnectionError:
             return 0
 
-    async def write(self, data: bytes) -> None:
+    async def write(self, data: bytes | bytearray) -> None:
         """Write all of it; a program that has ended shows when it is read from."""
         with suppress(ConnectionError):
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
@@ -62,8 +62,13 @@ class Child:
 
 
 @asynccontextmanager
-async def running(command: Sequence[str], environment: Mapping[str, str]) -> AsyncIterator[Child]:
-    """Run a program for the length of the block. Raises Unavailable when it does not start."""
+async def running(
+    command: Sequence[str], environment: Mapping[str, str], stderr: int | None = DEVNULL
+) -> AsyncIterator[Child]:
+    """Run a program for the length of the block. Raises Unavailable when it does not start.
+
+    stderr: as for `subprocess`; None is ours.
+    """
     ours, theirs = socket.socketpair()
     with ours, theirs:
         ours.settimeout(0)
@@ -72,7 +77,7 @@ async def running(command: Sequence[str], environment: Mapping[str, str]) -> Asy
                 *command,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=DEVNULL,
+                stderr=stderr,
                 env=environment,
                 start_new_session=True,  # the window may be that of a program which a script runs
             )

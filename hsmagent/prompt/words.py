@@ -15,6 +15,7 @@ from hsmagent.model import (
     TokenStatus,
     name_of,
     printable,
+    quoted,
     token_name,
 )
 from hsmagent.prompt.base import Text
@@ -31,7 +32,11 @@ TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody f
 
 def key_line(key: Key) -> str:
     """Return a key in a few words: its label and kind."""
-    return f"{printable(key.label, 60) or 'unnamed key'} ({key_kind(key)})"
+    return f"{_label(key)} ({key_kind(key)})"
+
+
+def _label(key: Key) -> str:
+    return printable(key.label, 60) or "unnamed key"
 
 
 def key_kind(key: Key) -> str:
@@ -97,6 +102,25 @@ def use_pin_pad(status: TokenStatus, requests: Sequence[Request]) -> Text:
         message=f"Type the PIN of {name_of(status.id)} on the reader",
         description=describe(requests),
         warning=tries(status.pin_state),
+    )
+
+
+def ask_fido_pin(request: Request) -> Text:
+    """Return the dialog for the PIN of a FIDO key, for one use of it."""
+    touch = " and touch it" if request.key.touch else ""
+    return Text(
+        title="Use a FIDO key",
+        message=f"Enter the PIN of the FIDO key {quoted(_label(request.key))}{touch}",
+        description=describe([request]),
+    )
+
+
+def touch(request: Request) -> Text:
+    """Return the note that a FIDO key waits for a touch."""
+    return Text(
+        title="Use a FIDO key",
+        message=f"Touch your key {quoted(_label(request.key))}",
+        description=request_line(request),
     )
 
 

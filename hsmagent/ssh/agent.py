@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
-from hsmagent.ssh import constraints, messages, signed_data, wire
+from hsmagent.ssh import constraints, fido, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
@@ -22,6 +22,7 @@ from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.signed_data import UserAuth
+from hsmagent.ssh.sk_helper import Helper
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.ssh.wire import Reader
 
@@ -52,8 +53,8 @@ WAITING = (
 class Agent:
     """One per ssh socket; shared by its connections.
 
-    door: where every signature passes; tokens: their signers, as of now; describe: a host key's
-    name for a person, asked only when something is signed.
+    door: where every signature passes; tokens: their signers, as of now; sk_helper: what FIDO keys
+    sign by; describe: a host key's name for a person, asked only when something is signed.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Agent:
         door: Door,
         tokens: Callable[[], Sequence[Signer]],
         providers: Providers,
+        sk_helper: Helper,
         clock: Clock,
         describe: Callable[[bytes, Peer], str],
         options: AgentOptions,
@@ -70,7 +72,7 @@ class Agent:
         self.describe = describe
         self.lock = Lock(clock)
         self.identities = Identities(tokens, clock)
-        self.keyring = Keyring(self.identities, providers, clock, lambda: self.options)
+        self.keyring = Keyring(self.identities, providers, sk_helper, clock, lambda: self.options)
         self._answer = NOBODY
         self._answer_version = -1
         self.configure(options)
@@ -276,6 +278,8 @@ class Connection:
         in_token = identity.signer.key.token is not None
         if in_token and signed_data.belongs_elsewhere(data, forwarded=forwarded):
             raise Refused("a token's key signs no mail and no certificate over the ssh socket")
+        key, websafe = identity.signer.key, agent.options.websafe
+        fido.check_origin(key, identity.blob, data, login, websafe)
         blob = await agent.door.perform(
             self._request(identity, data, login),
             lambda pin: identity.signer.sign(data, message.flags, pin),

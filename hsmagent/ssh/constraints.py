@@ -57,13 +57,17 @@ class Way:
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What a key was added under. `lifetime` in seconds, 0: none. `ways` empty: to anywhere."""
+    """What a key was added under. `lifetime` in seconds, 0: none. `ways` empty: to anywhere.
+
+    sk_provider: the library that speaks to a FIDO key's authenticator, as it was named.
+    """
 
     lifetime: int = 0
     confirm: bool = False
     ways: tuple[Way, ...] = ()
     certificates: tuple[Certificate, ...] = ()
     certs_only: bool = False
+    sk_provider: str = ""
 
 
 NONE = Constraints()
@@ -92,8 +96,7 @@ def read(reader: Reader, *, smartcard: bool) -> Constraints:
                 certs = tuple(_certificates(reader.reader()))
                 found = replace(found, certificates=certs, certs_only=certs_only)
             case str(name) if name == SK_PROVIDER and not smartcard:
-                # Belongs to FIDO keys only, and those are refused where their type is read.
-                raise ProtocolError("FIDO keys are not supported")
+                found = replace(found, sk_provider=reader.text())
             case _:
                 raise ProtocolError("a constraint is unknown, or not allowed here")
     return found

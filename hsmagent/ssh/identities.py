@@ -120,6 +120,12 @@ class Identities:
         """Return every identity that is not hidden, in order."""
         return self._fresh().listed
 
+    def added_keys(self) -> list[Key]:
+        """Return the software and FIDO keys that were added, each once."""
+        self._fresh()
+        added = (each.signer.key for each in self._added.values() if not each.provider)
+        return list({key.spki: key for key in added}.values())
+
     @property
     def restricted(self) -> bool:
         """Whether any is for certain destinations only, so that lists differ."""

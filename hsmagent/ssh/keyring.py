@@ -1,17 +1,19 @@
-"""What clients add to the agent and take away: software keys, providers, under constraints."""
+"""What clients add to the agent and take away, under constraints: keys, providers."""
 
 from collections.abc import Callable, Sequence
 
-from hsmagent.errors import Refused
+from hsmagent.errors import ProtocolError, Refused
 from hsmagent.model import Clock
-from hsmagent.ssh import constraints, software
+from hsmagent.ssh import constraints, fido, keys, software
 from hsmagent.ssh import provider_paths as providers
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.constraints import Constraints
+from hsmagent.ssh.fido import FidoSigner
 from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
-from hsmagent.ssh.signer import RawSigner
+from hsmagent.ssh.signer import RawSigner, SshSigner
+from hsmagent.ssh.sk_helper import Helper
 from hsmagent.ssh.wire import Reader
 
 HIDDEN = "a key that is not permitted here cannot be replaced from here"
@@ -20,34 +22,54 @@ HIDDEN = "a key that is not permitted here cannot be replaced from here"
 class Keyring:
     """Adds to the table of identities and takes away from it.
 
-    options: the agent's, as of now.
+    sk_helper: what FIDO keys sign by. options: the agent's, as of now.
     """
 
     def __init__(
         self,
         identities: Identities,
         providers: Providers,
+        sk_helper: Helper,
         clock: Clock,
         options: Callable[[], AgentOptions],
     ) -> None:
         self._identities = identities
         self._providers = providers
+        self._sk_helper = sk_helper
         self._clock = clock
         self._options = options
 
     def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
-        """Take a software key (messages 17 and 25). Raises ProtocolError or Refused."""
+        """Take a software or FIDO key (messages 17 and 25). Raises ProtocolError or Refused."""
         reader = Reader(body)
-        added = software.read(reader)
+        is_fido = fido.is_fido(keys.type_name(body))
+        added = fido.read(reader) if is_fido else software.read(reader)
         under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
         reader.end()
         if self._hides(added.blob, bindings):
             raise Refused(HIDDEN)
-        identity = Identity(
-            added.blob, added.comment, RawSigner(added.signer), under, self._expiry(under)
-        )
+        signer = self._signer(added, under, bindings)
+        identity = Identity(added.blob, added.comment, signer, under, self._expiry(under))
         self._identities.check_size([identity])
         self._identities.add([identity])
+
+    def _signer(
+        self, added: software.Added | fido.Added, under: Constraints, bindings: Bindings
+    ) -> SshSigner:
+        named = under.sk_provider
+        if isinstance(added, software.Added):
+            if named:
+                raise ProtocolError("a FIDO provider came with a key of another kind")
+            return RawSigner(added.signer)
+        options = self._options()
+        if (
+            bindings.attempted
+            and not providers.is_internal(named)
+            and not options.allow_remote_pkcs11
+        ):
+            raise Refused("a FIDO provider cannot be added over a forwarded agent")
+        provider = providers.canonical_sk(named, options.providers)
+        return FidoSigner(added.private, added.comment, provider, self._sk_helper)
 
     def remove_key(self, blob: bytes, bindings: Bindings) -> None:
         """Forget an added key (message 18). Raises Refused."""

@@ -1,4 +1,7 @@
-"""Which PKCS#11 provider `ssh-add -s` may name: the allow-list, and the module's one true path."""
+"""Which providers clients may name: the allow-list, and a library's one true path.
+
+`ssh-add -s` names PKCS#11 modules; `ssh-add` of a FIDO key names what speaks to its authenticator.
+"""
 
 import os
 from collections.abc import Sequence
@@ -10,6 +13,7 @@ from hsmagent.model import Signer, printable, uri_quote
 from hsmagent.ssh.patterns import matches_list
 
 MAX_PROVIDERS = 16
+INTERNAL = "internal"  # ssh-sk-helper's own support for FIDO
 
 
 class Providers(Protocol):
@@ -34,25 +38,35 @@ def canonical(provider: str, patterns: Sequence[str]) -> str:
     URI that is not one, or that holds a PIN.
     """
     if not provider.startswith(uri.SCHEME):
-        return _module(provider, patterns)
+        return _module(provider, patterns, "PKCS#11 module")
     path = uri.parse(provider).module_path
     if not path:
         return provider
     # The checked path goes into the URI: what a link points to may change after the check.
     head, _, query = provider.partition("?")
     attributes = [part for part in query.split("&") if not part.startswith("module-path=")]
-    quoted = uri_quote(_module(path, patterns)).replace("&", "%26")
+    quoted = uri_quote(_module(path, patterns, "PKCS#11 module")).replace("&", "%26")
     attributes.append(f"module-path={quoted}")
     return f"{head}?{'&'.join(attributes)}"
 
 
-def _module(path: str, patterns: Sequence[str]) -> str:
+def is_internal(sk_provider: str) -> bool:
+    """Whether a FIDO provider is none to be loaded; so it is where a client names none."""
+    return sk_provider.lower() in ("", INTERNAL)
+
+
+def canonical_sk(sk_provider: str, patterns: Sequence[str]) -> str:
+    """Return a FIDO provider with its real path, or "internal". Raises Refused."""
+    if is_internal(sk_provider):
+        return INTERNAL
+    return _module(sk_provider, patterns, "FIDO provider")
+
+
+def _module(path: str, patterns: Sequence[str], what: str) -> str:
     try:
         real = os.path.realpath(path, strict=True)
     except (OSError, ValueError):
-        raise Refused(f"there is no PKCS#11 module {printable(path)}") from None
+        raise Refused(f"there is no {what} {printable(path)}") from None
     if not matches_list(real, patterns):
-        raise Refused(
-            f"PKCS#11 module {printable(real)} is not allowed; allowed are {', '.join(patterns)}"
-        )
+        raise Refused(f"{what} {printable(real)} is not allowed; allowed are {', '.join(patterns)}")
     return real

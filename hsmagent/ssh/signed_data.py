@@ -85,22 +85,37 @@ def _unknown(data: bytes) -> Purpose:
 
 
 def _sshsig(data: bytes) -> Purpose | None:
-    """SSHSIG's data to be signed: `"SSHSIG", string namespace, reserved, hash, H(message)`."""
+    found = read_sshsig(data)
+    if found is None:
+        return None
+    hash_name = printable(found.hash_name, SHOWN)
+    if found.namespace == "git":
+        return Purpose(PurposeKind.GIT, f"sign a git commit or tag ({hash_name})")
+    shown = f"{printable(found.namespace, SHOWN)!r} ({hash_name})"
+    return Purpose(PurposeKind.SSHSIG, f"sign a message for {shown}")
+
+
+@dataclass(frozen=True, slots=True)
+class Sshsig:
+    """SSHSIG's data to be signed: what the message is for, and its digest."""
+
+    namespace: str
+    reserved: bytes
+    hash_name: str
+    digest: bytes
+
+
+def read_sshsig(data: bytes) -> Sshsig | None:
+    """Read `"SSHSIG", string namespace, reserved, hash, H(message)`, or return None."""
     if not data.startswith(SSHSIG_MAGIC):
         return None
     reader = Reader(data, len(SSHSIG_MAGIC))
     try:
-        namespace = reader.text()
-        reader.string()
-        hash_name = reader.text()
-        reader.string()
+        found = Sshsig(reader.text(), reader.string(), reader.text(), reader.string())
         reader.end()
     except ProtocolError:
         return None
-    if namespace == "git":
-        return Purpose(PurposeKind.GIT, f"sign a git commit or tag ({printable(hash_name, SHOWN)})")
-    shown = f"{printable(namespace, SHOWN)!r} ({printable(hash_name, SHOWN)})"
-    return Purpose(PurposeKind.SSHSIG, f"sign a message for {shown}")
+    return found
 
 
 def _certificate(data: bytes) -> Purpose | None:

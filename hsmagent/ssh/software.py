@@ -68,8 +68,6 @@ def read(reader: Reader) -> Added:
     Raises ProtocolError for a key that is not sound, and Refused for a kind we do not keep.
     """
     name = reader.text()
-    if name.startswith("sk-"):
-        raise Refused("FIDO keys (sk-…) are not supported; use them without the agent")
     blob = b""
     public: PublicKey | None = None
     if certificates.is_certificate(name):

@@ -95,11 +95,16 @@ def test_keys_show_everything_a_person_copies() -> None:
         "ssh": "ecdsa-sha2-nistp256 AAAA ssh (work)",
         "fingerprint": "SHA256:abc",
         "certificates": ["CN=Alice, valid until 2027-01-01"],
+        "application": "",
     }
     odd = key | {"ssh": None, "fingerprint": None, "kind": "EC brainpoolP256r1", "certificates": []}
-    shown = show.keys({"keys": [key, odd], "notes": ["object 7: no CKA_ID"]})
+    fido = key | {"label": "me@home", "token": "", "kind": "Ed25519-SK", "uri": ""}
+    fido |= {"application": "ssh:", "certificates": []}
+    shown = show.keys({"keys": [key, odd, fido], "notes": ["object 7: no CKA_ID"]})
     assert "ssh on work: ECDSA P-256\n  SHA256:abc\n  pkcs11:token=work;object=ssh\n" in shown
     assert "  ecdsa-sha2-nistp256 AAAA ssh (work)\n" in shown
     assert "certificate: CN=Alice" in shown
     assert "not for ssh" in shown
+    assert "me@home added with ssh-add: Ed25519-SK\n  SHA256:abc\n" in shown
+    assert "  application: ssh:\n" in shown
     assert shown.endswith("Notes:\n  object 7: no CKA_ID\n")

@@ -49,7 +49,11 @@ def test_options() -> None:
     )
     assert parse(["-O", "allow-remote-pkcs11"]).allow_remote_pkcs11
     assert not parse(["-O", "no-restrict-websafe"] * 2).allow_remote_pkcs11
-    assert not parse(["-O", "websafe-allow=ssh:*,a=b"]).allow_remote_pkcs11
+    assert parse([]).websafe is None
+    assert parse(["-O", "no-restrict-websafe"]).websafe == ("*",)
+    assert parse(["-O", "websafe-allow=ssh:*,a=b"]).websafe == ("ssh:*", "a=b")
+    both = ["-O", "websafe-allow=ssh:*", "-O", "no-restrict-websafe"]
+    assert parse(both).websafe == parse(both[2:] + both[:2]).websafe == ("*",)
     assert parse(["-t", "5", "sh", "-c", "x"]).command == ("sh", "-c", "x")
 
 
@@ -65,6 +69,7 @@ def test_options() -> None:
         "-E md4",
         "-O x",
         "-O allow-remote-pkcs11=x",
+        "-O websafe-allow=a -O websafe-allow=b",
         "-t x",
         "-Z",
         "-P a -P b",

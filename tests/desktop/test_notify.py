@@ -11,7 +11,7 @@ from hsmagent.bus import Bus
 from hsmagent.config.file import NOTIFY
 from hsmagent.desktop import notify
 from hsmagent.desktop.notify import NAME, PATH, Notifications
-from hsmagent.model import PinState, Purpose, PurposeKind
+from hsmagent.model import Key, KeyType, PinState, Purpose, PurposeKind
 from tests.parts import values
 from tests.parts.bus import PrivateBus
 from tests.parts.dbusmock import mock, mocked
@@ -19,6 +19,10 @@ from tests.parts.until import async_until
 
 WORK = replace(values.TOKEN, label="wo<b>rk\x1b")
 LOGIN = replace(values.LOGIN, purpose=Purpose(PurposeKind.SSH, "log in as alice & co"))
+
+
+AT_WORK = replace(LOGIN, key=replace(values.KEY, token=WORK))
+FIDO = Key(b"", KeyType.ED25519_SK, 256, label="me@home", application="ssh:", touch=True)
 
 
 @dataclass
@@ -91,7 +95,7 @@ async def test_a_long_wait_is_shown_and_taken_back(
     screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
-    with notifications.waiting(WORK), notifications.waiting(WORK):
+    with notifications.waiting(AT_WORK), notifications.waiting(AT_WORK):
         [[*_, summary, _body, _actions, _hints, _expire]] = await screen.shows(1)
         assert summary == "wo<b>rk\ufffd waits for you"
         assert await screen.calls("CloseNotification") == []
@@ -104,7 +108,7 @@ async def test_a_short_wait_is_not_shown(
     screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
-    with notifications.waiting(WORK):
+    with notifications.waiting(AT_WORK):
         pass
     await async_until(lambda: notifications._timer is None)
     assert not notifications._errands
@@ -115,10 +119,33 @@ async def test_a_long_wait_behind_a_short_one_is_shown(
     screen: Screen, notifications: Notifications, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notify, "WAITING_AFTER", 0.05)
-    with notifications.waiting(WORK):
+    with notifications.waiting(AT_WORK):
         await asyncio.sleep(0.01)  # so that the timer is set for a wait that is over by then
-    with notifications.waiting(WORK):
+    with notifications.waiting(AT_WORK):
         await screen.shows(1)
+
+
+async def test_a_touch_is_asked_for_at_once_and_taken_back(
+    screen: Screen, notifications: Notifications
+) -> None:
+    with notifications.waiting(replace(LOGIN, key=FIDO)):
+        [[*_, summary, body, _actions, _hints, _expire]] = await screen.shows(1)
+        assert summary == "Touch your key “me@home”"
+        assert body == "ssh ← git: log in as alice &amp; co at git.example.org"
+        assert await screen.calls("CloseNotification") == []
+    async with asyncio.timeout(20):
+        while await screen.calls("CloseNotification") != [[1]]:
+            await asyncio.sleep(0.01)
+
+
+async def test_who_was_told_to_touch_a_key_is_told_why_that_failed(
+    screen: Screen, notifications: Notifications
+) -> None:
+    notifications.failed(LOGIN, "the token did not answer")
+    notifications.failed(replace(LOGIN, key=FIDO), "the PIN of the FIDO key “me@home” is wrong")
+    [[*_, summary, body, _actions, _hints, _expire]] = await screen.shows(1)
+    assert summary == "The FIDO key was not used"
+    assert body == "The PIN of the FIDO key “me@home” is wrong"
 
 
 async def test_only_what_the_configuration_wants(screen: Screen, bus: Bus) -> None:

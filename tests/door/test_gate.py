@@ -5,7 +5,7 @@ import pytest
 
 from hsmagent.config.file import KeyConfig
 from hsmagent.door.gate import Gate
-from hsmagent.door.policy import CACHED, Policy
+from hsmagent.door.policy import CACHED, Policy, Verdict
 from hsmagent.errors import (
     Cancelled,
     LoginNeeded,
@@ -17,7 +17,7 @@ from hsmagent.errors import (
     Unavailable,
     WorkerDied,
 )
-from hsmagent.model import Key, PurposeKind, Request, Scheme, Verdict
+from hsmagent.model import Key, PurposeKind, Request, Scheme
 from hsmagent.prompt.base import Prompter
 from tests.door.doubles import (
     RIGHT,

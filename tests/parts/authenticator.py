@@ -41,12 +41,13 @@ main({folder!r})
 
 @dataclass(frozen=True)
 class FidoKey:
-    """A key pair. Its handle is the private key, as sk-dummy.so's is."""
+    """A key pair. Its handle is the private key, as sk-dummy.so's is, unless there is another."""
 
     kind: str
     secret: bytes
     application: str = "ssh:"
     flags: int = TOUCHED
+    handle: bytes = b""
 
     @property
     def blob(self) -> bytes:
@@ -67,7 +68,7 @@ class FidoKey:
 
     @property
     def sk_fields(self) -> bytes:
-        return bytes((self.flags,)) + wire.string(self.secret) + wire.string(b"")
+        return bytes((self.flags,)) + wire.string(self.handle or self.secret) + wire.string(b"")
 
     def _ec(self) -> ec.EllipticCurvePrivateKey:
         return ec.derive_private_key(int.from_bytes(self.secret, "big"), ec.SECP256R1())

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
+from hsmagent.daemon.sk_helper import SkHelper
 from hsmagent.errors import Refused
 from hsmagent.model import Key, Operation, Peer, Process, Request, Signer, TokenId
 from hsmagent.ssh import keys
@@ -101,6 +102,7 @@ class Parts:
             door=self.door,
             tokens=lambda: self.signers,
             providers=self.providers,
+            sk_helper=SkHelper(os.environ),
             clock=lambda: self.now,
             describe=self._describe,
             options=options or AgentOptions(),

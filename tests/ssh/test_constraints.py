@@ -51,7 +51,7 @@ def test_no_constraints_are_none() -> None:
         b"\x00",
         b"\xfe",
         builders.constraint("unknown@example.org", b""),
-        builders.constraint("sk-provider@openssh.com", wire.text("/usr/lib/x.so")),
+        builders.constraint("sk-provider@openssh.com", wire.text("/usr/lib/x.so")) * 2,
         LIFETIME + LIFETIME,
         CONFIRM + CONFIRM,
         builders.restrict(WAY) + builders.restrict(WAY),

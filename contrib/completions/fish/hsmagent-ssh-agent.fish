@@ -13,7 +13,7 @@ complete -c hsmagent-ssh-agent -s d -d 'stay in the foreground and log everythin
 complete -c hsmagent-ssh-agent -s D -d 'stay in the foreground'
 complete -c hsmagent-ssh-agent -s a -rF -d 'listen at this socket'
 complete -c hsmagent-ssh-agent -s E -xa 'md5 sha256' -d 'the hash of shown fingerprints; none are shown'
-complete -c hsmagent-ssh-agent -s O -x -d 'allow-remote-pkcs11; others are taken without effect'
+complete -c hsmagent-ssh-agent -s O -x -d 'allow-remote-pkcs11, no-restrict-websafe, websafe-allow='
 complete -c hsmagent-ssh-agent -s P -x -d 'the modules that ssh-add -s may name, as patterns with commas'
 complete -c hsmagent-ssh-agent -s t -x -d 'how long added keys are kept (90, 15m, 1h30m)'
 complete -c hsmagent-ssh-agent -l config -rF -d 'a configuration file, for its tokens too'
