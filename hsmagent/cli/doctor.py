@@ -7,17 +7,26 @@ import sys
 from dataclasses import asdict
 
 from hsmagent.cli.arguments import Given
-from hsmagent.doctor.finding import State, surroundings
-from hsmagent.doctor.report import findings, text
+from hsmagent.doctor.finding import Finding, State, Surroundings, surroundings
+from hsmagent.doctor.report import findings, text, total
 
 
 def run(given: Given) -> int:
-    """Look, and print what was found. Return 1 if something does not work."""
+    """Look, and print what is found as it is found. Return 1 if something does not work."""
     where = surroundings(given.value("--runtime-dir"), given.value("--config"))
-    found = asyncio.run(findings(where))
+    found = asyncio.run(_look(where, show=not given.flag("--json")))
     if given.flag("--json"):
         print(json.dumps(list(map(asdict, found)), indent=2, ensure_ascii=False))
-    else:
-        colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
-        print(text(found, colour=colour), end="")
     return 1 if any(finding.state is State.BAD for finding in found) else 0
+
+
+async def _look(where: Surroundings, *, show: bool) -> list[Finding]:
+    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    found = []
+    async for finding in findings(where):
+        found.append(finding)
+        if show:
+            print(text(finding, colour=colour), end="", flush=True)
+    if show:
+        print(total(found), end="")
+    return found

@@ -13,19 +13,16 @@ from hsmagent.errors import HsmAgentError
 START = "start it with `systemctl --user start hsmagent` or `hsmagent daemon`"
 EXPORT = "export SSH_AUTH_SOCK={}"
 
-NO_KEYRING = (
-    "copy /etc/xdg/autostart/gnome-keyring-ssh.desktop to ~/.config/autostart and add Hidden=true"
-)
-NO_GPG = (
-    "take enable-ssh-support out of ~/.gnupg/gpg-agent.conf, "
-    "and systemctl --user disable --now gpg-agent-ssh.socket"
-)
+AGAIN = "run `hsmagent setup`, and log in anew"
+MASK = "systemctl --user mask {}, and log in anew"
+NO_GPG = f"take enable-ssh-support out of ~/.gnupg/gpg-agent.conf; {AGAIN}"
 # Part of a socket's path → whose it is, and how to be rid of it.
 OTHERS = {
-    "/keyring/": ("gnome-keyring", NO_KEYRING),
-    "/gcr/": ("gcr-ssh-agent", "systemctl --user disable --now gcr-ssh-agent.socket"),
+    "/keyring/": ("gnome-keyring", AGAIN),
+    "/gcr/": ("gcr-ssh-agent", MASK.format("gcr-ssh-agent.socket gcr-ssh-agent.service")),
     "/gnupg/": ("gpg-agent", NO_GPG),
-    "/openssh_agent": ("OpenSSH's agent", "systemctl --user disable --now ssh-agent.socket"),
+    # Disabling the socket alone would not do: a desktop's session starts the service, and it.
+    "/openssh_agent": ("OpenSSH's agent", MASK.format("ssh-agent.socket ssh-agent.service")),
     "/ssh-": ("OpenSSH's agent", "take ssh-agent out of your shell's or session's start-up files"),
 }
 UPSTREAM = "; to keep its keys too, name its socket as [ssh] upstream in the configuration"
@@ -68,6 +65,18 @@ def ssh_auth_sock(where: Surroundings) -> Finding:
             return Finding(check, State.BAD, sentence, f"{remedy}{UPSTREAM}")
     sentence = f"SSH_AUTH_SOCK is another agent's, {named}"
     return Finding(check, State.BAD, sentence, EXPORT.format(ours) + UPSTREAM)
+
+
+def programs(where: Surroundings) -> Finding | None:
+    """Say whether the PATH has several `hsmagent`, of which the first one wins."""
+    folders = where.env.get("PATH", os.defpath).split(os.pathsep)
+    found = (Path(folder, "hsmagent") for folder in folders if folder)
+    real = {path.resolve(): path for path in reversed([p for p in found if os.access(p, os.X_OK)])}
+    if len(real) < 2:  # noqa: PLR2004 - two are one too many
+        return None
+    first, *others = reversed(real.values())
+    sentence = f"the PATH has {first}, which is run, and {', '.join(map(str, others))} as well"
+    return Finding("program", State.WARN, sentence, "remove those that you do not use")
 
 
 async def ssh_config(where: Surroundings) -> Finding | None:

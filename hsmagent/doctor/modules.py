@@ -2,10 +2,13 @@
 
 import asyncio
 import os
+import shlex
 import socket
+import stat
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from hsmagent.config import file as config
@@ -17,6 +20,7 @@ from hsmagent.model import ModuleSpec, printable
 from hsmagent.token.tokens import Limits, Tokens
 
 PCSCD = Path("/run/pcscd/pcscd.comm")
+PROGRAM = Path("/usr/sbin/pcscd")
 INSTALL = "install one: opensc-pkcs11 for smart cards, or name yours as [[module]] path"
 MODULES_TIMEOUT = 30.0
 
@@ -29,10 +33,24 @@ def configuration(where: Surroundings) -> tuple[Finding, Config | None]:
     except ConfigError as error:
         remedy = "correct it; docs/configuration.md lists every key"
         return Finding(check, State.BAD, str(error), remedy), None
+    writable = _writable(where.config)
+    if writable is not None:
+        sentence = f"others may write {writable}, and so decide what hsmagent loads and asks"
+        remedy = f"chmod go-w {shlex.quote(str(writable))}"
+        return Finding(check, State.BAD, sentence, remedy), settings
     sentence = f"the configuration {where.config} is valid"
     if not where.config.exists():
         sentence = f"there is no configuration {where.config}: the defaults hold"
     return Finding(check, State.OK, sentence), settings
+
+
+def _writable(config: Path) -> Path | None:
+    """Return the file, or its folder, if its group or everybody may write it."""
+    for path in (config, config.parent):
+        with suppress(OSError):
+            if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+                return path
+    return None
 
 
 def from_status(status: Status, settings: Config | None) -> list[Finding]:
@@ -87,11 +105,14 @@ def pcscd(modules: list[str]) -> Finding | None:
         try:
             probe.connect(path)
         except OSError:
+            installed = PROGRAM.exists()
+            fault = "is installed, but does not run" if installed else "is not installed"
+            start = "sudo systemctl enable --now pcscd.socket"
             return Finding(
                 "pcscd",
                 State.WARN,
-                "the smart card service pcscd does not run: no card reader is seen",
-                "install pcscd, and sudo systemctl enable --now pcscd.socket",
+                f"the smart card service pcscd {fault}: no card reader is seen",
+                start if installed else "sudo apt-get install pcscd",
             )
     return Finding("pcscd", State.OK, "the smart card service pcscd answers")
 

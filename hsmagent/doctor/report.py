@@ -1,6 +1,7 @@
 """All findings, and how a terminal shows them."""
 
 import asyncio
+from collections.abc import AsyncIterator
 
 from hsmagent.doctor import agent, desktop, modules
 from hsmagent.doctor.finding import Finding, State, Surroundings
@@ -9,38 +10,43 @@ _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"
 _COLOURS = {State.OK: "32", State.WARN: "33", State.BAD: "31"}
 
 
-async def findings(where: Surroundings) -> list[Finding]:
-    """Look at everything. Runs without a daemon too."""
+async def findings(where: Surroundings) -> AsyncIterator[Finding]:
+    """Look at everything, and yield what is found as it is found. Runs without a daemon too."""
     config, settings = modules.configuration(where)
+    yield config
     daemon, status = await asyncio.to_thread(agent.ask_daemon, where)
-    found: list[Finding | None] = [config, daemon]
+    yield daemon
+    found: list[Finding | None] = []
     if status is not None:
         found += modules.from_status(status, settings)
     elif settings is not None:
         found += await modules.looked_at(settings)
     if settings is not None:
         found.append(modules.pcscd(modules.paths(settings)))
-    found.append(agent.ssh_auth_sock(where))
-    found.append(await agent.ssh_config(where))
+    for each in (*found, agent.programs(where), agent.ssh_auth_sock(where)):
+        if each is not None:
+            yield each
+    of_ssh = await agent.ssh_config(where)
+    if of_ssh is not None:
+        yield of_ssh
     if status is not None:
-        found.append(await agent.lists_keys(where))
-    found += await desktop.prompters(where)
-    found += await desktop.systemd(where)
-    return [each for each in found if each is not None]
+        yield await agent.lists_keys(where)
+    for each in (*await desktop.prompters(where), *await desktop.systemd(where)):
+        yield each
 
 
-def text(found: list[Finding], *, colour: bool) -> str:
-    """Lay them out: a mark and a sentence each, the remedy below it, a sum at the end."""
-    lines = []
-    for each in found:
-        mark = _MARKS[each.state]
-        lines.append(f"{_paint(mark, each.state) if colour else mark} {each.sentence}")
-        if each.remedy:
-            lines.append(f"    → {each.remedy}")
+def text(finding: Finding, *, colour: bool) -> str:
+    """Lay one out: a mark and a sentence, the remedy below it."""
+    mark = _MARKS[finding.state]
+    shown = f"{_paint(mark, finding.state) if colour else mark} {finding.sentence}\n"
+    return shown + (f"    → {finding.remedy}\n" if finding.remedy else "")
+
+
+def total(found: list[Finding]) -> str:
+    """Return the sum that stands at the end."""
     bad = sum(each.state is State.BAD for each in found)
     warn = sum(each.state is State.WARN for each in found)
-    lines += ["", f"{bad} wrong, {warn} to look at" if bad or warn else "all is well"]
-    return "\n".join(lines) + "\n"
+    return f"\n{bad} wrong, {warn} to look at\n" if bad or warn else "\nall is well\n"
 
 
 def _paint(mark: str, state: State) -> str:

@@ -3,6 +3,8 @@
 import json
 import os
 import socket
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from hsmagent.doctor import agent, desktop, modules
 from hsmagent.doctor.finding import Finding, State, Surroundings
-from hsmagent.doctor.report import text
+from hsmagent.doctor.report import text, total
 from tests.daemon.conftest import module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.bus import private_bus
@@ -212,8 +214,69 @@ def test_a_report_is_easy_on_the_eye() -> None:
         Finding("b", State.WARN, "so so", "look"),
         Finding("c", State.BAD, "broken", "mend it"),
     ]
-    assert text(found, colour=False) == (
+    shown = "".join(text(each, colour=False) for each in found) + total(found)
+    assert shown == (
         "✓ fine\n! so so\n    → look\n✗ broken\n    → mend it\n\n1 wrong, 1 to look at\n"
     )
-    assert "\x1b[1;31m✗\x1b[0m broken" in text(found, colour=True)
-    assert text(found[:1], colour=False).endswith("\nall is well\n")
+    assert "\x1b[1;31m✗\x1b[0m broken" in text(found[2], colour=True)
+    assert total(found[:1]) == "\nall is well\n"
+
+
+def test_what_is_found_is_shown_as_it_is_found(session: AgentProcess) -> None:
+    """A program that hangs holds up what comes after it, and not what came before."""
+    hanging = session.home / "bin" / "ssh"
+    hanging.parent.mkdir()
+    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
+    hanging.chmod(0o755)
+    env = {**session.environment, "PATH": f"{hanging.parent}:{os.environ['PATH']}"}
+    command = [sys.executable, "-m", "hsmagent", "doctor"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as doctor:
+        assert doctor.stdout is not None
+        first = doctor.stdout.readline()
+        assert doctor.poll() is None
+        doctor.kill()
+    assert "configuration" in first
+
+
+@pytest.mark.parametrize("name", ["config.toml", "."])
+def test_a_configuration_that_others_may_write(tmp_path: Path, name: str) -> None:
+    folder = tmp_path / "it's"
+    folder.mkdir()
+    (folder / "config.toml").touch()
+    where = replace(place(tmp_path), config=folder / "config.toml")
+    assert modules.configuration(where)[0].state is State.OK
+    (folder / name).chmod(0o777)
+    finding, settings = modules.configuration(where)
+    assert (finding.state, settings is None) == (State.BAD, False)
+    # The remedy can be pasted, and is one.
+    subprocess.run(["sh", "-c", finding.remedy], check=True)
+    assert modules.configuration(where)[0].state is State.OK
+
+
+def test_two_programs_on_the_path(tmp_path: Path) -> None:
+    for folder in ("a", "b", "c"):
+        (tmp_path / folder).mkdir()
+    for folder in ("a", "b"):
+        (tmp_path / folder / "hsmagent").touch(mode=0o755)
+    (tmp_path / "c/hsmagent").symlink_to("../a/hsmagent")
+
+    def found(*folders: str) -> Finding | None:
+        return agent.programs(place(tmp_path, PATH=":".join(f"{tmp_path}/{f}" for f in folders)))
+
+    assert found("a", "c") is None
+    two = found("c", "a", "b")
+    assert two is not None
+    assert two.sentence == (
+        f"the PATH has {tmp_path}/c/hsmagent, which is run, and {tmp_path}/b/hsmagent as well"
+    )
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_pcscd_that_is_not_there_or_does_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool
+) -> None:
+    monkeypatch.setenv("PCSCLITE_CSOCK_NAME", str(tmp_path / "none"))
+    monkeypatch.setattr(modules, "PROGRAM", Path("/bin/sh") if installed else tmp_path / "none")
+    finding = modules.pcscd(["/usr/lib/opensc-pkcs11.so"])
+    assert finding is not None
+    assert ("install" in finding.remedy) == (not installed)
