@@ -3,10 +3,12 @@
 import asyncio
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from hsmagent import __version__
 from hsmagent.control.client import Daemon
+from hsmagent.doctor import tokens
 from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Status, Surroundings, output_of
 from hsmagent.errors import HsmAgentError
 
@@ -37,6 +39,7 @@ def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
         return Finding("daemon", State.BAD, sentence, START), None
     try:
         status = daemon.call("status")
+        status["listed"] = daemon.call("keys")["keys"]
     except HsmAgentError as error:
         remedy = "see its log: journalctl --user --unit hsmagent"
         return Finding("daemon", State.BAD, str(error), remedy), None
@@ -96,8 +99,8 @@ async def ssh_config(where: Surroundings) -> Finding | None:
     )
 
 
-async def lists_keys(where: Surroundings) -> Finding:
-    """Ask for the keys as ssh does."""
+async def lists_keys(where: Surroundings, status: Status) -> Finding:
+    """Ask for the keys as ssh does. status: what the daemon says of them."""
     check = "ssh"
     if shutil.which("ssh-add", path=where.env.get("PATH")) is None:
         return Finding(check, State.BAD, "ssh-add is not installed", "install openssh-client")
@@ -115,16 +118,33 @@ async def lists_keys(where: Surroundings) -> Finding:
         child.kill()
         await child.wait()
         return Finding(check, State.BAD, "the agent does not answer ssh-add", START)
-    if child.returncode == 0:
-        count = len(listed.splitlines())
-        return Finding(check, State.OK, f"ssh sees {count} key{'s' if count > 1 else ''}")
-    if child.returncode == 1:
-        remedy = "plug a token in, or see `hsmagent keys` for what was skipped"
-        return Finding(check, State.WARN, "ssh sees no keys", remedy)
+    if child.returncode in (0, 1):
+        count = len(listed.splitlines()) if child.returncode == 0 else 0
+        settings = await output_of(["ssh", "-G", "localhost"], where.env)
+        only = "identitiesonly yes" in (settings or "").splitlines()
+        return tokens.listed(count, status, identities_only=only)
     return Finding(check, State.BAD, "ssh-add cannot reach the agent", START)
 
 
+def per_host(where: Surroundings) -> Iterator[Finding]:
+    """Yield a finding for each IdentityAgent in ~/.ssh/config that is another agent's."""
+    path = Path(where.env.get("HOME", "~")).expanduser() / ".ssh/config"
+    if not path.is_file():
+        return
+    for number, line in enumerate(path.read_text(errors="replace").splitlines(), 1):
+        word, _, value = line.strip().replace("=", " ", 1).partition(" ")
+        named = value.strip().strip('"')
+        if word.lower() != "identityagent" or named == "SSH_AUTH_SOCK":
+            continue
+        if named == "none" or not _same(_expand(named), where.ssh_socket):
+            sentence = f"~/.ssh/config, line {number}, has some hosts ask another agent: {named}"
+            remedy = f"if that is not meant, write IdentityAgent {where.ssh_socket} there"
+            yield Finding("ssh-config", State.WARN, sentence, remedy)
+
+
 def _expand(name: str) -> Path:
+    for token, value in (("%i", str(os.getuid())), ("%d", str(Path.home())), ("%%", "%")):
+        name = name.replace(token, value)
     return Path(os.path.expandvars(name)).expanduser()
 
 

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from hsmagent.doctor import agent, desktop, modules
+from hsmagent.doctor import agent, desktop, modules, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 
 _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"}
@@ -19,6 +19,7 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
     found: list[Finding | None] = []
     if status is not None:
         found += modules.from_status(status, settings)
+        found += tokens.of_daemon(status, settings)
     elif settings is not None:
         found += await modules.looked_at(settings)
     if settings is not None:
@@ -27,10 +28,11 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         if each is not None:
             yield each
     of_ssh = await agent.ssh_config(where)
-    if of_ssh is not None:
-        yield of_ssh
+    # What holds for all hosts is not told once more for each.
+    for each in agent.per_host(where) if of_ssh is None else (of_ssh,):
+        yield each
     if status is not None:
-        yield await agent.lists_keys(where)
+        yield await agent.lists_keys(where, status)
     for each in (*await desktop.prompters(where), *await desktop.systemd(where)):
         yield each
 

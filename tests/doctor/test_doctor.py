@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.doctor import agent, desktop, modules
+from hsmagent.doctor import agent, desktop, modules, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 from hsmagent.doctor.report import text, total
 from tests.daemon.conftest import module_config
@@ -280,3 +280,118 @@ def test_pcscd_that_is_not_there_or_does_not_run(
     finding = modules.pcscd(["/usr/lib/opensc-pkcs11.so"])
     assert finding is not None
     assert ("install" in finding.remedy) == (not installed)
+
+
+# -- what the daemon knows -------------------------------------------------------------------
+
+
+def sentences(of: AgentProcess) -> dict[str, list[str]]:
+    _, found = doctor(of)
+    return {check: [each["sentence"] for each in each_of] for check, each_of in found.items()}
+
+
+def test_entries_that_match_nothing(session: AgentProcess, softhsm: SoftHsm) -> None:
+    softhsm.generate("work", "EC:prime256v1", "01", "ec")
+    session.configure(
+        module_config(softhsm)
+        + """
+[[key]]
+match = "pkcs11:token=work;object=ec"
+[[key]]
+match = "pkcs11:token=work;object=gone"
+[[token]]
+match = "pkcs11:token=work"
+[[token]]
+match = "pkcs11:token=play"
+[ssh]
+upstream = "/no/such.sock"
+certificates = ["/no/such-cert.pub"]
+"""
+    )
+    session.start()
+    try:
+        found = sentences(session)
+    finally:
+        session.stop()
+    assert found["match"] == [
+        "the configuration's [[key]] number 2 matches nothing that is there now",
+        "the configuration's [[token]] number 2 matches nothing that is there now",
+    ]
+    assert "/no/such.sock, cannot be reached" in found["upstream"][0]
+    assert found["certificates"] == ["no certificate is in /no/such-cert.pub"]
+    assert found["ssh"] == ["ssh sees 1 key"]
+
+
+def test_an_agent_that_is_locked(session: AgentProcess, softhsm: SoftHsm, tmp_path: Path) -> None:
+    softhsm.generate("work", "EC:prime256v1", "01", "ec")
+    session.start()
+    try:
+        assert sentences(session)["ssh"] == ["ssh sees 1 key"]
+        ask = tmp_path / "ask"
+        ask.write_text("#!/bin/sh\necho password\n")
+        ask.chmod(0o755)
+        asking = {"SSH_ASKPASS": str(ask), "SSH_ASKPASS_REQUIRE": "force"}
+        lock = ["ssh-add", "-x"]
+        env = session.environment | asking
+        subprocess.run(lock, env=env, check=True, capture_output=True, timeout=60)
+        [sentence] = sentences(session)["ssh"]
+    finally:
+        session.stop()
+    assert sentence.startswith("ssh sees none of 1 keys: the agent is locked")
+
+
+def test_more_keys_than_a_server_has_patience(session: AgentProcess, softhsm: SoftHsm) -> None:
+    for number in range(6):
+        softhsm.generate("work", "EC:prime256v1", f"0{number}", f"ec{number}")
+    session.start()
+    try:
+        [many] = sentences(session)["ssh"]
+    finally:
+        session.stop()
+    assert many == "ssh sees 6 keys, and servers refuse a login after 6 tries"
+    status = {"listed": [{"ssh": ""}] * 6}
+    assert tokens.listed(6, status, identities_only=True).state is State.OK
+
+
+@pytest.mark.parametrize(
+    ("changed", "check", "said"),
+    [
+        ({"pin_state": "locked"}, "pin", "is blocked"),
+        ({"pin_state": "final-try"}, "pin", "one PIN try left"),
+        ({"pin_state": "not-set"}, "pin", "no PIN yet"),
+        ({"uri": "pkcs11:serial=47"}, "label", "47 has no label"),
+        ({"last_error": "it broke"}, "token", "failed: it broke"),
+    ],
+)
+def test_a_token_that_is_not_well(changed: dict[str, str], check: str, said: str) -> None:
+    token = {
+        "label": "work",
+        "serial": "47",
+        "module": "/m y.so",
+        "uri": "pkcs11:token=work;serial=47",
+        "present": True,
+        "pin_state": "ok",
+        "last_error": "",
+    }
+    assert list(tokens.of_daemon({"tokens": [token]}, None)) == []
+    [finding] = tokens.of_daemon({"tokens": [token | changed]}, None)
+    assert (finding.check, said in finding.sentence) == (check, True)
+    assert finding.remedy
+    assert list(tokens.of_daemon({"tokens": [token | changed | {"present": False}]}, None)) == []
+
+
+def test_identity_agents_of_some_hosts(tmp_path: Path) -> None:
+    where = place(tmp_path)
+    where.runtime_dir.mkdir()
+    where.ssh_socket.touch()
+    (tmp_path / ".ssh").mkdir()
+    config = tmp_path / ".ssh/config"
+    config.write_text(
+        f"Host a\n  IdentityAgent {where.ssh_socket}\nHost b\n  identityagent=/other.sock\n"
+        "Host c\n  IdentityAgent SSH_AUTH_SOCK\nHost d\n IdentityAgent none\n"
+    )
+    found = [each.sentence for each in agent.per_host(where)]
+    assert found == [
+        "~/.ssh/config, line 4, has some hosts ask another agent: /other.sock",
+        "~/.ssh/config, line 8, has some hosts ask another agent: none",
+    ]
