@@ -23,6 +23,7 @@ from hsmagent.model import Key, Operation, Peer, Process, Request, Signer, Token
 from hsmagent.ssh import keys
 from hsmagent.ssh.agent import Agent
 from hsmagent.ssh.options import AgentOptions
+from hsmagent.ssh.sk_helper import Helper
 from hsmagent.ssh.software import PrivateKey, SoftwareSigner
 
 T = TypeVar("T")
@@ -92,7 +93,12 @@ def new_keys() -> list[PrivateKey]:
 class Parts:
     """An agent and everything it was made of, for one test."""
 
-    def __init__(self, signers: Sequence[Signer] = (), options: AgentOptions | None = None) -> None:
+    def __init__(
+        self,
+        signers: Sequence[Signer] = (),
+        options: AgentOptions | None = None,
+        sk_helper: Helper | None = None,
+    ) -> None:
         self.now = 1000.0
         self.signers = list(signers)
         self.door = OpenDoor()
@@ -102,7 +108,7 @@ class Parts:
             door=self.door,
             tokens=lambda: self.signers,
             providers=self.providers,
-            sk_helper=SkHelper(os.environ),
+            sk_helper=sk_helper or SkHelper(os.environ),
             clock=lambda: self.now,
             describe=self._describe,
             options=options or AgentOptions(),

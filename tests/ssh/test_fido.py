@@ -7,10 +7,21 @@ import pytest
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused, TokenError
 from hsmagent.model import KeyType
-from hsmagent.ssh import certificates, fido, keys, signature, signed_data, sk_helper, wire
+from hsmagent.ssh import (
+    certificates,
+    fido,
+    keys,
+    messages,
+    signature,
+    signed_data,
+    sk_helper,
+    wire,
+)
 from hsmagent.ssh.fido import FidoSigner
+from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
 from tests.parts.authenticator import ECDSA, ED25519, TYPES, FidoKey, new_key
+from tests.parts.ssh_agent import PEER, Parts
 from tests.ssh import builders
 
 CA = builders.ed25519_key()
@@ -220,3 +231,73 @@ def test_a_web_sites_key_logs_in_under_its_certificate() -> None:
     fido.check_origin(key, blob, data, login, fido.WEBSAFE)
     with pytest.raises(Refused):
         fido.check_origin(key, SITE.blob, data, login, fido.WEBSAFE)
+
+
+# -- in the agent ----------------------------------------------------------------------------
+
+
+class Holder:
+    """An agent with one FIDO key's helper behind it."""
+
+    def __init__(self, key: FidoKey, options: AgentOptions | None = None) -> None:
+        self.key = key
+        self.parts = Parts(options=options, sk_helper=self.helper)
+        self.connection = self.parts.agent.connection(lambda: PEER)
+
+    async def helper(self, request: bytearray) -> bytes:
+        reader = Reader(request, start=1 + 4 + 1 + 4)
+        reader.string(), reader.string()
+        return answer(self.key.sign(reader.string(), 1))
+
+    async def add(self, provider: str | None = None, fields: bytes = b"") -> bool:
+        body = b"\x19" + (fields or self.key.private_fields) + wire.text("me@home")
+        if provider is not None:
+            body += builders.constraint("sk-provider@openssh.com", wire.text(provider))
+        return await self.connection.respond(bytearray(body)) == messages.SUCCESS
+
+    async def signs(self, data: bytes) -> bool:
+        request = builders.sign_request(self.key.blob, data)
+        reply = messages.decode(await self.connection.respond(bytearray(request)))
+        if not isinstance(reply, messages.SignResponse):
+            return False
+        return signature.verifies(keys.decode(self.key.blob), reply.signature, data)
+
+
+@pytest.mark.parametrize("key", KEYS, ids=TYPES)
+async def test_an_added_key_signs_anything_for_ssh(key: FidoKey) -> None:
+    holder = Holder(key)
+    assert await holder.add()
+    assert await holder.signs(b"data")
+    [request] = holder.parts.door.requests
+    assert (request.key.application, request.key.touch) == ("ssh:", True)
+
+
+async def test_the_agent_holds_a_web_sites_key_to_ssh() -> None:
+    holder = Holder(SITE)
+    assert await holder.add("internal")
+    assert not await holder.signs(b"data")
+    assert holder.parts.door.requests == [], "nobody is asked"
+    assert await holder.signs(SSHSIG)
+    assert await holder.signs(LOGIN)
+    loose = Holder(SITE, AgentOptions(websafe=("https://*",)))
+    assert await loose.add()
+    assert await loose.signs(b"data")
+
+
+async def test_no_provider_comes_over_a_forwarded_agent() -> None:
+    bind = builders.bind_request(builders.binding(CA, b"session", forwarding=True))
+    library = "/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so"
+    for options, taken in ((AgentOptions(), False), (AgentOptions(allow_remote_pkcs11=True), True)):
+        holder = Holder(KEYS[0], options)
+        assert await holder.add(library)
+        assert await holder.connection.respond(bytearray(bind)) == messages.SUCCESS
+        assert await holder.add(library) is taken
+        assert await holder.add("INTERNAL")
+
+
+async def test_a_provider_is_for_fido_keys_and_of_the_allow_list() -> None:
+    holder = Holder(KEYS[0])
+    assert not await holder.add("internal", builders.private_fields(CA))
+    assert not await holder.add("/etc/passwd")
+    assert not await holder.add("/usr/lib/nothing.so")
+    assert holder.parts.agent.identities.listed() == []
