@@ -5,7 +5,6 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from hsmagent.cli.arguments import Given
@@ -26,14 +25,18 @@ def run(given: Given) -> int:
     start_logging(debug=given.flag("--debug"))
     forbid_dumps()
     named = given.value("--config")
-    file = Path(named or config.default_path())
-    load = partial(config.load, file.absolute(), required=bool(named))
+    file = Path(named or config.default_path()).absolute()
     runtime = Path(given.value("--runtime-dir") or default_runtime_dir())
+
+    def load(former: config.Config) -> config.Config:
+        # The defaults must not take the place of a policy whose file has gone.
+        return config.load(file, required=bool(named) or former != config.Config())
+
     asyncio.run(_serve(load, runtime.absolute()))
     return 0
 
 
-async def _serve(load: Callable[[], config.Config], runtime: Path) -> None:
+async def _serve(load: Callable[[config.Config], config.Config], runtime: Path) -> None:
     await Daemon(load, runtime, state_dir()).run()
 
 

@@ -240,6 +240,42 @@ def test_a_named_configuration_that_is_gone_changes_nothing(
         agent.stop()
 
 
+@pytest.mark.parametrize("accident", ["removed", "dangling", "empty mount", "fifo"])
+def test_a_policy_outlives_its_file(
+    agent: AgentProcess, furnished: SoftHsm, tmp_path: Path, accident: str
+) -> None:
+    """Without its file the defaults would let the key sign unasked."""
+    agent.configure(module_config(furnished, '[[key]]\nmatch = "pkcs11:"\nallow = []\n'))
+    agent.signal(signal.SIGHUP)
+    until(lambda: "was read again" in agent.logged())
+    agent.unlock(PIN)
+    if accident == "empty mount":
+        agent.config.parent.rename(tmp_path / "elsewhere")
+        agent.config.parent.mkdir()
+    else:
+        agent.config.unlink()
+    if accident == "dangling":
+        agent.config.symlink_to(tmp_path / "dotfiles" / "config.toml")
+    elif accident == "fifo":
+        os.mkfifo(agent.config)
+    agent.signal(signal.SIGHUP)
+    until(lambda: "the configuration stays as it was" in agent.logged())
+    assert agent.json("status")["tokens"][0]["logged_in"]
+    key = tmp_path / "key.pub"
+    key.write_text(agent.json("keys")["keys"][0]["ssh"])
+    data = tmp_path / "data"
+    data.write_bytes(b"x")
+    signed = agent.run(["ssh-keygen", "-Y", "sign", "-n", "file", "-f", str(key), str(data)])
+    assert signed.returncode != 0
+    assert any(line["outcome"] == "refused" for line in agent.json("log")["entries"])
+
+
+def test_an_empty_file_returns_to_the_defaults(agent: AgentProcess) -> None:
+    agent.configure("")
+    agent.signal(signal.SIGHUP)
+    until(lambda: "was read again" in agent.logged())
+
+
 def test_a_mistake_in_the_configuration_is_told_at_the_start(tmp_path: Path) -> None:
     agent = AgentProcess(tmp_path, "[cache]\nidle = 3\n")
     result = agent.hsmagent("daemon")
