@@ -21,6 +21,7 @@ from hsmagent.config.toml import (
     environment,
     many,
     path,
+    program,
     text,
     whole,
 )
@@ -70,10 +71,14 @@ class KeyConfig:
 
 @dataclass(frozen=True, slots=True)
 class PromptConfig:
-    """Which prompters, in which order, and how long one waits for a person (seconds)."""
+    """Which prompters, in which order, and how long one waits for a person (seconds).
+
+    pinentry: the program, by name or path; "" for the one that fits the desktop.
+    """
 
     order: tuple[str, ...] = PROMPTERS
     timeout: float = 120.0
+    pinentry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,7 @@ def _prompt(table: Table) -> PromptConfig:
     prompt = PromptConfig(
         order=table.take("order", many(choice(*PROMPTERS)), default.order),
         timeout=table.take("timeout", duration, default.timeout),
+        pinentry=table.take("pinentry", program, default.pinentry),
     )
     table.end()
     if prompt.timeout <= 0:

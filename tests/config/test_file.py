@@ -41,6 +41,7 @@ let_go = ["suspend"]
 [prompt]
 order = ["askpass"]
 timeout = "45s"
+pinentry = "~/bin/pinentry-fuzzel"
 
 [ssh]
 upstream = "~/agent.sock"
@@ -70,7 +71,7 @@ def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch)
     assert (read.keys[0].hide, read.keys[0].name) == (True, "work laptop")
     assert read.keys[1].match == "SHA256:abc"
     assert read.keys[1].allow is None
-    assert read.prompt == config.PromptConfig(("askpass",), 45.0)
+    assert read.prompt == config.PromptConfig(("askpass",), 45.0, "/home/u/bin/pinentry-fuzzel")
     assert read.ssh.upstream == "/home/u/agent.sock"
     assert read.ssh.certificates == ("/home/u/.ssh/*-cert.pub",)
     assert read.notify == ("used",)
@@ -124,6 +125,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("[[key]]\nmatch = 'a'\nconfirm = 'sometimes'", 'one of "never", "always"'),
         ("[[key]]\nmatch = 'a'\nallow = 'ssh'", "must be a list"),
         ("[prompt]\norder = ['window']", 'one of "system", "pinentry", "askpass"'),
+        ("[prompt]\npinentry = 'bin/pinentry'", "an absolute path"),
         ("[prompt]\ntimeout = '0'", "timeout must be longer than 0 seconds"),
         (f"[cache]\nidle = '{'9' * 5000}d'", "must be a duration"),
         ("[[module]]\npath = '/x'\n[[module]]\npath = '/x'\nworkers = 2", "/x is named twice"),
