@@ -26,6 +26,7 @@ from hsmagent.config.toml import (
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
+from hsmagent.folders import home_folder
 from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
@@ -106,8 +107,7 @@ class Config:
 
 def default_path() -> Path:
     """Return `$XDG_CONFIG_HOME/hsmagent/config.toml`."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return Path(home) / "hsmagent" / "config.toml"
+    return Path(home_folder("XDG_CONFIG_HOME", "~/.config")) / "hsmagent" / "config.toml"
 
 
 def load(file: Path, *, required: bool = False) -> Config:
