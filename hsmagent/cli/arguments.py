@@ -68,6 +68,8 @@ def parse(command: Command, given: "Sequence[str]") -> Given:
     least, most = (argument.least, argument.most or len(words)) if argument else (0, 0)
     if not least <= len(words) <= most:
         raise wrong(command, "wrong number of arguments")
+    if "" in words:
+        raise wrong(command, "an argument is empty")
     return Given(command, options, words)
 
 
@@ -77,7 +79,7 @@ def _value(option: Option, name: str, value: "str | None", rest: "Iterator[str]"
             raise UsageError(f"{name} takes no value")
         return ""
     value = next(rest, None) if value is None else value
-    if value is None:
+    if not value:  # an empty one is a variable that somebody forgot to set
         raise UsageError(f"{name} needs a value")
     if option.choices and value not in option.choices:
         raise UsageError(f"{name} is one of {', '.join(option.choices)}")

@@ -2,17 +2,15 @@
 
 import asyncio
 import logging
-import os
 import sys
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 from hsmagent.cli.arguments import Given
 from hsmagent.config import file as config
-from hsmagent.control.client import default_runtime_dir
 from hsmagent.daemon.daemon import Daemon
 from hsmagent.door.journal import reads_stderr
+from hsmagent.folders import runtime_folder, state_folder
 from hsmagent.hardening import forbid_dumps
 
 # journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
@@ -26,21 +24,19 @@ def run(given: Given) -> int:
     start_logging(debug=given.flag("--debug"))
     forbid_dumps()
     named = given.value("--config")
-    file = Path(named or config.default_path())
-    load = partial(config.load, file.absolute(), required=bool(named))
-    runtime = Path(given.value("--runtime-dir") or default_runtime_dir())
+    file = Path(named or config.default_path()).absolute()
+    runtime = Path(runtime_folder(given.value("--runtime-dir")))
+
+    def load(former: config.Config) -> config.Config:
+        # The defaults must not take the place of a policy whose file has gone.
+        return config.load(file, required=bool(named) or former != config.Config())
+
     asyncio.run(_serve(load, runtime.absolute()))
     return 0
 
 
-async def _serve(load: Callable[[], config.Config], runtime: Path) -> None:
-    await Daemon(load, runtime, state_dir()).run()
-
-
-def state_dir() -> Path:
-    """Return `$XDG_STATE_HOME/hsmagent`, where we remember what is no secret."""
-    base = os.environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return Path(base) / "hsmagent"
+async def _serve(load: Callable[[config.Config], config.Config], runtime: Path) -> None:
+    await Daemon(load, runtime, Path(state_folder())).run()
 
 
 def start_logging(*, debug: bool) -> None:

@@ -7,6 +7,7 @@ import sys
 from dataclasses import asdict
 
 from hsmagent.cli.arguments import Given
+from hsmagent.cli.output import write
 from hsmagent.doctor.finding import Finding, State, Surroundings, surroundings
 from hsmagent.doctor.report import findings, text, total
 
@@ -16,17 +17,18 @@ def run(given: Given) -> int:
     where = surroundings(given.value("--runtime-dir"), given.value("--config"))
     found = asyncio.run(_look(where, show=not given.flag("--json")))
     if given.flag("--json"):
-        print(json.dumps(list(map(asdict, found)), indent=2, ensure_ascii=False))
+        write(json.dumps(list(map(asdict, found)), indent=2, ensure_ascii=False) + "\n")
     return 1 if any(finding.state is State.BAD for finding in found) else 0
 
 
 async def _look(where: Surroundings, *, show: bool) -> list[Finding]:
-    colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
+    terminal = sys.stdout is not None and sys.stdout.isatty()
+    colour = terminal and "NO_COLOR" not in os.environ
     found = []
     async for finding in findings(where):
         found.append(finding)
         if show:
-            print(text(finding, colour=colour), end="", flush=True)
+            write(text(finding, colour=colour))
     if show:
-        print(total(found), end="")
+        write(total(found))
     return found

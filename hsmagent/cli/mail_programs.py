@@ -6,10 +6,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hsmagent.cli import programs, usage
+from hsmagent.cli import output, programs, usage
 from hsmagent.cli.commands import Command
 from hsmagent.cli.mail_keys import DaemonKeys
-from hsmagent.errors import ConfigError
+from hsmagent.errors import ConfigError, UsageError
 from hsmagent.mail.keys import MailKeys
 
 if TYPE_CHECKING:
@@ -39,17 +39,17 @@ def sendmail() -> int:
 
     try:
         return _run(programs.SENDMAIL, "hsmagent.cli.sendmail", settings)
-    except ConfigError as error:
+    except (ConfigError, UsageError) as error:
         sys.stderr.write(f"hsmagent-sendmail: {error}\n")
         return os.EX_CONFIG
 
 
 def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
     """Run `main` of this module over the daemon's keys, or say what the program is."""
+    output.prepare()
     words = sys.argv[1:]
     if said := usage.about(program, words):
-        print(said, end="")
-        return 0
+        return output.tell(program.name, said)
     values = [value() for value in more]
 
     def work(keys: KeysFactory) -> int:

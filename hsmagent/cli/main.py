@@ -4,14 +4,12 @@ They start almost as fast as a bare interpreter, so this module imports next to 
 command needs beyond that it imports itself.
 """
 
-import io
-import os
 import sys
 
 from hsmagent import __version__
-from hsmagent.cli import arguments, commands
+from hsmagent.cli import arguments, commands, output
 from hsmagent.control.client import Daemon
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import HsmAgentError, Unavailable, UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,9 +27,7 @@ AT_HAND = 30.0
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 failed or refused, 2 wrong usage."""
-    # In a locale without UTF-8 a letter that it lacks must be neither a traceback nor lost.
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
+    output.prepare()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -39,32 +35,17 @@ def run(words: "Sequence[str]") -> int:
     """Run one command. Return its exit status; errors are one line on stderr."""
     try:
         status = _dispatch(words)
-        _write("")
+        output.write("")
     except UsageError as error:
         return _fail(str(error), 2)
     except HsmAgentError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        _drop_output()  # who read it has gone, and knows
+        output.drop()  # who read it has gone, and knows
         return 1
     except KeyboardInterrupt:
         return 130
     return status
-
-
-def _write(text: str) -> None:
-    """Print, and flush: what goes wrong is told here, and not by Python while it leaves."""
-    try:
-        print(text, end="", flush=True)
-    except BrokenPipeError:
-        raise
-    except OSError as error:
-        _drop_output()
-        raise HsmAgentError(f"the output cannot be written: {error.strerror}") from None
-
-
-def _drop_output() -> None:
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _dispatch(words: "Sequence[str]") -> int:
@@ -76,7 +57,7 @@ def _dispatch(words: "Sequence[str]") -> int:
     if not HELP.isdisjoint(rest[:1] if command.own_words else rest):
         from hsmagent.cli import usage
 
-        _write(usage.of(command))
+        output.write(usage.of(command))
         return 0
     return command.load()(arguments.parse(command, rest))
 
@@ -87,14 +68,14 @@ def _without_command(words: "Sequence[str]") -> int:
 
     match words:
         case []:
-            _write(usage.overview())
+            output.write(usage.overview())
             return 2
         case ["-h" | "--help", *_]:
-            _write(usage.overview())
+            output.write(usage.overview())
         case ["--version", *_]:
-            _write(f"hsmagent {__version__}\n")
+            output.write(f"hsmagent {__version__}\n")
         case [group, "-h" | "--help", *_] if group in commands.GROUPS:
-            _write(usage.group(group))
+            output.write(usage.group(group))
         case [group] if group in commands.GROUPS:
             raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
         case [group, verb, *_] if group in commands.GROUPS:
@@ -137,20 +118,42 @@ def keys(given: "Given") -> int:
 
 
 def log(given: "Given") -> int:
-    """`hsmagent log`."""
-    return _show(given, "log", since=given.value("--since"))
+    """`hsmagent log`: what the daemon wrote down is there without it, too."""
+    since = given.value("--since")
+    try:
+        daemon = Daemon(given.value("--runtime-dir"), AT_HAND)
+    except Unavailable as error:
+        print(f"hsmagent: {error}; until then, this is what was written down", file=sys.stderr)
+        return _lay_out(given, "log", _written_down(since))
+    try:
+        return _lay_out(given, "log", daemon.call("log", since=since))
+    finally:
+        daemon.close()
 
 
-def _show(given: "Given", what: str, **fields: str) -> int:
-    answer = _ask(given, what, AT_HAND, **fields)
+def _written_down(since: str) -> "Answer":
+    from pathlib import Path
+
+    from hsmagent.control.operations import told
+    from hsmagent.door.activity import Activity
+    from hsmagent.folders import state_folder
+
+    return told(Activity(Path(state_folder())), since)
+
+
+def _show(given: "Given", what: str) -> int:
+    return _lay_out(given, what, _ask(given, what, AT_HAND))
+
+
+def _lay_out(given: "Given", what: str, answer: "Answer") -> int:
     if given.flag("--json"):
         import json
 
-        _write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+        output.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return 0
     from hsmagent.cli import show
 
-    _write(getattr(show, what)(answer))
+    output.write(getattr(show, what)(answer))
     return 0
 
 
@@ -160,7 +163,7 @@ def pubkey(given: "Given") -> int:
     text = answer["pem" if given.flag("--pem") else "ssh"]
     if text is None:
         raise HsmAgentError("ssh has no name for this kind of key; --pem shows it")
-    _write(text.rstrip("\n") + "\n")
+    output.write(text.rstrip("\n") + "\n")
     return 0
 
 
@@ -174,7 +177,7 @@ def unlock(given: "Given") -> int:
     try:
         asked = daemon.call("unlock", token=given.word)
         if asked["logged_in"]:
-            _write(f"{asked['token']} is unlocked already\n")
+            output.write(f"{asked['token']} is unlocked already\n")
             return 0
         if asked["pin_state"] == "final-try" and not last_try:
             if from_stdin:
@@ -185,19 +188,19 @@ def unlock(given: "Given") -> int:
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
     finally:
         daemon.close()
-    _write(f"{asked['token']} is unlocked\n")
+    output.write(f"{asked['token']} is unlocked\n")
     return 0
 
 
 def lock(given: "Given") -> int:
     """`hsmagent lock`."""
     locked = _ask(given, "lock", token=given.word)["tokens"]
-    _write(f"locked: {', '.join(locked)}\n" if locked else "no token was unlocked\n")
+    output.write(f"locked: {', '.join(locked)}\n" if locked else "no token was unlocked\n")
     return 0
 
 
 def forget_pin(given: "Given") -> int:
     """`hsmagent forget-pin`."""
     answer = _ask(given, "forget_pin", token=given.word)
-    _write(f"no PIN of {answer['token']} is kept\n")
+    output.write(f"no PIN of {answer['token']} is kept\n")
     return 0

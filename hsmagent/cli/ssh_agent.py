@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hsmagent.cli import usage
+from hsmagent.cli import output, usage
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.commands import SSH_AGENT_OPTIONS
 from hsmagent.cli.programs import SSH_AGENT
@@ -72,6 +72,7 @@ class Options:
 
 def main() -> None:
     """Run the program `hsmagent-ssh-agent`. Exits with 1 for every failure, as ssh-agent does."""
+    output.prepare()
     try:
         sys.exit(run(sys.argv[1:]))
     except HsmAgentError as error:
@@ -87,8 +88,7 @@ def command(given: Given) -> int:
 def run(arguments: list[str]) -> int:
     """Start an agent, or end one (-k). Return the exit status. Raises UsageError."""
     if said := usage.about(SSH_AGENT, arguments):
-        print(said, end="")
-        return 0
+        return output.tell(SSH_AGENT.name, said)
     try:
         options = parse(arguments)
     except UsageError as error:
@@ -205,7 +205,6 @@ def kill(options: Options) -> int:
 
 def start(options: Options) -> int:
     """Listen, tell where, and serve: in the foreground, or in a child of our own."""
-    fill_standard_streams()
     in_foreground = options.debug or options.foreground
     ending = {signal.SIGTERM, signal.SIGHUP} | ({signal.SIGINT} if in_foreground else set())
     # Until the agent can heed them: one that they ended sooner would leave its socket behind.
@@ -239,13 +238,6 @@ def start(options: Options) -> int:
         os.kill(child, signal.SIGTERM)
         raise
     return 0
-
-
-def fill_standard_streams() -> None:
-    """Open what the caller closed of 0, 1 and 2: a socket of ours there would be replaced."""
-    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= STDERR:
-        pass
-    os.close(descriptor)
 
 
 def private_folder() -> Path:

@@ -5,12 +5,14 @@ The echo comes back whatever happens: on an error, an interrupt, a hang-up or a 
 
 import os
 import signal
+import sys
 import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any
 
+from hsmagent.cli.output import write
 from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.errors import HsmAgentError
 from hsmagent.frame import wipe
@@ -24,8 +26,10 @@ def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> byt
     """Ask for the PIN of the token that the daemon described; return the frame to send it in."""
     body = bytearray([PIN_LAST_TRY_CONFIRMED if last_try else PIN_PLAIN])
     if asked["pin_pad"]:
-        print(f"Type the PIN of {asked['token']} on the reader.")
+        write(f"Type the PIN of {asked['token']} on the reader.\n")
         return body
+    if from_stdin and sys.stdin is None:
+        raise HsmAgentError("standard input is closed; nothing was tried")
     # --stdin where nothing is piped in: a terminal there would show the PIN.
     pin = read_line(0) if from_stdin and not os.isatty(0) else ask_pin(asked)
     body += pin
@@ -56,9 +60,14 @@ def agree(question: str, otherwise: str) -> bool:
 def read_line(descriptor: int) -> bytearray:
     """Read one line, without its end; nothing of it stays behind in a buffer of ours."""
     line, piece = bytearray(), bytearray(1)
-    while len(line) <= MOST and os.readv(descriptor, [piece]) and piece != b"\n":
-        line += piece
-    wipe(piece)
+    try:
+        while len(line) <= MOST and os.readv(descriptor, [piece]) and piece != b"\n":
+            line += piece
+    except OSError as error:
+        wipe(line)
+        raise HsmAgentError(f"the PIN cannot be read: {error.strerror}") from None
+    finally:
+        wipe(piece)
     if line.endswith(b"\r"):
         del line[-1]
     return line

@@ -10,6 +10,8 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hsmagent.folders import home_folder
+
 # The administrator's before the packages'.
 SYSTEM_MODULES = ("/etc/pkcs11/modules", "/usr/share/p11-kit/modules")
 USER_MODULES = "pkcs11/modules"  # below $XDG_CONFIG_HOME
@@ -35,7 +37,7 @@ LEFT_OUT = ("p11-kit-trust", "p11-kit-proxy", "p11-kit-client", "gnome-keyring")
 
 def discover() -> tuple[str, ...]:
     """Return the paths of the installed modules, each once, in a stable order."""
-    config_home = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")  # noqa: PTH111
+    config_home = home_folder("XDG_CONFIG_HOME", "~/.config")
     folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
     registered = list(registrations(*folders))
     ours = [path for path, is_for_us in registered if is_for_us]

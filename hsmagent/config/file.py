@@ -5,6 +5,7 @@ error must never weaken a policy in silence.
 """
 
 import os
+import stat
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,16 +21,19 @@ from hsmagent.config.toml import (
     environment,
     many,
     path,
+    program,
     text,
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
+from hsmagent.folders import home_folder
 from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")
 LET_GO = ("screen-lock", "suspend", "removal")
 PROMPTERS = ("system", "pinentry", "askpass")
+LARGEST = 1 << 20  # bytes of a file
 NOTIFY = ("used", "waiting", "removed", "wrong-pin")
 
 
@@ -68,10 +72,14 @@ class KeyConfig:
 
 @dataclass(frozen=True, slots=True)
 class PromptConfig:
-    """Which prompters, in which order, and how long one waits for a person (seconds)."""
+    """Which prompters, in which order, and how long one waits for a person (seconds).
+
+    pinentry: the program, by name or path; "" for the one that fits the desktop.
+    """
 
     order: tuple[str, ...] = PROMPTERS
     timeout: float = 120.0
+    pinentry: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +107,23 @@ class Config:
 
 def default_path() -> Path:
     """Return `$XDG_CONFIG_HOME/hsmagent/config.toml`."""
-    home = os.environ.get("XDG_CONFIG_HOME") or Path("~/.config").expanduser()
-    return Path(home) / "hsmagent" / "config.toml"
+    return Path(home_folder("XDG_CONFIG_HOME", "~/.config")) / "hsmagent" / "config.toml"
 
 
 def load(file: Path, *, required: bool = False) -> Config:
-    """Read the file; a missing one means the defaults, unless it was asked for by name."""
+    """Read the file; a missing one means the defaults, unless `required`. Raises ConfigError.
+
+    A link that leads nowhere is no missing file: somebody has a configuration, and it is not here.
+    """
     try:
-        content = file.read_text(encoding="utf-8")
+        content = _content(file)
     except FileNotFoundError:
+        if link := _dangling(file):
+            raise ConfigError(f"cannot read {file}: the link {link} leads nowhere") from None
         if required:
-            raise ConfigError(f"there is no configuration file {file}") from None
+            raise ConfigError(
+                f"there is no configuration file {file}; an empty one stands for the defaults"
+            ) from None
         return Config()
     except OSError as error:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
@@ -118,12 +132,35 @@ def load(file: Path, *, required: bool = False) -> Config:
     return read(content, str(file))
 
 
+def _content(file: Path) -> str:
+    """Return the text of the file. Raises ConfigError, OSError or UnicodeDecodeError."""
+    # A FIFO would make us wait for its writer, for ever.
+    with open(file, "rb", opener=_without_waiting) as stream:
+        if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and str(file) != os.devnull:
+            raise ConfigError(f"cannot read {file}: it is not a regular file")
+        content = stream.read(LARGEST + 1)
+    if len(content) > LARGEST:
+        raise ConfigError(f"cannot read {file}: it is longer than {LARGEST} bytes")
+    return content.decode("utf-8-sig")  # some editors begin with a byte order mark
+
+
+def _without_waiting(file: str, flags: int) -> int:
+    return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
+
+
+def _dangling(file: Path) -> Path | None:
+    """Return the link on the way to a missing file that leads nowhere, if one does."""
+    return next((p for p in (file, *file.parents) if p.is_symlink() and not p.exists()), None)
+
+
 def read(content: str, file: str) -> Config:
     """Read the text of a configuration file; `file` is its name in errors."""
     try:
         top = Table(tomllib.loads(content), file, "")
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
+    except RecursionError:
+        raise ConfigError(f"{file} nests its values too deeply") from None
     cache = _cache(top.table("cache"), CacheConfig(), "cache")
     config = Config(
         modules=_modules(top.tables("module")),
@@ -204,6 +241,7 @@ def _prompt(table: Table) -> PromptConfig:
     prompt = PromptConfig(
         order=table.take("order", many(choice(*PROMPTERS)), default.order),
         timeout=table.take("timeout", duration, default.timeout),
+        pinentry=table.take("pinentry", program, default.pinentry),
     )
     table.end()
     if prompt.timeout <= 0:

@@ -154,6 +154,11 @@ def absolute_path(value: object) -> str:
     return full
 
 
+def program(value: object) -> str:
+    """Read a program: a name, to be looked for on PATH, or an absolute path."""
+    return absolute_path(value) if "/" in text(value) else text(value)
+
+
 def environment(value: object) -> tuple[tuple[str, str], ...]:
     """Read a table of environment variables. LD_* would run foreign code in the worker."""
     if not isinstance(value, dict):

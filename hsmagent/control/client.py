@@ -1,9 +1,8 @@
 """A client's end of the control protocol. Imports next to nothing: the quick commands use it."""
 
-import os
-
 from hsmagent import frame
-from hsmagent.errors import ProtocolError, Unavailable, UsageError, of_kind
+from hsmagent.errors import ProtocolError, Unavailable, of_kind
+from hsmagent.folders import runtime_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,19 +18,12 @@ PIN_PLAIN = 0
 PIN_LAST_TRY_CONFIRMED = 1
 
 
-def default_runtime_dir() -> str:
-    """Return `$XDG_RUNTIME_DIR/hsmagent`. Raises UsageError when there is no such place."""
-    base = os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{os.getuid()}"
-    if not os.path.isdir(base):  # noqa: PTH112 - pathlib costs more than this whole module
-        raise UsageError("XDG_RUNTIME_DIR is not set; set it, or give --runtime-dir")
-    return base + "/hsmagent"
-
-
 class Daemon:
     """A connection to one of the daemon's sockets.
 
     role: which one, CONTROL or MAIL. timeout: seconds for an answer; None where it may wait for a
-    module or a person. Raises Unavailable where no daemon answers, else the error that it answers.
+    module or a person. Raises Unavailable where no daemon answers, UsageError where none can, else
+    the error that it answers.
     """
 
     def __init__(
@@ -39,7 +31,7 @@ class Daemon:
     ) -> None:
         import _socket
 
-        path = (runtime_dir or default_runtime_dir()) + f"/{role}.sock"
+        path = f"{runtime_folder(runtime_dir)}/{role}.sock"
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
-from hsmagent.errors import NoSuchKey, UsageError
+from hsmagent.errors import NoSuchKey, TokenGone, UsageError
 from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable
 from hsmagent.ssh.keys import blob_for
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
@@ -41,7 +41,7 @@ def find_key(name: str, keys: Iterable[Key]) -> Key:
 def find_token(name: str, tokens: Sequence[TokenId]) -> TokenId:
     """Return the one token of that label, serial or URI; with "" the only one there is.
 
-    Raises UsageError naming the choice.
+    Raises UsageError naming the choice, TokenGone where there is none.
     """
     wanted = parse(name) if name.startswith(SCHEME) else None
     found = [token for token in tokens if _names_token(name, wanted, token)]
@@ -49,7 +49,7 @@ def find_token(name: str, tokens: Sequence[TokenId]) -> TokenId:
         return found[0]
     choice = ", ".join(_choice(found or tokens))
     if not tokens:
-        raise UsageError("no token is present; plug one in, or see `hsmagent doctor`")
+        raise TokenGone("no token is present; plug one in, or see `hsmagent doctor`")
     if not found:
         raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
     raise UsageError(f"which token? Name one by label, serial or URI: {choice}")

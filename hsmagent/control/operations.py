@@ -100,8 +100,7 @@ class ControlOperations:
 
     async def log(self, fields: Fields) -> Answer:
         """Return recent activity, from `since` on: a duration before now ("2h") or an ISO time."""
-        lines = self._activity.entries(_since(fields.text("since", "")))
-        return {"entries": [line | {"text": sentence(line)} for line in lines]}
+        return told(self._activity, fields.text("since", ""))
 
     # -- login -------------------------------------------------------------------------------
 
@@ -224,6 +223,12 @@ def _certificate_line(der: bytes) -> str:
         return f"{printable(certificate.subject.rfc4514_string())}, valid until {until}"
     except (ValueError, TypeError):
         return "unreadable certificate"
+
+
+def told(activity: Activity, since: str) -> Answer:
+    """Return the answer to `log`. Raises UsageError when `since` is no time."""
+    lines = activity.entries(_since(since))
+    return {"entries": [line | {"text": sentence(line)} for line in lines]}
 
 
 def _since(text: str) -> float:

@@ -45,12 +45,13 @@ GOODBYE = 3.0
 class Daemon:
     """One agent: its sockets, tokens and gate, for the life of a login session.
 
-    load: reads the configuration, now and at each SIGHUP. Raises ConfigError.
+    load: reads the configuration, now and at each SIGHUP, given what holds until then. Raises
+    ConfigError.
     """
 
-    def __init__(self, load: Callable[[], Config], runtime: Path, state: Path) -> None:
+    def __init__(self, load: Callable[[Config], Config], runtime: Path, state: Path) -> None:
         self._load = load
-        self._settings = settings = load()
+        self._settings = settings = load(Config())
         self._runtime = runtime
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
@@ -180,9 +181,9 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
 
     async def _reload(self) -> None:
-        """Reread the configuration and forget logins; with a mistake in it nothing changes."""
+        """Reread the configuration and forget logins; wrong or gone, it stays as it was."""
         try:
-            settings = self._load()
+            settings = self._load(self._settings)
             self._check(upstream_of(settings))
         except ConfigError as error:
             log.error("the configuration stays as it was: %s", error)  # noqa: TRY400 - no traceback

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hsmagent.bus import Bus, session_address, system_address
-from hsmagent.config.file import Config
+from hsmagent.config.file import Config, PromptConfig
 from hsmagent.daemon.settings import token_entry
 from hsmagent.desktop.let_go import Closed, Told
 from hsmagent.desktop.logind import Logind
@@ -81,13 +81,14 @@ class Desktop:
     def configure(self) -> None:
         """Ask with what the configuration names now."""
         prompt = self._settings().prompt
-        made = self._prompters(prompt.timeout)
+        made = self._prompters(prompt)
         self.prompter.configure([made[name] for name in prompt.order])
 
-    def _prompters(self, seconds: float) -> dict[str, Prompter]:
+    def _prompters(self, prompt: PromptConfig) -> dict[str, Prompter]:
+        seconds = prompt.timeout
         return {
             "system": SystemPrompter(self._session, Timeouts(turn=seconds, answer=seconds)),
-            "pinentry": Pinentry(self._environment, seconds),
+            "pinentry": Pinentry(self._environment, seconds, prompt.pinentry),
             "askpass": Askpass(self._environment, seconds),
         }
 

@@ -134,7 +134,10 @@ def private_parts(folder: Path, config: Config | None, on_change: Listener) -> P
     known = config or Config()
     timeout = known.prompt.timeout
     # SSH_ASKPASS first, as with ssh-agent.
-    prompters = (Askpass(own_environment, timeout), Pinentry(own_environment, timeout))
+    prompters = (
+        Askpass(own_environment, timeout),
+        Pinentry(own_environment, timeout, known.prompt.pinentry),
+    )
     chain = Chain(prompters, own_environment, time.monotonic)
     return Parts(
         known,

@@ -48,7 +48,7 @@ class SkHelper:
             try:
                 async with (
                     asyncio.timeout(self._seconds),
-                    running([find(environment)], environment, stderr=None) as child,
+                    running([find(environment)], environment, our_stderr=True) as child,
                 ):
                     return await _converse(child, request)
             except TimeoutError:

@@ -32,6 +32,8 @@ UPSTREAM = "; to keep its keys too, name its socket as [ssh] upstream in the con
 
 def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
     """Say whether the daemon answers, and what it says of its tokens and modules."""
+    if where.no_runtime_dir:
+        return Finding("daemon", State.BAD, where.no_runtime_dir), None
     try:
         daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT)
     except HsmAgentError:

@@ -9,7 +9,7 @@ from hsmagent.bus import Bus, BusError, session_address
 from hsmagent.doctor.finding import Finding, State, Surroundings, output_of
 from hsmagent.errors import Unavailable
 from hsmagent.prompt.environment import has_display
-from hsmagent.prompt.pinentry import find_program
+from hsmagent.prompt.pinentry import find_programs
 from hsmagent.prompt.system import NAME as PROMPTER
 
 BUS_TIMEOUT = 5.0
@@ -76,7 +76,7 @@ async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
 
 def _pinentry(where: Surroundings) -> Finding:
     try:
-        program = find_program(where.env)
+        program = find_programs(where.env)[0]
     except Unavailable as error:
         remedy = "install one, such as pinentry-gnome3 or pinentry-qt"
         if not has_display(where.env):

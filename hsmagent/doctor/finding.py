@@ -10,8 +10,8 @@ from subprocess import DEVNULL, PIPE
 from typing import Any
 
 from hsmagent.config.file import default_path
-from hsmagent.control.client import default_runtime_dir
 from hsmagent.errors import UsageError
+from hsmagent.folders import runtime_folder
 
 COMMAND_TIMEOUT = 10.0  # seconds for a program that we ask
 
@@ -36,11 +36,15 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """Where the doctor looks. `env` is the person's; `config` the configuration file."""
+    """Where the doctor looks. `env` is the person's; `config` the configuration file.
+
+    no_runtime_dir: why there can be no folder of sockets, else "".
+    """
 
     runtime_dir: Path
     config: Path
     config_named: bool = False  # by the person, and so it must be there
+    no_runtime_dir: str = ""
     env: Mapping[str, str] = field(default_factory=lambda: dict(os.environ))
 
     @property
@@ -51,11 +55,13 @@ class Surroundings:
 
 def surroundings(runtime_dir: str, config: str) -> Surroundings:
     """Return the usual places where none is named."""
+    trouble = ""
     try:
-        runtime_dir = runtime_dir or default_runtime_dir()
-    except UsageError:
-        runtime_dir = f"/run/user/{os.getuid()}/hsmagent"
-    return Surroundings(Path(runtime_dir), Path(config or default_path()), bool(config))
+        runtime_dir = runtime_folder(runtime_dir)
+    except UsageError as error:
+        trouble = str(error)
+        runtime_dir = runtime_dir or f"/run/user/{os.getuid()}/hsmagent"
+    return Surroundings(Path(runtime_dir), Path(config or default_path()), bool(config), trouble)
 
 
 async def output_of(command: Sequence[str], env: Mapping[str, str]) -> str | None:

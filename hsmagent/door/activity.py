@@ -73,10 +73,16 @@ class Entry:
     reason: str = ""
 
 
+def _never(_seconds: float, _call: Callable[[], None]) -> None:
+    """Gather for ever: who only reads the log writes nothing."""
+
+
 class Activity:
     """The log. `folder` None: in memory only (a private instance leaves no trace)."""
 
-    def __init__(self, folder: Path | None, later: Later, journal: Journal | None = None) -> None:
+    def __init__(
+        self, folder: Path | None, later: Later = _never, journal: Journal | None = None
+    ) -> None:
         self._file = folder / FILE_NAME if folder else None
         self._other_file = folder / OTHER_NAME if folder else None
         self._later = later

@@ -12,6 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from hsmagent.errors import UsageError
+from hsmagent.folders import home_folder
 from hsmagent.mail import purpose, roots
 from hsmagent.mail.address import folded, normal
 from hsmagent.mail.cms import certificates
@@ -148,8 +149,7 @@ class Store:
 
 def default() -> Store:
     """Return the user's store, in $XDG_DATA_HOME/hsmagent."""
-    data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local/share"
-    return Store(Path(data) / "hsmagent")
+    return Store(Path(home_folder("XDG_DATA_HOME", "~/.local/share")) / "hsmagent")
 
 
 def _parse(text: str) -> list[Entry]:

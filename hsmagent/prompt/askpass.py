@@ -1,7 +1,8 @@
 """SSH_ASKPASS: a program that asks one question, given as its argument (ssh(1), ENVIRONMENT).
 
-It prints the answer and exits with 0; any other exit status is a no. It knows no warning, so
-that ours stands first in the question. One that does not know SSH_ASKPASS_PROMPT takes a
+It prints the answer and exits with 0; any other exit status is a no, unless it comes at once and
+with a complaint: that is a program without a display. It knows no warning, so that ours stands
+first in the question. One that does not know SSH_ASKPASS_PROMPT takes a
 confirmation for a question like any other: as for ssh, nothing and "yes" are a yes.
 """
 
@@ -120,8 +121,13 @@ async def _read(child: Child, buffer: bytearray) -> int:
 
 
 async def _status(child: Child) -> int:
-    """Return the exit status. Raises Unavailable when the program crashed."""
+    """Return the exit status. Raises Unavailable when the program crashed or could not ask."""
     status = await child.exit_status()
     if status < 0:
         raise Unavailable(f"ssh-askpass was ended by signal {-status}")
+    if status > 0 and child.fell_over:
+        raise Unavailable(
+            f"ssh-askpass left at once, with exit status {status} and a complaint; "
+            "is there a window system where DISPLAY or WAYLAND_DISPLAY says?"
+        )
     return status

@@ -2,26 +2,51 @@
 
 import asyncio
 import os
+import re
 import signal
 import socket
-from asyncio.subprocess import DEVNULL, Process
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from asyncio.subprocess import Process
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 
 from hsmagent.errors import Unavailable
 
 _PATIENCE = 2.0  # seconds from SIGTERM to SIGKILL
+_PIPE = 1 << 16  # bytes that a pipe holds
+_AT_ONCE = 0.5  # seconds in which nobody has seen a window and said no
+_NO_DISPLAY = re.compile(rb"\b(open|connect)\b.{0,40}\b(display|wayland|x server)", re.IGNORECASE)
 
 
 class Child:
     """A running program whose standard input and output are one socket.
 
     A socket, since asyncio's pipes keep what they read in buffers that nobody can wipe.
+    complaints: where its standard error can be read.
     """
 
-    def __init__(self, process: Process, sock: socket.socket) -> None:
+    def __init__(self, process: Process, sock: socket.socket, complaints: int) -> None:
         self._process = process
         self._socket = sock
+        self._complaints = complaints
+        self._asked = asyncio.get_running_loop().time()
+
+    def asked(self) -> None:
+        """Note that the question is put now; until then, it was at the program's start."""
+        self._complaint()
+        self._asked = asyncio.get_running_loop().time()
+
+    @property
+    def fell_over(self) -> bool:
+        """Whether a "no" is nobody's: it came with a complaint, at once or about the display."""
+        quick = asyncio.get_running_loop().time() - self._asked < _AT_ONCE
+        complaint = self._complaint()
+        return bool(complaint) and (quick or _NO_DISPLAY.search(complaint) is not None)
+
+    def _complaint(self) -> bytes:
+        """Return what the program complained of since the last look. It may hold anything."""
+        with suppress(BlockingIOError):
+            return os.read(self._complaints, _PIPE)
+        return b""
 
     async def read_into(self, buffer: memoryview) -> int:
         """Read what there is; 0 once the program has ended or closed its output."""
@@ -63,29 +88,40 @@ class Child:
 
 @asynccontextmanager
 async def running(
-    command: Sequence[str], environment: Mapping[str, str], stderr: int | None = DEVNULL
+    command: Sequence[str], environment: Mapping[str, str], *, our_stderr: bool = False
 ) -> AsyncIterator[Child]:
     """Run a program for the length of the block. Raises Unavailable when it does not start.
 
-    stderr: as for `subprocess`; None is ours.
+    our_stderr: it complains where we do, and not to us.
     """
     ours, theirs = socket.socketpair()
-    with ours, theirs:
+    with ours, theirs, _complaints() as (complaints, stderr):
         ours.settimeout(0)
         try:
             process = await asyncio.create_subprocess_exec(
                 *command,
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
-                stderr=stderr,
+                stderr=None if our_stderr else stderr,
                 env=environment,
                 start_new_session=True,  # the window may be that of a program which a script runs
             )
         except OSError as error:
             raise Unavailable(f"{command[0]} does not start: {error.strerror}") from error
         theirs.close()
-        child = Child(process, ours)
+        child = Child(process, ours, complaints)
         try:
             yield child
         finally:
             await child.end()
+
+
+@contextmanager
+def _complaints() -> Iterator[tuple[int, int]]:
+    """Make a pipe for standard error, which loses what is too much rather than stop the program."""
+    ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        yield ends
+    finally:
+        for end in ends:
+            os.close(end)

@@ -5,7 +5,10 @@ the desktop tells about it, knows better than our own environment.
 """
 
 import os
+import re
+import socket
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 
 from hsmagent.bus import Bus, BusError
 
@@ -16,6 +19,7 @@ _SYSTEMD, _SYSTEMD_PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1
 _MANAGER = "org.freedesktop.systemd1.Manager"
 _PROPERTIES = "org.freedesktop.DBus.Properties"
 _TIMEOUT = 1.0
+_LOCAL_X = re.compile(r"(?:unix)?:(\d+)(?:\.\d+)?")
 
 # What we take from the manager. The rest of a program's environment is ours.
 _OF_THE_SESSION = {
@@ -34,14 +38,14 @@ async def own_environment() -> Mapping[str, str]:
 
 
 class SessionEnvironment:
-    """Our own environment; where it names no display, with what the user manager knows of one."""
+    """Our own environment; where no display is there, with what the user manager knows of one."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
 
     async def __call__(self) -> Mapping[str, str]:
         """Return the environment as it is now. Never raises."""
-        if has_display(os.environ):
+        if shows_windows(os.environ):
             return os.environ
         try:
             reply = await self._bus.call(
@@ -57,8 +61,36 @@ class SessionEnvironment:
         return os.environ | {name: value for name, _, value in pairs if name in _OF_THE_SESSION}
 
 
+def shows_windows(environment: Mapping[str, str]) -> bool:
+    """Whether the display that is named takes connections: one of a former session does not.
+
+    A display of another machine is believed to.
+    """
+    display, wayland = environment.get("DISPLAY", ""), environment.get("WAYLAND_DISPLAY", "")
+    local = _LOCAL_X.fullmatch(display)
+    if display and not local:
+        return True
+    path = f"/tmp/.X11-unix/X{local[1]}" if local else ""  # noqa: S108 - X(7) has it there
+    places = [f"\0{path}", path] if local else []
+    if wayland:
+        places.append(str(Path(environment.get("XDG_RUNTIME_DIR", "/")) / wayland))
+    return any(map(_listens, places))
+
+
+def _listens(address: str) -> bool:
+    """Whether a unix socket takes connections. Never waits."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
+        try:
+            sock.connect(address)
+        except BlockingIOError:
+            return True  # so many others want to connect
+        except OSError:
+            return False
+    return True
+
+
 def has_display(environment: Mapping[str, str]) -> bool:
-    """Whether a window can be shown."""
+    """Whether a display is named."""
     return bool(environment.get("DISPLAY") or environment.get("WAYLAND_DISPLAY"))
 
 

@@ -5,9 +5,11 @@ desktop's keyring.
 """
 
 import asyncio
+import os
 import shutil
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from typing import TypeVar
 
 from hsmagent import assuan
 from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
@@ -29,41 +31,57 @@ _NO = {99, 114, 198}  # cancelled, not confirmed, fully cancelled
 _START_TIMEOUT = 10.0  # seconds for the greeting and for each setting
 _GRACE = 5.0  # seconds that pinentry's own time-out gets on top of ours
 
+T = TypeVar("T")
+
 
 class Pinentry:
-    """Asks with the pinentry that fits the desktop.
+    """Asks with the pinentry that fits the desktop, or the next one where that one fails.
 
-    environment: of the person's session. answer_timeout: seconds.
+    environment: of the person's session. answer_timeout: seconds. named: the only one to ask with.
     """
 
     name = "pinentry"
 
-    def __init__(self, environment: Environment, answer_timeout: float) -> None:
+    def __init__(self, environment: Environment, answer_timeout: float, named: str = "") -> None:
         self._environment = environment
         self._timeout = answer_timeout
+        self._named = named
 
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves; the window closes while each PIN is tried."""
-        async with self._session() as session:
+
+        async def ask(session: _Session) -> None:
             while True:
                 pin = await session.get_pin(dialog.text())
                 if await dialog.submit(pin) is not Answer.AGAIN:
                     return
 
+        await self._first_able(ask)
+
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no."""
-        async with self._session() as session:
-            return await session.agree("CONFIRM", text, self._timeout)
+        return await self._first_able(lambda session: session.agree("CONFIRM", text, self._timeout))
 
     async def notice(self, text: Text) -> None:
         """Show `text` until it is closed or we are cancelled."""
-        async with self._session() as session:
-            await session.agree("MESSAGE", text, None)
+        await self._first_able(lambda session: session.agree("MESSAGE", text, None))
+
+    async def _first_able(self, ask: Callable[["_Session"], Awaitable[T]]) -> T:
+        environment = dict(await self._environment())
+        reasons = []
+        for program in find_programs(environment, self._named):
+            try:
+                async with self._session(program, environment) as session:
+                    return await ask(session)
+            except Unavailable as error:
+                reasons.append(f"{program}: {error}")
+        raise Unavailable("; ".join(reasons))
 
     @asynccontextmanager
-    async def _session(self) -> AsyncIterator["_Session"]:
-        environment = dict(await self._environment())
-        async with running([find_program(environment)], environment) as child:
+    async def _session(
+        self, program: str, environment: Mapping[str, str]
+    ) -> AsyncIterator["_Session"]:
+        async with running([program], environment) as child:
             session = _Session(child, self._timeout)
             try:
                 await session.greet(environment)
@@ -74,24 +92,27 @@ class Pinentry:
                 session.wipe()
 
 
-def find_program(environment: Mapping[str, str]) -> str:
-    """Return the pinentry that fits the desktop. Raises Unavailable.
+def find_programs(environment: Mapping[str, str], named: str = "") -> list[str]:
+    """Return the pinentries that can ask, the one that fits the desktop first. Raises Unavailable.
 
     Without a display there is only a terminal to ask at, and only one that the person has named
-    for that in GPG_TTY.
+    for that in GPG_TTY. named: a program that the person wants, and no other.
     """
-    if has_display(environment):
+    names: tuple[str, ...] = (named,) if named else ()
+    if not named and has_display(environment):
         first, second = (_QT, _GTK) if is_kde(environment) else (_GTK, _QT)
-        names: tuple[str, ...] = first + second + _ANY_WINDOW
-    elif environment.get("GPG_TTY"):
-        names = _TERMINAL
-    else:
+        names = first + second + _ANY_WINDOW
+    if not named and environment.get("GPG_TTY"):
+        names += _TERMINAL
+    if not names:
         raise Unavailable("pinentry has no display to show a window on")
+    found: dict[str, str] = {}  # by the file itself: one program may go by several names
     for name in names:
-        program = shutil.which(name, path=environment.get("PATH"))
-        if program:
-            return program
-    raise Unavailable("there is no pinentry program")
+        if program := shutil.which(name, path=environment.get("PATH")):
+            found.setdefault(os.path.realpath(program), program)
+    if not found:
+        raise Unavailable(f"there is no {named or 'pinentry program'}")
+    return list(found.values())
 
 
 class _Session:
@@ -126,15 +147,13 @@ class _Session:
         await self._set("SETPROMPT", "PIN:")
         pin, end = await self._ask("GETPIN", self._timeout)
         if isinstance(end, assuan.Err):
-            raise _failure(end)
+            raise Cancelled("the PIN prompt was closed")
         return pin
 
     async def agree(self, command: str, text: Text, seconds: float | None) -> bool:
         """Show a question (CONFIRM) or a message (MESSAGE). Raises TimedOut."""
         await self._show(text)
         _, end = await self._ask(command, seconds)
-        if isinstance(end, assuan.Err) and end.code not in _NO:
-            raise _failure(end)
         return isinstance(end, assuan.Ok)
 
     def wipe(self) -> None:
@@ -159,19 +178,35 @@ class _Session:
     async def _ask(
         self, command: str, seconds: float | None
     ) -> tuple[bytearray, assuan.Ok | assuan.Err]:
-        """Send a command that waits for the person; return the data and the end of its answer."""
+        """Send a command that waits for the person; return the data and the end of its answer.
+
+        An Err is the person's "no". Raises TimedOut, and Unavailable where pinentry cannot ask.
+        """
         pin = bytearray()
         try:
             async with asyncio.timeout(None if seconds is None else seconds + _GRACE):
+                self._child.asked()
                 await self._child.write(assuan.command(command))
                 while True:
                     match await self._reply():
                         case assuan.Data(value):
                             pin = self._pin = value
-                        case assuan.Ok() | assuan.Err() as end:
+                        case assuan.Ok() as end:
                             return pin, end
+                        case assuan.Err() as end:
+                            return pin, self._no(end)
         except TimeoutError:
             raise TimedOut("nobody answered the prompt in time") from None
+
+    def _no(self, end: assuan.Err) -> assuan.Err:
+        """Return the error if it is the person's "no"; raise what else it is."""
+        if end.code == _TIMEOUT:
+            raise TimedOut("nobody answered the prompt in time")
+        if end.code not in _NO:
+            raise Unavailable(f"pinentry cannot ask: {printable(end.text)}")
+        if self._child.fell_over:
+            raise Unavailable("pinentry gave up at once, with a complaint; is there a display?")
+        return end
 
     async def _reply(self) -> assuan.Reply:
         while (line := self._lines.next_line()) is None:
@@ -189,11 +224,3 @@ async def _deadline(seconds: float) -> AsyncIterator[None]:
             yield
     except TimeoutError:
         raise ProtocolError("pinentry does not answer") from None
-
-
-def _failure(end: assuan.Err) -> Exception:
-    if end.code in _NO:
-        return Cancelled("the PIN prompt was closed")
-    if end.code == _TIMEOUT:
-        return TimedOut("nobody answered the prompt in time")
-    return Unavailable(f"pinentry cannot ask: {printable(end.text)}")

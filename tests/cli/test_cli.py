@@ -1,8 +1,10 @@
 """The command line itself, without a daemon."""
 
 import os
+import re
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from hsmagent.cli import main as cli
 from tests.parts.agent import PROGRAM
 
 ROOT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 
 
 def hsmagent(*arguments: str, stdout: int, **env: str) -> "subprocess.CompletedProcess[str]":
@@ -52,11 +55,47 @@ def test_help_is_no_failure(arguments: list[str], capsys: pytest.CaptureFixture[
     assert capsys.readouterr().out.startswith("usage: hsmagent")
 
 
-def test_a_full_disk_is_told_in_one_line() -> None:
-    with open("/dev/full", "w") as full:  # noqa: PTH123 - a device
-        done = hsmagent("--help", stdout=full.fileno())
-    expected = "hsmagent: the output cannot be written: No space left on device\n"
-    assert (done.returncode, done.stderr) == (1, expected)
+# What any program says of itself, and a command that looks at much before it speaks.
+SPEAKING = [
+    *([*PROGRAM, *words] for words in (["--help"], ["--version"], ["smime", "--help"])),
+    *([*PROGRAM, *name.split(), "--help"] for name in commands.BY_NAME),
+    *([str(BIN / program.name), "--help"] for program in programs.PROGRAMS),
+    [*PROGRAM, "doctor"],
+    [*PROGRAM, "doctor", "--json"],
+]
+
+
+def shell(command: list[str], redirection: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command as a shell does with a redirection."""
+    return subprocess.run(
+        ["sh", "-c", f'"$@" {redirection}', "sh", *command],
+        env={"PATH": os.environ["PATH"], "LANG": "C.UTF-8"},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("command", SPEAKING, ids=lambda command: " ".join(command[-3:]))
+def test_output_that_cannot_be_written_is_one_line(command: list[str]) -> None:
+    for redirection, sentence in (
+        (">/dev/full", "the output cannot be written: No space left on device"),
+        (">&-", "standard output is closed"),
+    ):
+        done = shell(command, redirection)
+        assert done.returncode == 1
+        assert re.fullmatch(f"hsmagent[a-z-]*: {sentence}\n", done.stderr), done.stderr
+
+
+@pytest.mark.parametrize("redirection", ["2>/dev/full", "2>&-", "0<&- 1>&- 2>&-"])
+def test_a_complaint_that_cannot_be_written_changes_no_exit_status(redirection: str) -> None:
+    assert shell([*PROGRAM, "stauts"], redirection).returncode == 2
+    smime = shell([str(BIN / "hsmagent-smime"), "-decrypt", "-in", "/nonexistent"], redirection)
+    assert smime.returncode == 4
+    assert smime.stdout == ""
 
 
 def test_a_reader_who_has_gone_is_told_nothing() -> None:

@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,7 @@ let_go = ["suspend"]
 [prompt]
 order = ["askpass"]
 timeout = "45s"
+pinentry = "~/bin/pinentry-fuzzel"
 
 [ssh]
 upstream = "~/agent.sock"
@@ -69,7 +71,7 @@ def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch)
     assert (read.keys[0].hide, read.keys[0].name) == (True, "work laptop")
     assert read.keys[1].match == "SHA256:abc"
     assert read.keys[1].allow is None
-    assert read.prompt == config.PromptConfig(("askpass",), 45.0)
+    assert read.prompt == config.PromptConfig(("askpass",), 45.0, "/home/u/bin/pinentry-fuzzel")
     assert read.ssh.upstream == "/home/u/agent.sock"
     assert read.ssh.certificates == ("/home/u/.ssh/*-cert.pub",)
     assert read.notify == ("used",)
@@ -123,6 +125,7 @@ def test_a_file_that_cannot_be_read_is_an_error(tmp_path: Path) -> None:
         ("[[key]]\nmatch = 'a'\nconfirm = 'sometimes'", 'one of "never", "always"'),
         ("[[key]]\nmatch = 'a'\nallow = 'ssh'", "must be a list"),
         ("[prompt]\norder = ['window']", 'one of "system", "pinentry", "askpass"'),
+        ("[prompt]\npinentry = 'bin/pinentry'", "an absolute path"),
         ("[prompt]\ntimeout = '0'", "timeout must be longer than 0 seconds"),
         (f"[cache]\nidle = '{'9' * 5000}d'", "must be a duration"),
         ("[[module]]\npath = '/x'\n[[module]]\npath = '/x'\nworkers = 2", "/x is named twice"),
@@ -168,3 +171,35 @@ def test_the_default_path_follows_xdg(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("XDG_CONFIG_HOME")
     monkeypatch.setenv("HOME", "/home/u")
     assert config.default_path() == Path("/home/u/.config/hsmagent/config.toml")
+
+
+def test_a_byte_order_mark_is_no_part_of_the_text(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_text("\ufeff" + '[cache]\nidle = "1m"\n', encoding="utf-8")
+    assert config.load(file).cache.idle == 60
+
+
+@pytest.mark.parametrize("link", ["config.toml", "folder"])
+def test_a_link_that_leads_nowhere_is_no_missing_file(tmp_path: Path, link: str) -> None:
+    file = tmp_path / ("config.toml" if link == "config.toml" else "folder/config.toml")
+    (tmp_path / link).symlink_to(tmp_path / "not-mounted")
+    with pytest.raises(ConfigError, match=f"the link .*/{link} leads nowhere"):
+        config.load(file)
+
+
+def test_what_is_no_file_is_refused_at_once(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    for place in (tmp_path / "fifo", Path("/dev/zero"), tmp_path):
+        with pytest.raises(ConfigError, match=r"not a regular file|Is a directory"):
+            config.load(place)
+    assert config.load(Path(os.devnull), required=True) == config.Config()
+
+
+def test_a_file_out_of_all_proportion_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "config.toml"
+    file.write_bytes(b"#" * (config.LARGEST + 1))
+    with pytest.raises(ConfigError, match="longer than"):
+        config.load(file)
+    file.write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="too deeply"):
+        config.load(file)

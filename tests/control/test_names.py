@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from hsmagent.control.names import exact_uri, find_token
-from hsmagent.errors import UsageError
+from hsmagent.errors import TokenGone, UsageError
 from hsmagent.model import TokenId
 
 WORK = TokenId("/usr/lib/a.so", "work", "1", "card")
@@ -34,7 +34,6 @@ def test_no_name_means_the_only_token() -> None:
             "work",
             r"\?module-path=/usr/lib/a.so, .*\?module-path=/usr/lib/b%26c.so",
         ),
-        ([], "work", "no token is present"),
     ],
 )
 def test_an_error_names_what_tells_the_tokens_apart(
@@ -42,6 +41,12 @@ def test_an_error_names_what_tells_the_tokens_apart(
 ) -> None:
     with pytest.raises(UsageError, match=choice):
         find_token(name, tokens)
+
+
+@pytest.mark.parametrize("name", ["", "work"])
+def test_no_token_at_all_is_no_wrong_usage(name: str) -> None:
+    with pytest.raises(TokenGone, match="no token is present"):
+        find_token(name, [])
 
 
 def test_one_token_in_two_modules_has_an_exact_name() -> None:

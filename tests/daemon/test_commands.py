@@ -64,6 +64,9 @@ def test_pubkey_finds_a_key_by_label_fingerprint_and_uri(agent: AgentProcess) ->
         (["status", "--colour"], 2, "no option --colour"),
         (["frobnicate"], 2, "no command 'frobnicate'"),
         (["status", "--runtime-dir"], 2, "--runtime-dir needs a value"),
+        (["status", "--runtime-dir="], 2, "--runtime-dir needs a value"),
+        (["log", "--since", ""], 2, "--since needs a value"),
+        (["lock", ""], 2, "an argument is empty"),
     ],
 )
 def test_mistakes_are_one_line_and_a_status(
@@ -83,11 +86,94 @@ def test_help_and_version_need_no_daemon(tmp_path: Path) -> None:
     assert nobody.hsmagent().returncode == 2
 
 
+@pytest.mark.parametrize(
+    ("named", "lacks"),
+    [
+        ("relative/run", "XDG_RUNTIME_DIR is a relative path; set it to an absolute one"),
+        ("{home}/gone", "XDG_RUNTIME_DIR is {home}/gone, which is not there"),
+        ("{home}/file", "XDG_RUNTIME_DIR is {home}/file, which is no folder"),
+        ("", "XDG_RUNTIME_DIR is not set, and there is no /run/user/"),
+        ("{home}/" + "long" * 30, "is too long a path for a socket in it"),
+    ],
+)
+def test_a_runtime_folder_that_cannot_be_is_told_by_all(
+    tmp_path: Path, named: str, lacks: str
+) -> None:
+    nobody = AgentProcess(tmp_path)
+    (tmp_path / "file").touch()
+    (tmp_path / ("long" * 30)).mkdir()
+    nobody.environment["XDG_RUNTIME_DIR"] = named.format(home=tmp_path)
+    for command in ("status", "daemon"):
+        result = nobody.hsmagent(command)
+        assert result.returncode == 2
+        assert lacks.format(home=tmp_path) in result.stderr
+        assert result.stderr.count("\n") == 1
+    assert lacks.format(home=tmp_path) in " ".join(nobody.hsmagent("doctor").stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("variable", "command"),
+    [
+        ("XDG_CONFIG_HOME", ["daemon"]),
+        ("XDG_CONFIG_HOME", ["doctor"]),
+        ("XDG_STATE_HOME", ["daemon"]),
+        ("XDG_DATA_HOME", ["contacts", "list"]),
+    ],
+)
+def test_no_other_folder_is_relative_either(
+    tmp_path: Path, variable: str, command: list[str]
+) -> None:
+    """It would depend on where the program is started, and so would the policy."""
+    nobody = AgentProcess(tmp_path)
+    nobody.environment[variable] = "config"
+    result = nobody.hsmagent(*command)
+    assert result.returncode != 0
+    assert result.stderr.startswith(f"hsmagent: {variable} is a relative path")
+
+
+def test_the_log_is_there_without_the_daemon(agent: AgentProcess, tmp_path: Path) -> None:
+    agent.configure(agent.config.read_text() + '[[key]]\nmatch = "pkcs11:"\nallow = []\n')
+    agent.signal(signal.SIGHUP)
+    until(lambda: "was read again" in agent.logged())
+    public = tmp_path / "ec.pub"
+    public.write_text(agent.hsmagent("pubkey", "ec").stdout)
+    agent.run(["ssh-keygen", "-Y", "sign", "-n", "file", "-f", str(public)], stdin="x")
+    before = agent.hsmagent("log").stdout
+    assert "was refused" in before
+    agent.stop()
+    after = agent.hsmagent("log")
+    assert (after.returncode, after.stdout) == (0, before)
+    assert "no daemon answers" in after.stderr
+    assert agent.hsmagent("log", "--since", "2100-01-01").stdout == ""
+    assert agent.hsmagent("log", "--since", "yesterday").returncode == 2
+
+
 def test_without_a_daemon_one_line_says_how_to_start_it(tmp_path: Path) -> None:
     result = AgentProcess(tmp_path).hsmagent("status")
     assert result.returncode == 1
     assert "start it with `systemctl --user start hsmagent` or `hsmagent daemon`" in result.stderr
     assert result.stderr.count("\n") == 1
+
+
+def test_an_answer_that_cannot_be_written_is_a_failure(agent: AgentProcess) -> None:
+    for command in ("status", "keys", "lock", "unlock --stdin"):
+        done = agent.run(["sh", "-c", f'"$@" {command} >&-', "sh", *PROGRAM], stdin=PIN)
+        assert (done.returncode, done.stderr) == (1, "hsmagent: standard output is closed\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "sentence"),
+    [
+        ("<&-", "standard input is closed; nothing was tried"),
+        ("</dev/null", "the PIN is empty; nothing was tried"),
+    ],
+)
+def test_a_pin_that_cannot_be_read_is_told_at_once(
+    agent: AgentProcess, source: str, sentence: str
+) -> None:
+    """A closed descriptor must not become the socket of the daemon, and be waited for."""
+    done = agent.run(["sh", "-c", f'"$@" {source}', "sh", *PROGRAM, "unlock", "--stdin"])
+    assert (done.returncode, done.stderr) == (1, f"hsmagent: {sentence}\n")
 
 
 # -- PINs ------------------------------------------------------------------------------------
@@ -238,6 +324,42 @@ def test_a_named_configuration_that_is_gone_changes_nothing(
         assert [token["label"] for token in agent.json("status")["tokens"]] == ["work"]
     finally:
         agent.stop()
+
+
+@pytest.mark.parametrize("accident", ["removed", "dangling", "empty mount", "fifo"])
+def test_a_policy_outlives_its_file(
+    agent: AgentProcess, furnished: SoftHsm, tmp_path: Path, accident: str
+) -> None:
+    """Without its file the defaults would let the key sign unasked."""
+    agent.configure(module_config(furnished, '[[key]]\nmatch = "pkcs11:"\nallow = []\n'))
+    agent.signal(signal.SIGHUP)
+    until(lambda: "was read again" in agent.logged())
+    agent.unlock(PIN)
+    if accident == "empty mount":
+        agent.config.parent.rename(tmp_path / "elsewhere")
+        agent.config.parent.mkdir()
+    else:
+        agent.config.unlink()
+    if accident == "dangling":
+        agent.config.symlink_to(tmp_path / "dotfiles" / "config.toml")
+    elif accident == "fifo":
+        os.mkfifo(agent.config)
+    agent.signal(signal.SIGHUP)
+    until(lambda: "the configuration stays as it was" in agent.logged())
+    assert agent.json("status")["tokens"][0]["logged_in"]
+    key = tmp_path / "key.pub"
+    key.write_text(agent.json("keys")["keys"][0]["ssh"])
+    data = tmp_path / "data"
+    data.write_bytes(b"x")
+    signed = agent.run(["ssh-keygen", "-Y", "sign", "-n", "file", "-f", str(key), str(data)])
+    assert signed.returncode != 0
+    assert any(line["outcome"] == "refused" for line in agent.json("log")["entries"])
+
+
+def test_an_empty_file_returns_to_the_defaults(agent: AgentProcess) -> None:
+    agent.configure("")
+    agent.signal(signal.SIGHUP)
+    until(lambda: "was read again" in agent.logged())
 
 
 def test_a_mistake_in_the_configuration_is_told_at_the_start(tmp_path: Path) -> None:

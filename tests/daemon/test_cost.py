@@ -99,7 +99,7 @@ def unknown(_blob: bytes) -> bytes:
 @asynccontextmanager
 async def running(config: Config, folder: Path) -> AsyncIterator[Daemon]:
     """Run a daemon in this very loop, whose calls can be counted."""
-    daemon = Daemon(lambda: config, folder / "run", folder / "state")
+    daemon = Daemon(lambda _: config, folder / "run", folder / "state")
     task = asyncio.create_task(daemon.run())
     try:
         await async_until(lambda: task.done() or daemon._parts.tokens.signers())

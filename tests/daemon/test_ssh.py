@@ -87,6 +87,24 @@ def test_a_login_waits_for_the_pin_and_unlock_serves_all_who_wait(
     assert [process.communicate(timeout=60)[0] for process in waiting] == ["served\n"] * 3
 
 
+def test_a_display_that_has_gone_is_nobodys_no(agent: AgentProcess, sshd: Sshd) -> None:
+    """A daemon outlives the session it was started in; ssh-askpass and pinentry need a display."""
+    agent.stop()
+    askpass = "/usr/lib/openssh/gnome-ssh-askpass"
+    agent.environment |= {"DISPLAY": ":4711", "SSH_ASKPASS": askpass}
+    agent.start()
+    waiting = subprocess.Popen(
+        ["ssh", *sshd.ssh_options, "127.0.0.1", "echo", "served"],
+        env=agent.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    until(lambda: "run `hsmagent unlock work`" in agent.logged())
+    agent.unlock(PIN)
+    assert waiting.communicate(timeout=60)[0] == "served\n"
+
+
 def test_a_login_is_refused_when_nobody_gives_the_pin(
     agent: AgentProcess, sshd: Sshd, furnished: SoftHsm
 ) -> None:

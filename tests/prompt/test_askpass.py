@@ -26,7 +26,9 @@ def display() -> Iterator[Screen]:
 
 
 @pytest.fixture
-def gnome(display: Screen) -> Askpass:
+def gnome(display: Screen, monkeypatch: pytest.MonkeyPatch) -> Askpass:
+    # xdotool is quicker than any person, and GTK warns of this and that.
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 0.0)
     environment = display.environment | {"PATH": PATH, "SSH_ASKPASS": GNOME}
     return Askpass(always(environment), 30)
 
@@ -125,6 +127,29 @@ async def test_confirm_goes_by_the_exit_status(
 ) -> None:
     environment = script(f'[ "$SSH_ASKPASS_PROMPT" = confirm ] || exit 0; exit {status}')
     assert await Askpass(always(environment), 20).confirm(TEXT) is answer
+
+
+@pytest.mark.parametrize("display", ["DISPLAY", "WAYLAND_DISPLAY"])
+async def test_without_its_display_it_says_no_for_nobody(
+    dialog: FakeDialog, monkeypatch: pytest.MonkeyPatch, display: str
+) -> None:
+    """The real one, whose display is that of a session which has ended."""
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 0.0)
+    environment = {"PATH": PATH, display: ":4711", "SSH_ASKPASS": GNOME}
+    askpass = Askpass(always(environment), 20)
+    with pytest.raises(Unavailable, match="left at once"):
+        await askpass.ask_pin(dialog)
+    with pytest.raises(Unavailable, match="left at once"):
+        await askpass.confirm(TEXT)
+    with pytest.raises(Unavailable, match="left at once"):
+        await askpass.notice(TEXT)
+
+
+async def test_a_no_that_takes_time_is_the_persons(
+    script: Script, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 0.0)
+    assert await Askpass(always(script("echo warning >&2; exit 1")), 20).confirm(TEXT) is False
 
 
 async def test_one_that_hangs_is_ended(

@@ -1,14 +1,17 @@
 """Where windows can be shown: what our own environment says, or the systemd user manager."""
 
 import os
+import socket
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hsmagent.bus import Bus, Message, Variant
-from hsmagent.prompt.environment import SessionEnvironment, own_environment
+from hsmagent.prompt.environment import SessionEnvironment, own_environment, shows_windows
 from tests.parts.bus import PrivateBus
+from tests.parts.xvfb import screen
 
 SYSTEMD = "org.freedesktop.systemd1"
 THERE = ["DISPLAY=:7", "XDG_CURRENT_DESKTOP=KDE", "PATH=/elsewhere", "LD_PRELOAD=x", "EMPTY"]
@@ -32,13 +35,41 @@ def no_display(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_our_own_display_comes_first(
-    bus: Bus, other_bus: Bus, monkeypatch: pytest.MonkeyPatch
+    no_display: None, bus: Bus, other_bus: Bus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DISPLAY", ":3")
+    await manager(other_bus, Variant("as", THERE))
+    with screen() as ours:
+        monkeypatch.setenv("DISPLAY", f"{ours.display}.0")
+        environment = await SessionEnvironment(bus)()
+    assert environment["DISPLAY"] == f"{ours.display}.0"
+    assert await own_environment() == os.environ
+
+
+async def test_a_display_that_has_gone_is_none(
+    no_display: None, bus: Bus, other_bus: Bus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """We outlive the session that we were started in."""
+    with screen() as former:
+        monkeypatch.setenv("DISPLAY", former.display)
     await manager(other_bus, Variant("as", THERE))
     environment = await SessionEnvironment(bus)()
-    assert environment["DISPLAY"] == ":3"
-    assert await own_environment() == os.environ
+    assert environment["DISPLAY"] == ":7"
+
+
+def test_a_compositor_is_a_socket_in_the_runtime_folder(tmp_path: Path) -> None:
+    named = {"XDG_RUNTIME_DIR": str(tmp_path), "WAYLAND_DISPLAY": "wayland-0"}
+    assert not shows_windows(named)
+    with socket.socket(socket.AF_UNIX) as compositor:
+        compositor.bind(str(tmp_path / "wayland-0"))
+        assert not shows_windows(named)
+        compositor.listen()
+        assert shows_windows(named)
+        assert shows_windows({"WAYLAND_DISPLAY": str(tmp_path / "wayland-0")})
+
+
+def test_a_display_elsewhere_is_believed() -> None:
+    assert shows_windows({"DISPLAY": "localhost:10.0"})
+    assert not shows_windows({})
 
 
 async def test_the_manager_knows_of_a_display_that_came_later(

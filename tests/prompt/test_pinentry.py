@@ -17,7 +17,7 @@ import pytest
 from hsmagent import assuan
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt.base import Answer
-from hsmagent.prompt.pinentry import Pinentry, find_program
+from hsmagent.prompt.pinentry import Pinentry, find_programs
 from tests.parts.until import async_until
 from tests.prompt.dialogs import TEXT, FakeDialog, always
 
@@ -250,9 +250,108 @@ def test_the_flavour_follows_the_desktop(
 ) -> None:
     for name in ("pinentry-gnome3", "pinentry-qt", "pinentry-curses", "pinentry"):
         (tmp_path / name).touch(mode=0o755)
-    assert Path(find_program(environment | {"PATH": str(tmp_path)})).name == chosen
+    assert Path(find_programs(environment | {"PATH": str(tmp_path)})[0]).name == chosen
 
 
 def test_no_display_and_no_terminal_is_unavailable() -> None:
     with pytest.raises(Unavailable, match="display"):
-        find_program({"PATH": PATH})
+        find_programs({"PATH": PATH})
+
+
+# -- a "no" that is nobody's -----------------------------------------------------------------
+
+GIVES_UP = "echo 'no compositor' >&2; echo 'ERR 83886179 cancelled'"
+
+
+@pytest.fixture
+def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Take any time for "at once": this machine may be slow."""
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 60.0)
+
+
+async def test_gnome_without_its_display_says_no_for_nobody(dialog: FakeDialog) -> None:
+    """The real one, whose DISPLAY is that of a session which has ended."""
+    environment = {"PATH": PATH, "DISPLAY": ":4711"}
+    with pytest.raises(Unavailable):
+        await Pinentry(always(environment), 20, "pinentry-gnome3").ask_pin(dialog)
+
+
+async def test_a_no_at_once_and_with_a_complaint_is_nobodys(
+    script: Script, dialog: FakeDialog, unhurried: None
+) -> None:
+    environment = script(SERVE.format(act=GIVES_UP))
+    named = Pinentry(always(environment), 20, "pinentry-gnome3")
+    with pytest.raises(Unavailable, match="at once"):
+        await named.ask_pin(dialog)
+    with pytest.raises(Unavailable, match="at once"):
+        await named.confirm(TEXT)
+
+
+async def test_a_no_that_takes_time_is_the_persons(
+    script: Script, dialog: FakeDialog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 0.0)
+    environment = script(SERVE.format(act=GIVES_UP))
+    with pytest.raises(Cancelled):
+        await Pinentry(always(environment), 20).ask_pin(dialog)
+
+
+async def test_what_it_complained_of_before_the_question_does_not_count(
+    script: Script, dialog: FakeDialog, unhurried: None
+) -> None:
+    """Toolkits warn of much while they start."""
+    environment = script("echo warning >&2;" + SERVE.format(act="echo 'ERR 83886179 cancelled'"))
+    with pytest.raises(Cancelled):
+        await Pinentry(always(environment), 20).ask_pin(dialog)
+
+
+async def test_much_complaint_stops_nobody(script: Script, dialog: FakeDialog) -> None:
+    flood = "head -c 300000 /dev/zero >&2; echo D 123456; echo OK"
+    await Pinentry(always(script(SERVE.format(act=flood))), 20).ask_pin(dialog)
+    assert dialog.pins == [b"123456"]
+
+
+@pytest.mark.parametrize("broken", ["exit 1", SERVE.format(act=GIVES_UP), "kill -9 $$"])
+async def test_one_that_fails_does_not_hide_the_next(
+    script: Script, dialog: FakeDialog, tmp_path: Path, unhurried: None, broken: str
+) -> None:
+    environment = script(broken)
+    works = tmp_path / "pinentry-qt"
+    works.write_text("#!/bin/sh\n" + SERVE.format(act="echo D 123456; echo OK"))
+    works.chmod(0o755)
+    await Pinentry(always(environment), 20).ask_pin(dialog)
+    assert dialog.pins == [b"123456"]
+
+
+async def test_the_one_that_is_named_asks_and_no_other(
+    script: Script, dialog: FakeDialog, tmp_path: Path
+) -> None:
+    """It may need no display that we know of."""
+    environment = {**script("exit 1"), "DISPLAY": ""}
+    fuzzel = tmp_path / "pinentry-fuzzel"
+    fuzzel.write_text("#!/bin/sh\n" + SERVE.format(act="echo D 123456; echo OK"))
+    fuzzel.chmod(0o755)
+    for named in ("pinentry-fuzzel", str(fuzzel)):
+        await Pinentry(always(environment), 20, named).ask_pin(dialog)
+    assert dialog.pins == [b"123456"] * 2
+    with pytest.raises(Unavailable, match="there is no pinentry-bemenu"):
+        await Pinentry(always(environment), 20, "pinentry-bemenu").ask_pin(dialog)
+
+
+@pytest.mark.parametrize(
+    "complaint", ["cannot open display: :7", "failed to connect to wayland; no compositor running?"]
+)
+async def test_a_slow_machine_has_no_display_either(
+    script: Script, dialog: FakeDialog, monkeypatch: pytest.MonkeyPatch, complaint: str
+) -> None:
+    monkeypatch.setattr("hsmagent.prompt.child._AT_ONCE", 0.0)
+    act = f"echo '{complaint}' >&2; echo 'ERR 83886179 cancelled'"
+    with pytest.raises(Unavailable, match="complaint"):
+        await Pinentry(always(script(SERVE.format(act=act))), 20).ask_pin(dialog)
+
+
+def test_one_program_of_several_names_is_tried_once(tmp_path: Path) -> None:
+    (tmp_path / "pinentry-gtk-2").touch(mode=0o755)
+    (tmp_path / "pinentry").symlink_to("pinentry-gtk-2")
+    found = find_programs({"DISPLAY": ":0", "PATH": str(tmp_path)})
+    assert found == [str(tmp_path / "pinentry-gtk-2")]

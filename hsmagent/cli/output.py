@@ -1,0 +1,79 @@
+"""Where our programs speak: results on standard output, what is wrong on standard error.
+
+Either may be closed, full, or read by somebody who has left. Imports next to nothing.
+"""
+
+import io
+import os
+import sys
+
+from hsmagent.errors import HsmAgentError
+
+_STDERR = 2
+
+
+class _Complaints(io.TextIOWrapper):
+    """Standard error: what cannot be said there changes nothing, least of all the exit status."""
+
+    def write(self, text: str) -> int:
+        """Write what can be written."""
+        try:
+            return super().write(text)
+        except OSError:
+            return len(text)
+
+    def flush(self) -> None:
+        """Write what can be written."""
+        try:
+            super().flush()
+        except OSError:
+            return
+
+
+def prepare() -> None:
+    """Make the standard streams fit for use. Every program begins with it."""
+    # What the caller closed is taken: a socket of ours in its place would be read from, or written
+    # to, as if it were the terminal.
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
+        pass
+    os.close(descriptor)
+    # In a locale without UTF-8 a letter that it lacks must be neither a traceback nor lost.
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
+    encoding = sys.stderr.encoding if sys.stderr else "utf-8"
+    raw = open(_STDERR, "wb", closefd=False)  # noqa: SIM115 - it is open to the end
+    sys.stderr = _Complaints(raw, encoding, "backslashreplace", line_buffering=True)
+
+
+def write(text: str) -> None:
+    """Print, and flush: what goes wrong is told here, and not by Python while it leaves.
+
+    Raises HsmAgentError, and BrokenPipeError when the reader has left: `drop` the output then.
+    """
+    if text and sys.stdout is None:
+        raise HsmAgentError("standard output is closed")
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        drop()
+        raise HsmAgentError(f"the output cannot be written: {error.strerror}") from None
+
+
+def drop() -> None:
+    """Let what is still to be written go nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def tell(program: str, text: str) -> int:
+    """Print what a program says of itself. Return its exit status."""
+    try:
+        write(text)
+    except BrokenPipeError:
+        drop()
+        return 1
+    except HsmAgentError as error:
+        print(f"{program}: {error}", file=sys.stderr)
+        return 1
+    return 0
