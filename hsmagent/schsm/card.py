@@ -233,14 +233,14 @@ class SmartCardHsm:
 
     def dkek(self) -> DkekStatus | None:
         """Return the state of the DKEK; None: the card was initialised without one."""
-        return self._key_domain(Command(0x80, INS.KEY_DOMAIN, 0, 0, b"", _READ))
+        return self._key_domain()
 
-    def import_share(self, share: bytes) -> DkekStatus | None:
+    def import_share(self, share: bytearray) -> DkekStatus | None:
         """Give the card one share, 32 bytes. It takes any: only the check value tells."""
-        return self._key_domain(Command(0x80, INS.KEY_DOMAIN, 0, 0, share, _READ))
+        return self._key_domain(share)
 
-    def _key_domain(self, command: Command) -> DkekStatus | None:
-        data, sw = self._answer(command)
+    def _key_domain(self, share: bytearray | None = None) -> DkekStatus | None:
+        data, sw = self._answer(Command(0x80, INS.KEY_DOMAIN, 0, 0, b"", _READ), share)
         if sw in (SW.INS_NOT_SUPPORTED, SW.REFERENCE_NOT_FOUND):
             return None
         if sw != SW.OK:

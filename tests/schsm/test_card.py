@@ -130,14 +130,14 @@ def test_shares_are_counted_down_to_the_check_value() -> None:
     ours = opened(card)
     ours.initialize(Initialization(pin(), so_pin(), 3, 2))
     one, two = dkek.make_share(), dkek.make_share()
-    state = ours.import_share(one)
+    state = ours.import_share(bytearray(one))
     assert state is not None
     assert (state.shares, state.missing, state.kcv) == (2, 1, bytes(8))
-    state = ours.import_share(two)
+    state = ours.import_share(bytearray(two))
     assert state is not None
     assert (state.missing, state.kcv) == (0, dkek.combine([one, two]).kcv)
     with pytest.raises(CardError) as failed:
-        ours.import_share(one)
+        ours.import_share(bytearray(one))
     assert failed.value.sw == SW.CONDITIONS_NOT_MET
 
 
