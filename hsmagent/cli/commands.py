@@ -132,6 +132,12 @@ _TRUST = (
     Option("--at", "judge as of then (2026-05-01T12:00)", "TIME", TIME),
 )
 
+_KEY = Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY)
+_STDIN = Option("--stdin", "PINs from standard input, one a line, in the order they are asked for")
+_MANAGING = (_STDIN, CONFIG, RUNTIME_DIR)
+_YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
+_LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
+
 SSH_AGENT_OPTIONS = (
     Option("-c", "print commands for csh"),
     Option("-s", "print commands for a Bourne shell"),
@@ -167,7 +173,7 @@ COMMANDS = {
         Command(
             "pubkey",
             "one public key, for authorized_keys or a CA",
-            Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY),
+            _KEY,
             Option("--ssh", "one line, as ssh wants it (the default)"),
             Option("--pem", "SubjectPublicKeyInfo, as openssl wants it"),
             RUNTIME_DIR,
@@ -203,6 +209,95 @@ COMMANDS = {
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:log",
+        ),
+    ),
+    "Tokens made and kept": (
+        Command(
+            "token init",
+            "erase a token, or begin a blank one: label, PIN, SO-PIN",
+            SOME_TOKEN,
+            Option("--label", "what it is called from now on", "LABEL"),
+            Option("--backup-shares", "a SmartCard-HSM's keys can be backed up, by so many", "N"),
+            Option("--no-backup", "a SmartCard-HSM's keys can never be backed up"),
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.token:init",
+        ),
+        Command(
+            "token info",
+            "what a token is, holds and can make, and the tries of its PINs",
+            SOME_TOKEN,
+            *_MANAGING,
+            run="hsmagent.cli.token:info",
+        ),
+        Command(
+            "token pin",
+            "a new PIN for the old one",
+            SOME_TOKEN,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.token:pin",
+        ),
+        Command(
+            "token unblock",
+            "a new PIN by the SO-PIN; nothing is lost",
+            SOME_TOKEN,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.token:unblock",
+        ),
+        Command(
+            "token so-pin",
+            "a new SO-PIN for the old one",
+            SOME_TOKEN,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.token:so_pin",
+        ),
+        Command(
+            "key new",
+            "make a key in a token",
+            Argument("TYPE", "p256 (the default), rsa2048, ... as `token info` lists", least=0),
+            Option("--token", "in which token", "TOKEN", TOKEN),
+            Option("--label", "what it is called; without it, what it is for", "LABEL"),
+            Option("--for", "what it is for: ssh, mail or both (ssh,mail)", "USES"),
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.key:new",
+        ),
+        Command(
+            "key list",
+            "every key with its SSH line and certificates: as `hsmagent keys`",
+            JSON,
+            RUNTIME_DIR,
+            run="hsmagent.cli.main:keys",
+        ),
+        Command(
+            "key test",
+            "sign, decrypt and derive with a key, and check what comes out",
+            _KEY,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.key:test",
+        ),
+        Command(
+            "key rename",
+            "another label for a key and its certificate",
+            Argument("KEY LABEL", "the key, and its new label", KEY, least=2, most=2),
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.key:rename",
+        ),
+        Command(
+            "key delete",
+            "delete a key for good",
+            _KEY,
+            Option("--with-cert", "its certificate too"),
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.key:delete",
         ),
     ),
     "Mail": (
@@ -322,6 +417,8 @@ COMMANDS = {
 }
 
 GROUPS = {
+    "token": "tokens made usable, and their PINs",
+    "key": "keys in tokens: made, tested, kept",
     "smime": "sign, verify, encrypt and decrypt mail",
     "contacts": "the certificates of those you write to",
     "roots": "the roots that you trust to issue certificates",

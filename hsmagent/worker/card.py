@@ -24,12 +24,15 @@ from hsmagent.schsm.card import (
     PinStatus,
     SmartCardHsm,
     file_id,
+    key_numbers,
 )
+from hsmagent.schsm.tlv import SEQUENCE
 from hsmagent.worker import main as token_worker
 from hsmagent.worker.messages import Done, Failed, Reply, Request
 from hsmagent.worker.orders import (
     CardDkek,
     CardInfo,
+    CardKey,
     Cards,
     CardSaid,
     ChangeCardPin,
@@ -149,6 +152,7 @@ def _list(pcsc: Pcsc) -> Cards:
 def _look(hsm: SmartCardHsm, reader: str) -> CardInfo:
     applet = hsm.select()
     dkek = hsm.dkek()
+    objects = hsm.objects()
     return CardInfo(
         reader=reader,
         serial=hsm.serial(),
@@ -158,8 +162,18 @@ def _look(hsm: SmartCardHsm, reader: str) -> CardInfo:
         user=_tries(hsm.pin_status(USER_PIN)),
         so=_tries(hsm.pin_status(SO_PIN)),
         dkek=None if dkek is None else CardDkek(dkek.shares, dkek.missing, dkek.kcv),
-        objects=hsm.objects(),
+        keys=tuple(_key(hsm, number) for number in key_numbers(objects)),
+        objects=objects,
     )
+
+
+def _key(hsm: SmartCardHsm, number: int) -> CardKey:
+    certified = _content(hsm, file_id(END_ENTITY, number))[:1] == bytes([SEQUENCE])
+    try:
+        said = pkcs15.key_description(_content(hsm, file_id(PRIVATE_KEY_DESCRIPTION, number)))
+    except ValueError:
+        return CardKey(number, "", b"", certified)
+    return CardKey(number, said.label, said.id, certified)
 
 
 def _tries(status: PinStatus) -> Tries:

@@ -247,6 +247,19 @@ class CardDkek:
 
 
 @dataclass(frozen=True, slots=True)
+class CardKey:
+    """A key on a card: its number there, and what its description says, if it has one.
+
+    certified: a certificate has taken the place of the request that the card made with the key.
+    """
+
+    number: int
+    label: str
+    id: bytes
+    certified: bool
+
+
+@dataclass(frozen=True, slots=True)
 class CardInfo:
     """A SmartCard-HSM as it is now. objects: the ids of its files and keys."""
 
@@ -258,6 +271,7 @@ class CardInfo:
     user: Tries
     so: Tries
     dkek: CardDkek | None
+    keys: tuple[CardKey, ...]
     objects: tuple[int, ...]
 
 
