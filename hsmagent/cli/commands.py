@@ -135,6 +135,10 @@ _TRUST = (
 _KEY = Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY)
 _STDIN = Option("--stdin", "PINs from standard input, one a line, in the order they are asked for")
 _MANAGING = (_STDIN, CONFIG, RUNTIME_DIR)
+_NAMED = (
+    Option("--email", "an address that it is for", "ADDRESS", many=True),
+    Option("--subject", "the name in it (CN=Alice Example,O=Example)", "NAME"),
+)
 _YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
 _LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
 
@@ -300,6 +304,61 @@ COMMANDS = {
             run="hsmagent.cli.key:delete",
         ),
     ),
+    "Certificates in tokens": (
+        Command(
+            "cert request",
+            "a request to a CA, in PEM, for a key that signs and decrypts mail",
+            _KEY,
+            *_NAMED,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.cert:request",
+        ),
+        Command(
+            "cert self-sign",
+            "a certificate by the key itself, put beside it",
+            _KEY,
+            *_NAMED,
+            Option("--days", "for how long it is good (365)", "N"),
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.cert:self_sign",
+        ),
+        Command(
+            "cert import",
+            "put a certificate beside its key, and its authorities' too",
+            Argument("FILE", "certificates: PEM, DER or PKCS #7; - is standard input", FILE),
+            Option("--key", "beside this key", "KEY", KEY),
+            Option("--token", "in this token", "TOKEN", TOKEN),
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.cert:put",
+        ),
+        Command(
+            "cert export",
+            "a key's certificates, in PEM",
+            _KEY,
+            *_MANAGING,
+            run="hsmagent.cli.cert:export",
+        ),
+        Command(
+            "cert delete",
+            "delete a key's certificates; the key stays",
+            _KEY,
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.cert:delete",
+        ),
+        Command(
+            "cert list",
+            "every certificate in every token",
+            *_MANAGING,
+            run="hsmagent.cli.cert:listing",
+        ),
+    ),
     "Mail": (
         Command(
             "smime sign",
@@ -418,6 +477,7 @@ COMMANDS = {
 
 GROUPS = {
     "token": "tokens made usable, and their PINs",
+    "cert": "certificates in tokens, and requests for them",
     "key": "keys in tokens: made, tested, kept",
     "smime": "sign, verify, encrypt and decrypt mail",
     "contacts": "the certificates of those you write to",
