@@ -139,6 +139,8 @@ _NAMED = (
     Option("--email", "an address that it is for", "ADDRESS", many=True),
     Option("--subject", "the name in it (CN=Alice Example,O=Example)", "NAME"),
 )
+_SHARE = Option("--share", "every share of the DKEK, one after the other", "FILE", FILE, many=True)
+_PARTS = Option("--parts", "the shares' passwords are given in so many parts", "T")
 _YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
 _LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
 
@@ -260,6 +262,24 @@ COMMANDS = {
             run="hsmagent.cli.token:so_pin",
         ),
         Command(
+            "share make",
+            "a new share of a DKEK, which backups are made with",
+            Argument("FILE", "a file that is not there yet", FILE),
+            Option("--split", "the password in N parts, any T of which give it back", "T/N"),
+            *_MANAGING,
+            run="hsmagent.cli.backup:make_share",
+        ),
+        Command(
+            "share import",
+            "give a SmartCard-HSM the shares of its DKEK",
+            Argument("FILE", "the shares' files", FILE, most=0),
+            Option("--token", "to which token", "TOKEN", TOKEN),
+            Option("--expect", "the check value that must come out", "HEX"),
+            _PARTS,
+            *_MANAGING,
+            run="hsmagent.cli.backup:import_shares",
+        ),
+        Command(
             "key new",
             "make a key in a token",
             Argument("TYPE", "p256 (the default), rsa2048, ... as `token info` lists", least=0),
@@ -302,6 +322,45 @@ COMMANDS = {
             _YES,
             _LAST_TRY,
             run="hsmagent.cli.key:delete",
+        ),
+    ),
+    "Backups of a SmartCard-HSM": (
+        Command(
+            "key backup",
+            "wrapped keys in files, as sc-hsm-tool has them",
+            Argument("KEY... FOLDER", "the keys, and where to", KEY, least=2, most=0),
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.backup:save",
+        ),
+        Command(
+            "key restore",
+            "wrapped keys to a token, with label and certificate",
+            Argument("FILE", "backups of keys", FILE, most=0),
+            Option("--token", "to which token", "TOKEN", TOKEN),
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.backup:restore",
+        ),
+        Command(
+            "key verify-backup",
+            "see without a card whether a backup is good",
+            Argument("FILE", "backups of keys", FILE, most=0),
+            _SHARE,
+            _PARTS,
+            *_MANAGING,
+            run="hsmagent.cli.backup:verify",
+        ),
+        Command(
+            "key export",
+            "the private key out of a backup, under a passphrase",
+            Argument("FILE", "a backup of a key", FILE),
+            _SHARE,
+            _PARTS,
+            Option("--out", "where to (PKCS #8, PEM)", "FILE", FILE),
+            *_MANAGING,
+            _YES,
+            run="hsmagent.cli.backup:export",
         ),
     ),
     "Certificates in tokens": (
@@ -477,6 +536,7 @@ COMMANDS = {
 
 GROUPS = {
     "token": "tokens made usable, and their PINs",
+    "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
     "cert": "certificates in tokens, and requests for them",
     "key": "keys in tokens: made, tested, kept",
     "smime": "sign, verify, encrypt and decrypt mail",

@@ -8,6 +8,8 @@ from hsmagent.cli import terminal
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # the screen, and what was scrolled off it
+
 
 class Terminal:
     """Implements `manage.person.Person`.
@@ -52,6 +54,14 @@ class Terminal:
     def say(self, text: str) -> None:
         """Tell on stderr: stdout is for what a command was asked for."""
         print(text, file=sys.stderr, flush=True)
+
+    def shows_once(self, text: str) -> None:
+        """Show it on the terminal, and clear that when it was noted; without one, print it."""
+        if self._from_stdin or not sys.stderr.isatty():
+            print(text, flush=True)
+            return
+        terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ")
+        terminal.show(_CLEAR)
 
     def progress(self, what: str) -> Callable[[float], None]:
         """Return what shows how far `what` is, in one line of a terminal."""

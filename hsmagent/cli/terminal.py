@@ -67,6 +67,12 @@ def ask_line(question: str, otherwise: str) -> str:
         return bytes(read_line(tty)).decode(errors="replace").strip()
 
 
+def show(text: str) -> None:
+    """Write to the terminal itself, and not into what a command's output goes to."""
+    with _terminal() as tty:
+        os.write(tty, text.encode())
+
+
 def read_line(descriptor: int) -> bytearray:
     """Read one line, without its end; nothing of it stays behind in a buffer of ours."""
     line, piece = bytearray(), bytearray(1)

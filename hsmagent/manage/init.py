@@ -107,7 +107,7 @@ async def _read_back_card(place: Place, token: Token, label: str, shares: int) -
         noun = "share" if shares == 1 else "shares"
         place.person.say(
             f"Its keys can be backed up once it has its {shares} DKEK {noun}:"
-            " `hsmagent token share make FILE`, then `hsmagent token share import FILE`, each."
+            " `hsmagent share make FILE`, then `hsmagent share import FILE`, each."
         )
     else:
         place.person.say("Its keys can never be backed up.")

@@ -28,6 +28,10 @@ class Person(Protocol):
         """Tell what happens; not what the command is asked for, which is its output."""
         ...
 
+    def shows_once(self, text: str) -> None:
+        """Show a secret that is to be noted; where somebody looks on, until it was."""
+        ...
+
     def progress(self, what: str) -> Callable[[float], None]:
         """Return what is told, from 0 to 1, how far `what` is."""
         ...

@@ -83,11 +83,11 @@ def make_share() -> bytes:
 
 
 def encrypt_share(
-    share: bytes, password: bytes | bytearray, progress: Progress, rounds: int = ROUNDS
+    share: bytes, password: bytes | bytearray, progress: Progress, rounds: int = 0
 ) -> bytes:
     """Return the content of a share's file."""
     salt = secrets.token_bytes(_SALT)
-    key, iv = _derive(password, salt, progress, rounds)
+    key, iv = _derive(password, salt, progress, rounds or ROUNDS)
     return _MAGIC + salt + _cbc(key, iv).encryptor().update(share + _PADDING)
 
 
@@ -98,12 +98,12 @@ def check_file(content: bytes) -> None:
 
 
 def decrypt_share(
-    content: bytes, password: bytes | bytearray, progress: Progress, rounds: int = ROUNDS
+    content: bytes, password: bytes | bytearray, progress: Progress, rounds: int = 0
 ) -> bytes:
     """Return the share in a file. Raises ValueError, WrongPassword."""
     check_file(content)
     salt = content[len(_MAGIC) : len(_MAGIC) + _SALT]
-    key, iv = _derive(password, salt, progress, rounds)
+    key, iv = _derive(password, salt, progress, rounds or ROUNDS)
     plain = _cbc(key, iv).decryptor().update(content[len(_MAGIC) + _SALT :])
     if not hmac.compare_digest(plain[SHARE:], _PADDING):
         raise WrongPassword
