@@ -3,115 +3,25 @@
 The quick commands import it, so it imports next to nothing. `programs` has the other programs.
 """
 
+from hsmagent.cli.command import (
+    CONFIG,
+    FILE,
+    JSON,
+    KEY,
+    ONE_KEY,
+    RUNTIME_DIR,
+    SOME_TOKEN,
+    TIME,
+    Argument,
+    Command,
+    Option,
+)
+from hsmagent.cli.management import MANAGEMENT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
-# What a value is: shells offer what there is of it.
-FILE, FOLDER, KEY, TOKEN, TIME = "file", "folder", "key", "token", "time"
-
-
-class Option:
-    """An option: its spellings, what it means, and its value's name ("" for a flag).
-
-    kind: FILE, FOLDER, KEY, TOKEN, TIME, or "" for any text. choices: the only values.
-    many: it may be given more than once.
-    """
-
-    __slots__ = ("choices", "kind", "many", "meaning", "names", "value")
-
-    def __init__(
-        self,
-        names: str,
-        meaning: str,
-        value: str = "",
-        kind: str = "",
-        choices: "tuple[str, ...]" = (),
-        *,
-        many: bool = False,
-    ) -> None:
-        self.names = names.split()
-        self.meaning = meaning
-        self.value = value
-        self.kind = kind
-        self.choices = choices
-        self.many = many
-
-
-class Argument:
-    """What stands by position: its name and meaning, and how often (most 0: without a limit)."""
-
-    __slots__ = ("kind", "least", "meaning", "most", "name")
-
-    def __init__(
-        self, name: str, meaning: str, kind: str = "", *, least: int = 1, most: int = 1
-    ) -> None:
-        self.name = name
-        self.meaning = meaning
-        self.kind = kind
-        self.least = least
-        self.most = most
-
-    @property
-    def shown(self) -> str:
-        """How a usage line shows it: "KEY", "[TOKEN]", "FILE..."."""
-        name = self.name + ("" if self.most == 1 else "...")
-        return name if self.least else f"[{name}]"
-
-
-class Command:
-    """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
-
-    run: "module:function", which takes an `arguments.Given` and returns the exit status; "" for
-    a program. own_words: whether it reads its arguments itself, since others follow its own.
-    """
-
-    __slots__ = ("argument", "meaning", "name", "options", "own_words", "run")
-
-    def __init__(
-        self,
-        name: str,
-        meaning: str,
-        *parts: "Option | Argument",
-        run: str = "",
-        own_words: bool = False,
-    ) -> None:
-        self.name = name
-        self.meaning = meaning
-        self.options = [part for part in parts if isinstance(part, Option)]
-        self.argument = next((part for part in parts if isinstance(part, Argument)), None)
-        self.run = run
-        self.own_words = own_words
-        if run:
-            self.options.append(HELP)
-
-    @property
-    def path(self) -> str:
-        """How it is called: "hsmagent smime sign", "hsmagent-smime"."""
-        return f"hsmagent {self.name}" if self.run else self.name
-
-    def option(self, name: str) -> Option | None:
-        """Return the option of this spelling."""
-        return next((option for option in self.options if name in option.names), None)
-
-    def load(self) -> "Callable[[Any], int]":
-        """Import the function that runs it."""
-        import sys
-
-        module, _, function = self.run.partition(":")
-        __import__(module)
-        found: Callable[[Any], int] = getattr(sys.modules[module], function)
-        return found
-
-
-HELP = Option("-h --help", "say this")
-VERSION = Option("--version", "say which version this is")
-JSON = Option("--json", "for a program")
-CONFIG = Option("--config", "the configuration file", "FILE", FILE)
-RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
-
-SOME_TOKEN = Argument("TOKEN", "a label, a serial number or a PKCS#11 URI", TOKEN, least=0)
 MESSAGE = Argument("FILE", "the message; without it, or with -, standard input", FILE, least=0)
 CERTIFICATES = Argument("FILE", "certificates, PEM or DER", FILE, most=0)
 WANTED = Argument("ADDRESS|FINGERPRINT", "whose, or which one (16 digits of it are enough)")
@@ -131,18 +41,6 @@ _TRUST = (
     Option("--require-crl", "a missing one is a failure"),
     Option("--at", "judge as of then (2026-05-01T12:00)", "TIME", TIME),
 )
-
-_KEY = Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY)
-_STDIN = Option("--stdin", "PINs from standard input, one a line, in the order they are asked for")
-_MANAGING = (_STDIN, CONFIG, RUNTIME_DIR)
-_NAMED = (
-    Option("--email", "an address that it is for", "ADDRESS", many=True),
-    Option("--subject", "the name in it (CN=Alice Example,O=Example)", "NAME"),
-)
-_SHARE = Option("--share", "every share of the DKEK, one after the other", "FILE", FILE, many=True)
-_PARTS = Option("--parts", "the shares' passwords are given in so many parts", "T")
-_YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
-_LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
 
 SSH_AGENT_OPTIONS = (
     Option("-c", "print commands for csh"),
@@ -179,7 +77,7 @@ COMMANDS = {
         Command(
             "pubkey",
             "one public key, for authorized_keys or a CA",
-            _KEY,
+            ONE_KEY,
             Option("--ssh", "one line, as ssh wants it (the default)"),
             Option("--pem", "SubjectPublicKeyInfo, as openssl wants it"),
             RUNTIME_DIR,
@@ -217,207 +115,7 @@ COMMANDS = {
             run="hsmagent.cli.main:log",
         ),
     ),
-    "Tokens made and kept": (
-        Command(
-            "token init",
-            "erase a token, or begin a blank one: label, PIN, SO-PIN",
-            SOME_TOKEN,
-            Option("--label", "what it is called from now on", "LABEL"),
-            Option("--backup-shares", "a SmartCard-HSM's keys can be backed up, by so many", "N"),
-            Option("--no-backup", "a SmartCard-HSM's keys can never be backed up"),
-            *_MANAGING,
-            _YES,
-            _LAST_TRY,
-            run="hsmagent.cli.token:init",
-        ),
-        Command(
-            "token info",
-            "what a token is, holds and can make, and the tries of its PINs",
-            SOME_TOKEN,
-            *_MANAGING,
-            run="hsmagent.cli.token:info",
-        ),
-        Command(
-            "token pin",
-            "a new PIN for the old one",
-            SOME_TOKEN,
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.token:pin",
-        ),
-        Command(
-            "token unblock",
-            "a new PIN by the SO-PIN; nothing is lost",
-            SOME_TOKEN,
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.token:unblock",
-        ),
-        Command(
-            "token so-pin",
-            "a new SO-PIN for the old one",
-            SOME_TOKEN,
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.token:so_pin",
-        ),
-        Command(
-            "share make",
-            "a new share of a DKEK, which backups are made with",
-            Argument("FILE", "a file that is not there yet", FILE),
-            Option("--split", "the password in N parts, any T of which give it back", "T/N"),
-            *_MANAGING,
-            run="hsmagent.cli.backup:make_share",
-        ),
-        Command(
-            "share import",
-            "give a SmartCard-HSM the shares of its DKEK",
-            Argument("FILE", "the shares' files", FILE, most=0),
-            Option("--token", "to which token", "TOKEN", TOKEN),
-            Option("--expect", "the check value that must come out", "HEX"),
-            _PARTS,
-            *_MANAGING,
-            run="hsmagent.cli.backup:import_shares",
-        ),
-        Command(
-            "key new",
-            "make a key in a token",
-            Argument("TYPE", "p256 (the default), rsa2048, ... as `token info` lists", least=0),
-            Option("--token", "in which token", "TOKEN", TOKEN),
-            Option("--label", "what it is called; without it, what it is for", "LABEL"),
-            Option("--for", "what it is for: ssh, mail or both (ssh,mail)", "USES"),
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.key:new",
-        ),
-        Command(
-            "key list",
-            "every key with its SSH line and certificates: as `hsmagent keys`",
-            JSON,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:keys",
-        ),
-        Command(
-            "key test",
-            "sign, decrypt and derive with a key, and check what comes out",
-            _KEY,
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.key:test",
-        ),
-        Command(
-            "key rename",
-            "another label for a key and its certificate",
-            Argument("KEY LABEL", "the key, and its new label", KEY, least=2, most=2),
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.key:rename",
-        ),
-        Command(
-            "key delete",
-            "delete a key for good",
-            _KEY,
-            Option("--with-cert", "its certificate too"),
-            *_MANAGING,
-            _YES,
-            _LAST_TRY,
-            run="hsmagent.cli.key:delete",
-        ),
-    ),
-    "Backups of a SmartCard-HSM": (
-        Command(
-            "key backup",
-            "wrapped keys in files, as sc-hsm-tool has them",
-            Argument("KEY... FOLDER", "the keys, and where to", KEY, least=2, most=0),
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.backup:save",
-        ),
-        Command(
-            "key restore",
-            "wrapped keys to a token, with label and certificate",
-            Argument("FILE", "backups of keys", FILE, most=0),
-            Option("--token", "to which token", "TOKEN", TOKEN),
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.backup:restore",
-        ),
-        Command(
-            "key verify-backup",
-            "see without a card whether a backup is good",
-            Argument("FILE", "backups of keys", FILE, most=0),
-            _SHARE,
-            _PARTS,
-            *_MANAGING,
-            run="hsmagent.cli.backup:verify",
-        ),
-        Command(
-            "key export",
-            "the private key out of a backup, under a passphrase",
-            Argument("FILE", "a backup of a key", FILE),
-            _SHARE,
-            _PARTS,
-            Option("--out", "where to (PKCS #8, PEM)", "FILE", FILE),
-            *_MANAGING,
-            _YES,
-            run="hsmagent.cli.backup:export",
-        ),
-    ),
-    "Certificates in tokens": (
-        Command(
-            "cert request",
-            "a request to a CA, in PEM, for a key that signs and decrypts mail",
-            _KEY,
-            *_NAMED,
-            *_MANAGING,
-            _LAST_TRY,
-            run="hsmagent.cli.cert:request",
-        ),
-        Command(
-            "cert self-sign",
-            "a certificate by the key itself, put beside it",
-            _KEY,
-            *_NAMED,
-            Option("--days", "for how long it is good (365)", "N"),
-            *_MANAGING,
-            _YES,
-            _LAST_TRY,
-            run="hsmagent.cli.cert:self_sign",
-        ),
-        Command(
-            "cert import",
-            "put a certificate beside its key, and its authorities' too",
-            Argument("FILE", "certificates: PEM, DER or PKCS #7; - is standard input", FILE),
-            Option("--key", "beside this key", "KEY", KEY),
-            Option("--token", "in this token", "TOKEN", TOKEN),
-            *_MANAGING,
-            _YES,
-            _LAST_TRY,
-            run="hsmagent.cli.cert:put",
-        ),
-        Command(
-            "cert export",
-            "a key's certificates, in PEM",
-            _KEY,
-            *_MANAGING,
-            run="hsmagent.cli.cert:export",
-        ),
-        Command(
-            "cert delete",
-            "delete a key's certificates; the key stays",
-            _KEY,
-            *_MANAGING,
-            _YES,
-            _LAST_TRY,
-            run="hsmagent.cli.cert:delete",
-        ),
-        Command(
-            "cert list",
-            "every certificate in every token",
-            *_MANAGING,
-            run="hsmagent.cli.cert:listing",
-        ),
-    ),
+    **MANAGEMENT,
     "Mail": (
         Command(
             "smime sign",

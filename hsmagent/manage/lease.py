@@ -1,7 +1,7 @@
 """Having the daemon let go of a token while management has it, and look anew afterwards."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError
@@ -30,6 +30,9 @@ def let_go(runtime_dir: str, person: Person) -> LetGo:
                 person.say(f"logged out for that time: {', '.join(answer['logged_out'])}")
             yield
         finally:
+            # Back when the daemon has looked: what was made can be used right after.
+            with suppress(HsmAgentError):
+                daemon.call("take_back", module=token.module.path)
             daemon.close()
 
     return lease

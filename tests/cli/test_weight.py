@@ -61,7 +61,8 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
     assert {name for name in top if not name.startswith("_")} <= ALLOWED
     ours = {name for name in modules if name.startswith("hsmagent")}
     names = (
-        *("cli", "cli.arguments", "cli.commands", "cli.main", "cli.output", "cli.show"),
+        *("cli", "cli.arguments", "cli.command", "cli.commands", "cli.main", "cli.management"),
+        *("cli.output", "cli.show"),
         *("control", "control.client", "errors", "folders", "frame"),
     )
     assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}
