@@ -1,15 +1,13 @@
 """`hsmagent cert …`: requests that openssl, certtool and a CA accept; certificates in tokens."""
 
-import datetime as dt
 import subprocess
 from pathlib import Path
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from tests.manage.authority import Ca
 from tests.parts.card import DEFAULT_PIN, Reader
 from tests.parts.managed import Managed
 from tests.parts.pkcs11_tool import pkcs11_tool
@@ -18,33 +16,6 @@ PIN = "271828"
 SO_PIN = "31415926"
 ADDRESS = "alice@example.org"
 UMLAUT = "jörg@example.org"
-
-
-class Ca:
-    """An authority that answers requests as they are."""
-
-    def __init__(self) -> None:
-        self.key = ec.generate_private_key(ec.SECP384R1())
-        self.name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "a CA")])
-        self.certificate = self._make(self.name, self.key.public_key(), [])
-
-    def answer(self, pem: str) -> x509.Certificate:
-        request = x509.load_pem_x509_csr(pem.encode())
-        assert request.is_signature_valid
-        return self._make(request.subject, request.public_key(), list(request.extensions))
-
-    def _make(self, subject, public, extensions) -> x509.Certificate:  # type: ignore[no-untyped-def]  # noqa: ANN001
-        now = dt.datetime.now(dt.UTC)
-        builder = x509.CertificateBuilder(
-            self.name, subject, public, x509.random_serial_number(),
-            now - dt.timedelta(days=1), now + dt.timedelta(days=30),
-        )  # fmt: skip
-        builder = builder.add_extension(
-            x509.BasicConstraints(ca=subject == self.name, path_length=None), critical=True
-        )
-        for extension in extensions:
-            builder = builder.add_extension(extension.value, extension.critical)
-        return builder.sign(self.key, hashes.SHA384())
 
 
 def checked(command: list[str], text: str) -> str:
