@@ -78,7 +78,12 @@ class ControlOperations:
             "pid": os.getpid(),
             "tokens": [_token(status) for status in self._tokens.statuses()],
             "modules": [
-                {"path": module.path, "state": module.state, "error": module.last_error}
+                {
+                    "path": module.path,
+                    "state": module.state,
+                    "error": module.last_error,
+                    "notes": [printable(note, 400) for note in module.notes],
+                }
                 for module in self._tokens.modules()
             ],
             "leases": self._leases.shown(),

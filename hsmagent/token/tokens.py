@@ -176,12 +176,16 @@ def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
     if slot.rv:
         return [f"slot {slot.slot} cannot be read: {spec.rv_meaning(slot.rv)}"]
     token = slot.token
-    if token is None or not token.flags & spec.CKF_TOKEN_INITIALIZED:
+    if token is None:
         return []
+    if not token.flags & spec.CKF_TOKEN_INITIALIZED:
+        return [f"slot {slot.slot} holds a blank token: `hsmagent token init` makes it usable"]
     if again:
         label = quoted(token.label.decode(errors="replace"))
         return [f"slot {slot.slot}: a second token that calls itself {label} is skipped"]
-    return [f"slot {slot.slot}: a token without a label is skipped: give it one"]
+    return [
+        f"slot {slot.slot}: a token without a label is skipped: `hsmagent token init` gives it one"
+    ]
 
 
 class Tokens:

@@ -281,4 +281,6 @@ class Card:
             answer,
             byref(length),
         )
+        if not length.value:  # what some readers give of a card that was torn out
+            raise PcscError("SCardTransmit", SCARD_W_REMOVED_CARD)
         return answer.raw[: length.value]

@@ -149,7 +149,7 @@ _MEANINGS = {
     CKR_KEY_FUNCTION_NOT_PERMITTED: "the token does not permit that with this key",
     0x070: "the token cannot do that with this key",
     0x071: "the token cannot do that with these parameters",
-    0x0A3: "the PIN has expired: change it with the token's own tool",
+    0x0A3: "the PIN has expired: `hsmagent token pin` sets a new one",
     CKR_PIN_LEN_RANGE: "the token does not take a PIN of this length",
     CKR_SESSION_CLOSED: "the session was closed",
     0x0B1: "the token has no session left",
@@ -158,7 +158,7 @@ _MEANINGS = {
     CKR_TOKEN_NOT_RECOGNIZED: "the token is not one that the module knows",
     CKR_USER_ALREADY_LOGGED_IN: "an earlier login was still open",
     CKR_USER_NOT_LOGGED_IN: "nobody is logged in",
-    CKR_USER_PIN_NOT_INITIALIZED: "no PIN is set: set one with the token's own tool",
+    CKR_USER_PIN_NOT_INITIALIZED: "no PIN is set: `hsmagent token unblock` sets one",
     0x104: "the security officer is logged in",
 }
 

@@ -1,10 +1,13 @@
 """`hsmagent token …` on a card through OpenSC and pcscd, and on SoftHSM."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader, furnished
 from tests.parts.managed import Managed
 from tests.parts.pkcs11_tool import pkcs11_tool, run_tool
+from tests.parts.swtpm import blank_tpm
 
 SO_PIN = "0123456789abcdef"
 PIN = "271828"
@@ -162,3 +165,26 @@ def test_a_label_is_needed(soft: Managed) -> None:
     assert "32 bytes" in soft.fails(
         "token", "init", "--label", long, secrets=(SOFT_SO_PIN, PIN), status=2
     )
+
+
+# -- a TPM -------------------------------------------------------------------------------------
+
+
+def test_a_tpm(tmp_path: Path) -> None:
+    with blank_tpm() as provider:
+        tpm = Managed(provider, tmp_path)
+        tpm.does("token", "init", "--label", "tpm", secrets=(SOFT_SO_PIN, PIN))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        said = tpm.fails("token", "init", "tpm", "--yes", secrets=(SOFT_SO_PIN, PIN), status=2)
+        assert "cannot be initialised again" in said
+        assert "wrong" in tpm.fails("token", "pin", "tpm", secrets=("000000", PIN + "1"))
+        tpm.does("token", "pin", "tpm", secrets=(PIN, PIN + "1"))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        tpm.does("key", "new", "p256", "--token", "tpm", secrets=(PIN + "1",))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        words = ("cert", "self-sign", "ssh", "--email", "alice@example.org")
+        pem = tpm.does(*words, secrets=(PIN + "1",))
+        assert tpm.does("cert", "export", "ssh") == pem
+        big = ("key", "new", "rsa4096", "--label", "big", "--token", "tpm")
+        said = tpm.fails(*big, secrets=(PIN + "1",), status=2)
+        assert "does not make rsa4096" in said
