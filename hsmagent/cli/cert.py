@@ -38,19 +38,20 @@ def _who(given: Given) -> Named:
 
 def put(given: Given) -> int:
     """`hsmagent cert import`."""
-    content = _read(given.word)
+    content = read_file(given.word, _LARGEST)
     wish = certs.Import(
         given.value("--token"), given.value("--key"), last_try=given.flag("--last-try")
     )
     return manage.run(given, lambda place: certs.put(place, content, wish), yes=given.flag("--yes"))
 
 
-def _read(name: str) -> bytes:
+def read_file(name: str, most: int) -> bytes:
+    """Return up to `most` bytes of a file, or of standard input. Raises UsageError."""
     try:
         if name == "-":
-            return sys.stdin.buffer.read(_LARGEST)
+            return sys.stdin.buffer.read(most)
         with Path(name).open("rb") as file:
-            return file.read(_LARGEST)
+            return file.read(most)
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}") from None
 

@@ -234,6 +234,7 @@ COMMANDS = {
 
 GROUPS = {
     "token": "tokens made usable, and their PINs",
+    "data": "data that tokens keep",
     "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
     "cert": "certificates in tokens, and requests for them",
     "key": "keys in tokens: made, tested, kept",

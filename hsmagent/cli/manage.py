@@ -1,6 +1,7 @@
 """What every management command needs from the command line: the place where it works."""
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hsmagent.manage.place import Place
 
 
 def run(
-    given: Given, command: Callable[[Place], Awaitable[str | None]], *, yes: bool = False
+    given: Given, command: Callable[[Place], Awaitable[str | bytes | None]], *, yes: bool = False
 ) -> int:
     """Run a command of management; what it returns is its output. Raises HsmAgentError."""
     forbid_dumps()  # PINs are typed here
@@ -23,10 +24,12 @@ def run(
     person = Terminal(from_stdin=given.flag("--stdin"), yes=yes)
     place = Place(modules(settings), person, let_go(given.value("--runtime-dir"), person))
 
-    async def all_of_it() -> str | None:
+    async def all_of_it() -> str | bytes | None:
         return await command(place)
 
     output = asyncio.run(all_of_it())
-    if output:
+    if isinstance(output, bytes):
+        sys.stdout.buffer.write(output)
+    elif output:
         print(output.rstrip("\n"))
     return 0

@@ -22,6 +22,10 @@ _NAMED = (
 )
 _SHARE = Option("--share", "every share of the DKEK, one after the other", "FILE", FILE, many=True)
 _PARTS = Option("--parts", "the shares' passwords are given in so many parts", "T")
+_DATA = (
+    Option("--token", "in which token", "TOKEN", TOKEN),
+    Option("--private", "behind the PIN"),
+)
 _YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
 _LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
 
@@ -170,6 +174,47 @@ MANAGEMENT = {
             *_MANAGING,
             _YES,
             run="hsmagent.cli.backup:export",
+        ),
+    ),
+    "Data in tokens": (
+        Command(
+            "data list",
+            "what data a token keeps",
+            SOME_TOKEN,
+            Option("--private", "also what is behind the PIN"),
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.data:listing",
+        ),
+        Command(
+            "data read",
+            "write what a data object holds to standard output",
+            Argument("LABEL", "what it is called"),
+            *_DATA,
+            *_MANAGING,
+            _LAST_TRY,
+            run="hsmagent.cli.data:read",
+        ),
+        Command(
+            "data write",
+            "put a file into a token",
+            Argument("LABEL FILE", "what it is to be called, and the file", FILE, least=2, most=2),
+            *_DATA,
+            Option("--application", "the program that it is for", "NAME"),
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.data:write",
+        ),
+        Command(
+            "data delete",
+            "delete a data object for good",
+            Argument("LABEL", "what it is called"),
+            *_DATA,
+            *_MANAGING,
+            _YES,
+            _LAST_TRY,
+            run="hsmagent.cli.data:delete",
         ),
     ),
     "Certificates in tokens": (

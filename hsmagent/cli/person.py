@@ -43,13 +43,15 @@ class Terminal:
     def agrees(self, warning: str, word: str) -> bool:
         """Say what will be lost, and ask."""
         self.say(warning)
-        return self._yes or terminal.ask_line(f"Type {word} to go on: ") == word
+        return (
+            self._yes or terminal.ask_line(f"Type {word} to go on: ", "ask in; use --yes") == word
+        )
 
     def asks(self, question: str) -> str:
         """Ask for what may be seen."""
         if self._from_stdin:
             raise UsageError(f"say it on the command line, as --stdin asks nothing: {question}")
-        return terminal.ask_line(f"{question} ")
+        return terminal.ask_line(f"{question} ", "ask in; say it on the command line")
 
     def say(self, text: str) -> None:
         """Tell on stderr: stdout is for what a command was asked for."""
@@ -60,7 +62,7 @@ class Terminal:
         if self._from_stdin or not sys.stderr.isatty():
             print(text, flush=True)
             return
-        terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ")
+        terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ", "show it in")
         terminal.show(_CLEAR)
 
     def progress(self, what: str) -> Callable[[float], None]:

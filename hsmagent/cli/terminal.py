@@ -69,7 +69,7 @@ def ask_line(question: str, otherwise: str) -> str:
 
 def show(text: str) -> None:
     """Write to the terminal itself, and not into what a command's output goes to."""
-    with _terminal() as tty:
+    with _terminal("show it in") as tty:
         os.write(tty, text.encode())
 
 

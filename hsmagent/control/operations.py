@@ -46,6 +46,7 @@ class ControlOperations:
         gate: Gate,
         activity: Activity,
         forget_pin: Callable[[TokenId], Awaitable[bool]],
+        *,
         leases: Leases,
     ) -> None:
         self._tokens = tokens

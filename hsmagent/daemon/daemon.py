@@ -162,7 +162,7 @@ class Daemon:
         tokens, gate = self._parts.tokens, self._parts.gate
         added, leases = self._agent.identities.added_keys, Leases(tokens, time.monotonic)
         for_persons = ControlOperations(
-            tokens, added, gate, self._activity, self._desktop.forget_pin, leases
+            tokens, added, gate, self._activity, self._desktop.forget_pin, leases=leases
         )
         for_mail = MailOperations(tokens, gate, time.monotonic)
         return {CONTROL: for_persons.table(), MAIL: for_mail.table()}

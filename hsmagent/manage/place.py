@@ -9,6 +9,7 @@ from pathlib import Path
 
 from hsmagent.control.names import find_key
 from hsmagent.errors import TokenError, UsageError
+from hsmagent.frame import wipe
 from hsmagent.manage.person import Person
 from hsmagent.manage.worker import Worker, card_program, module_program, running
 from hsmagent.model import Key, ModuleSpec, TokenId, printable
@@ -205,17 +206,18 @@ def _configuration(module: ModuleSpec) -> str:
 @asynccontextmanager
 async def logged_in(token: Token, pin: bytearray | None) -> AsyncIterator[Worker]:
     """Start a worker, log in with the PIN that was typed (wiped), once; log out at the end."""
-    async with alone(token) as worker:
-        try:
+    typed = bytearray() if pin is None else pin
+    try:
+        async with alone(token) as worker:
             await worker.ask(Login(token.slot, token.info.identity, pin), Done)
-        finally:
-            if pin is not None:
-                pin[:] = bytes(len(pin))
-        try:
-            yield worker
-        finally:
-            with suppress(TokenError):
-                await worker.ask(Logout(token.slot), Done)
+            wipe(typed)
+            try:
+                yield worker
+            finally:
+                with suppress(TokenError):
+                    await worker.ask(Logout(token.slot), Done)
+    finally:
+        wipe(typed)
 
 
 async def objects_now(worker: Worker, token: Token) -> Token:
