@@ -32,6 +32,8 @@ STEPS = {
 class Reached:
     """Tells when the card has got a command, which it then takes its time for."""
 
+    rsa = ec = 0.0
+
     def __init__(self, reader: Reader, ins: int) -> None:
         self._knobs = reader.card.knobs
         self._before = self._knobs.before
@@ -103,3 +105,36 @@ def test_two_at_once_take_turns(reader: Reader, card: Managed) -> None:
     assert len(reader.card.keys) == 5
     assert reader.card.user is not None
     assert reader.card.user.wrong == 0
+
+
+RAW = """
+from hsmagent.worker.pcsc import Pcsc
+with Pcsc() as pcsc, pcsc.connect(pcsc.reader_names()[0]) as card, card.transaction():
+    print(card.transmit(bytearray.fromhex("00200081")).hex())
+"""
+
+
+@pytest.mark.parametrize(
+    "ins", [INS.GENERATE_KEY_PAIR, INS.WRAP_KEY, INS.SIGN], ids=lambda i: i.name
+)
+def test_nobody_else_uses_our_login(reader: Reader, card: Managed, ins: INS) -> None:
+    """A program that speaks to the card itself waits, and then finds nobody logged in."""
+    words, secrets = STEPS[ins]
+    reader.card.domain = Domain.of(0)
+    reached = Reached(reader, ins)
+    with subprocess.Popen(
+        [sys.executable, "-m", "hsmagent", *words, "--stdin"],
+        env=card.environment,
+        cwd=card.folder,
+        stdin=subprocess.PIPE,
+    ) as process:
+        assert process.stdin is not None
+        process.stdin.write("".join(f"{secret}\n" for secret in secrets).encode())
+        process.stdin.close()
+        assert reached.event.wait(60)
+        assert reader.card.logged_in
+        raw = [sys.executable, "-c", RAW]
+        environment = os.environ | dict(reader.provider.environment)
+        done = subprocess.run(raw, env=environment, capture_output=True, text=True, check=True)
+    assert process.returncode == 0
+    assert done.stdout.strip() in {"63c3", "6d00"}
