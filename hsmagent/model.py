@@ -274,7 +274,6 @@ class PurposeKind(StrEnum):
     SSH_CERT = "ssh-cert"
     MAIL = "mail"
     GIT = "git"
-    REQUEST = "request"
     UNKNOWN = "unknown"
 
 

@@ -1,6 +1,6 @@
 """Reading a command's arguments by the table of commands. Imports next to nothing."""
 
-from hsmagent.cli.commands import TIME, Command, Option
+from hsmagent.cli.command import TIME, Command, Option
 from hsmagent.errors import UsageError
 
 TYPE_CHECKING = False

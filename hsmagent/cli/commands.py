@@ -3,115 +3,25 @@
 The quick commands import it, so it imports next to nothing. `programs` has the other programs.
 """
 
+from hsmagent.cli.command import (
+    CONFIG,
+    FILE,
+    JSON,
+    KEY,
+    ONE_KEY,
+    RUNTIME_DIR,
+    SOME_TOKEN,
+    TIME,
+    Argument,
+    Command,
+    Option,
+)
+from hsmagent.cli.management import MANAGEMENT
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-    from typing import Any
+    from collections.abc import Sequence
 
-# What a value is: shells offer what there is of it.
-FILE, FOLDER, KEY, TOKEN, TIME = "file", "folder", "key", "token", "time"
-
-
-class Option:
-    """An option: its spellings, what it means, and its value's name ("" for a flag).
-
-    kind: FILE, FOLDER, KEY, TOKEN, TIME, or "" for any text. choices: the only values.
-    many: it may be given more than once.
-    """
-
-    __slots__ = ("choices", "kind", "many", "meaning", "names", "value")
-
-    def __init__(
-        self,
-        names: str,
-        meaning: str,
-        value: str = "",
-        kind: str = "",
-        choices: "tuple[str, ...]" = (),
-        *,
-        many: bool = False,
-    ) -> None:
-        self.names = names.split()
-        self.meaning = meaning
-        self.value = value
-        self.kind = kind
-        self.choices = choices
-        self.many = many
-
-
-class Argument:
-    """What stands by position: its name and meaning, and how often (most 0: without a limit)."""
-
-    __slots__ = ("kind", "least", "meaning", "most", "name")
-
-    def __init__(
-        self, name: str, meaning: str, kind: str = "", *, least: int = 1, most: int = 1
-    ) -> None:
-        self.name = name
-        self.meaning = meaning
-        self.kind = kind
-        self.least = least
-        self.most = most
-
-    @property
-    def shown(self) -> str:
-        """How a usage line shows it: "KEY", "[TOKEN]", "FILE..."."""
-        name = self.name + ("" if self.most == 1 else "...")
-        return name if self.least else f"[{name}]"
-
-
-class Command:
-    """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
-
-    run: "module:function", which takes an `arguments.Given` and returns the exit status; "" for
-    a program. own_words: whether it reads its arguments itself, since others follow its own.
-    """
-
-    __slots__ = ("argument", "meaning", "name", "options", "own_words", "run")
-
-    def __init__(
-        self,
-        name: str,
-        meaning: str,
-        *parts: "Option | Argument",
-        run: str = "",
-        own_words: bool = False,
-    ) -> None:
-        self.name = name
-        self.meaning = meaning
-        self.options = [part for part in parts if isinstance(part, Option)]
-        self.argument = next((part for part in parts if isinstance(part, Argument)), None)
-        self.run = run
-        self.own_words = own_words
-        if run:
-            self.options.append(HELP)
-
-    @property
-    def path(self) -> str:
-        """How it is called: "hsmagent smime sign", "hsmagent-smime"."""
-        return f"hsmagent {self.name}" if self.run else self.name
-
-    def option(self, name: str) -> Option | None:
-        """Return the option of this spelling."""
-        return next((option for option in self.options if name in option.names), None)
-
-    def load(self) -> "Callable[[Any], int]":
-        """Import the function that runs it."""
-        import sys
-
-        module, _, function = self.run.partition(":")
-        __import__(module)
-        found: Callable[[Any], int] = getattr(sys.modules[module], function)
-        return found
-
-
-HELP = Option("-h --help", "say this")
-VERSION = Option("--version", "say which version this is")
-JSON = Option("--json", "for a program")
-CONFIG = Option("--config", "the configuration file", "FILE", FILE)
-RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
-
-SOME_TOKEN = Argument("TOKEN", "a label, a serial number or a PKCS#11 URI", TOKEN, least=0)
 MESSAGE = Argument("FILE", "the message; without it, or with -, standard input", FILE, least=0)
 CERTIFICATES = Argument("FILE", "certificates, PEM or DER", FILE, most=0)
 WANTED = Argument("ADDRESS|FINGERPRINT", "whose, or which one (16 digits of it are enough)")
@@ -167,7 +77,7 @@ COMMANDS = {
         Command(
             "pubkey",
             "one public key, for authorized_keys or a CA",
-            Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY),
+            ONE_KEY,
             Option("--ssh", "one line, as ssh wants it (the default)"),
             Option("--pem", "SubjectPublicKeyInfo, as openssl wants it"),
             RUNTIME_DIR,
@@ -205,6 +115,7 @@ COMMANDS = {
             run="hsmagent.cli.main:log",
         ),
     ),
+    **MANAGEMENT,
     "Mail": (
         Command(
             "smime sign",
@@ -322,6 +233,11 @@ COMMANDS = {
 }
 
 GROUPS = {
+    "token": "tokens made usable, and their PINs",
+    "data": "data that tokens keep",
+    "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
+    "cert": "certificates in tokens, and requests for them",
+    "key": "keys in tokens: made, tested, kept",
     "smime": "sign, verify, encrypt and decrypt mail",
     "contacts": "the certificates of those you write to",
     "roots": "the roots that you trust to issue certificates",

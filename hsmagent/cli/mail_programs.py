@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from hsmagent.cli import output, programs, usage
-from hsmagent.cli.commands import Command
+from hsmagent.cli.command import Command
 from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError, UsageError
 from hsmagent.mail.keys import MailKeys

@@ -18,8 +18,19 @@ PIN_WORDS = {
 def status(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
     blocks = [_token(token) for token in answer["tokens"]]
+    blocks += [_lease(lease) for lease in answer.get("leases", ())]
     blocks += [_trouble(module) + "\n" for module in answer["modules"] if module["error"]]
-    return "\n".join(blocks) or "no token is present\n"
+    return "\n".join(blocks) or _nothing(answer["modules"])
+
+
+def _nothing(modules: "list[dict[str, Any]]") -> str:
+    """Say what there is where no token can be used; a blank one beside others is no news."""
+    notes = [f"module {m['path']}: {note}\n" for m in modules for note in m.get("notes", ())]
+    return "no token is present\n" + "".join(notes)
+
+
+def _lease(lease: "dict[str, Any]") -> str:
+    return f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}\n"
 
 
 def _trouble(module: "dict[str, Any]") -> str:

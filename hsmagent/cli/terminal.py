@@ -42,19 +42,35 @@ def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> byt
 def ask_pin(asked: dict[str, Any]) -> bytearray:
     """Read a PIN from the terminal without echo."""
     warning = f"{asked['warning']}\n" if asked["warning"] else ""
+    return ask_secret(f"{warning}PIN for {asked['token']}: ")
+
+
+def ask_secret(prompt: str) -> bytearray:
+    """Read one line from the terminal without echo; what was typed ahead does not count."""
     with _terminal("ask for the PIN in; use --stdin") as tty:
-        prompt = f"{warning}PIN for {asked['token']}: "
         with _without_echo(tty, prompt):
-            pin = read_line(tty)
+            secret = read_line(tty)
         os.write(tty, b"\n")
-    return pin
+    return secret
 
 
 def agree(question: str, otherwise: str) -> bool:
     """Ask a yes-or-no question; only "yes" is yes. otherwise: what to do without a terminal."""
+    return ask_line(f"{question} Type yes to go on: ", otherwise) == "yes"
+
+
+def ask_line(question: str, otherwise: str) -> str:
+    """Read one line from the terminal, as it was typed; otherwise: what to do without one."""
     with _terminal(otherwise) as tty:
-        os.write(tty, f"{question} Type yes to go on: ".encode())
-        return bytes(read_line(tty)).strip() == b"yes"
+        termios.tcflush(tty, termios.TCIFLUSH)
+        os.write(tty, question.encode())
+        return bytes(read_line(tty)).decode(errors="replace").strip()
+
+
+def show(text: str) -> None:
+    """Write to the terminal itself, and not into what a command's output goes to."""
+    with _terminal("show it in") as tty:
+        os.write(tty, text.encode())
 
 
 def read_line(descriptor: int) -> bytearray:

@@ -4,7 +4,7 @@ from textwrap import wrap
 
 from hsmagent import __version__
 from hsmagent.cli import commands
-from hsmagent.cli.commands import Command
+from hsmagent.cli.command import VERSION, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -27,7 +27,8 @@ def overview() -> str:
 def group(name: str) -> str:
     """Return the text of `hsmagent GROUP --help`, such as `hsmagent smime --help`."""
     verbs = [c for c in commands.BY_NAME.values() if c.name.startswith(f"{name} ")]
-    head = f"usage: hsmagent {name} {' | '.join(verb.name.split()[1] for verb in verbs)}"
+    said = f"usage: hsmagent {name} {' | '.join(verb.name.split()[1] for verb in verbs)}"
+    head = "\n".join(wrap(said, WIDTH, subsequent_indent=" " * 16, break_on_hyphens=False))
     return f"{head}\n\n{_sentence(commands.GROUPS[name])}\n\n{_listed(verbs)}"
 
 
@@ -69,7 +70,7 @@ def about(program: Command, words: "Sequence[str]") -> str:
         return ""
     if option.names[0] == "--help":
         return of(program)
-    return f"{program.name} {__version__}\n" if option is commands.VERSION else ""
+    return f"{program.name} {__version__}\n" if option is VERSION else ""
 
 
 def _row(left: str, meaning: str) -> str:

@@ -33,11 +33,17 @@ class Secret:
 
 
 class Asked(Fields):
-    """The fields of one request, and who asks."""
+    """The fields of one request, and who asks. `at_end` takes what is done when they hang up."""
 
-    def __init__(self, values: object, peer: Callable[[], Peer]) -> None:
+    def __init__(
+        self,
+        values: object,
+        peer: Callable[[], Peer],
+        at_end: Callable[[Callable[[], None]], None],
+    ) -> None:
         super().__init__(values)
         self.peer = peer
+        self.at_end = at_end
 
 
 Operation = Callable[[Asked], Awaitable[Answer | Secret]]
@@ -50,13 +56,16 @@ class Conversation:
         self._operations = operations
         self._peer = peer
         self._secret: Secret | None = None
+        self._at_end: list[Callable[[], None]] = []
 
     def respond_now(self, body: bytearray) -> bytes | None:  # noqa: ARG002 - everything waits
         """Return None: every operation may wait."""
         return None
 
     def end(self) -> None:
-        """Let go of nothing: a connection holds nothing."""
+        """Do what was left for the end."""
+        while self._at_end:
+            self._at_end.pop()()
 
     async def respond(self, body: bytearray) -> bytes:
         """Carry out one request; every failure becomes an answer."""
@@ -79,7 +88,7 @@ class Conversation:
 
     async def _carry_out(self, body: bytearray) -> Answer | Secret:
         try:
-            asked = Asked(json.loads(body), self._peer)
+            asked = Asked(json.loads(body), self._peer, self._at_end.append)
         except (ValueError, RecursionError):
             raise UsageError("the request is not JSON") from None
         op = asked.text("op")

@@ -12,7 +12,7 @@ from hsmagent.token.unwrap import unwrap
 
 SET = 0x31
 MAX_CONTENT_KEY = 64
-PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT, PurposeKind.REQUEST)
+PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT)
 # A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
 UNWRAPS = (120, 60.0)
 

@@ -19,6 +19,7 @@ from hsmagent import __version__
 from hsmagent.config.toml import Expected, duration
 from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.control.conversation import Answer, Operation, Secret
+from hsmagent.control.leases import Leases
 from hsmagent.control.names import find_key, find_token, fingerprint_of
 from hsmagent.control.values import Fields, of_key
 from hsmagent.door.activity import Activity, sentence
@@ -45,12 +46,15 @@ class ControlOperations:
         gate: Gate,
         activity: Activity,
         forget_pin: Callable[[TokenId], Awaitable[bool]],
+        *,
+        leases: Leases,
     ) -> None:
         self._tokens = tokens
         self._added = added
         self._gate = gate
         self._activity = activity
         self._forget_pin = forget_pin
+        self._leases = leases
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -62,6 +66,8 @@ class ControlOperations:
             "unlock": self.unlock,
             "lock": self.lock,
             "forget_pin": self.forget_pin,
+            "let_go": self._leases.let_go,
+            "take_back": self._leases.take_back,
         }
 
     # -- looking -----------------------------------------------------------------------------
@@ -73,9 +79,15 @@ class ControlOperations:
             "pid": os.getpid(),
             "tokens": [_token(status) for status in self._tokens.statuses()],
             "modules": [
-                {"path": module.path, "state": module.state, "error": module.last_error}
+                {
+                    "path": module.path,
+                    "state": module.state,
+                    "error": module.last_error,
+                    "notes": [printable(note, 400) for note in module.notes],
+                }
                 for module in self._tokens.modules()
             ],
+            "leases": self._leases.shown(),
         }
 
     async def keys(self, _fields: Fields) -> Answer:
@@ -105,7 +117,11 @@ class ControlOperations:
     # -- login -------------------------------------------------------------------------------
 
     async def unlock(self, fields: Fields) -> Answer | Secret:
-        """First half of an unlock: say which token, and how its PIN is to be given."""
+        """First half of an unlock: say which token, and how its PIN is to be given.
+
+        Who wants to log in breaks every lease: its holder may be stuck.
+        """
+        await self._leases.break_all()
         token = self._tokens.token(self._find_token(fields.text("token", "")))
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs

@@ -13,6 +13,7 @@ from pathlib import Path
 from hsmagent.config.file import Config
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
+from hsmagent.control.leases import Leases
 from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
@@ -159,9 +160,9 @@ class Daemon:
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
         tokens, gate = self._parts.tokens, self._parts.gate
-        added = self._agent.identities.added_keys
+        added, leases = self._agent.identities.added_keys, Leases(tokens, time.monotonic)
         for_persons = ControlOperations(
-            tokens, added, gate, self._activity, self._desktop.forget_pin
+            tokens, added, gate, self._activity, self._desktop.forget_pin, leases=leases
         )
         for_mail = MailOperations(tokens, gate, time.monotonic)
         return {CONTROL: for_persons.table(), MAIL: for_mail.table()}

@@ -57,8 +57,8 @@ def locked(token: TokenId) -> PinLocked:
         )
     else:
         sentence = (
-            f"the PIN of {name} is blocked: unblock it with its SO-PIN or PUK, for example"
-            " `pkcs11-tool --login --login-type so --init-pin` for a SmartCard-HSM"
+            f"the PIN of {name} is blocked: unblock it with its SO-PIN or PUK, by"
+            " `hsmagent token unblock` or the token's own tool"
         )
     return PinLocked(sentence, spec.CKR_PIN_LOCKED)
 
@@ -66,7 +66,7 @@ def locked(token: TokenId) -> PinLocked:
 def not_set(token: TokenId) -> PinError:
     """Return the error for a token that has no user PIN yet, with the remedy."""
     return PinError(
-        f"{name_of(token)} has no user PIN yet: set one, for example with `pkcs11-tool --init-pin`"
+        f"{name_of(token)} has no user PIN yet: `hsmagent token unblock` sets one, with its SO-PIN"
     )
 
 

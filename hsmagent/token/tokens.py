@@ -176,12 +176,16 @@ def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
     if slot.rv:
         return [f"slot {slot.slot} cannot be read: {spec.rv_meaning(slot.rv)}"]
     token = slot.token
-    if token is None or not token.flags & spec.CKF_TOKEN_INITIALIZED:
+    if token is None:
         return []
+    if not token.flags & spec.CKF_TOKEN_INITIALIZED:
+        return [f"slot {slot.slot} holds a blank token: `hsmagent token init` makes it usable"]
     if again:
         label = quoted(token.label.decode(errors="replace"))
         return [f"slot {slot.slot}: a second token that calls itself {label} is skipped"]
-    return [f"slot {slot.slot}: a token without a label is skipped: give it one"]
+    return [
+        f"slot {slot.slot}: a token without a label is skipped: `hsmagent token init` gives it one"
+    ]
 
 
 class Tokens:
@@ -207,6 +211,7 @@ class Tokens:
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, _Loaded] = {}
+        self._lent: dict[str, ModuleSpec] = {}
         self._telling: asyncio.Handle | None = None
 
     def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
@@ -218,16 +223,33 @@ class Tokens:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
             return
+        if spec.path in self._lent:
+            self._lent[spec.path] = spec
+            return
         loaded = _Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
         self._modules[spec.path] = loaded
         await loaded.pool.start()
 
     async def remove(self, path: str) -> None:
         """Log out of a module's tokens and end its workers."""
+        self._lent.pop(path, None)
         loaded = self._modules.pop(path, None)
         if loaded is not None:
             await loaded.close()
             self._changed()
+
+    async def lend(self, path: str) -> None:
+        """Remove a module until it is taken back; what is not loaded has nothing to let go of."""
+        loaded = self._modules.get(path)
+        if loaded is not None:
+            await self.remove(path)
+            self._lent[path] = loaded.spec
+
+    async def take_back(self, path: str) -> None:
+        """Start a module that was lent, if nobody has removed it meanwhile."""
+        spec = self._lent.pop(path, None)
+        if spec is not None:
+            await self.add(spec)
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""
@@ -240,7 +262,8 @@ class Tokens:
 
     def modules(self) -> tuple[ModuleStatus, ...]:
         """Return how each module is."""
-        return tuple(loaded.status() for loaded in self._modules.values())
+        lent = (ModuleStatus(path, "lent to management") for path in self._lent)
+        return (*(loaded.status() for loaded in self._modules.values()), *lent)
 
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return how each token is that was seen since the start."""

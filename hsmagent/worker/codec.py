@@ -27,6 +27,7 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
 from hsmagent.worker.messages import Reply, Request
+from hsmagent.worker.orders import Order, OrderReply
 
 # A request holds at most what one ssh frame can carry; a reply all objects of all tokens.
 MAX_REQUEST = 1 << 20
@@ -81,6 +82,20 @@ class _Numbers:
                     raise ProtocolError(f"a worker message with the {name} {values[index]}")
                 values[index] = members[values[index]]
         return values, end
+
+
+@dataclass(frozen=True, slots=True)
+class _Single:
+    """One number by itself: an item of a list, or one that may be missing."""
+
+    numbers: _Numbers
+
+    def put(self, out: _Parts, value: Any) -> None:
+        self.numbers.put(out, (value,))
+
+    def get(self, body: _Body, at: int) -> tuple[Any, int]:
+        (value,), at = self.numbers.get(body, at)
+        return value, at
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,15 +224,17 @@ def _shape(hint: Any) -> _Shape:
     """Return how values of a type are written. Raises TypeError for one that has no place here."""
     if hint in _STRINGS:
         return _STRINGS[hint]
+    if _letter(hint):
+        return _Single(_numbers((hint,)))
     if is_dataclass(hint) and isinstance(hint, type):
         hints = get_type_hints(hint)
         split = attrgetter(*hints) if hints else lambda _: ()
         runs = _runs(tuple(hints.values()))
         return _Record(hint, split, single=len(hints) == 1, runs=runs)
     arguments = get_args(hint)
-    if get_origin(hint) is tuple and arguments[-1] is Ellipsis:
-        return _Many(_shape(arguments[0]))
     if get_origin(hint) is tuple:
+        if arguments[-1] is Ellipsis:
+            return _Many(_shape(arguments[0]))
         return _Record(lambda *values: values, tuple, single=False, runs=_runs(arguments))
     match [argument for argument in arguments if argument is not NoneType]:
         case [inner] if len(arguments) > 1:
@@ -251,18 +268,18 @@ def _numbers(hints: tuple[Any, ...]) -> _Numbers:
     )
 
 
-_REQUESTS = {
-    number: _shape(kind) for number, kind in enumerate(get_args(Request), start=_FIRST_REQUEST)
-}
-_REPLIES = {number: _shape(kind) for number, kind in enumerate(get_args(Reply), start=_FIRST_REPLY)}
+_REQUEST_TYPES = get_args(Request | Order)
+_REPLY_TYPES = get_args(Reply | OrderReply)
+_REQUESTS = {number: _shape(kind) for number, kind in enumerate(_REQUEST_TYPES, _FIRST_REQUEST)}
+_REPLIES = {number: _shape(kind) for number, kind in enumerate(_REPLY_TYPES, _FIRST_REPLY)}
 _WRITERS = {
     kind: (bytes((*bytes(HEADER), number)), shapes[number])
-    for kinds, shapes in ((Request, _REQUESTS), (Reply, _REPLIES))
-    for kind, number in zip(get_args(kinds), shapes, strict=True)
+    for kinds, shapes in ((_REQUEST_TYPES, _REQUESTS), (_REPLY_TYPES, _REPLIES))
+    for kind, number in zip(kinds, shapes, strict=True)
 }
 
 
-def encode(message: Request | Reply) -> bytearray:
+def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
     """Return the whole frame, length in front. The caller wipes one that holds a PIN."""
     head, shape = _WRITERS[type(message)]
     parts: _Parts = [head]
@@ -281,13 +298,13 @@ def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
     return message
 
 
-def decode_request(body: _Body) -> Request:
+def decode_request(body: _Body) -> Request | Order:
     """Read a request's body. Raises ProtocolError."""
-    message: Request = _decode(_REQUESTS, body)
+    message: Request | Order = _decode(_REQUESTS, body)
     return message
 
 
-def decode_reply(body: _Body) -> Reply:
+def decode_reply(body: _Body) -> Reply | OrderReply:
     """Read a reply's body. Raises ProtocolError."""
-    message: Reply = _decode(_REPLIES, body)
+    message: Reply | OrderReply = _decode(_REPLIES, body)
     return message

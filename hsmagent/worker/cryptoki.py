@@ -7,7 +7,7 @@ login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
 
 import ctypes
 from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
-from typing import Any
+from typing import Any, ClassVar
 
 from hsmagent.worker.messages import TokenInfo
 from hsmagent.worker.spec import (
@@ -96,6 +96,8 @@ def _stripped(field: Any) -> bytes:
 class Cryptoki:
     """A loaded module. Raises OSError when it cannot be loaded, CryptokiError from its calls."""
 
+    functions: ClassVar[dict[str, tuple[int, tuple[Any, ...]]]] = _FUNCTIONS
+
     def __init__(self, path: str) -> None:
         library = ctypes.CDLL(path)
         pointer = c_void_p()
@@ -107,7 +109,7 @@ class Cryptoki:
             raise CryptokiError("C_GetFunctionList", rv)
         first = pointer.value + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
         self._calls: dict[str, Any] = {}
-        for name, (index, arguments) in _FUNCTIONS.items():
+        for name, (index, arguments) in self.functions.items():
             address = c_void_p.from_address(first + index * ctypes.sizeof(c_void_p)).value
             if address:
                 self._calls[name] = ctypes.CFUNCTYPE(c_ulong, *arguments)(address)

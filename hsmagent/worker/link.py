@@ -18,13 +18,15 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import hsmagent
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
-from hsmagent.worker.messages import Reply, Request
+from hsmagent.worker.messages import Request
+from hsmagent.worker.orders import Order
 
 log = logging.getLogger(__name__)
 
@@ -80,7 +82,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Reply]]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -96,7 +98,7 @@ class Link:
             self._process = self._spawn(theirs, program)
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
-        self.ready: asyncio.Future[Reply] = self._loop.create_future()
+        self.ready: asyncio.Future[Any] = self._loop.create_future()
         self._expect(start_seconds, self.ready)
         """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
@@ -129,16 +131,18 @@ class Link:
         """How many requests are with the worker."""
         return len(self._waiting)
 
-    def request(self, message: Request, seconds: float) -> asyncio.Future[Reply]:
+    def request(self, message: Request | Order, seconds: float) -> asyncio.Future[Any]:
         """Send a request; the future ends within `seconds` of its turn.
 
         The future raises WorkerDied. A PIN in `message` is the caller's to wipe.
         """
-        future: asyncio.Future[Reply] = self._loop.create_future()
+        future: asyncio.Future[Any] = self._loop.create_future()
         self.submit(message, seconds, future)
         return future
 
-    def submit(self, message: Request, seconds: float, future: "asyncio.Future[Reply]") -> None:
+    def submit(
+        self, message: Request | Order, seconds: float, future: "asyncio.Future[Any]"
+    ) -> None:
         """Send a request whose answer goes into `future`."""
         if not self._alive:
             future.set_exception(WorkerDied(f"{self._name} has ended"))
@@ -168,7 +172,7 @@ class Link:
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, future: "asyncio.Future[Reply]") -> None:
+    def _expect(self, seconds: float, future: "asyncio.Future[Any]") -> None:
         if not self._waiting:
             self._since = self._loop.time()
         self._waiting.append((seconds, future))

@@ -8,7 +8,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from hsmagent.errors import ProtocolError
@@ -30,8 +30,12 @@ from hsmagent.worker.messages import (
     Slots,
 )
 from hsmagent.worker.module import Module
+from hsmagent.worker.orders import Order, OrderReply
 
 _RECEIVE = 1 << 16
+
+Answer = Callable[[Request | Order], Reply | OrderReply]
+"""Does what a request says; `run` serves one."""
 
 
 def harden() -> None:
@@ -40,8 +44,8 @@ def harden() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def answer(module: Module, request: Request) -> Reply:
-    """Do what the request says."""
+def answer(module: Module, request: Request | Order) -> Reply:
+    """Do what the request says. An order is management's, whose worker this is not."""
     try:
         match request:
             case Operate():
@@ -54,6 +58,8 @@ def answer(module: Module, request: Request) -> Reply:
                 module.login(request)
             case Logout(slot=slot):
                 module.logout(slot)
+            case _:
+                raise ProtocolError("a message that is not for this worker")
     except ModuleError as error:
         return Failed(error.rv, error.where, error.login_lost)
     except CryptokiError as error:
@@ -61,7 +67,15 @@ def answer(module: Module, request: Request) -> Reply:
     return Done()
 
 
-def serve(answer: Callable[[Request], Reply], connection: socket.socket) -> None:
+def wipe_secrets(request: Request | Order) -> None:
+    """Overwrite the PINs in a message: all that it holds as a bytearray."""
+    for name in request.__slots__:
+        value = getattr(request, name)
+        if value.__class__ is bytearray:
+            wipe(value)
+
+
+def serve(answer: Answer, connection: socket.socket) -> None:
     """Answer requests in order until the daemon hangs up. Wipes their PINs."""
     reader = Reader(codec.MAX_REQUEST)
     buffer = bytearray(_RECEIVE)
@@ -78,24 +92,32 @@ def serve(answer: Callable[[Request], Reply], connection: socket.socket) -> None
             try:
                 reply = answer(request)
             finally:
-                if isinstance(request, Login | Operate) and request.pin is not None:
-                    wipe(request.pin)
+                wipe_secrets(request)
             connection.sendall(codec.encode(reply))
 
 
 def main() -> None:
-    """Load the module named on the command line, say whether that worked, serve. Never returns.
+    """Serve the module named on the command line. Never returns.
 
     argv: the socket's descriptor, the daemon's pid, the module's path and its parameters.
     """
-    fd, daemon, path, parameters = sys.argv[-4:]
+    path, parameters = sys.argv[-2:]
+    run(lambda: partial(answer, Module(path, parameters)), sys.argv[-4:-2])
+
+
+def run(make: Callable[[], Answer], ends: Sequence[str]) -> None:
+    """Make what answers, say whether that worked, serve. Never returns.
+
+    ends: the socket's descriptor and the pid of the process that started us.
+    """
+    fd, parent = map(int, ends)
     harden()
-    if os.getppid() != int(daemon):
+    if os.getppid() != parent:
         os._exit(0)  # it died before PR_SET_PDEATHSIG could tell us
     status = 0
-    connection = socket.socket(fileno=int(fd))
+    connection = socket.socket(fileno=fd)
     try:
-        module = Module(path, parameters)
+        made = make()
     except CryptokiError as error:
         connection.sendall(codec.encode(Failed(error.rv, error.call)))
     except ModuleError as error:
@@ -105,7 +127,7 @@ def main() -> None:
     else:
         connection.sendall(codec.encode(Done()))
         try:
-            serve(partial(answer, module), connection)
+            serve(made, connection)
         except (OSError, ProtocolError):
             status = 1
     # No C_Finalize and no interpreter shutdown: both can hang in foreign code.

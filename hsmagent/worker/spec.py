@@ -3,23 +3,34 @@
 No PKCS#11 library is imported here: the daemon and the worker both read this.
 """
 
+import struct
+
 # Object classes, and what we read of an object.
+CKO_DATA = 0
 CKO_CERTIFICATE = 1
 CKO_PUBLIC_KEY = 2
 CKO_PRIVATE_KEY = 3
 
 CKA_CLASS = 0x000
+CKA_TOKEN = 0x001
+CKA_PRIVATE = 0x002
 CKA_LABEL = 0x003
+CKA_APPLICATION = 0x010
 CKA_VALUE = 0x011
 CKA_CERTIFICATE_TYPE = 0x080
+CKA_ISSUER = 0x081
+CKA_SERIAL_NUMBER = 0x082
 CKA_KEY_TYPE = 0x100
+CKA_SUBJECT = 0x101
 CKA_ID = 0x102
+CKA_SENSITIVE = 0x103
 CKA_ENCRYPT = 0x104
 CKA_DECRYPT = 0x105
 CKA_SIGN = 0x108
 CKA_VERIFY = 0x10A
 CKA_DERIVE = 0x10C
 CKA_MODULUS = 0x120
+CKA_MODULUS_BITS = 0x121
 CKA_PUBLIC_EXPONENT = 0x122
 CKA_EC_PARAMS = 0x180
 CKA_EC_POINT = 0x181
@@ -30,14 +41,17 @@ CKK_RSA = 0x00
 CKK_EC = 0x03
 CKK_EC_EDWARDS = 0x40
 
+CKM_RSA_PKCS_KEY_PAIR_GEN = 0x0000
 CKM_RSA_PKCS = 0x0001
 CKM_RSA_X_509 = 0x0003
 CKM_RSA_PKCS_PSS = 0x000D
 CKM_SHA256 = 0x0250
 CKM_SHA384 = 0x0260
 CKM_SHA512 = 0x0270
+CKM_EC_KEY_PAIR_GEN = 0x1040
 CKM_ECDSA = 0x1041
 CKM_ECDH1_DERIVE = 0x1050
+CKM_EC_EDWARDS_KEY_PAIR_GEN = 0x1055
 CKM_EDDSA = 0x1057
 
 CKG_MGF1_SHA256 = 2
@@ -56,6 +70,7 @@ CKF_TOKEN_INITIALIZED = 0x400
 CKF_USER_PIN_COUNT_LOW = 0x10000
 CKF_USER_PIN_FINAL_TRY = 0x20000
 CKF_USER_PIN_LOCKED = 0x40000
+CKF_SO_PIN_LOCKED = 0x400000
 
 # What we read of an object, by its class, in this order.
 READ = {
@@ -134,7 +149,7 @@ _MEANINGS = {
     CKR_KEY_FUNCTION_NOT_PERMITTED: "the token does not permit that with this key",
     0x070: "the token cannot do that with this key",
     0x071: "the token cannot do that with these parameters",
-    0x0A3: "the PIN has expired: change it with the token's own tool",
+    0x0A3: "the PIN has expired: `hsmagent token pin` sets a new one",
     CKR_PIN_LEN_RANGE: "the token does not take a PIN of this length",
     CKR_SESSION_CLOSED: "the session was closed",
     0x0B1: "the token has no session left",
@@ -143,9 +158,14 @@ _MEANINGS = {
     CKR_TOKEN_NOT_RECOGNIZED: "the token is not one that the module knows",
     CKR_USER_ALREADY_LOGGED_IN: "an earlier login was still open",
     CKR_USER_NOT_LOGGED_IN: "nobody is logged in",
-    CKR_USER_PIN_NOT_INITIALIZED: "no PIN is set: set one with the token's own tool",
+    CKR_USER_PIN_NOT_INITIALIZED: "no PIN is set: `hsmagent token unblock` sets one",
     0x104: "the security officer is logged in",
 }
+
+
+def ulong(value: int) -> bytes:
+    """Return a CK_ULONG as C lays it out."""
+    return struct.pack("@L", value)
 
 
 def rv_name(rv: int) -> str:

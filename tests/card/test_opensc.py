@@ -15,8 +15,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from hsmagent.schsm.apdu import INS, SW
 from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.card.apdu import INS, SW
 from tests.parts.card.furnished import BRAINPOOL, P256, RSA
 from tests.parts.pkcs11_tool import ToolFailed, pkcs11_tool, run_tool
 from tests.parts.until import until

@@ -6,9 +6,9 @@ import pytest
 
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
+from hsmagent.schsm.apdu import INS
 from tests.parts.agent import AgentProcess
 from tests.parts.card import DEFAULT_PIN, Card, Reader, inserted
-from tests.parts.card.apdu import INS
 from tests.parts.mail import ca_file, person, root
 from tests.parts.pki import Person
 from tests.parts.ssh_login import started

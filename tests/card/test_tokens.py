@@ -10,9 +10,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, TokenGone
 from hsmagent.model import KeyType, PinState, Scheme
+from hsmagent.schsm.apdu import INS, SW
 from hsmagent.token.tokens import Token, Tokens
 from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.card.apdu import INS, SW
 from tests.parts.card.furnished import P256, RSA
 from tests.parts.loaded import loaded, signer_of, token_of, typed
 from tests.parts.pkcs11_tool import pkcs11_tool, reset_card

@@ -11,7 +11,7 @@ import pytest
 from hsmagent import __version__
 from hsmagent.cli import mail_keys, programs
 from hsmagent.cli import mail_programs as mail
-from hsmagent.cli.commands import Command
+from hsmagent.cli.command import Command
 from hsmagent.mail.keys import Context
 
 

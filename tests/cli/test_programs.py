@@ -14,7 +14,7 @@ from hsmagent.cli import (
     sendmail_args,
     ssh_agent,
 )
-from hsmagent.cli.commands import Command
+from hsmagent.cli.command import Command
 from hsmagent.errors import UsageError
 
 ROOT = Path(__file__).parents[2]

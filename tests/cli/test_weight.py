@@ -61,7 +61,8 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
     assert {name for name in top if not name.startswith("_")} <= ALLOWED
     ours = {name for name in modules if name.startswith("hsmagent")}
     names = (
-        *("cli", "cli.arguments", "cli.commands", "cli.main", "cli.output", "cli.show"),
+        *("cli", "cli.arguments", "cli.command", "cli.commands", "cli.main", "cli.management"),
+        *("cli.output", "cli.show"),
         *("control", "control.client", "errors", "folders", "frame"),
     )
     assert ours == {"hsmagent", *(f"hsmagent.{name}" for name in names)}
@@ -86,7 +87,7 @@ def test_help_imports_no_command(words: list[str]) -> None:
     run = [sys.executable, "-I", "-S", "-c", program]
     modules = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in modules if name.startswith("hsmagent.")}
-    names = ("arguments", "commands", "main", "usage")
+    names = ("arguments", "command", "commands", "main", "management", "usage")
     assert ours <= {
         *("hsmagent.cli", *(f"hsmagent.cli.{name}" for name in names)),
         *("hsmagent.control", "hsmagent.control.client", "hsmagent.errors", "hsmagent.frame"),

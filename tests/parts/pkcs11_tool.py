@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tests.parts.provider import Provider
 
-SECONDS = 60
+SECONDS = 180  # a DKEK share takes sc-hsm-tool long
 
 
 class ToolFailed(Exception):

@@ -22,12 +22,18 @@ P256, RSA = 1, 2  # CKA_ID, as one byte
 
 
 @contextmanager
-def tpm() -> Iterator[Provider]:
-    """Start a TPM, make its token and keys; labels "ssh" and "mail"."""
+def blank_tpm() -> Iterator[Provider]:
+    """Start a TPM without a token."""
     with tempfile.TemporaryDirectory(prefix="swtpm-") as name, _process(Path(name)) as socket:
         environment = {"TPM2_PKCS11_TCTI": f"swtpm:path={socket}", "TPM2_PKCS11_STORE": name}
         environment["TPM2TOOLS_TCTI"] = environment["TPM2_PKCS11_TCTI"]
-        provider = Provider(find_module("libtpm2_pkcs11.so.1"), PIN, environment)
+        yield Provider(find_module("libtpm2_pkcs11.so.1"), PIN, environment)
+
+
+@contextmanager
+def tpm() -> Iterator[Provider]:
+    """Start a TPM, make its token and keys; labels "ssh" and "mail"."""
+    with blank_tpm() as provider:
         token = ["--token-label", TOKEN]
         so = ["--so-pin", SO_PIN]
         pkcs11_tool(provider, "--init-token", "--slot-index", "0", "--label", TOKEN, *so)

@@ -6,13 +6,14 @@ import sys
 
 from hsmagent.worker.main import serve
 from hsmagent.worker.messages import Done, Reply, Request
+from hsmagent.worker.orders import Order
 
 
 def main() -> None:
     """Answer everything with our only argument and the variable ECHO."""
     fd, _daemon, word = sys.argv[-3:]
 
-    def answer(_request: Request) -> Reply:
+    def answer(_request: Request | Order) -> Reply:
         return Done(f"{word} {os.environ['ECHO']}".encode())
 
     connection = socket.socket(fileno=int(fd))

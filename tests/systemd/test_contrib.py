@@ -18,7 +18,7 @@ import pytest
 
 from hsmagent.bus import Bus
 from hsmagent.cli import commands, programs
-from hsmagent.cli.commands import Command
+from hsmagent.cli.command import Command
 from hsmagent.desktop.service import Agent, Service
 from hsmagent.model import PinState, TokenId, TokenStatus
 from tests.parts.bus import PrivateBus, private_bus

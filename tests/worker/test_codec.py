@@ -1,3 +1,6 @@
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,12 +25,37 @@ from hsmagent.worker.messages import (
     Slots,
     TokenInfo,
 )
+from hsmagent.worker.orders import Order, OrderReply
 
 u64 = st.integers(0, 2**64 - 1)
 blob = st.binary(max_size=40)
 pins = st.none() | st.binary(max_size=20).map(bytearray)
 
+
+def any_of(hint: Any) -> st.SearchStrategy[Any]:
+    """Return what a field of this type may hold."""
+    plain = {
+        int: u64,
+        bool: st.booleans(),
+        bytes: blob,
+        bytearray: blob.map(bytearray),
+        str: st.text(max_size=9),
+        NoneType: st.none(),
+    }
+    if hint in plain:
+        return plain[hint]
+    arguments = get_args(hint)
+    if get_origin(hint) is tuple and arguments[-1] is Ellipsis:
+        return st.lists(any_of(arguments[0]), max_size=3).map(tuple)
+    if get_origin(hint) is tuple:
+        return st.tuples(*map(any_of, arguments))
+    if arguments:
+        return st.one_of(*map(any_of, arguments))
+    return st.builds(hint, *map(any_of, get_type_hints(hint).values()))
+
+
 requests = st.one_of(
+    any_of(Order),
     st.builds(Look, st.booleans()),
     st.just(Poll()),
     st.builds(Login, u64, blob, pins),
@@ -47,6 +75,7 @@ slots = st.builds(
     st.none() | infos,
 )
 replies = st.one_of(
+    any_of(OrderReply),
     st.builds(Done, blob),
     st.builds(Failed, u64, st.text(max_size=20), st.booleans()),
     st.builds(Polled, u64, st.lists(st.tuples(u64, u64), max_size=3).map(tuple)),

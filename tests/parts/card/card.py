@@ -11,23 +11,41 @@ from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
+from hsmagent.errors import ProtocolError
+from hsmagent.schsm import pkcs15 as described
+from hsmagent.schsm.apdu import INS, SW, Command, parse
+from hsmagent.schsm.card import (
+    AID,
+    ATR,
+    CA_CERTIFICATE,
+    CERTIFICATE_DESCRIPTION,
+    DATA,
+    DATA_DESCRIPTION,
+    DEVICE_CERTIFICATE,
+    END_ENTITY,
+    PRIVATE_KEY,
+    PRIVATE_KEY_DESCRIPTION,
+    PROTECTED_DATA,
+    SO_PIN,
+    SO_PIN_RESETS_USER_PIN,
+    TOKEN_INFO,
+    USER_PIN,
+    file_id,
+)
+from hsmagent.schsm.tlv import fields, tlv
 from tests.parts.card import cvc, files, keys, pkcs15
-from tests.parts.card.apdu import INS, SW, Answer, Command, parse
-from tests.parts.card.files import fid
+from tests.parts.card.answer import Answer
+from tests.parts.card.domain import Domain
 from tests.parts.card.knobs import Knobs, Unplugged
 from tests.parts.card.pin import Pin
-from tests.parts.card.tlv import fields, tlv
+
+__all__ = ["AID", "ATR", "DEFAULT_PIN", "DEFAULT_SO_PIN", "Card"]
 
 Run = Callable[[Command], bytes]
 
-ATR = bytes.fromhex("3BFE1800008131FE458031815448534D31738021408107FA")
-AID = bytes.fromhex("E82B0601040181C31F0201")
 VERSION = bytes([0xFF, 3, 5])  # generic, 3.5
-SO_PIN_RESETS_USER_PIN = 0x01  # an option of INITIALIZE
-
-USER = 0x81  # references of the PINs
-SO = 0x88
 PAD = 0x85  # asked only whether the card has a way of its own to check the person
+WRAP, UNWRAP = 0x92, 0x93
 
 LARGEST_CHALLENGE = 1024
 FILE_OFFSET = b"\x54\x02"
@@ -55,8 +73,9 @@ class Card:
         self.keys: dict[int, keys.PrivateKey] = {}
         self._device = ec.generate_private_key(ec.BrainpoolP256R1())
         self._holder = serial + "00000"
-        self.files.content[files.DEVICE_CERTIFICATE] = self._device_certificates()
-        self.files.content[files.TOKEN_INFO] = pkcs15.token_info(label)
+        self.files.content[DEVICE_CERTIFICATE] = self._device_certificates()
+        self.files.content[TOKEN_INFO] = described.token_info(label)
+        self.domain: Domain | None = None
         self._selected = False
         self._logged_in = False
         self._commands: dict[tuple[int, int], Run] = {
@@ -70,10 +89,21 @@ class Card:
             (0x00, INS.UPDATE_BINARY): self._update,
             (0x00, INS.DELETE_FILE): self._delete,
             (0x80, INS.INITIALIZE): self._initialize,
+            (0x80, INS.KEY_DOMAIN): self._key_domain,
             (0x80, INS.ENUMERATE_OBJECTS): self._enumerate,
+            (0x80, INS.WRAP_KEY): self._wrap,
+            (0x80, INS.UNWRAP_KEY): self._unwrap,
             (0x80, INS.SIGN): self._sign,
             (0x80, INS.DECIPHER): self._decipher,
         }
+
+    @classmethod
+    def blank(cls, serial: str = "DENK0100001") -> "Card":
+        """Return a card as it comes from the factory: without PINs and without a label."""
+        card = cls(serial)
+        card.user = card.so = None
+        del card.files.content[TOKEN_INFO]
+        return card
 
     @property
     def logged_in(self) -> bool:
@@ -92,16 +122,16 @@ class Card:
         own = cvc.request(key, f"{self.serial}{number:05}", self._device, self._holder)
         self.keys[number] = key
         content = self.files.content
-        content[fid(files.PRIVATE_KEY, number)] = b""
-        content[fid(files.PRIVATE_KEY_DESCRIPTION, number)] = pkcs15.private_key(key, label, number)
-        content[fid(files.END_ENTITY, number)] = certificate or own
+        content[file_id(PRIVATE_KEY, number)] = b""
+        content[file_id(PRIVATE_KEY_DESCRIPTION, number)] = pkcs15.private_key(key, label, number)
+        content[file_id(END_ENTITY, number)] = certificate or own
 
     def add_certificate(self, certificate: bytes, label: str, number: int) -> None:
         """Put a DER certificate on the card that belongs to none of its keys."""
-        where = fid(files.CA_CERTIFICATE, number)
+        where = file_id(CA_CERTIFICATE, number)
         content = self.files.content
         content[where] = certificate
-        content[fid(files.CERTIFICATE_DESCRIPTION, number)] = pkcs15.certificate(
+        content[file_id(CERTIFICATE_DESCRIPTION, number)] = pkcs15.certificate(
             label, bytes([0xCA, number]), where
         )
 
@@ -109,10 +139,10 @@ class Card:
         self, value: bytes, label: str, application: str, number: int, *, private: bool = False
     ) -> None:
         """Put a data object on the card; a private one is read after login only."""
-        where = fid(files.PROTECTED_DATA if private else files.DATA, number)
+        where = file_id(PROTECTED_DATA if private else DATA, number)
         content = self.files.content
         content[where] = value
-        content[fid(files.DATA_DESCRIPTION, number)] = pkcs15.data(
+        content[file_id(DATA_DESCRIPTION, number)] = pkcs15.data(
             label, application, where, private=private
         )
 
@@ -128,7 +158,7 @@ class Card:
         """Carry out one command APDU; returns data and status word. Raises Unplugged."""
         command, data, sw = Command(0, 0, 0, 0), b"", int(SW.OK)
         try:
-            command = parse(raw)
+            command = _read(raw)
             time.sleep(self.knobs.before(command))
             data = self._run(command)
         except Answer as answer:
@@ -168,9 +198,9 @@ class Card:
     def _read(self, command: Command) -> bytes:
         which = command.p1p2 or self.files.current
         high = which >> 8
-        if high == files.PRIVATE_KEY:
+        if high == PRIVATE_KEY:
             raise Answer(SW.NOT_LOGGED_IN)
-        if high == files.PROTECTED_DATA:
+        if high == PROTECTED_DATA:
             self._need_login()
         if command.data[:2] != FILE_OFFSET or len(command.data) != 4:
             raise Answer(SW.WRONG_DATA)
@@ -188,36 +218,38 @@ class Card:
         self._need_login()
         which = int.from_bytes(command.data, "big")
         self.files.delete(which)
-        if which >> 8 == files.PRIVATE_KEY:
+        if which >> 8 == PRIVATE_KEY:
             del self.keys[which & 0xFF]
         return b""
 
     def _enumerate(self, _command: Command) -> bytes:
-        everything = [fid(files.PRIVATE_KEY, 0), *sorted(self.files.content)]
+        everything = [file_id(PRIVATE_KEY, 0), *sorted(self.files.content)]
         return b"".join(which.to_bytes(2, "big") for which in everything)
 
     # -- PINs ------------------------------------------------------------------------------
 
     def _pin(self, reference: int) -> Pin:
-        pin = {USER: self.user, SO: self.so}.get(reference)
+        pin = {USER_PIN: self.user, SO_PIN: self.so}.get(reference)
         if pin is not None:
             return pin
-        raise Answer(SW.REFERENCE_DATA_UNUSABLE if reference == USER else SW.REFERENCE_NOT_FOUND)
+        raise Answer(
+            SW.REFERENCE_DATA_UNUSABLE if reference == USER_PIN else SW.REFERENCE_NOT_FOUND
+        )
 
     def _verify(self, command: Command) -> bytes:
         if command.p2 == PAD and self.pad is not None:
-            self._pin(USER).query()
+            self._pin(USER_PIN).query()
         pin = self._pin(command.p2)
         if not command.data:
-            if command.p2 == USER:
+            if command.p2 == USER_PIN:
                 self._look_at_pad(pin)
                 if self._logged_in:
                     return b""
             pin.query()
-        if command.p2 == USER:
+        if command.p2 == USER_PIN:
             self._logged_in = False
         pin.check(command.data)
-        if command.p2 == USER:
+        if command.p2 == USER_PIN:
             self._logged_in = True
         return b""
 
@@ -232,10 +264,10 @@ class Card:
         return b""
 
     def _unblock(self, command: Command) -> bytes:
-        user = self._pin(USER)
+        user = self._pin(USER_PIN)
         if not self.options & SO_PIN_RESETS_USER_PIN:
             raise Answer(SW.CONDITIONS_NOT_MET)
-        self._pin(SO).check(command.data[:8])
+        self._pin(SO_PIN).check(command.data[:8])
         user.unblock(command.data[8:])
         return b""
 
@@ -256,11 +288,20 @@ class Card:
             raise Answer(SW.CONDITIONS_NOT_MET) from answer
         self.options = wanted[0x80][-1]
         self.user = Pin(wanted[0x81], wanted[0x91][0])
+        shares = wanted.get(0x92)
+        self.domain = None if shares is None else Domain.of(shares[0])
         self.keys.clear()
-        device = self.files.content[files.DEVICE_CERTIFICATE]
-        self.files.content = {files.DEVICE_CERTIFICATE: device}
+        device = self.files.content[DEVICE_CERTIFICATE]
+        self.files.content = {DEVICE_CERTIFICATE: device}
         self._logged_in = False
         return b""
+
+    def _key_domain(self, command: Command) -> bytes:
+        if self.domain is None:
+            raise Answer(SW.INS_NOT_SUPPORTED)
+        if command.data:
+            self.domain.take(bytes(command.data))
+        return self.domain.status
 
     def _challenge(self, command: Command) -> bytes:
         if not 0 < command.le <= LARGEST_CHALLENGE:
@@ -276,7 +317,7 @@ class Card:
             raise Answer(SW.EXISTS)
         key, holder = cvc.generate(command.data)
         self.keys[number] = key
-        self.files.content[fid(files.PRIVATE_KEY, number)] = b""
+        self.files.content[file_id(PRIVATE_KEY, number)] = b""
         return cvc.request(key, holder, self._device, self._holder)
 
     def _sign(self, command: Command) -> bytes:
@@ -284,6 +325,21 @@ class Card:
 
     def _decipher(self, command: Command) -> bytes:
         return keys.decipher(self._use(command.p1), command.p2, command.data)
+
+    def _wrap(self, command: Command) -> bytes:
+        if self.domain is None or command.p2 != WRAP:
+            raise Answer(SW.INS_NOT_SUPPORTED)
+        return self.domain.wrap(self._use(command.p1))
+
+    def _unwrap(self, command: Command) -> bytes:
+        self._need_login()
+        if self.domain is None or command.p2 != UNWRAP:
+            raise Answer(SW.INS_NOT_SUPPORTED)
+        if command.p1 in self.keys:
+            raise Answer(SW.EXISTS)
+        self.keys[command.p1] = self.domain.unwrap(bytes(command.data))
+        self.files.content[file_id(PRIVATE_KEY, command.p1)] = b""
+        return b""
 
     def _use(self, number: int) -> keys.PrivateKey:
         self._need_login()
@@ -300,3 +356,10 @@ class Card:
         return cvc.certificate(self._device, self._holder, issuer, name) + cvc.certificate(
             issuer, name, issuer, name
         )
+
+
+def _read(raw: bytes) -> Command:
+    try:
+        return parse(raw)
+    except ProtocolError as error:
+        raise Answer(SW.WRONG_LENGTH) from error

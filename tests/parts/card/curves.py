@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tests.parts.card.apdu import SW, Answer
-
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -76,14 +74,6 @@ CURVES = (
         n=0xA9FB57DBA1EEA9BC3E660A909D838D718C397AA3B561A6F7901E0E82974856A7,
     ),
 )
-
-
-def by_prime(p: bytes) -> Curve:
-    """Return the curve over the field of `p`."""
-    for curve in CURVES:
-        if curve.p == int.from_bytes(p, "big"):
-            return curve
-    raise Answer(SW.WRONG_DATA)
 
 
 def of(named: ec.EllipticCurve) -> Curve:

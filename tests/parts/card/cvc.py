@@ -7,23 +7,24 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
+from hsmagent.schsm.apdu import SW
+from hsmagent.schsm.cvc import (
+    AUTHENTICATION,
+    AUTHORITY,
+    BODY,
+    CERTIFICATE,
+    HOLDER,
+    ID_TA_ECDSA_SHA_256,
+    ID_TA_RSA_V1_5_SHA_256,
+    PROFILE,
+    PUBLIC_KEY,
+    SIGNATURE,
+    curve_of,
+)
+from hsmagent.schsm.tlv import fields, tlv
 from tests.parts.card import curves
-from tests.parts.card.apdu import SW, Answer
+from tests.parts.card.answer import Answer
 from tests.parts.card.keys import PrivateKey
-from tests.parts.card.tlv import fields, tlv
-
-ID_TA_RSA_V1_5_SHA_256 = bytes.fromhex("04007F00070202020102")
-ID_TA_ECDSA_SHA_256 = bytes.fromhex("04007F00070202020203")
-
-# Tags.
-CERTIFICATE = 0x7F21
-BODY = 0x7F4E
-SIGNATURE = 0x5F37
-PROFILE = 0x5F29
-AUTHORITY = 0x42  # CAR
-PUBLIC_KEY = 0x7F49
-HOLDER = 0x5F20  # CHR
-AUTHENTICATION = 0x67  # a request, signed once more by the device
 
 
 def certificate(key: PrivateKey, holder: str, signer: PrivateKey, authority: str) -> bytes:
@@ -84,4 +85,8 @@ def generate(order: bytes) -> tuple[PrivateKey, str]:
         if bits not in {1024, 2048, 3072, 4096}:
             raise Answer(SW.WRONG_DATA)
         return rsa.generate_private_key(0x10001, bits), holder
-    return ec.generate_private_key(curves.by_prime(key.get(0x81, b"")).named), holder
+    try:
+        curve = curves.of(curve_of(key.get(0x81, b"")))
+    except (ValueError, StopIteration) as error:
+        raise Answer(SW.WRONG_DATA) from error
+    return ec.generate_private_key(curve.named), holder

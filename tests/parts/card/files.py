@@ -1,26 +1,9 @@
 """The card's file system: flat, two-byte file ids whose high byte says what a file is."""
 
-from tests.parts.card.apdu import SW, Answer
-
-DEVICE_CERTIFICATE = 0x2F02
-TOKEN_INFO = 0x2F03
-
-# High bytes.
-PRIVATE_KEY_DESCRIPTION = 0xC4
-CERTIFICATE_DESCRIPTION = 0xC8
-DATA_DESCRIPTION = 0xC9
-CA_CERTIFICATE = 0xCA
-PRIVATE_KEY = 0xCC
-PROTECTED_DATA = 0xCD
-END_ENTITY = 0xCE  # a certificate, or the card's own request until there is one
-DATA = 0xCF
+from hsmagent.schsm.apdu import SW
+from tests.parts.card.answer import Answer
 
 LARGEST = 0x10000  # offsets have two bytes
-
-
-def fid(high: int, low: int) -> int:
-    """Return the file id of object number `low`."""
-    return high << 8 | low
 
 
 class Files:

@@ -4,8 +4,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 
-from tests.parts.card.apdu import SW, Answer
-from tests.parts.card.tlv import walk
+from hsmagent.schsm.apdu import SW
+from hsmagent.schsm.tlv import walk
+from tests.parts.card.answer import Answer
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
 

@@ -3,7 +3,8 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from tests.parts.card.apdu import Answer, Command
+from hsmagent.schsm.apdu import Command
+from tests.parts.card.answer import Answer
 
 
 class Unplugged(Exception):

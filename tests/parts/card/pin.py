@@ -1,6 +1,7 @@
 """A PIN with its retry counter."""
 
-from tests.parts.card.apdu import SW, Answer
+from hsmagent.schsm.apdu import SW
+from tests.parts.card.answer import Answer
 
 
 class Pin:

@@ -6,8 +6,8 @@ card with keys on it without the tools.
 
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from hsmagent.schsm.tlv import integer, tlv
 from tests.parts.card.keys import PrivateKey
-from tests.parts.card.tlv import integer, tlv
 
 RSA_USAGE = bytes.fromhex("0470")  # decrypt, sign, sign with recovery
 EC_USAGE = bytes.fromhex("073080")  # sign, sign with recovery, derive
@@ -15,12 +15,6 @@ KEY_ACCESS = bytes.fromhex("03B8")  # sensitive, always so, never extractable, l
 PRIVATE_AND_MODIFIABLE = bytes.fromhex("06C0")
 MODIFIABLE = bytes.fromhex("0640")
 USER_PIN = tlv(0x04, b"\x01")
-
-
-def token_info(label: str) -> bytes:
-    """Return EF.TokenInfo as sc-hsm-tool writes it."""
-    flags = bytes.fromhex("0520")
-    return tlv(0x30, integer(0), tlv(0x80, label.encode()), tlv(0x03, flags))
 
 
 def private_key(key: PrivateKey, label: str, reference: int) -> bytes:

@@ -2,22 +2,33 @@
 
 from collections.abc import Iterator
 
+SEQUENCE = 0x30
+OCTET_STRING = 0x04
+INTEGER = 0x02
+BIT_STRING = 0x03
+UTF8_STRING = 0x0C
+OBJECT_IDENTIFIER = 0x06
+
+_LONG_TAG = 0x1F
+_LONG_LENGTH = 0x80
+_MOST_LENGTH_BYTES = 4
+
 
 def tlv(tag: int, *values: bytes) -> bytes:
     """Return one data object; several values are concatenated, as in a constructed one."""
     value = b"".join(values)
-    if len(value) < 0x80:
+    if len(value) < _LONG_LENGTH:
         length = bytes([len(value)])
     else:
         size = (len(value).bit_length() + 7) // 8
-        length = bytes([0x80 | size]) + len(value).to_bytes(size, "big")
-    return tag.to_bytes(2 if tag > 0xFF else 1, "big") + length + value
+        length = bytes([_LONG_LENGTH | size]) + len(value).to_bytes(size, "big")
+    return tag.to_bytes(2 if tag > 0xFF else 1, "big") + length + value  # noqa: PLR2004 - a byte
 
 
 def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
     """Yield (tag, value) of the data objects that follow one another in `data`.
 
-    Raises ValueError where the bytes end early.
+    Raises ValueError where the bytes end early, or for a length that is not definite.
     """
     at = 0
     while at < len(data):
@@ -30,17 +41,25 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def fields(data: bytes) -> dict[int, bytes]:
-    """Return the data objects of `data` by tag."""
+    """Return the data objects of `data` by tag. Raises ValueError."""
     return dict(walk(data))
 
 
+def one(data: bytes, tag: int) -> bytes:
+    """Return the value of the only data object in `data`, which has `tag`. Raises ValueError."""
+    found = list(walk(data))
+    if len(found) != 1 or found[0][0] != tag:
+        raise ValueError(f"not one data object with tag {tag:X}")
+    return found[0][1]
+
+
 def integer(value: int) -> bytes:
-    """Return a DER INTEGER."""
-    return tlv(0x02, value.to_bytes(value.bit_length() // 8 + 1, "big"))
+    """Return a DER INTEGER that is not negative."""
+    return tlv(INTEGER, value.to_bytes(value.bit_length() // 8 + 1, "big"))
 
 
 def _tag(data: bytes, at: int) -> tuple[int, int]:
-    if data[at] & 0x1F == 0x1F:
+    if data[at] & _LONG_TAG == _LONG_TAG:
         return int.from_bytes(data[at : at + 2], "big"), at + 2
     return data[at], at + 1
 
@@ -49,7 +68,10 @@ def _length(data: bytes, at: int) -> tuple[int, int]:
     if at >= len(data):
         raise ValueError("a data object without a length")
     first = data[at]
-    if first < 0x80:
+    if first < _LONG_LENGTH:
         return first, at + 1
-    end = at + 1 + (first & 0x7F)
+    size = first - _LONG_LENGTH
+    if not 0 < size <= _MOST_LENGTH_BYTES:
+        raise ValueError("a data object without a definite length")
+    end = at + 1 + size
     return int.from_bytes(data[at + 1 : end], "big"), end

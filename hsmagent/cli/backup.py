@@ -1,0 +1,83 @@
+"""`hsmagent share …`, `key backup`, `restore`, `verify-backup`, `export`."""
+
+from pathlib import Path
+
+from hsmagent.cli import manage
+from hsmagent.cli.arguments import Given
+from hsmagent.errors import UsageError
+from hsmagent.manage import backups, shares
+from hsmagent.manage.place import Place
+
+
+def make_share(given: Given) -> int:
+    """`hsmagent share make`."""
+    split = None
+    if text := given.value("--split"):
+        threshold, _, total = text.partition("/")
+        split = _whole(threshold, "--split"), _whole(total, "--split")
+    return manage.run(given, lambda place: shares.make(place, Path(given.word), split))
+
+
+def import_shares(given: Given) -> int:
+    """`hsmagent share import`."""
+    expect = shares.hexadecimal(given.value("--expect")) if given.value("--expect") else b""
+    name, split = given.value("--token"), _parts(given)
+    return manage.run(
+        given, lambda place: shares.put(place, _paths(given), name, expect=expect, split=split)
+    )
+
+
+def save(given: Given) -> int:
+    """`hsmagent key backup`."""
+    *names, folder = given.words
+    last_try = given.flag("--last-try")
+    return manage.run(
+        given, lambda place: backups.save(place, names, Path(folder), last_try=last_try)
+    )
+
+
+def restore(given: Given) -> int:
+    """`hsmagent key restore`."""
+    name, last_try = given.value("--token"), given.flag("--last-try")
+    return manage.run(
+        given, lambda place: backups.restore(place, _paths(given), name, last_try=last_try)
+    )
+
+
+def verify(given: Given) -> int:
+    """`hsmagent key verify-backup`."""
+
+    async def command(place: Place) -> str:
+        return backups.verify(place, _paths(given), _shares(given), _parts(given))
+
+    return manage.run(given, command)
+
+
+def export(given: Given) -> int:
+    """`hsmagent key export`."""
+    out = given.value("--out")
+    if not out or not _shares(given):
+        raise UsageError("key export needs --share FILE, for each share, and --out FILE")
+
+    async def command(place: Place) -> None:
+        backups.export(place, Path(given.word), _shares(given), _parts(given), Path(out))
+
+    return manage.run(given, command, yes=given.flag("--yes"))
+
+
+def _paths(given: Given) -> list[Path]:
+    return [Path(word) for word in given.words]
+
+
+def _shares(given: Given) -> list[Path]:
+    return [Path(value) for value in given.values("--share")]
+
+
+def _parts(given: Given) -> int:
+    return _whole(given.value("--parts") or "0", "--parts")
+
+
+def _whole(text: str, option: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        raise UsageError(f"{option} needs a number" + (" such as 2/3" if "split" in option else ""))
+    return int(text)

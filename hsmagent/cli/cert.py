@@ -1,0 +1,76 @@
+"""`hsmagent cert …`: certificates in tokens, and requests for them."""
+
+import sys
+from pathlib import Path
+
+from hsmagent.cli import manage
+from hsmagent.cli.arguments import Given
+from hsmagent.errors import UsageError
+from hsmagent.manage import certs
+from hsmagent.manage.requests import Named, named
+
+_LARGEST = 1 << 20
+_DAYS = "365"
+
+
+def request(given: Given) -> int:
+    """`hsmagent cert request`."""
+    who, last_try = _who(given), given.flag("--last-try")
+    return manage.run(given, lambda place: certs.request(place, given.word, who, last_try=last_try))
+
+
+def self_sign(given: Given) -> int:
+    """`hsmagent cert self-sign`."""
+    who, last_try = _who(given), given.flag("--last-try")
+    days = given.value("--days") or _DAYS
+    if not (days.isascii() and days.isdecimal()):
+        raise UsageError("--days needs a number")
+    return manage.run(
+        given,
+        lambda place: certs.self_sign(place, given.word, who, int(days), last_try=last_try),
+        yes=given.flag("--yes"),
+    )
+
+
+def _who(given: Given) -> Named:
+    return named(given.value("--subject"), given.values("--email"))
+
+
+def put(given: Given) -> int:
+    """`hsmagent cert import`."""
+    content = read_file(given.word, _LARGEST)
+    wish = certs.Import(
+        given.value("--token"), given.value("--key"), last_try=given.flag("--last-try")
+    )
+    return manage.run(given, lambda place: certs.put(place, content, wish), yes=given.flag("--yes"))
+
+
+def read_file(name: str, most: int) -> bytes:
+    """Return up to `most` bytes of a file, or of standard input. Raises UsageError."""
+    try:
+        if name == "-":
+            return sys.stdin.buffer.read(most)
+        with Path(name).open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        raise UsageError(f"cannot read {name}: {error.strerror}") from None
+
+
+def export(given: Given) -> int:
+    """`hsmagent cert export`."""
+    return manage.run(given, lambda place: certs.export(place, given.word))
+
+
+def delete(given: Given) -> int:
+    """`hsmagent cert delete`."""
+    last_try = given.flag("--last-try")
+    return manage.run(
+        given,
+        lambda place: certs.delete(place, given.word, last_try=last_try),
+        yes=given.flag("--yes"),
+    )
+
+
+def listing(given: Given) -> int:
+    """`hsmagent cert list`."""
+    return manage.run(given, certs.listing)

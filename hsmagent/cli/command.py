@@ -1,0 +1,112 @@
+"""What a command is: its options and arguments, and what runs it. Imports next to nothing."""
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+# What a value is: shells offer what there is of it.
+FILE, FOLDER, KEY, TOKEN, TIME = "file", "folder", "key", "token", "time"
+
+
+class Option:
+    """An option: its spellings, what it means, and its value's name ("" for a flag).
+
+    kind: FILE, FOLDER, KEY, TOKEN, TIME, or "" for any text. choices: the only values.
+    many: it may be given more than once.
+    """
+
+    __slots__ = ("choices", "kind", "many", "meaning", "names", "value")
+
+    def __init__(
+        self,
+        names: str,
+        meaning: str,
+        value: str = "",
+        kind: str = "",
+        choices: "tuple[str, ...]" = (),
+        *,
+        many: bool = False,
+    ) -> None:
+        self.names = names.split()
+        self.meaning = meaning
+        self.value = value
+        self.kind = kind
+        self.choices = choices
+        self.many = many
+
+
+class Argument:
+    """What stands by position: its name and meaning, and how often (most 0: without a limit)."""
+
+    __slots__ = ("kind", "least", "meaning", "most", "name")
+
+    def __init__(
+        self, name: str, meaning: str, kind: str = "", *, least: int = 1, most: int = 1
+    ) -> None:
+        self.name = name
+        self.meaning = meaning
+        self.kind = kind
+        self.least = least
+        self.most = most
+
+    @property
+    def shown(self) -> str:
+        """How a usage line shows it: "KEY", "[TOKEN]", "FILE..."."""
+        name = self.name + ("" if self.most == 1 else "...")
+        return name if self.least else f"[{name}]"
+
+
+class Command:
+    """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
+
+    run: "module:function", which takes an `arguments.Given` and returns the exit status; "" for
+    a program. own_words: whether it reads its arguments itself, since others follow its own.
+    """
+
+    __slots__ = ("argument", "meaning", "name", "options", "own_words", "run")
+
+    def __init__(
+        self,
+        name: str,
+        meaning: str,
+        *parts: "Option | Argument",
+        run: str = "",
+        own_words: bool = False,
+    ) -> None:
+        self.name = name
+        self.meaning = meaning
+        self.options = [part for part in parts if isinstance(part, Option)]
+        self.argument = next((part for part in parts if isinstance(part, Argument)), None)
+        self.run = run
+        self.own_words = own_words
+        if run:
+            self.options.append(HELP)
+
+    @property
+    def path(self) -> str:
+        """How it is called: "hsmagent smime sign", "hsmagent-smime"."""
+        return f"hsmagent {self.name}" if self.run else self.name
+
+    def option(self, name: str) -> Option | None:
+        """Return the option of this spelling."""
+        return next((option for option in self.options if name in option.names), None)
+
+    def load(self) -> "Callable[[Any], int]":
+        """Import the function that runs it."""
+        import sys
+
+        module, _, function = self.run.partition(":")
+        __import__(module)
+        found: Callable[[Any], int] = getattr(sys.modules[module], function)
+        return found
+
+
+HELP = Option("-h --help", "say this")
+VERSION = Option("--version", "say which version this is")
+JSON = Option("--json", "for a program")
+CONFIG = Option("--config", "the configuration file", "FILE", FILE)
+RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
+
+SOME_TOKEN = Argument("TOKEN", "a label, a serial number or a PKCS#11 URI", TOKEN, least=0)
+ONE_KEY = Argument("KEY", "a label, a fingerprint (SHA256:…) or a PKCS#11 URI", KEY)

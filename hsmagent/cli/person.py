@@ -1,0 +1,77 @@
+"""The person behind a management command: this terminal, or `--stdin` for the secrets."""
+
+import os
+import sys
+from collections.abc import Callable
+
+from hsmagent.cli import terminal
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.frame import wipe
+
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # the screen, and what was scrolled off it
+
+
+class Terminal:
+    """Implements `manage.person.Person`.
+
+    from_stdin: secrets come from standard input, one a line, in the order in which they are asked
+    for; a new one is not asked for twice. yes: what will be lost is said, and not asked.
+    """
+
+    def __init__(self, *, from_stdin: bool, yes: bool) -> None:
+        self._from_stdin = from_stdin
+        self._yes = yes
+
+    def secret(self, question: str, *, again: str = "") -> bytearray:
+        """Ask for a secret; the caller wipes it."""
+        # --stdin where nothing is piped in: a terminal there would show it.
+        if self._from_stdin and not os.isatty(0):
+            secret = terminal.read_line(0)
+        else:
+            secret = terminal.ask_secret(f"{question}: ")
+            if again and secret:
+                second = terminal.ask_secret(f"{again}: ")
+                same = second == secret
+                wipe(second)
+                if not same:
+                    wipe(secret)
+                    raise HsmAgentError("the two differ; nothing was changed")
+        if not secret:
+            raise HsmAgentError(f"nothing was given for: {question}; nothing was tried")
+        return secret
+
+    def agrees(self, warning: str, word: str) -> bool:
+        """Say what will be lost, and ask."""
+        self.say(warning)
+        return (
+            self._yes or terminal.ask_line(f"Type {word} to go on: ", "ask in; use --yes") == word
+        )
+
+    def asks(self, question: str) -> str:
+        """Ask for what may be seen."""
+        if self._from_stdin:
+            raise UsageError(f"say it on the command line, as --stdin asks nothing: {question}")
+        return terminal.ask_line(f"{question} ", "ask in; say it on the command line")
+
+    def say(self, text: str) -> None:
+        """Tell on stderr: stdout is for what a command was asked for."""
+        print(text, file=sys.stderr, flush=True)
+
+    def shows_once(self, text: str) -> None:
+        """Show it on the terminal, and clear that when it was noted; without one, print it."""
+        if self._from_stdin or not sys.stderr.isatty():
+            print(text, flush=True)
+            return
+        terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ", "show it in")
+        terminal.show(_CLEAR)
+
+    def progress(self, what: str) -> Callable[[float], None]:
+        """Return what shows how far `what` is, in one line of a terminal."""
+        if not sys.stderr.isatty():
+            return lambda _: None
+
+        def show(done: float) -> None:
+            end = "\n" if done >= 1 else ""
+            print(f"\r{what}: {done:4.0%}", end=end, file=sys.stderr, flush=True)
+
+        return show

@@ -1,0 +1,45 @@
+"""`hsmagent token …`: tokens made usable, and their PINs."""
+
+from hsmagent.cli import manage
+from hsmagent.cli.arguments import Given
+from hsmagent.errors import UsageError
+from hsmagent.manage import init as initialize
+from hsmagent.manage import pins, tokens
+
+
+def init(given: Given) -> int:
+    """`hsmagent token init`."""
+    number, none = given.value("--backup-shares"), given.flag("--no-backup")
+    if number and none:
+        raise UsageError("--backup-shares and --no-backup are one too many")
+    if number and not (number.isascii() and number.isdecimal()):
+        raise UsageError("--backup-shares needs a number")
+    shares = initialize.NO_BACKUP if none else int(number) if number else None
+    wish = initialize.Wish(
+        given.word, given.value("--label"), shares, last_try=given.flag("--last-try")
+    )
+    yes = given.flag("--yes")
+    return manage.run(given, lambda place: initialize.init(place, wish), yes=yes)
+
+
+def info(given: Given) -> int:
+    """`hsmagent token info`."""
+    return manage.run(given, lambda place: tokens.info(place, given.word))
+
+
+def pin(given: Given) -> int:
+    """`hsmagent token pin`."""
+    last_try = given.flag("--last-try")
+    return manage.run(given, lambda place: pins.change_pin(place, given.word, last_try=last_try))
+
+
+def so_pin(given: Given) -> int:
+    """`hsmagent token so-pin`."""
+    last_try = given.flag("--last-try")
+    return manage.run(given, lambda place: pins.change_so_pin(place, given.word, last_try=last_try))
+
+
+def unblock(given: Given) -> int:
+    """`hsmagent token unblock`."""
+    last_try = given.flag("--last-try")
+    return manage.run(given, lambda place: pins.unblock(place, given.word, last_try=last_try))

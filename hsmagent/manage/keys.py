@@ -1,0 +1,154 @@
+"""`key new`, `rename` and `delete`: each reads back what became of it."""
+
+import secrets
+from dataclasses import dataclass
+
+from hsmagent.errors import TokenError, UsageError
+from hsmagent.manage import kinds, pins
+from hsmagent.manage.kinds import MAIL, Kind
+from hsmagent.manage.person import confirm
+from hsmagent.manage.place import Place, Token, logged_in, objects_now
+from hsmagent.manage.proof import prove_signature
+from hsmagent.manage.tokens import kinds_of
+from hsmagent.manage.worker import Worker, card_program, running
+from hsmagent.model import Key, printable
+from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, file_id
+from hsmagent.ssh.keys import authorized_key, blob_of
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Done
+from hsmagent.worker.orders import Change, DeleteFiles, Destroy, Generate
+
+_ID = 8  # bytes of a new CKA_ID; OpenSC cannot change one cheaply
+_MAKING = 570.0  # seconds; RSA-4096 takes a card minutes, and the daemon waits for ten
+_CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """The command line of `key new`; an empty text was not said."""
+
+    token: str
+    kind: str
+    label: str
+    uses: tuple[str, ...]
+    last_try: bool = False
+
+
+async def new(place: Place, wish: Wish) -> str:
+    """`key new`: returns the key as ssh writes it, or what else there is to say of it."""
+    kind = kinds.kind_of(wish.kind)
+    label = wish.label or "-".join(wish.uses)
+    if printable(label) != label:
+        raise UsageError("the label has characters that do not show")
+    token = await place.token(wish.token)
+    await _check(token, kind, label)
+    pin = pins.present_pin(place, token, last_try=wish.last_try)
+    key_id = secrets.token_bytes(_ID)
+    public, private = kinds.templates(kind, key_id, label, wish.uses)
+    async with place.let_go(token), logged_in(token, pin) as worker:
+        if token.card and kind.seconds > 10:  # noqa: PLR2004 - worth to be said
+            place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
+        await worker.ask(Generate(token.slot, kind.mechanism, public, private), Done, _MAKING)
+        key = _made(await objects_now(worker, token), key_id)
+        await prove_signature(worker, token, key)
+    place.person.say(f"The {kind.name} key “{label}” is on {token.name}.")
+    if MAIL in wish.uses:
+        place.person.say(f"For mail it needs a certificate: `hsmagent cert request {label}`.")
+    blob = blob_of(key.spki)
+    return authorized_key(blob, label) if blob else key.uri
+
+
+async def _check(token: Token, kind: Kind, label: str) -> None:
+    """Refuse what would fail, or what nobody could tell apart afterwards."""
+    if token.blank:
+        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+    if any(key.label == label for key in token.keys):
+        raise UsageError(f"there is a key “{label}” on {token.name} already: give a --label")
+    able = await kinds_of(token)
+    if kind.name not in able:
+        raise UsageError(f"{token.name} does not make {kind.name} keys, but: {', '.join(able)}")
+
+
+def _made(token: Token, key_id: bytes) -> Key:
+    for key in token.keys:
+        if key.id == key_id:
+            return key
+    raise TokenError(f"{token.name} said that it made the key, but does not show it")
+
+
+def _alone(token: Token, key: Key) -> None:
+    """Refuse to touch a key that shares its id: objects are found by that."""
+    if not key.id or sum(other.id == key.id for other in token.keys) > 1:
+        raise UsageError("the key has no id of its own, by which its objects could be found")
+
+
+async def rename(place: Place, name: str, label: str, *, last_try: bool = False) -> None:
+    """`key rename`: key, public key and certificates get the label."""
+    if not label or printable(label) != label:
+        raise UsageError("the label must have characters, and all must show")
+    token, key = await place.key(name)
+    _alone(token, key)
+    if any(other.label == label for other in token.keys):
+        raise UsageError(f"there is a key “{label}” on {token.name} already")
+    pin = pins.present_pin(place, token, last_try=last_try)
+    async with place.let_go(token), logged_in(token, pin) as worker:
+        for number in _CLASSES:
+            attributes = ((spec.CKA_LABEL, label.encode()),)
+            await worker.ask(Change(token.slot, _matching(number, key), attributes), Done)
+    now = _made(await place.again(token), key.id)
+    if now.label != label:
+        raise TokenError(f"{token.name} said yes, but still calls it “{printable(now.label)}”")
+    place.person.say(f"“{printable(key.label)}” is now “{label}”")
+
+
+def _matching(number: int, key: Key) -> tuple[tuple[int, bytes], ...]:
+    return ((spec.CKA_CLASS, spec.ulong(number)), (spec.CKA_ID, key.id))
+
+
+async def delete(
+    place: Place, name: str, *, with_certificate: bool, last_try: bool = False
+) -> None:
+    """`key delete`: the key, its public half and what goes with it."""
+    token, key = await place.key(name)
+    _alone(token, key)
+    if key.certificates and not with_certificate:
+        raise UsageError(
+            f"“{printable(key.label)}” has a certificate, which would be lost or of no use without"
+            " it: `hsmagent cert export` keeps a copy; add --with-cert to delete both"
+        )
+    warning = f"This deletes the key “{printable(key.label)}” on {token.name} for good."
+    if key.certificates:
+        warning += " Mail that was encrypted for it can be read no more, and its certificate goes."
+    confirm(place.person, warning, key.label or key.id.hex())
+    pin = pins.present_pin(place, token, last_try=last_try)
+    async with place.let_go(token):
+        if token.card and pin is not None:
+            await _delete_from_card(token, key, pin)
+        else:
+            async with logged_in(token, pin) as worker:
+                await _delete(worker, token, key)
+        now = await place.again(token)
+    if any(other.id == key.id for other in now.keys):
+        raise TokenError(f"{token.name} said yes, but the key still shows")
+    place.person.say(f"“{printable(key.label)}” is deleted")
+
+
+async def _delete(worker: Worker, token: Token, key: Key) -> None:
+    for number in _CLASSES:
+        await worker.ask(Destroy(token.slot, _matching(number, key)), Done)
+
+
+async def _delete_from_card(token: Token, key: Key, pin: bytearray) -> None:
+    """Delete by APDU: OpenSC leaves the certificate's file, which then bars the key's place."""
+    card = token.card
+    numbers = [each.number for each in card.keys if each.id == key.id] if card else []
+    if card is None or len(numbers) != 1:
+        raise TokenError(f"the key cannot be found on {token.name}")
+    files = tuple(
+        file_id(high, numbers[0]) for high in (PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, END_ENTITY)
+    )
+    async with running(card_program(token.module)) as worker:
+        try:
+            await worker.ask(DeleteFiles(card.serial, pin, files), Done)
+        finally:
+            pin[:] = bytes(len(pin))

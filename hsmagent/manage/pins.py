@@ -1,0 +1,198 @@
+"""PINs and SO-PINs: their form before they are sent, and `token pin`, `unblock`, `so-pin`.
+
+A wrong one costs a try, so what would fail for its form alone is refused here, and none is sent
+twice.
+"""
+
+import string
+from contextlib import suppress
+
+from hsmagent.errors import PinError, PinLength, TokenError, TriesLow, UsageError
+from hsmagent.frame import wipe
+from hsmagent.manage.place import Place, Token, alone
+from hsmagent.manage.worker import card_program, running
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Done, Login, Logout
+from hsmagent.worker.orders import ChangeCardPin, InitPin, SetPin, UnblockCard
+
+CARD_PIN = range(6, 16)
+_SO_DIGITS = 16
+_LEAST = 4  # where a token states no minimum
+FACTORY_PIN = b"648219"
+FACTORY_SO_PIN = bytes.fromhex("3537363231383830")
+_EASY = (b"123456", b"12345678", b"000000", b"111111")
+
+
+def check_pin(token: Token, pin: bytearray) -> None:
+    """Refuse a new PIN that the token would not take, or everybody knows. Raises PinLength."""
+    limits = CARD_PIN if token.card else range(token.info.pin_min or _LEAST, token.info.pin_max + 1)
+    if limits.stop > limits.start and len(pin) not in limits:
+        raise PinLength(
+            f"the PIN of {token.name} must have {limits.start} to {limits.stop - 1} characters;"
+            " nothing was changed"
+        )
+    if bytes(pin) in (FACTORY_PIN, *_EASY):
+        raise PinLength("this PIN is the first that a thief tries; nothing was changed")
+
+
+def so_pin_of_card(typed: bytearray) -> bytearray:
+    """Return a SmartCard-HSM's SO-PIN from the 16 hexadecimal digits that were typed (wiped).
+
+    Raises PinLength.
+    """
+    try:
+        digits = set(typed) <= set(string.hexdigits.encode())
+        if len(typed) != _SO_DIGITS or not digits:
+            raise PinLength(
+                "the SO-PIN of a SmartCard-HSM is 16 hexadecimal digits; nothing was tried"
+            )
+        return bytearray.fromhex(typed.decode("ascii"))
+    finally:
+        wipe(typed)
+
+
+def present_pin(place: Place, token: Token, *, last_try: bool = False) -> bytearray | None:
+    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader.
+
+    Raises PinError where it is blocked, and for the last try if that was not allowed.
+    """
+    if token.blank:
+        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+    need_tries(token, so=False, last_try=last_try)
+    if token.pad:
+        place.person.say(f"Type the PIN of {token.name} on the reader.")
+        return None
+    return place.person.secret(f"PIN of {token.name}")
+
+
+def new_pin(place: Place, token: Token) -> bytearray:
+    """Ask for a new PIN, twice, and check its form."""
+    pin = place.person.secret(f"New PIN for {token.name}", again="The new PIN again")
+    try:
+        check_pin(token, pin)
+    except PinError:
+        wipe(pin)
+        raise
+    return pin
+
+
+def present_so_pin(place: Place, token: Token) -> bytearray:
+    """Ask for the SO-PIN that the token has."""
+    question = f"SO-PIN of {token.name}" + (" (16 hexadecimal digits)" if token.card else "")
+    typed = place.person.secret(question)
+    return so_pin_of_card(typed) if token.card else typed
+
+
+def new_so_pin(place: Place, token: Token) -> bytearray:
+    """Ask for a new SO-PIN, twice, and check its form."""
+    form = " (16 hexadecimal digits)" if token.card else ""
+    typed = place.person.secret(f"New SO-PIN for {token.name}{form}", again="The new SO-PIN again")
+    if token.card:
+        pin = so_pin_of_card(typed)
+        if pin == FACTORY_SO_PIN:
+            raise PinLength("this SO-PIN is the factory's; nothing was changed")
+        return pin
+    if len(typed) < _LEAST:
+        wipe(typed)
+        raise PinLength(f"the SO-PIN must have {_LEAST} characters or more; nothing was changed")
+    return typed
+
+
+def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
+    """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError."""
+    name, left = ("SO-PIN" if so else "PIN"), None
+    if token.card:
+        left = (token.card.so if so else token.card.user).left
+    elif not so and token.info.flags & spec.CKF_USER_PIN_LOCKED:
+        left = 0
+    elif not so and token.info.flags & spec.CKF_USER_PIN_FINAL_TRY:
+        left = 1
+    if left == 0:
+        remedy = "" if so else "; `hsmagent token unblock` sets a new one"
+        raise PinError(f"the {name} of {token.name} is blocked{remedy}")
+    if left == 1 and not last_try:
+        raise TriesLow(
+            f"one try is left for the {name} of {token.name}: a wrong one blocks it;"
+            " add --last-try if you are sure"
+        )
+
+
+# -- the commands ----------------------------------------------------------------------------
+
+
+async def change_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+    """`token pin`: a new PIN for the old one."""
+    token = await place.token(name)
+    if token.blank:
+        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+    need_tries(token, so=False, last_try=last_try)
+    old = place.person.secret(f"PIN of {token.name}")
+    new = new_pin(place, token)
+    try:
+        async with place.let_go(token):
+            await _change(token, old, new, so=False)
+            await prove(token, new)
+    finally:
+        wipe(old)
+        wipe(new)
+    place.person.say(f"{token.name} has a new PIN")
+
+
+async def change_so_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+    """`token so-pin`: a new SO-PIN for the old one."""
+    token = await place.token(name)
+    need_tries(token, so=True, last_try=last_try)
+    old = present_so_pin(place, token)
+    new = new_so_pin(place, token)
+    try:
+        async with place.let_go(token):
+            await _change(token, old, new, so=True)
+    finally:
+        wipe(old)
+        wipe(new)
+    place.person.say(f"{token.name} has a new SO-PIN; without it nothing can be unblocked: keep it")
+
+
+async def _change(token: Token, old: bytearray, new: bytearray, *, so: bool) -> None:
+    if token.card:
+        async with running(card_program(token.module)) as worker:
+            await worker.ask(ChangeCardPin(token.card.serial, so, old, new), Done)
+        return
+    async with alone(token) as worker:
+        await worker.ask(SetPin(token.slot, token.info.identity, so, old, new), Done)
+
+
+async def prove(token: Token, pin: bytearray) -> None:
+    """See that a PIN is what the token has now: some modules say OK and change nothing."""
+    async with alone(token) as worker:
+        try:
+            await worker.ask(Login(token.slot, token.info.identity, bytearray(pin)), Done)
+        except TokenError as error:
+            raise TokenError(
+                f"the token said yes, but does not take the new PIN: {error}"
+            ) from None
+        with suppress(TokenError):
+            await worker.ask(Logout(token.slot), Done)
+
+
+async def unblock(place: Place, name: str, *, last_try: bool = False) -> None:
+    """`token unblock`: a new PIN by the SO-PIN; keys and all else stay."""
+    token = await place.token(name)
+    if token.blank:
+        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+    need_tries(token, so=True, last_try=last_try)
+    so_pin = present_so_pin(place, token)
+    pin = new_pin(place, token)
+    try:
+        async with place.let_go(token):
+            if token.card:
+                async with running(card_program(token.module)) as worker:
+                    await worker.ask(UnblockCard(token.card.serial, so_pin, pin), Done)
+            else:
+                async with alone(token) as worker:
+                    await worker.ask(InitPin(token.slot, token.info.identity, so_pin, pin), Done)
+            await prove(token, pin)
+    finally:
+        wipe(so_pin)
+        wipe(pin)
+    place.person.say(f"{token.name} has a new PIN, with all its tries")

@@ -1,0 +1,233 @@
+"""Where management works: the modules, and their tokens as they are now, by name."""
+
+import os
+import tempfile
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from hsmagent.control.names import find_key
+from hsmagent.errors import TokenError, UsageError
+from hsmagent.frame import wipe
+from hsmagent.manage.person import Person
+from hsmagent.manage.worker import Worker, card_program, module_program, running
+from hsmagent.model import Key, ModuleSpec, TokenId, printable
+from hsmagent.token.objects import keys_of
+from hsmagent.uri import SCHEME, parse
+from hsmagent.worker import spec
+from hsmagent.worker.messages import Done, Login, Logout, Look, SlotInfo, Slots, TokenInfo
+from hsmagent.worker.orders import CardInfo, Cards, ListCards
+
+_CARD_MAKER = b"www.CardContact.de"
+_OPENSC = "opensc-pkcs11"
+_USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
+_CONFIGURATION = "/etc/opensc/opensc.conf"
+_ALONE = "app opensc-pkcs11 { pkcs11 { lock_login = true; } }\n"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token as it is now. `card` is what a SmartCard-HSM says itself, past PKCS#11."""
+
+    module: ModuleSpec
+    slot: int
+    info: TokenInfo
+    card: CardInfo | None = None
+
+    @property
+    def id(self) -> TokenId:
+        """Its identity, for URIs and names."""
+        words = (self.info.label, self.info.serial, self.info.model, self.info.manufacturer)
+        return TokenId(self.module.path, *(word.decode(errors="replace") for word in words))
+
+    @property
+    def label(self) -> str:
+        """The label that was given to it."""
+        return self.card.label if self.card else self.id.label.removesuffix(_USER_PIN)
+
+    @property
+    def name(self) -> str:
+        """What to call it in a sentence."""
+        if self.label:
+            return f"“{printable(self.label)}”"
+        serial = printable(self.id.serial)
+        kind = "SmartCard-HSM" if self.card else Path(self.module.path).name
+        return (
+            f"the token {serial} of {kind}" if serial.strip("0") else f"the blank token of {kind}"
+        )
+
+    @property
+    def blank(self) -> bool:
+        """Whether it was never initialised, or cannot be told apart for want of a label."""
+        if self.card:
+            return not self.card.so.is_set or not self.card.user.is_set
+        return not self.info.flags & spec.CKF_TOKEN_INITIALIZED or not self.info.label
+
+    @property
+    def pad(self) -> bool:
+        """Whether its PIN is typed on the reader."""
+        return bool(self.info.flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH)
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """Its keys, as far as they show without a PIN."""
+        return keys_of(self.id, self.info.objects, complete=self.info.complete).keys
+
+
+LetGo = Callable[[Token], AbstractAsyncContextManager[None]]
+"""Has the daemon let go of a token, for as long as the context lasts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The modules, the person, and what has the daemon let go."""
+
+    modules: tuple[ModuleSpec, ...]
+    person: Person
+    let_go: LetGo
+
+    async def tokens(self) -> tuple[Token, ...]:
+        """Look at every token of every module, each in a worker of its own."""
+        found: list[Token] = []
+        for module in self.modules:
+            try:
+                found += await look(module)
+            except TokenError as error:
+                self.person.say(f"{module.path} is left out: {error}")
+        return tuple(found)
+
+    async def token(self, name: str, *, blank: bool = False) -> Token:
+        """Return the token of that name: label, serial number, URI; "" is the only one there is.
+
+        blank: without a name, the only blank one is meant, if there is one. Raises UsageError.
+        """
+        tokens = await self.tokens()
+        wanted = parse(name) if name.startswith(SCHEME) else None
+        if wanted is not None:
+            found = [token for token in tokens if wanted.matches_token(token.id)]
+        elif name:
+            found = [
+                token for token in tokens if name in (token.label, token.id.label, token.id.serial)
+            ]
+            # A blank token has no name of its own: its module's does.
+            found = found or [
+                t for t in tokens if t.blank and name in t.module.path.rpartition("/")[2]
+            ]
+        else:
+            usable = [token for token in tokens if token.blank is blank]
+            found = usable or [token for token in tokens if not token.blank]
+        if len(found) == 1:
+            return found[0]
+        choice = ", ".join(_choice(token) for token in found or tokens)
+        if not tokens:
+            raise UsageError("no token is present; plug one in, or see `hsmagent doctor`")
+        if not found:
+            raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
+        raise UsageError(f"which token? Name one: {choice}")
+
+    async def key(self, name: str) -> tuple[Token, Key]:
+        """Return the key of that name and its token. Raises UsageError."""
+        tokens = await self.tokens()
+        key = find_key(name, [key for token in tokens for key in token.keys])
+        return next((token, key) for token in tokens if key in token.keys)
+
+    async def again(self, token: Token) -> Token:
+        """Look at a token anew. Raises TokenError when it is not there any more."""
+        for other in await look(token.module):
+            if other.id.serial == token.id.serial and other.label == token.label:
+                return other
+        raise TokenError(f"{token.name} is not there any more")
+
+
+def _named(name: str, tokens: tuple[Token, ...]) -> list[Token]:
+    if name.startswith(SCHEME):
+        wanted = parse(name)
+        return [token for token in tokens if wanted.matches_token(token.id)]
+    found = [t for t in tokens if name in (t.label, t.id.label, t.id.serial)]
+    # A blank token has no name of its own: that of its module serves.
+    return found or [t for t in tokens if t.blank and name in Path(t.module.path).name]
+
+
+def _choice(token: Token) -> str:
+    if token.blank and not token.card:
+        return f"{Path(token.module.path).name} (blank)"
+    return (
+        f"{printable(token.label)} ({printable(token.id.serial)})"
+        if token.label
+        else token.id.serial
+    )
+
+
+async def look(module: ModuleSpec) -> list[Token]:
+    """Return a module's tokens as they are now. Raises TokenError."""
+    async with running(module_program(module)) as worker:
+        slots = (await worker.ask(Look(objects=True), Slots)).slots
+    tokens = [Token(module, slot.slot, slot.token) for slot in slots if slot.token is not None]
+    if not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
+        return tokens
+    cards: dict[str, CardInfo] = {}
+    with suppress(TokenError):  # then it is a token like others
+        async with running(card_program(module)) as worker:
+            listed = await worker.ask(ListCards(), Cards)
+            cards = {card.serial: card for card in listed.cards}
+    return [
+        Token(token.module, token.slot, token.info, cards.get(token.id.serial)) for token in tokens
+    ]
+
+
+@asynccontextmanager
+async def alone(token: Token) -> AsyncIterator[Worker]:
+    """Start a worker for a token's module that keeps a card to itself while it is logged in.
+
+    OpenSC does that when its configuration says so: with a copy of the one it has, for us alone.
+    """
+    if _OPENSC not in token.module.path:
+        async with running(module_program(token.module)) as worker:
+            yield worker
+        return
+    with tempfile.NamedTemporaryFile("w", prefix="hsmagent-", suffix=".conf") as file:
+        # The first block of a name is the one that counts.
+        file.write(_ALONE + _configuration(token.module))
+        file.flush()
+        async with running(module_program(token.module, (("OPENSC_CONF", file.name),))) as worker:
+            yield worker
+
+
+def _configuration(module: ModuleSpec) -> str:
+    """Return the configuration that OpenSC would read."""
+    named = dict(module.env).get("OPENSC_CONF") or os.environ.get("OPENSC_CONF")
+    try:
+        return Path(named or _CONFIGURATION).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return ""
+
+
+@asynccontextmanager
+async def logged_in(token: Token, pin: bytearray | None) -> AsyncIterator[Worker]:
+    """Start a worker, log in with the PIN that was typed (wiped), once; log out at the end."""
+    typed = bytearray() if pin is None else pin
+    try:
+        async with alone(token) as worker:
+            await worker.ask(Login(token.slot, token.info.identity, pin), Done)
+            wipe(typed)
+            try:
+                yield worker
+            finally:
+                with suppress(TokenError):
+                    await worker.ask(Logout(token.slot), Done)
+    finally:
+        wipe(typed)
+
+
+async def objects_now(worker: Worker, token: Token) -> Token:
+    """Look at a token again in the same worker, private objects included where logged in."""
+    slots = (await worker.ask(Look(objects=True), Slots)).slots
+    return _same(slots, token)
+
+
+def _same(slots: tuple[SlotInfo, ...], token: Token) -> Token:
+    for slot in slots:
+        if slot.slot == token.slot and slot.token is not None:
+            return Token(token.module, slot.slot, slot.token, token.card)
+    raise TokenError(f"{token.name} is not there any more")

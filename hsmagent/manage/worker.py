@@ -1,0 +1,129 @@
+"""Management's end of a worker: one request after the other, and errors with a sentence each."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+from hsmagent.errors import PinIncorrect, PinLocked, TokenError
+from hsmagent.model import ModuleSpec
+from hsmagent.schsm.apdu import INS, SW
+from hsmagent.worker import spec
+from hsmagent.worker.link import Link, Program
+from hsmagent.worker.messages import Failed, Reply, Request
+from hsmagent.worker.orders import CardSaid, Order, OrderReply
+
+_START = 20.0
+SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that
+_TRIES = 0x0F
+
+
+_CARD_WORDS = {
+    SW.NOT_LOGGED_IN: "it wants a login for that",
+    SW.PIN_BLOCKED: "the PIN is blocked",
+    SW.NO_MEMORY: "its memory is full",
+    SW.EXISTS: "the place is taken",
+    SW.FILE_NOT_FOUND: "the object is not there",
+    SW.REFERENCE_NOT_FOUND: "the key is not there",
+    SW.INS_NOT_SUPPORTED: "it does not do that, as it was initialised",
+    SW.CONDITIONS_NOT_MET: "it does not do that in its present state",
+    SW.WRONG_DATA: "it does not take the data",
+}
+
+
+class ModuleSaid(TokenError):
+    """A Cryptoki call that failed: `rv`, and `where`."""
+
+    def __init__(self, failed: Failed) -> None:
+        meaning = f"{failed.where}: {spec.rv_meaning(failed.rv)}" if failed.rv else failed.where
+        super().__init__(meaning, failed.rv)
+        self.where = failed.where
+
+
+class CardRefused(TokenError):
+    """A card's status word."""
+
+    def __init__(self, said: CardSaid) -> None:
+        name = INS(said.ins).name if said.ins in set(INS) else f"{said.ins:02X}"
+        meaning = _CARD_WORDS.get(SW(said.sw)) if said.sw in set(SW) else None
+        what = f"{name} {said.sw:04X}"
+        super().__init__(f"the card says no: {meaning} ({what})" if meaning else f"{what}")
+        self.said = said
+
+
+R = TypeVar("R")
+
+
+class Worker:
+    """One worker that a command started."""
+
+    def __init__(self, link: Link) -> None:
+        self._link = link
+
+    async def ask(self, message: Request | Order, answer: type[R], seconds: float = SECONDS) -> R:
+        """Send one request and return its answer.
+
+        Raises PinIncorrect, PinLocked, ModuleSaid, CardRefused, WorkerDied.
+        """
+        reply: Reply | OrderReply = await self._link.request(message, seconds)
+        if isinstance(reply, Failed):
+            raise _error(reply)
+        if isinstance(reply, CardSaid):
+            raise _card_error(reply)
+        if not isinstance(reply, answer):
+            raise TokenError("a worker answered something else than it was asked")
+        return reply
+
+
+def _error(failed: Failed) -> TokenError:
+    if failed.rv in (spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID):
+        return PinIncorrect("the PIN is wrong", failed.rv)
+    if failed.rv == spec.CKR_PIN_LOCKED:
+        return PinLocked("the PIN is blocked", failed.rv)
+    return ModuleSaid(failed)
+
+
+def _card_error(said: CardSaid) -> TokenError:
+    by_so = said.ins == INS.RESET_RETRY_COUNTER
+    if said.sw & ~_TRIES == SW.WRONG_PIN:
+        left = said.sw & _TRIES
+        tries = f"{left} {'try is' if left == 1 else 'tries are'} left"
+        return PinIncorrect(f"the {'SO-PIN' if by_so else 'PIN'} is wrong; {tries}")
+    if said.ins == INS.INITIALIZE and said.sw == SW.CONDITIONS_NOT_MET:
+        return PinIncorrect("the SO-PIN is wrong; nothing was erased")
+    if said.sw == SW.PIN_BLOCKED:
+        return PinLocked(f"the {'SO-PIN' if by_so else 'PIN'} is blocked")
+    return CardRefused(said)
+
+
+def module_program(module: ModuleSpec, extra: tuple[tuple[str, str], ...] = ()) -> Program:
+    """Return what a worker for a PKCS#11 module runs."""
+    return Program(
+        "hsmagent.worker.manage",
+        f"the module {module.path}",
+        (module.path, module.parameters),
+        module.env + extra,
+    )
+
+
+def card_program(module: ModuleSpec) -> Program:
+    """Return what a worker for cards runs; pcscd is where the module finds it."""
+    return Program("hsmagent.worker.card", "the smart card service", (), module.env)
+
+
+@asynccontextmanager
+async def running(program: Program) -> AsyncIterator[Worker]:
+    """Start a worker and end it. Raises TokenError when it cannot start."""
+    link = Link(program, start_seconds=_START, on_room=_nothing, on_lost=_nothing)
+    try:
+        ready: Any = await link.ready
+        if isinstance(ready, Failed):
+            raise ModuleSaid(ready)
+        yield Worker(link)
+    finally:
+        link.kill("the command is done")
+        await asyncio.shield(link.exited)
+
+
+def _nothing(*_: object) -> None:
+    pass

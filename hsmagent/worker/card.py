@@ -1,0 +1,232 @@
+"""The main of management's worker for SmartCard-HSMs: what PKCS#11 has no calls for.
+
+Each order is one transaction, which others wait for. It ends with a SELECT, so that nobody finds
+the login that it had: the card's login is the card's, whoever asks.
+"""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from hsmagent.errors import ProtocolError
+from hsmagent.schsm import pkcs15
+from hsmagent.schsm.apdu import INS, SW
+from hsmagent.schsm.card import (
+    ATR,
+    END_ENTITY,
+    PRIVATE_KEY_DESCRIPTION,
+    SO_PIN,
+    TOKEN_INFO,
+    USER_PIN,
+    Applet,
+    CardError,
+    Initialization,
+    PinStatus,
+    SmartCardHsm,
+    file_id,
+    key_numbers,
+)
+from hsmagent.schsm.tlv import SEQUENCE
+from hsmagent.worker import main as token_worker
+from hsmagent.worker.messages import Done, Failed, Reply, Request
+from hsmagent.worker.orders import (
+    CardDkek,
+    CardInfo,
+    CardKey,
+    Cards,
+    CardSaid,
+    ChangeCardPin,
+    DeleteFiles,
+    ImportShare,
+    InitializeCard,
+    ListCards,
+    Order,
+    OrderReply,
+    Tries,
+    UnblockCard,
+    UnwrapKeys,
+    WrapKeys,
+    WrappedKey,
+    WrappedKeys,
+)
+from hsmagent.worker.pcsc import Pcsc, PcscError
+
+# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
+_HISTORICAL = ATR[9:21]
+
+
+class _Gone(Exception):
+    """The card that was meant is in no reader."""
+
+
+def answer(request: Request | Order) -> Reply | OrderReply:
+    """Do what the request says."""
+    try:
+        with Pcsc() as pcsc:
+            if isinstance(request, ListCards):
+                return _list(pcsc)
+            return _carry_out(pcsc, request)
+    except CardError as error:
+        return CardSaid(error.ins, error.sw)
+    except _Gone:
+        return Failed(0, "the card is not there any more")
+    except (PcscError, ProtocolError, OSError) as error:
+        return Failed(0, str(error))
+
+
+def _carry_out(pcsc: Pcsc, order: Request | Order) -> Reply | OrderReply:
+    match order:
+        case InitializeCard(serial=serial):
+            with _card(pcsc, serial) as (hsm, _):
+                _initialize(hsm, order)
+        case ChangeCardPin(serial, so, old, new):
+            with _card(pcsc, serial) as (hsm, _):
+                hsm.change(SO_PIN if so else USER_PIN, old, new)
+        case UnblockCard(serial, so_pin, pin):
+            with _card(pcsc, serial) as (hsm, _):
+                hsm.unblock(so_pin, pin)
+        case ImportShare(serial, share):
+            with _card(pcsc, serial) as (hsm, _):
+                hsm.import_share(share)
+        case WrapKeys(serial, pin, numbers):
+            with _card(pcsc, serial, pin) as (hsm, _):
+                return WrappedKeys(tuple(_wrapped(hsm, number) for number in numbers))
+        case UnwrapKeys(serial, pin, keys):
+            with _card(pcsc, serial, pin) as (hsm, _):
+                for key in keys:
+                    _unwrap(hsm, key)
+        case DeleteFiles(serial, pin, files):
+            with _card(pcsc, serial, pin) as (hsm, _):
+                for file in files:
+                    hsm.delete(file)
+        case _:
+            raise ProtocolError("a message that is not for this worker")
+    return Done()
+
+
+@contextmanager
+def _card(
+    pcsc: Pcsc, serial: str, pin: bytearray | None = None
+) -> Iterator[tuple[SmartCardHsm, Applet]]:
+    """Find a card by its serial number and keep it, logged in if there is a PIN."""
+    for reader in pcsc.readers():
+        if not _is_ours(reader.atr):
+            continue
+        with pcsc.connect(reader.name) as card, card.transaction():
+            hsm = SmartCardHsm(card.transmit)
+            applet = hsm.select()
+            if hsm.serial() != serial:
+                continue
+            try:
+                if pin is not None:
+                    hsm.verify(pin)
+                yield hsm, applet
+            finally:
+                with suppress(CardError, PcscError, ProtocolError):
+                    hsm.select()
+            return
+    raise _Gone
+
+
+def _is_ours(atr: bytes) -> bool:
+    return _HISTORICAL in atr
+
+
+# -- looking ---------------------------------------------------------------------------------
+
+
+def _list(pcsc: Pcsc) -> Cards:
+    cards: list[CardInfo] = []
+    notes: list[str] = []
+    for reader in pcsc.readers():
+        if not _is_ours(reader.atr):
+            continue
+        try:
+            with pcsc.connect(reader.name) as card, card.transaction():
+                cards.append(_look(SmartCardHsm(card.transmit), reader.name))
+        except (PcscError, CardError, ProtocolError) as error:
+            notes.append(f"the reader {reader.name} cannot be read: {error}")
+    return Cards(tuple(cards), tuple(notes))
+
+
+def _look(hsm: SmartCardHsm, reader: str) -> CardInfo:
+    applet = hsm.select()
+    dkek = hsm.dkek()
+    objects = hsm.objects()
+    return CardInfo(
+        reader=reader,
+        serial=hsm.serial(),
+        label=_label(hsm),
+        version=".".join(map(str, applet.version)),
+        free_memory=hsm.free_memory(),
+        user=_tries(hsm.pin_status(USER_PIN)),
+        so=_tries(hsm.pin_status(SO_PIN)),
+        dkek=None if dkek is None else CardDkek(dkek.shares, dkek.missing, dkek.kcv),
+        keys=tuple(_key(hsm, number) for number in key_numbers(objects)),
+        objects=objects,
+    )
+
+
+def _key(hsm: SmartCardHsm, number: int) -> CardKey:
+    certified = _content(hsm, file_id(END_ENTITY, number))[:1] == bytes([SEQUENCE])
+    try:
+        said = pkcs15.key_description(_content(hsm, file_id(PRIVATE_KEY_DESCRIPTION, number)))
+    except ValueError:
+        return CardKey(number, "", b"", certified)
+    return CardKey(number, said.label, said.id, certified)
+
+
+def _tries(status: PinStatus) -> Tries:
+    return Tries(status.is_set, status.tries)
+
+
+def _label(hsm: SmartCardHsm) -> str:
+    try:
+        return pkcs15.token_label(_content(hsm, TOKEN_INFO))
+    except ValueError:
+        return ""
+
+
+def _content(hsm: SmartCardHsm, file: int) -> bytes:
+    """Return a file's content, empty where there is no such file."""
+    try:
+        return hsm.read(file)
+    except CardError as error:
+        if error.sw != SW.FILE_NOT_FOUND:
+            raise
+        return b""
+
+
+# -- doing -----------------------------------------------------------------------------------
+
+
+def _initialize(hsm: SmartCardHsm, order: InitializeCard) -> None:
+    hsm.initialize(Initialization(order.pin, order.so_pin, order.tries, order.shares))
+    hsm.select()
+    if order.new_so_pin:
+        hsm.change(SO_PIN, order.so_pin, order.new_so_pin)
+    hsm.verify(order.pin)
+    hsm.write(TOKEN_INFO, pkcs15.token_info(order.label))
+
+
+def _wrapped(hsm: SmartCardHsm, number: int) -> WrappedKey:
+    description = _content(hsm, file_id(PRIVATE_KEY_DESCRIPTION, number))
+    certificate = _content(hsm, file_id(END_ENTITY, number))
+    return WrappedKey(number, hsm.wrap(number), description, certificate)
+
+
+def _unwrap(hsm: SmartCardHsm, key: WrappedKey) -> None:
+    if file_id(PRIVATE_KEY_DESCRIPTION, key.number) in hsm.objects():
+        raise CardError(INS.UNWRAP_KEY, SW.EXISTS)
+    hsm.unwrap(key.number, key.blob)
+    for high, content in (
+        (PRIVATE_KEY_DESCRIPTION, key.description),
+        (END_ENTITY, key.certificate),
+    ):
+        if content:
+            hsm.write(file_id(high, key.number), content)
+
+
+def main() -> None:
+    """Serve; argv is that of `worker.main` without a module. Never returns."""
+    token_worker.run(lambda: answer, sys.argv[-2:])

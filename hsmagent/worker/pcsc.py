@@ -1,0 +1,286 @@
+"""Smart card readers by way of pcscd (PC/SC workgroup, part 5), with libpcsclite and ctypes.
+
+For two wishes that PKCS#11 does not grant: to learn which reader has a card without holding that
+card, and to send it commands. Calls block, some for as long as another program keeps the card to
+itself: they belong into a worker, whose deadline ends them. When this process ends in the middle
+of a transaction, pcscd resets the card, and so nobody stays logged in.
+
+    with Pcsc() as pcsc:
+        for reader in pcsc.readers():
+            ...
+        with pcsc.connect(name) as card, card.transaction():
+            answer = card.transmit(command)
+"""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from ctypes import byref, c_char_p, c_long, c_ubyte, c_ulong, c_void_p, create_string_buffer
+from dataclasses import dataclass
+from typing import Any, Self
+
+_LIBRARY = "libpcsclite.so.1"
+
+SCARD_E_CANCELLED = 0x80100002
+SCARD_E_TIMEOUT = 0x8010000A
+SCARD_E_SHARING_VIOLATION = 0x8010000B
+SCARD_E_NO_SMARTCARD = 0x8010000C
+SCARD_E_NO_SERVICE = 0x8010001D
+SCARD_E_SERVICE_STOPPED = 0x8010001E
+SCARD_E_NO_READERS_AVAILABLE = 0x8010002E
+SCARD_W_UNPOWERED_CARD = 0x80100067
+SCARD_W_RESET_CARD = 0x80100068
+SCARD_W_REMOVED_CARD = 0x80100069
+
+_SCARD_SCOPE_SYSTEM = 2
+_SCARD_SHARE_SHARED = 2
+_SCARD_PROTOCOL_ANY = 3  # T=0 or T=1
+_SCARD_LEAVE_CARD = 0
+_SCARD_STATE_PRESENT = 0x20
+_SCARD_STATE_INUSE = 0x100
+_FLAGS = 0xFFFF  # of a reader's event word; above them it counts insertions
+_RV = 0xFFFFFFFF
+_LONGEST_ATR = 33
+_LONGEST_ANSWER = 65538  # an extended answer and its status word
+
+_MEANINGS = {
+    SCARD_E_SHARING_VIOLATION: "another program keeps the card to itself",
+    SCARD_E_NO_SMARTCARD: "there is no card in the reader",
+    SCARD_E_NO_SERVICE: "the smart card service is not running; start pcscd.socket",
+    SCARD_E_SERVICE_STOPPED: "the smart card service was stopped",
+    SCARD_W_UNPOWERED_CARD: "the card has no power: take it out and put it in again",
+    SCARD_W_RESET_CARD: "another program has reset the card",
+    SCARD_W_REMOVED_CARD: "the card was removed",
+}
+
+
+class PcscError(Exception):
+    """A call that did not return SCARD_S_SUCCESS."""
+
+    def __init__(self, call: str, rv: int) -> None:
+        meaning = _MEANINGS.get(rv)
+        super().__init__(f"{meaning} ({rv:08X})" if meaning else f"{call}: {rv:08X}")
+        self.call = call
+        self.rv = rv
+
+
+@dataclass(frozen=True, slots=True)
+class Reader:
+    """A reader at one moment.
+
+    insertions: counts cards that came and went, so that a card which was swapped between two looks
+    is seen. atr: the card's answer to reset, empty where there is none.
+    """
+
+    name: str
+    flags: int
+    insertions: int
+    atr: bytes
+
+    @property
+    def has_card(self) -> bool:
+        """Whether a card is in it."""
+        return bool(self.flags & _SCARD_STATE_PRESENT)
+
+    @property
+    def in_use(self) -> bool:
+        """Whether some program is connected to its card."""
+        return bool(self.flags & _SCARD_STATE_INUSE)
+
+
+class _ReaderState(ctypes.Structure):
+    _fields_ = (
+        ("name", c_char_p),
+        ("user", c_void_p),
+        ("current", c_ulong),
+        ("event", c_ulong),
+        ("atr_length", c_ulong),
+        ("atr", c_ubyte * _LONGEST_ATR),
+    )
+
+
+class _IoRequest(ctypes.Structure):
+    _fields_ = (("protocol", c_ulong), ("length", c_ulong))
+
+
+_FUNCTIONS: dict[str, tuple[Any, ...]] = {
+    "SCardEstablishContext": (c_ulong, c_void_p, c_void_p, c_void_p),
+    "SCardReleaseContext": (c_long,),
+    "SCardListReaders": (c_long, c_char_p, c_void_p, c_void_p),
+    "SCardGetStatusChange": (c_long, c_ulong, c_void_p, c_ulong),
+    "SCardConnect": (c_long, c_char_p, c_ulong, c_ulong, c_void_p, c_void_p),
+    "SCardReconnect": (c_long, c_ulong, c_ulong, c_ulong, c_void_p),
+    "SCardDisconnect": (c_long, c_ulong),
+    "SCardBeginTransaction": (c_long,),
+    "SCardEndTransaction": (c_long, c_ulong),
+    "SCardTransmit": (c_long, c_void_p, c_void_p, c_ulong, c_void_p, c_void_p, c_void_p),
+}
+
+
+class Pcsc:
+    """A connection to pcscd. Raises OSError without libpcsclite, PcscError from every call.
+
+    One that the end of pcscd has cut (SCARD_E_NO_SERVICE, SCARD_E_SERVICE_STOPPED) stays cut: make
+    another. The library reads PCSCLITE_CSOCK_NAME once in a process.
+    """
+
+    def __init__(self) -> None:
+        library = ctypes.CDLL(_LIBRARY)
+        self._calls: dict[str, Any] = {}
+        for name, arguments in _FUNCTIONS.items():
+            call = getattr(library, name)
+            call.argtypes, call.restype = arguments, c_long
+            self._calls[name] = call
+        context = c_long()
+        self.call("SCardEstablishContext", _SCARD_SCOPE_SYSTEM, None, None, byref(context))
+        self._context = context.value
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of pcscd. What fails is gone anyway."""
+        with suppress(PcscError):
+            self.call("SCardReleaseContext", self._context)
+
+    def call(self, name: str, *arguments: Any) -> None:
+        """Call a function of the library; for `Card`."""
+        rv = self._calls[name](*arguments) & _RV
+        if rv:
+            raise PcscError(name, rv)
+
+    def reader_names(self) -> tuple[str, ...]:
+        """Return the names of the readers that are there."""
+        length = c_ulong()
+        try:
+            self.call("SCardListReaders", self._context, None, None, byref(length))
+            names = create_string_buffer(length.value)
+            self.call("SCardListReaders", self._context, None, names, byref(length))
+        except PcscError as error:
+            if error.rv == SCARD_E_NO_READERS_AVAILABLE:
+                return ()
+            raise
+        raw = names.raw[: length.value].split(b"\0")
+        return tuple(name.decode("utf-8", "surrogateescape") for name in raw if name)
+
+    def readers(self) -> tuple[Reader, ...]:
+        """Return every reader as it is now. No card is woken, reset or held."""
+        return self.wait(tuple(Reader(name, 0, 0, b"") for name in self.reader_names()), 0)
+
+    def wait(self, known: Sequence[Reader], seconds: float) -> tuple[Reader, ...]:
+        """Wait until one of these readers is other than `known`; return them as they are then.
+
+        After `seconds` they are returned as they are; with 0 it does not wait. A reader that comes
+        or goes is told by `reader_names` only.
+        """
+        if not known:
+            return ()
+        states = (_ReaderState * len(known))()
+        for state, reader in zip(states, known, strict=True):
+            state.name = reader.name.encode("utf-8", "surrogateescape")
+            state.current = reader.flags | reader.insertions << 16
+        milliseconds = int(seconds * 1000)
+        try:
+            self.call("SCardGetStatusChange", self._context, milliseconds, states, len(known))
+        except PcscError as error:
+            if error.rv != SCARD_E_TIMEOUT:
+                raise
+            if seconds:
+                return tuple(known)
+        return tuple(
+            Reader(
+                reader.name,
+                state.event & _FLAGS & ~2,  # without SCARD_STATE_CHANGED, which is no state
+                state.event >> 16,
+                bytes(state.atr[: min(state.atr_length, _LONGEST_ATR)]),
+            )
+            for state, reader in zip(states, known, strict=True)
+        )
+
+    def connect(self, reader: str) -> "Card":
+        """Connect to the card in a reader, beside the programs that use it already."""
+        handle, protocol = c_long(), c_ulong()
+        self.call(
+            "SCardConnect",
+            self._context,
+            reader.encode("utf-8", "surrogateescape"),
+            _SCARD_SHARE_SHARED,
+            _SCARD_PROTOCOL_ANY,
+            byref(handle),
+            byref(protocol),
+        )
+        return Card(self, handle.value, protocol.value)
+
+
+class Card:
+    """A card that we are connected to. Raises PcscError."""
+
+    def __init__(self, pcsc: Pcsc, handle: int, protocol: int) -> None:
+        self._pcsc = pcsc
+        self._handle = handle
+        self._protocol = protocol
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Disconnect, and leave the card as it is: a reset would break others' OpenSC."""
+        with suppress(PcscError):
+            self._pcsc.call("SCardDisconnect", self._handle, _SCARD_LEAVE_CARD)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Keep the card for ourselves; waits for another's transaction, and others' for ours."""
+        try:
+            self._pcsc.call("SCardBeginTransaction", self._handle)
+        except PcscError as error:
+            if error.rv != SCARD_W_RESET_CARD:
+                raise
+            # Said once, after another program has reset the card.
+            self._reconnect()
+            self._pcsc.call("SCardBeginTransaction", self._handle)
+        try:
+            yield
+        finally:
+            with suppress(PcscError):
+                self._pcsc.call("SCardEndTransaction", self._handle, _SCARD_LEAVE_CARD)
+
+    def _reconnect(self) -> None:
+        protocol = c_ulong()
+        self._pcsc.call(
+            "SCardReconnect",
+            self._handle,
+            _SCARD_SHARE_SHARED,
+            _SCARD_PROTOCOL_ANY,
+            _SCARD_LEAVE_CARD,
+            byref(protocol),
+        )
+        self._protocol = protocol.value
+
+    def transmit(self, command: bytearray) -> bytes:
+        """Send one command; return the answer with its status word.
+
+        The library reads the bytearray itself: no copy is left behind here. Its caller wipes it.
+        """
+        answer = create_string_buffer(_LONGEST_ANSWER)
+        length = c_ulong(_LONGEST_ANSWER)
+        form = _IoRequest(self._protocol, ctypes.sizeof(_IoRequest))
+        self._pcsc.call(
+            "SCardTransmit",
+            self._handle,
+            byref(form),
+            (c_ubyte * len(command)).from_buffer(command),
+            len(command),
+            None,
+            answer,
+            byref(length),
+        )
+        if not length.value:  # what some readers give of a card that was torn out
+            raise PcscError("SCardTransmit", SCARD_W_REMOVED_CARD)
+        return answer.raw[: length.value]

@@ -1,0 +1,190 @@
+"""`hsmagent token …` on a card through OpenSC and pcscd, and on SoftHSM."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader, furnished
+from tests.parts.managed import Managed
+from tests.parts.pkcs11_tool import pkcs11_tool, run_tool
+from tests.parts.swtpm import blank_tpm
+
+SO_PIN = "0123456789abcdef"
+PIN = "271828"
+SOFT_SO_PIN = "31415926"
+
+
+def test_a_blank_card_becomes_usable(blank: Reader, blank_card: Managed) -> None:
+    said = blank_card.does("token", "info")
+    assert "it is blank" in said
+    blank_card.does(
+        *("token", "init", "--label", "work", "--backup-shares", "1"), secrets=(SO_PIN, PIN)
+    )
+    card = blank.card
+    assert card.user is not None
+    assert card.so is not None
+    assert card.user.value == PIN.encode()
+    assert card.so.value == bytes.fromhex(SO_PIN)
+    assert (card.user.presented, card.user.wrong) == (1, 0)
+    assert card.domain is not None
+    assert card.domain.shares == 1
+    assert not card.logged_in
+    assert "token label        : work" in pkcs11_tool(blank.provider, "-L")
+    said = blank_card.does("token", "info", "work")
+    assert "1 of 1 DKEK shares are missing" in said
+    assert "set; 3 tries left" in said
+    assert "rsa2048" in said
+
+
+def test_a_card_without_backup(blank: Reader, blank_card: Managed) -> None:
+    ran = blank_card("token", "init", "--label", "x", "--no-backup", secrets=(SO_PIN, PIN))
+    assert "can never be backed up" in ran.err
+    assert blank.card.domain is None
+    assert "not possible" in blank_card.does("token", "info")
+
+
+@pytest.mark.parametrize(
+    ("so_pin", "pin", "said"),
+    [
+        ("12345678", PIN, "16 hexadecimal digits"),
+        ("0123456789abcdeg", PIN, "16 hexadecimal digits"),
+        (DEFAULT_SO_PIN, PIN, "the factory's"),
+        (SO_PIN, "12345", "6 to 15"),
+        (SO_PIN, "1" * 16, "6 to 15"),
+        (SO_PIN, DEFAULT_PIN, "thief"),
+    ],
+)
+def test_what_would_be_bad_is_refused_before_the_card_hears_of_it(
+    blank: Reader, blank_card: Managed, so_pin: str, pin: str, said: str
+) -> None:
+    words = ("token", "init", "--label", "x", "--no-backup")
+    assert said in blank_card.fails(*words, secrets=(so_pin, pin))
+    assert blank.card.so is None
+
+
+def test_the_decision_about_backup_must_be_made(blank: Reader, blank_card: Managed) -> None:
+    said = blank_card.fails("token", "init", "--label", "x", secrets=(SO_PIN, PIN), status=2)
+    assert "--backup-shares" in said or "backed up" in said
+    assert blank.card.so is None
+
+
+def test_a_card_in_use_is_erased_only_by_its_so_pin(reader: Reader, card: Managed) -> None:
+    words = ("token", "init", "--label", "new", "--backup-shares", "2", "--yes")
+    new = ("fedcba9876543210", PIN)
+    said = card.fails(*words, secrets=(SO_PIN, PIN))
+    assert "the SO-PIN is wrong; nothing was erased" in said
+    assert "On it: ssh, mail, old" in said
+    assert reader.card.so is not None
+    assert (reader.card.so.presented, reader.card.so.wrong, reader.card.so.left) == (1, 1, 14)
+    assert reader.card.keys
+    card.does(*words, secrets=(DEFAULT_SO_PIN, *new))
+    assert not reader.card.keys
+    assert reader.card.so.value == bytes.fromhex(new[0])
+    assert reader.card.so.wrong == 1
+    assert "2 of 2 DKEK shares are missing" in card.does("token", "info", "new")
+
+
+def test_the_last_try_of_an_so_pin_is_not_spent(reader: Reader, card: Managed) -> None:
+    assert reader.card.so is not None
+    reader.card.so.left = 1
+    words = ("token", "init", "--no-backup", "--yes")
+    assert "--last-try" in card.fails(*words, secrets=(DEFAULT_SO_PIN, PIN))
+    assert "--last-try" in card.fails("token", "unblock", secrets=(DEFAULT_SO_PIN, PIN))
+    assert reader.card.so.presented == 0
+    card.does("token", "unblock", "--last-try", secrets=(DEFAULT_SO_PIN, PIN))
+    assert reader.card.so.left == 15
+
+
+def test_a_new_pin_for_the_old_one(reader: Reader, card: Managed) -> None:
+    user = reader.card.user
+    assert user is not None
+    assert "2 tries are left" in card.fails("token", "pin", "work", secrets=("000000", PIN))
+    assert (user.presented, user.left) == (1, 2)
+    card.does("token", "pin", "work", secrets=(DEFAULT_PIN, PIN))
+    assert user.value == PIN.encode()
+    assert user.presented == 3  # the wrong one, the old one, and the new one to see that it is so
+    assert not reader.card.logged_in
+    assert len(reader.card.keys) == 3
+
+
+def test_a_blocked_pin_is_unblocked(reader: Reader, card: Managed) -> None:
+    user = reader.card.user
+    assert user is not None
+    user.left = 0
+    assert "token unblock" in card.fails("token", "pin", secrets=(DEFAULT_PIN, PIN))
+    assert "the SO-PIN is wrong; 14 tries are left" in card.fails(
+        "token", "unblock", secrets=(SO_PIN, PIN)
+    )
+    card.does("token", "unblock", secrets=(DEFAULT_SO_PIN, PIN))
+    assert (user.value, user.left) == (PIN.encode(), 3)
+    assert len(reader.card.keys) == 3
+
+
+def test_a_new_so_pin(reader: Reader, card: Managed) -> None:
+    so = reader.card.so
+    assert so is not None
+    card.does("token", "so-pin", secrets=(DEFAULT_SO_PIN, SO_PIN))
+    assert so.value == bytes.fromhex(SO_PIN)
+    run_tool(reader.provider, "opensc-tool", "-n")
+
+
+def test_two_cards_are_told_apart(reader: Reader, card: Managed) -> None:
+    said = card.fails("token", "info", "nobody", status=2)
+    assert "work (DENK0100001)" in said
+    assert "DENK0100001" in card.does("token", "info", "DENK0100001")
+    reader.plug(furnished("DENK0200002", "other"))
+    assert "other" in card.does("token", "info")
+
+
+# -- SoftHSM -----------------------------------------------------------------------------------
+
+
+def test_softhsm_from_nothing(soft: Managed) -> None:
+    assert "it is blank" in soft.does("token", "info")
+    soft.does("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN))
+    listed = pkcs11_tool(soft.provider, "-L")
+    assert "demo" in listed
+    assert "ed25519" in soft.does("token", "info", "demo")
+    said = soft.fails("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN), status=2)
+    assert "already" in said
+    assert "wrong" in soft.fails("token", "pin", "demo", secrets=("000000", PIN + "1"))
+    soft.does("token", "pin", "demo", secrets=(PIN, PIN + "1"))
+    soft.does("token", "unblock", "demo", secrets=(SOFT_SO_PIN, PIN + "2"))
+    soft.does("token", "so-pin", "demo", secrets=(SOFT_SO_PIN, "27182818"))
+    soft.does("token", "unblock", "demo", secrets=("27182818", PIN))
+    pkcs11_tool(soft.provider, "--token-label", "demo", "-O", pin=PIN)
+    words = ("token", "init", "demo", "--label", "again", "--yes")
+    assert "wrong" in soft.fails(*words, secrets=(SOFT_SO_PIN, PIN))
+    soft.does(*words, secrets=("27182818", PIN))
+    assert "again" in soft.does("token", "info", "again")
+
+
+def test_a_label_is_needed(soft: Managed) -> None:
+    assert "--label" in soft.fails("token", "init", secrets=(SOFT_SO_PIN, PIN), status=2)
+    long = "ä" * 17
+    assert "32 bytes" in soft.fails(
+        "token", "init", "--label", long, secrets=(SOFT_SO_PIN, PIN), status=2
+    )
+
+
+# -- a TPM -------------------------------------------------------------------------------------
+
+
+def test_a_tpm(tmp_path: Path) -> None:
+    with blank_tpm() as provider:
+        tpm = Managed(provider, tmp_path)
+        tpm.does("token", "init", "--label", "tpm", secrets=(SOFT_SO_PIN, PIN))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        said = tpm.fails("token", "init", "tpm", "--yes", secrets=(SOFT_SO_PIN, PIN), status=2)
+        assert "cannot be initialised again" in said
+        assert "wrong" in tpm.fails("token", "pin", "tpm", secrets=("000000", PIN + "1"))
+        tpm.does("token", "pin", "tpm", secrets=(PIN, PIN + "1"))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        tpm.does("key", "new", "p256", "--token", "tpm", secrets=(PIN + "1",))
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        words = ("cert", "self-sign", "ssh", "--email", "alice@example.org")
+        pem = tpm.does(*words, secrets=(PIN + "1",))
+        assert tpm.does("cert", "export", "ssh") == pem
+        big = ("key", "new", "rsa4096", "--label", "big", "--token", "tpm")
+        said = tpm.fails(*big, secrets=(PIN + "1",), status=2)
+        assert "does not make rsa4096" in said
