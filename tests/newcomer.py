@@ -43,7 +43,7 @@ def main() -> None:
 def typed(session: UserManager, *command: str) -> str:
     """Run what a person types, and say how long it took."""
     started = time.monotonic()
-    said = session.run(*command).stdout
+    said = session.run(*command, timeout=600).stdout
     print(f"$ {' '.join(command)}    # {time.monotonic() - started:.1f} s", flush=True)
     return said
 

@@ -61,7 +61,9 @@ class UserManager:
     home: Path
     environment: dict[str, str]
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(
+        self, *command: str, check: bool = True, timeout: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
         """Run a program of the session."""
         done = subprocess.run(
             command,
@@ -69,7 +71,7 @@ class UserManager:
             check=False,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=timeout,
         )
         if check and done.returncode:
             raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}{self.log()}")
