@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from hsmagent.cli.arguments import Given
+from hsmagent.cli.output import write
 from hsmagent.cli.person import Terminal
 from hsmagent.config import file as config
 from hsmagent.daemon.settings import modules
@@ -27,9 +28,9 @@ def run(
     async def all_of_it() -> str | bytes | None:
         return await command(place)
 
-    output = asyncio.run(all_of_it())
-    if isinstance(output, bytes):
-        sys.stdout.buffer.write(output)
-    elif output:
-        print(output.rstrip("\n"))
+    said = asyncio.run(all_of_it())
+    if isinstance(said, bytes):
+        sys.stdout.buffer.write(said)  # `main` flushes, and tells what goes wrong
+    elif said:
+        write(said.rstrip("\n") + "\n")
     return 0

@@ -87,9 +87,10 @@ def test_help_imports_no_command(words: list[str]) -> None:
     run = [sys.executable, "-I", "-S", "-c", program]
     modules = subprocess.run(run, capture_output=True, text=True, check=True).stdout.split()
     ours = {name for name in modules if name.startswith("hsmagent.")}
-    names = ("arguments", "command", "commands", "main", "management", "usage")
+    names = ("arguments", "command", "commands", "main", "management", "output", "usage")
     assert ours <= {
         *("hsmagent.cli", *(f"hsmagent.cli.{name}" for name in names)),
-        *("hsmagent.control", "hsmagent.control.client", "hsmagent.errors", "hsmagent.frame"),
+        *("hsmagent.control", "hsmagent.control.client", "hsmagent.errors", "hsmagent.folders"),
+        "hsmagent.frame",
     }
     assert not {"argparse", "asyncio", "subprocess", "importlib.metadata"} & set(modules)
