@@ -69,7 +69,8 @@ COMMANDS = {
         ),
         Command(
             "keys",
-            "every key with its SSH line and certificates",
+            "every key with its fingerprint, URI and certificates",
+            Option("--ssh", "their lines for authorized_keys, and no more"),
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:keys",

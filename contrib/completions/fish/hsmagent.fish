@@ -6,7 +6,7 @@ end
 
 complete -c hsmagent -f
 complete -c hsmagent -n '__fish_use_subcommand' -a status -d 'tokens, login state and time left, PIN state'
-complete -c hsmagent -n '__fish_use_subcommand' -a keys -d 'every key with its SSH line and certificates'
+complete -c hsmagent -n '__fish_use_subcommand' -a keys -d 'every key with its fingerprint, URI and certificates'
 complete -c hsmagent -n '__fish_use_subcommand' -a pubkey -d 'one public key, for authorized_keys or a CA'
 complete -c hsmagent -n '__fish_use_subcommand' -a unlock -d 'give the PIN in this terminal, or on stdin'
 complete -c hsmagent -n '__fish_use_subcommand' -a lock -d 'log out of one token, or of all'
@@ -65,6 +65,7 @@ complete -c hsmagent -n '__fish_use_subcommand' -l version -d 'say which version
 complete -c hsmagent -n '__fish_seen_subcommand_from status' -l json -d 'for a program'
 complete -c hsmagent -n '__fish_seen_subcommand_from status' -l runtime-dir -xa '(__fish_complete_directories)' -d 'where the daemon\'s sockets are'
 complete -c hsmagent -n '__fish_seen_subcommand_from status' -s h -l help -d 'say this'
+complete -c hsmagent -n '__fish_seen_subcommand_from keys' -l ssh -d 'their lines for authorized_keys, and no more'
 complete -c hsmagent -n '__fish_seen_subcommand_from keys' -l json -d 'for a program'
 complete -c hsmagent -n '__fish_seen_subcommand_from keys' -l runtime-dir -xa '(__fish_complete_directories)' -d 'where the daemon\'s sockets are'
 complete -c hsmagent -n '__fish_seen_subcommand_from keys' -s h -l help -d 'say this'
