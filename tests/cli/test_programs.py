@@ -19,7 +19,12 @@ from hsmagent.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 COMPLETIONS = ROOT / "contrib" / "completions"
-SAID = {"--help", "-help", "--version"}  # by `usage.about`, before anything reads the arguments
+SAID = {
+    "--help",
+    "-help",
+    "--version",
+    "-V",
+}  # by `usage.about`, before anything reads the arguments
 EVERY = [*programs.PROGRAMS, *commands.BY_NAME.values()]
 
 
