@@ -19,12 +19,7 @@ from hsmagent.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 COMPLETIONS = ROOT / "contrib" / "completions"
-SAID = {
-    "--help",
-    "-help",
-    "--version",
-    "-V",
-}  # by `usage.about`, before anything reads the arguments
+SAID = {"--help", "-help", "--version"}  # by `usage.about`, before anything reads the arguments
 EVERY = [*programs.PROGRAMS, *commands.BY_NAME.values()]
 
 
@@ -70,7 +65,7 @@ def test_hsmagent_sendmail_takes_what_the_table_says() -> None:
 
 
 def test_hsmagent_ssh_agent_takes_what_the_table_says() -> None:
-    assert names(programs.SSH_AGENT) == {*ssh_agent._OPTIONS, "-O"}
+    assert names(programs.SSH_AGENT) == {*ssh_agent._OPTIONS, "-O", "-V"}
     assert programs.SSH_AGENT.options[: len(commands.SSH_AGENT_OPTIONS)] == list(
         commands.SSH_AGENT_OPTIONS
     )
