@@ -5,8 +5,11 @@ from hsmagent.errors import UsageError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
+
+# Two letters exchanged in a short word are still close; "list" and "lock" are not.
+_CLOSE = 0.7
 
 
 class Given:
@@ -61,7 +64,9 @@ def parse(command: Command, given: "Sequence[str]") -> Given:
             name, equals, value = word.partition("=")
             option = command.option(name)
             if option is None:
-                raise wrong(command, f"`{command.path}` has no option {name}")
+                known = [each for option in command.options for each in option.names]
+                sentence = f"`{command.path}` has no option {name}"
+                raise wrong(command, sentence + nearest(name, known))
             value = _value(option, name, value if equals else None, rest)
             options.setdefault(option.names[0], []).append(value)
     argument = command.argument
@@ -101,6 +106,14 @@ def moment(text: str) -> "datetime":
             f"{printable(text)!r} is no time; give one such as 2026-05-01T12:00"
         ) from None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
+
+
+def nearest(word: str, known: "Iterable[str]") -> str:
+    """Return the end of a sentence about a word that is not known: what may have been meant."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(word, list(known), 1, _CLOSE)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 def wrong(command: Command, sentence: str) -> UsageError:

@@ -42,6 +42,7 @@ _TRUST = (
     Option("--at", "judge as of then (2026-05-01T12:00)", "TIME", TIME),
 )
 
+HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 SSH_AGENT_OPTIONS = (
     Option("-c", "print commands for csh"),
     Option("-s", "print commands for a Bourne shell"),
@@ -49,10 +50,13 @@ SSH_AGENT_OPTIONS = (
     Option("-d", "stay in the foreground and log everything but secrets"),
     Option("-D", "stay in the foreground"),
     Option("-a", "listen at this socket", "PATH", FILE),
-    Option("-E", "the hash of shown fingerprints; none are shown", "HASH", "", ("md5", "sha256")),
+    Option("-E", "the hash of shown fingerprints; none are shown", "HASH", "", HASHES),
     Option("-O", "allow-remote-pkcs11, no-restrict-websafe, websafe-allow=", "FEATURE", many=True),
     Option("-P", "the modules that ssh-add -s may name, as patterns with commas", "PATTERNS"),
     Option("-t", "how long added keys are kept (90, 15m, 1h30m)", "LIFE"),
+    Option("-T", "a socket below TMPDIR, as it is in any case"),
+    Option("-U", "leave others' sockets alone, as it does in any case"),
+    Option("-u", "remove stale sockets of ours, of which there are none, and end"),
     Option("--config", "a configuration file, for its tokens too", "FILE", FILE),
 )
 SSH_AGENT_COMMAND = Argument("COMMAND [ARGUMENT...]", "run this, and end with it", least=0, most=1)
@@ -69,7 +73,8 @@ COMMANDS = {
         ),
         Command(
             "keys",
-            "every key with its SSH line and certificates",
+            "every key with its fingerprint, URI and certificates",
+            Option("--ssh", "their lines for authorized_keys, and no more"),
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:keys",

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hsmagent.cli.arguments import nearest
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
@@ -111,7 +112,8 @@ def _option(found: Arguments, name: str, values: Iterator[str]) -> None:
     elif name in FLAGS:
         found.flags.add(name)
     elif name not in HARMLESS:
-        raise UsageError(f"hsmagent-gpgsm does not know {printable(name)}")
+        known = VALUES | HARMLESS_VALUES | COMMANDS.keys() | FLAGS | HARMLESS
+        raise UsageError(f"hsmagent-gpgsm does not know {printable(name)}{nearest(name, known)}")
 
 
 def _command(found: Arguments, command: str) -> None:

@@ -79,16 +79,23 @@ def _without_command(words: "Sequence[str]") -> int:
         case [group] if group in commands.GROUPS:
             raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
         case [group, verb, *_] if group in commands.GROUPS:
-            raise _unknown(f"{group} {verb}", f"hsmagent {group}")
+            verbs = [name for name in commands.BY_NAME if name.startswith(f"{group} ")]
+            raise _unknown(f"{group} {verb}", verbs, f"hsmagent {group}")
+        case [word, second, *_] if arguments.nearest(f"{word} {second}", _PAIRS):
+            raise _unknown(f"{word} {second}", _PAIRS, "hsmagent")
         case [word, *_]:
-            raise _unknown(word, "hsmagent")
+            raise _unknown(word, [*commands.BY_NAME, *commands.GROUPS], "hsmagent")
     return 0
 
 
-def _unknown(named: str, where: str) -> UsageError:
+_PAIRS = [name for name in commands.BY_NAME if " " in name]
+
+
+def _unknown(named: str, known: "Sequence[str]", where: str) -> UsageError:
     from hsmagent.model import printable
 
-    return UsageError(f"there is no command {printable(named)!r}; see `{where} --help`")
+    meant = arguments.nearest(named, known) or f"; see `{where} --help`"
+    return UsageError(f"there is no command {printable(named)!r}{meant}")
 
 
 def _fail(sentence: str, status: int) -> int:
@@ -109,12 +116,12 @@ def _ask(given: "Given", op: str, timeout: "float | None" = None, **fields: str)
 
 def status(given: "Given") -> int:
     """`hsmagent status`."""
-    return _show(given, "status")
+    return _show(given, "status", "status")
 
 
 def keys(given: "Given") -> int:
     """`hsmagent keys`."""
-    return _show(given, "keys")
+    return _show(given, "ssh_lines" if given.flag("--ssh") else "keys", "keys")
 
 
 def log(given: "Given") -> int:
@@ -141,11 +148,11 @@ def _written_down(since: str) -> "Answer":
     return told(Activity(Path(state_folder())), since)
 
 
-def _show(given: "Given", what: str) -> int:
-    return _lay_out(given, what, _ask(given, what, AT_HAND))
+def _show(given: "Given", layout: str, what: str) -> int:
+    return _lay_out(given, layout, _ask(given, what, AT_HAND))
 
 
-def _lay_out(given: "Given", what: str, answer: "Answer") -> int:
+def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
     if given.flag("--json"):
         import json
 
@@ -153,7 +160,7 @@ def _lay_out(given: "Given", what: str, answer: "Answer") -> int:
         return 0
     from hsmagent.cli import show
 
-    output.write(getattr(show, what)(answer))
+    output.write(getattr(show, layout)(answer))
     return 0
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+from hsmagent.cli.arguments import nearest
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
@@ -79,7 +80,9 @@ def _option(found: Arguments, word: str, rest: Iterator[str]) -> None:
         found.cipher = word
         return
     if word not in OBEYED[found.operation] | HARMLESS:
-        raise UsageError(f"hsmagent-smime does not do {printable(word)} with {found.operation}")
+        known = OBEYED[found.operation] | HARMLESS
+        sentence = f"hsmagent-smime does not do {printable(word)} with {found.operation}"
+        raise UsageError(sentence + nearest(word, known))
     if word not in WITH_VALUE:
         found.flags.add(word)
         return

@@ -4,7 +4,17 @@ Their help and their completions come from here. What reads the arguments is wri
 each of the originals has rules of its own; a test holds both together.
 """
 
-from hsmagent.cli.command import FILE, FOLDER, HELP, KEY, VERSION, Argument, Command, Option
+from hsmagent.cli.command import (
+    FILE,
+    FOLDER,
+    HELP,
+    KEY,
+    VERSION,
+    VERSION_OF_SSH,
+    Argument,
+    Command,
+    Option,
+)
 from hsmagent.cli.commands import SSH_AGENT_COMMAND, SSH_AGENT_OPTIONS
 
 HSMAGENT = Command("hsmagent", "an agent for keys that live in hardware tokens", HELP, VERSION)
@@ -18,7 +28,7 @@ SSH_AGENT = Command(
     SSH_AGENT_COMMAND,
     *SSH_AGENT_OPTIONS,
     _HELP,
-    VERSION,
+    VERSION_OF_SSH,
 )
 
 _FORMS = ("SMIME", "PEM", "DER")

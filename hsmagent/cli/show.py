@@ -97,9 +97,15 @@ def keys(answer: "dict[str, Any]") -> str:
     return "\n".join(blocks) or "no keys; `hsmagent status` shows the tokens\n"
 
 
+def ssh_lines(answer: "dict[str, Any]") -> str:
+    """Lay out `hsmagent keys --ssh`: a line for each key that ssh has a name for."""
+    return "".join(f"{key['ssh']}\n" for key in answer["keys"] if key["ssh"])
+
+
 def _key(key: "dict[str, Any]") -> str:
     rows = [key["fingerprint"] or "", key["uri"]]
-    rows.append(key["ssh"] or "not for ssh, which has no name for this curve")
+    if not key["ssh"]:
+        rows.append("not for ssh, which has no name for this curve")
     rows += [f"certificate: {subject}" for subject in key["certificates"]]
     if key["application"]:
         rows.append(f"application: {key['application']}")

@@ -21,7 +21,7 @@ from typing import Any
 
 from hsmagent.cli import output, usage
 from hsmagent.cli.arguments import Given
-from hsmagent.cli.commands import SSH_AGENT_OPTIONS
+from hsmagent.cli.commands import HASHES, SSH_AGENT_OPTIONS
 from hsmagent.cli.programs import SSH_AGENT
 from hsmagent.daemon.listening import listen
 from hsmagent.duration import seconds
@@ -37,7 +37,6 @@ AUTH_SOCK, AGENT_PID = "SSH_AUTH_SOCK", "SSH_AGENT_PID"
 
 STDIN, STDOUT, STDERR = range(3)
 
-HASHES = ("md5", "sha256")
 ALLOW_REMOTE, NO_RESTRICT, WEBSAFE = "allow-remote-pkcs11", "no-restrict-websafe", "websafe-allow="
 FEATURES = (ALLOW_REMOTE, NO_RESTRICT, WEBSAFE)
 ANY = ("*",)
@@ -52,6 +51,7 @@ class Options:
 
     csh: bool | None = None
     kill: bool = False
+    clean: bool = False
     debug: bool = False
     foreground: bool = False
     address: str = ""
@@ -94,6 +94,8 @@ def run(arguments: list[str]) -> int:
     except UsageError as error:
         print(f"hsmagent-ssh-agent: {error}; {usage.line(SSH_AGENT)}", file=sys.stderr)
         return 1
+    if options.clean:  # no agent of ours leaves its socket in ~/.ssh/agent, for others to remove
+        return 0
     return kill(options) if options.kill else start(options)
 
 
@@ -114,7 +116,8 @@ def parse(arguments: Sequence[str]) -> Options:
         field, read = _OPTIONS[name]
         if values.setdefault(field, found := read(value)) != found:
             raise UsageError(f"{name} contradicts an option before it")
-    values.pop("hash", None)  # only the shown fingerprints would differ, and we show none
+    for name in _NO_EFFECT:
+        values.pop(name, None)
     options = Options(**values)
     if options.debug and options.foreground:
         raise UsageError("-d and -D exclude each other")
@@ -166,6 +169,10 @@ def life(text: str) -> int:
         raise UsageError(sentence) from None
 
 
+# Only shown fingerprints would differ, and we show none; our sockets are where -T wants them, and
+# we remove nobody else's.
+_NO_EFFECT = ("hash", "in_tmpdir", "keep_stale")
+
 # option → the field of Options, and how its value is read
 _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "-c": ("csh", lambda _: True),
@@ -177,6 +184,9 @@ _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "-t": ("lifetime", life),
     "-P": ("providers", lambda value: tuple(value.split(","))),
     "-E": ("hash", _hash),
+    "-T": ("in_tmpdir", lambda _: True),
+    "-U": ("keep_stale", lambda _: True),
+    "-u": ("clean", lambda _: True),
     "--config": ("config", Path),
 }
 

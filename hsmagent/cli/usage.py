@@ -4,7 +4,7 @@ from textwrap import wrap
 
 from hsmagent import __version__
 from hsmagent.cli import commands
-from hsmagent.cli.command import VERSION, Command
+from hsmagent.cli.command import VERSION, VERSION_OF_SSH, Command
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def about(program: Command, words: "Sequence[str]") -> str:
         return ""
     if option.names[0] == "--help":
         return of(program)
-    return f"{program.name} {__version__}\n" if option is VERSION else ""
+    return f"{program.name} {__version__}\n" if option in (VERSION, VERSION_OF_SSH) else ""
 
 
 def _row(left: str, meaning: str) -> str:

@@ -33,6 +33,7 @@ from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, 
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.tasks import Tasks
 from hsmagent.who.peer import peer_of, peer_of_process
+from hsmagent.who.terminal import Terminals
 
 log = logging.getLogger(__name__)
 
@@ -75,6 +76,7 @@ class Daemon:
             record=self._record,
             store=desktop.store,
             waiting=desktop.waiting,
+            tell=Terminals(time.monotonic).tell,
         )
         self._agent = Agent(
             door=parts.gate,

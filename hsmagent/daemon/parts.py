@@ -19,6 +19,7 @@ from hsmagent.daemon.sk_helper import SkHelper
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.door.gate import Gate, Record, Store, Waiting, no_store, no_waiting
 from hsmagent.door.policy import Policy
+from hsmagent.door.unlock import Tell, tell_nobody
 from hsmagent.model import Listener, ModuleSpec, Request
 from hsmagent.prompt import words
 from hsmagent.prompt.askpass import Askpass
@@ -56,6 +57,7 @@ class Parts:
         record: Record,
         store: Store = no_store,
         waiting: Waiting = no_waiting,
+        tell: Tell = tell_nobody,
         unknown: str = "always",
     ) -> None:
         self._config = config
@@ -80,6 +82,7 @@ class Parts:
             timeout=config.prompt.timeout,
             store=store,
             waiting=waiting,
+            tell=tell,
         )
         self.providers = TokenProviders(self.tokens, self._configured, self.gate.unlock)
 

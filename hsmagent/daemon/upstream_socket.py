@@ -19,6 +19,8 @@ log = logging.getLogger(__name__)
 CONNECT_SECONDS = 1.0
 # After a failure, connections do without the other agent for so long.
 REST_SECONDS = 30.0
+# OpenSSH's agent takes 16 bindings.
+MOST_HELD = 64
 # gcr-ssh-agent up to 3.41 crashes on any extension; this is where its socket is.
 _NO_EXTENSIONS = ("gcr", "ssh")
 
@@ -51,12 +53,17 @@ class UpstreamAgent:
 
 
 class UpstreamLink:
-    """One connection. Implements `ssh.upstream.Link`."""
+    """The connection of one client; made anew where the agent was started anew.
+
+    What holds for a connection (its session bindings) is said again on each that is made.
+    Implements `ssh.upstream.Link`.
+    """
 
     def __init__(self, agent: UpstreamAgent) -> None:
         self._agent = agent
         self._reader = frame.Reader(frame.SSH_MAX_FRAME)
         self._streams: tuple[asyncio.StreamReader, asyncio.StreamWriter] | None = None
+        self._holds: list[bytes] = []
         self._closed = False
 
     @property
@@ -64,14 +71,13 @@ class UpstreamLink:
         """Whether the agent may be sent extensions."""
         return self._agent.takes_bindings
 
-    async def ask(self, request: bytes, seconds: float) -> bytes:
-        """Send a message, wait for the reply. Raises Unavailable, and then every time."""
-        if self._closed:
-            raise Unavailable(f"the connection to {self._agent.path} has ended")
-        if self._streams is None and self._agent.rests:
-            self.close()
-            raise Unavailable(f"{self._agent.path} failed a moment ago")
+    async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
+        """Send a message, wait for the reply. Raises Unavailable.
+
+        holds: it holds for the connection, and is said again on each new one.
+        """
         try:
+            self._check()
             async with asyncio.timeout(seconds):
                 return await self._exchange(request)
         except TimeoutError:
@@ -82,14 +88,39 @@ class UpstreamLink:
             why = getattr(error, "strerror", None) or "it hung up"
             raise Unavailable(f"{self._agent.path}: {why}") from None
         except BaseException:
-            self.close()  # a reply that nobody waits for would be taken for the next one's
+            self._hang_up()  # a reply that nobody waits for would be taken for the next one's
             raise
+        finally:
+            if holds:
+                self._hold(request)
+
+    def _check(self) -> None:
+        """Notice a connection that has ended. Raises Unavailable where none is to be made now."""
+        if self._closed:
+            raise Unavailable(f"the connection to {self._agent.path} has ended")
+        if self._streams is not None and self._streams[0].at_eof():
+            self._hang_up()
+        if self._streams is None and self._agent.rests:
+            raise Unavailable(f"{self._agent.path} failed a moment ago")
+
+    def _hold(self, request: bytes) -> None:
+        self._holds.append(request)
+        if len(self._holds) > MOST_HELD:
+            self.close()  # no client does that, and without all of it no connection is the same
 
     async def _exchange(self, request: bytes) -> bytes:
         if self._streams is None:
             async with asyncio.timeout(CONNECT_SECONDS):
                 self._streams = await asyncio.open_unix_connection(self._agent.path)
-        reader, writer = self._streams
+            self._reader = frame.Reader(frame.SSH_MAX_FRAME)
+            for held in self._holds:
+                await self._say(self._streams, held)
+        return await self._say(self._streams, request)
+
+    async def _say(
+        self, streams: tuple[asyncio.StreamReader, asyncio.StreamWriter], request: bytes
+    ) -> bytes:
+        reader, writer = streams
         writer.write(frame.encode(request))
         await writer.drain()
         while (body := self._reader.next_frame()) is None:
@@ -101,11 +132,14 @@ class UpstreamLink:
 
     def _fail(self) -> None:
         self._agent.failed()
-        self.close()
+        self._hang_up()
 
     def close(self) -> None:
-        """Hang up."""
+        """Hang up, for good."""
         self._closed = True
+        self._hang_up()
+
+    def _hang_up(self) -> None:
         if self._streams is not None:
             with suppress(OSError, RuntimeError):
                 self._streams[1].transport.abort()

@@ -16,9 +16,11 @@ from hsmagent.door.policy import Policy, Verdict
 from hsmagent.door.unlock import (
     Asking,
     PinStore,
+    Tell,
     Unlock,
     log_in,
     look_at_pin,
+    tell_nobody,
 )
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
@@ -62,6 +64,7 @@ class Gate:
         timeout: float,
         store: Store = no_store,
         waiting: Waiting = no_waiting,
+        tell: Tell = tell_nobody,
     ) -> None:
         self._tokens = tokens
         self._policy = policy
@@ -70,6 +73,7 @@ class Gate:
         self._timeout = timeout
         self._store = store
         self._waiting = waiting
+        self._tell = tell
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs = Tasks()
         self._one_touch = asyncio.Lock()
@@ -170,7 +174,7 @@ class Gate:
         return not typed_for_this
 
     def _how_to_ask(self, token: TokenId) -> Asking:
-        return Asking(self._prompter, self._timeout, self._store(token))
+        return Asking(self._prompter, self._timeout, self._store(token), self._tell)
 
     async def _use(
         self,

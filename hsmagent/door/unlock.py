@@ -52,6 +52,14 @@ class PinStore(Protocol):
         ...
 
 
+Tell = Callable[[Request], None]
+"""Tells whoever made a request that it waits for `hsmagent unlock`."""
+
+
+def tell_nobody(_request: Request) -> None:
+    """Let requests wait in silence."""
+
+
 @dataclass(frozen=True, slots=True)
 class Asking:
     """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store."""
@@ -59,6 +67,7 @@ class Asking:
     prompter: Prompter
     timeout: float
     store: PinStore | None = None
+    tell: Tell = tell_nobody
 
 
 class Unlock:
@@ -69,6 +78,7 @@ class Unlock:
         self._asking = asking
         self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
+        self._for_terminal = False
         # Whose request the dialog shows in full: a PIN confirms that one. It may leave meanwhile.
         self._shown: asyncio.Future[bool] | None = None
 
@@ -79,6 +89,8 @@ class Unlock:
         """
         waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._waiting[waiter] = request
+        if self._for_terminal:
+            self._asking().tell(request)
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
@@ -131,7 +143,7 @@ class Unlock:
             else:
                 await ask_for_pin(asking.prompter, self.token.status, self._requests, self._log_in)
         except Unavailable as why:
-            await self._wait_for_terminal(why, asking.timeout)
+            await self._wait_for_terminal(why, asking)
 
     async def _log_in(self, pin: bytearray, at_worst: PinState) -> None:
         if all(waiter.done() for waiter in self._waiting):
@@ -166,7 +178,7 @@ class Unlock:
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 
-    async def _wait_for_terminal(self, why: Unavailable, seconds: float) -> None:
+    async def _wait_for_terminal(self, why: Unavailable, asking: Asking) -> None:
         """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
         name = name_of(self.token.id)
         command = shlex.join(("hsmagent", "unlock", token_name(self.token.id)))
@@ -176,9 +188,15 @@ class Unlock:
             name,
             why,
             command,
-            seconds,
+            asking.timeout,
         )
-        await asyncio.sleep(seconds)
+        self._for_terminal = True
+        try:
+            for request in self._waiting.values():
+                asking.tell(request)
+            await asyncio.sleep(asking.timeout)
+        finally:
+            self._for_terminal = False
         raise TimedOut(f"the token {name} is locked; run `{command}` and try again")
 
     def _requests(self) -> list[Request]:

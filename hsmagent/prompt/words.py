@@ -26,6 +26,7 @@ LISTED = 4  # more requests than these are counted, not listed: the window stays
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
+HIDE = "Hide"  # the token waits for something else than this button
 FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
@@ -102,6 +103,7 @@ def use_pin_pad(status: TokenStatus, requests: Sequence[Request]) -> Text:
         message=f"Type the PIN of {name_of(status.id)} on the reader",
         description=describe(requests),
         warning=tries(status.pin_state),
+        ok=HIDE,
     )
 
 
@@ -121,6 +123,7 @@ def touch(request: Request) -> Text:
         title="Use a FIDO key",
         message=f"Touch your key {quoted(_label(request.key))}",
         description=request_line(request),
+        ok=HIDE,
     )
 
 

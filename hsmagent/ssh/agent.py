@@ -210,7 +210,7 @@ class Connection:
 
     def _extend(self, message: messages.Extension) -> bytes:
         match message.name:
-            case messages.QUERY:
+            case messages.QUERY if not self._agent.lock.locked:
                 return EXTENSIONS
             case messages.SESSION_BIND:
                 try:

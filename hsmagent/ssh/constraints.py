@@ -5,6 +5,7 @@ understand we cannot keep.
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import ProtocolError
@@ -143,7 +144,9 @@ def _hop(reader: Reader) -> Hop:
 def _host_keys(reader: Reader) -> Iterator[HostKey]:
     while reader.left:
         blob = reader.string()
-        certificates.public_key(blob)  # a key that we cannot read could never match
+        # Of whatever kind: a host may have keys that we cannot read (DSA, ML-DSA). They never
+        # match, since no connection is bound to a key that we cannot verify with.
+        keys.type_name(blob)
         yield HostKey(blob, reader.boolean())
 
 
@@ -159,7 +162,7 @@ def _certificates(reader: Reader) -> Iterator[Certificate]:
         if count > MAX_CERTIFICATES:
             raise ProtocolError(f"more than {MAX_CERTIFICATES} certificates")
         blob = reader.string()
+        # ssh-add sends every file it was given: plain keys, and kinds that we cannot read.
         if certificates.is_certificate(keys.type_name(blob)):
-            yield certificates.parse(blob)
-        else:
-            keys.decode(blob)  # ssh-add sends every file it was given, plain keys too
+            with suppress(ProtocolError):
+                yield certificates.parse(blob)

@@ -1,7 +1,7 @@
 """Another agent behind ours: its identities after ours, its signatures through our door.
 
 Each client connection has an upstream connection of its own, since session bindings belong to a
-connection; that is also why one that failed is not made anew. What carries the frames is
+connection; one that is made anew has them said again. What carries the frames is
 `hsmagent.daemon.upstream_socket`.
 """
 
@@ -32,8 +32,11 @@ class Link(Protocol):
         """Whether that agent may be sent extensions; there is one that crashes on any."""
         ...
 
-    async def ask(self, request: bytes, seconds: float) -> bytes:
-        """Send one message's body; return the reply's. Raises Unavailable, now and ever after."""
+    async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
+        """Send one message's body; return the reply's. Raises Unavailable.
+
+        holds: it holds for the connection, also where that has to be made anew.
+        """
         ...
 
     def close(self) -> None:
@@ -51,7 +54,7 @@ class Upstream:
     async def identities(self, without: Collection[bytes]) -> list[Identity]:
         """Return its identities, except those in `without`; [] when the agent is not there."""
         try:
-            reply = await self._ask(messages.RequestIdentities(), LIST_SECONDS)
+            reply = await ask(self._link, messages.RequestIdentities(), LIST_SECONDS)
         except Unavailable as error:
             log.warning("the upstream agent is left out: %s", error)
             return []
@@ -75,16 +78,15 @@ class Upstream:
         """Pass a session binding on, whatever we made of it."""
         if self._link.takes_bindings:
             try:
-                await self._ask(messages.Extension(SESSION_BIND, contents), LIST_SECONDS)
+                await ask(
+                    self._link, messages.Extension(SESSION_BIND, contents), LIST_SECONDS, holds=True
+                )
             except Unavailable as error:
                 log.warning("the upstream agent is left out: %s", error)
 
     def close(self) -> None:
         """Hang up."""
         self._link.close()
-
-    async def _ask(self, request: messages.Request, seconds: float) -> object:
-        return await ask(self._link, request, seconds)
 
 
 class UpstreamSigner:
@@ -111,9 +113,11 @@ class UpstreamSigner:
         return reply.signature
 
 
-async def ask(link: Link, request: messages.Request, seconds: float) -> object:
+async def ask(
+    link: Link, request: messages.Request, seconds: float, *, holds: bool = False
+) -> object:
     """Send a request, read the reply. Raises Unavailable; what makes no sense counts as that."""
-    reply = await link.ask(messages.encode(request), seconds)
+    reply = await link.ask(messages.encode(request), seconds, holds=holds)
     try:
         return messages.decode(reply)
     except ProtocolError as error:

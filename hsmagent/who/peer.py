@@ -61,6 +61,12 @@ def peer_of_process(pid: int, uid: int) -> Peer:
     return _read(_Credentials(pid, uid, stat.start if stat is not None else 0))
 
 
+def terminal_of(pid: int) -> int:
+    """Return the device number of a process's controlling terminal, or 0."""
+    found = _stat(pid) if pid > 0 else None
+    return found.terminal if found is not None else 0
+
+
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     """Pid and uid of a peer; `start` pins the pid to one process (0: it has gone already)."""
@@ -72,10 +78,11 @@ class _Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What we use of /proc/PID/stat: parent, session and start time (in clock ticks)."""
+    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks)."""
 
     parent: int
     session: int
+    terminal: int
     start: int
 
 
@@ -177,10 +184,11 @@ def _stat(pid: int) -> _Stat | None:
     # The second field is the name in parentheses, and may itself hold blanks and parentheses.
     fields = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split(b" ")
     try:
-        state, parent, session, start = fields[0], int(fields[1]), int(fields[3]), int(fields[19])
+        parent, session, terminal, start = (int(fields[place]) for place in (1, 3, 4, 19))
     except (IndexError, ValueError):
         return None
-    return None if state in (b"Z", b"X") else _Stat(parent, session, start)
+    ended = fields[0] in (b"Z", b"X")
+    return None if ended else _Stat(parent, session, terminal, start)
 
 
 def _content(path: str, most: int) -> bytes:

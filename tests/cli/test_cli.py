@@ -122,3 +122,37 @@ def test_a_daemon_that_hangs_is_not_waited_for(
         for command in (["status"], ["keys"], ["log"], ["pubkey", "x"]):
             assert cli.run([*command, "--runtime-dir", str(tmp_path)]) == 1
             assert "the daemon does not answer" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (["stauts"], "there is no command 'stauts'; did you mean status?"),
+        (["unlok", "work"], "did you mean unlock?"),
+        (["forget_pin"], "did you mean forget-pin?"),
+        (["smime", "singn"], "there is no command 'smime singn'; did you mean smime sign?"),
+        (["smine", "verify", "x"], "did you mean smime verify?"),
+        (["contact"], "did you mean contacts?"),
+        (["frobnicate"], "there is no command 'frobnicate'; see `hsmagent --help`"),
+        (["smime", "frobnicate"], "see `hsmagent smime --help`"),
+        (["status", "--jsn"], "`hsmagent status` has no option --jsn; did you mean --json?"),
+        (["status", "--colour"], "has no option --colour; usage: hsmagent status [options]"),
+        (["daemon", "--runtime_dir", "x"], "did you mean --runtime-dir?"),
+    ],
+)
+def test_a_typo_gets_the_nearest_right_word(
+    capsys: pytest.CaptureFixture[str], given: list[str], sentence: str
+) -> None:
+    assert cli.run(given) == 2
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("program", "given", "meant"),
+    [
+        ("hsmagent-smime", ["-decrypt", "-recipt", "x"], "-recip"),
+        ("hsmagent-gpgsm", ["--armour"], "--armor"),
+    ],
+)
+def test_a_typo_in_another_programs_option(program: str, given: list[str], meant: str) -> None:
+    assert f"did you mean {meant}?" in shell([str(BIN / program), *given], "").stderr

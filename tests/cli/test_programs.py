@@ -65,7 +65,7 @@ def test_hsmagent_sendmail_takes_what_the_table_says() -> None:
 
 
 def test_hsmagent_ssh_agent_takes_what_the_table_says() -> None:
-    assert names(programs.SSH_AGENT) == {*ssh_agent._OPTIONS, "-O"}
+    assert names(programs.SSH_AGENT) == {*ssh_agent._OPTIONS, "-O", "-V"}
     assert programs.SSH_AGENT.options[: len(commands.SSH_AGENT_OPTIONS)] == list(
         commands.SSH_AGENT_OPTIONS
     )

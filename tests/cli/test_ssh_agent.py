@@ -47,6 +47,8 @@ def test_options() -> None:
     assert parse(given) == Options(
         csh=False, address="/x", lifetime=3600, providers=("/usr/lib/*", "/opt/*")
     )
+    assert parse(["-T", "-U", "-E", "sha1"]) == Options()
+    assert parse(["-u", "-u"]).clean
     assert parse(["-O", "allow-remote-pkcs11"]).allow_remote_pkcs11
     assert not parse(["-O", "no-restrict-websafe"] * 2).allow_remote_pkcs11
     assert parse([]).websafe is None
@@ -223,6 +225,12 @@ def test_a_mistake_in_the_configuration_is_told_before_anything_starts(
     (folder / "config.toml").write_text(f'[ssh]\nupstream = "{folder}/s"')
     done = run(program.path, "--config", folder / "config.toml", "-a", folder / "s", status=1)
     assert "this agent's own socket" in done.stderr
+
+
+def test_what_newer_releases_of_openssh_take(program: DropIn) -> None:
+    assert run(program.path, "-u").stdout == ""
+    assert run(program.path, "-V").stdout == run(program.path, "--version").stdout
+    assert run(program.path, "-T", "-U", "-E", "sha1", "true").stdout == ""
 
 
 @pytest.mark.parametrize("pid", [None, "x", "0", "1", "-1", "999999999"])

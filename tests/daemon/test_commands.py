@@ -38,8 +38,10 @@ def test_keys_lists_every_kind_without_a_pin(agent: AgentProcess) -> None:
     keys = agent.json("keys")["keys"]
     assert {key["kind"] for key in keys} == {"RSA 2048", "ECDSA P-256", "Ed25519"}
     listed = agent.hsmagent("keys").stdout
+    assert "AAAA" not in listed
+    assert agent.hsmagent("keys", "--ssh").stdout == agent.run(["ssh-add", "-L"]).stdout
     for key in keys:
-        assert key["ssh"] in listed
+        assert key["fingerprint"] in listed
         assert key["fingerprint"].startswith("SHA256:")
 
 

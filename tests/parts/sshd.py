@@ -26,7 +26,12 @@ class Sshd:
         self.user = pwd.getpwuid(os.getuid()).pw_name
         self.log = folder / "sshd.log"
         self.host_key = folder / "host_key"
-        self.port = free_port()
+        # Kept, bound and not listening, so that nobody else is given the port; sshd, which sets
+        # SO_REUSEADDR too, may listen there.
+        self._reserved = socket.socket()
+        self._reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self._reserved.bind(("127.0.0.1", 0))
+        self.port: int = self._reserved.getsockname()[1]
         self._folder = folder
         if not self.host_key.exists():
             command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.host_key)]
@@ -90,11 +95,3 @@ class Sshd:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
             self._process = None
-
-
-def free_port() -> int:
-    """Return a port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port

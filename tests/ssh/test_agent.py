@@ -448,6 +448,7 @@ async def test_locked_nothing_is_listed_or_signed_and_binds_are_taken() -> None:
         smartcard(MODULE),
         bytes((21,)) + wire.text(MODULE) + wire.string(b""),
         lock(b"other"),
+        b"\x1b" + wire.text("query"),
     ):
         assert await ask(connection, frame) == FAILURE
     assert await ask(connection, builders.bind_request(builders.binding(A, b"2"))) == SUCCESS

@@ -87,6 +87,19 @@ def test_destinations_that_refuse_a_key(bad: bytes) -> None:
         read(builders.restrict(WAY, bad))
 
 
+@pytest.mark.parametrize("kind", ["ssh-mldsa44-ed25519@openssh.com", "ssh-dss"])
+def test_a_host_key_of_a_kind_that_we_cannot_read_is_kept(kind: str) -> None:
+    """`ssh-add -h host` sends all of a host's keys, and the others are to count."""
+    strange = wire.text(kind) + wire.string(b"\1" * 1312)
+    target = builders.hop("host.example", [(strange, False), (HOST, False), (strange, True)])
+    [way] = read(builders.restrict(builders.way(builders.hop(), target))).ways
+    assert way.target.keys == (
+        HostKey(strange, is_authority=False),
+        HostKey(HOST, is_authority=False),
+        HostKey(strange, is_authority=True),
+    )
+
+
 def test_how_many_destinations_are_allowed() -> None:
     assert len(read(builders.restrict(*[WAY] * 1024)).ways) == 1024
     with pytest.raises(ProtocolError):
@@ -95,7 +108,10 @@ def test_how_many_destinations_are_allowed() -> None:
 
 def test_associated_certificates_come_with_smartcards_only() -> None:
     blob = builders.certificate(builders.ed25519_key(), builders.ed25519_key(), host=False)
-    plain = wire.string(HOST)  # ssh-add sends every file it was given
+    # ssh-add sends every file it was given.
+    plain = wire.string(HOST)
+    for strange in ("ssh-mldsa44-ed25519@openssh.com", "ssh-dss-cert-v01@openssh.com"):
+        plain += wire.string(wire.text(strange) + wire.string(b"1"))
     data = builders.constraint(
         "associated-certs-v00@openssh.com", b"\x01" + wire.string(plain + wire.string(blob))
     )

@@ -1,13 +1,24 @@
 """The agent with OpenSSH's own clients."""
 
+import base64
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from hsmagent.model import fingerprint
-from hsmagent.ssh import keys
+from hsmagent.ssh import keys, wire
 from tests.parts.ssh_agent import Parts, Served, new_keys, serve, token_signer
+
+# A host's keys of kinds that few or none can verify with yet.
+STRANGE = [
+    f"{kind} {base64.b64encode(wire.text(kind) + wire.string(bytes(32)) + more).decode()}"
+    for kind, more in (
+        ("sk-ssh-ed25519@openssh.com", wire.text("ssh:")),
+        ("ssh-mldsa44-ed25519@openssh.com", b""),
+    )
+]
 
 
 @pytest.fixture(scope="module")
@@ -74,3 +85,22 @@ def test_a_token_key_is_an_ssh_authority(served: Served, tmp_path: Path) -> None
         assert "certify the user key 'me' for alice, bob, valid until 2" in summary
         shown = served.run("ssh-keygen", "-L", "-f", str(tmp_path / "user-cert.pub")).stdout
         assert "alice" in shown
+
+
+def test_ssh_add_restricts_a_key_to_a_host_with_keys_of_strange_kinds(
+    served: Served, tmp_path: Path
+) -> None:
+    """A FIDO key, a DSA key and one of a kind to come: the host's others are what counts."""
+    user, host = tmp_path / "user", tmp_path / "host"
+    known = tmp_path / "known_hosts"
+    served.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(user))
+    served.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(host))
+    lines = [host.with_suffix(".pub").read_text().strip(), *STRANGE]
+    old = tmp_path / "dsa"
+    # Newer releases of ssh-keygen know no DSA; then ssh-add sends none either.
+    made = subprocess.run(["ssh-keygen", "-q", "-t", "dsa", "-N", "", "-f", str(old)], check=False)
+    if made.returncode == 0:
+        lines.append(old.with_suffix(".pub").read_text().strip())
+    known.write_text("".join(f"host.example {line}\n" for line in lines))
+    served.run("ssh-add", "-H", str(known), "-h", "host.example", str(user))
+    assert "ED25519" in served.run("ssh-add", "-l").stdout.splitlines()[-1]

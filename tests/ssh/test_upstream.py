@@ -4,14 +4,14 @@ import asyncio
 import subprocess
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 import pytest
 
 from hsmagent import frame
 from hsmagent.control.names import names_key
-from hsmagent.daemon.upstream_socket import REST_SECONDS, UpstreamAgent
+from hsmagent.daemon.upstream_socket import MOST_HELD, REST_SECONDS, UpstreamAgent
 from hsmagent.model import fingerprint
 from hsmagent.prompt import words
 from hsmagent.ssh import keys, messages, signature, wire
@@ -39,7 +39,13 @@ def folder() -> Iterator[Path]:
 @pytest.fixture
 def openssh(folder: Path) -> Iterator[Path]:
     """Run OpenSSH's ssh-agent with one key in it."""
-    path = folder / "upstream"
+    with running(folder / "upstream") as path:
+        yield path
+
+
+@contextmanager
+def running(path: Path) -> Iterator[Path]:
+    """Run OpenSSH's ssh-agent at this socket."""
     with subprocess.Popen(
         ["ssh-agent", "-D", "-a", str(path)], stdout=subprocess.PIPE, text=True
     ) as agent:
@@ -154,6 +160,48 @@ async def test_bindings_hold_on_its_connection_too(openssh: Path) -> None:
     assert not await signs(other, blob, data), "each connection has its own bindings"
     for connection in (right, wrong, other):
         connection.end()
+
+
+async def test_one_that_is_started_anew_is_seen_by_those_who_stayed(folder: Path) -> None:
+    """And a new connection to it is bound to the hosts that the client's own is bound to."""
+    path, blob = folder / "upstream", builders.blob_of(THEIRS)
+    target = builders.hop("h", [(builders.blob_of(HOST), False)])
+    under = builders.restrict(builders.way(builders.hop(), target))
+    scene = Scene(path)
+    right, wrong = scene.connect(), scene.connect()
+    for connection, host in ((right, HOST), (wrong, OURS)):
+        bind = builders.bind_request(builders.binding(host, b"2"))
+        with running(path):
+            assert await connection.respond(bytearray(bind)) == b"\x06"
+            assert await comments(connection) == ["ours (work)"]
+        path.unlink(missing_ok=True)
+    with running(path):
+        await give(path, builders.add_request(THEIRS, "theirs", under))
+        assert await comments(right) == ["ours (work)", "theirs"]
+        assert await signs(right, blob, builders.userauth(b"2", blob))
+        assert await comments(wrong) == ["ours (work)"]
+        assert not await signs(wrong, blob, builders.userauth(b"2", blob))
+    path.unlink(missing_ok=True)
+    # It is gone for now: after a while, somebody looks again.
+    assert await comments(right) == ["ours (work)"]
+    with running(path):
+        await give(path, builders.add_request(THEIRS, "theirs", under))
+        assert await comments(right) == ["ours (work)"]
+        scene.now += REST_SECONDS
+        assert await comments(right) == ["ours (work)", "theirs"]
+    for connection in (right, wrong):
+        connection.end()
+
+
+async def test_a_client_that_binds_for_ever_is_left_without(openssh: Path) -> None:
+    scene = Scene(openssh)
+    await give(openssh, builders.add_request(THEIRS, "theirs"))
+    connection = scene.connect()
+    for number in range(MOST_HELD + 1):
+        bind = builders.bind_request(builders.binding(HOST, bytes((number,))))
+        await connection.respond(bytearray(bind))
+    assert await comments(connection) == ["ours (work)"]
+    connection.end()
 
 
 async def test_locked_nothing_of_it_shows(openssh: Path) -> None:

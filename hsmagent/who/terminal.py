@@ -1,0 +1,70 @@
+"""A line on the terminal of whoever asks: that the agent waits, and for what.
+
+Nothing is ever asked there: whoever owns that terminal could answer. The line is always the same,
+so that nobody can have us write what they like.
+"""
+
+import os
+import stat
+from contextlib import suppress
+
+from hsmagent.model import Clock, Request
+from hsmagent.who.peer import terminal_of
+
+LINE = b"\r\nhsmagent waits: run `hsmagent unlock`\r\n"
+PAUSE = 60.0
+"""Seconds in which a terminal gets the line once, however many programs ask there."""
+
+_MOST_TERMINALS = 100
+_PTS, _PTS_LAST, _VT = 136, 143, 4  # the kernel's major numbers (devices.txt)
+
+
+class Terminals:
+    """Writes the line, once in a while, to terminals whose owner would have it from us."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._told: dict[int, float] = {}  # device → when
+
+    def tell(self, request: Request) -> None:
+        """Write the line where this request comes from, if that is a terminal of ours.
+
+        Not for a forwarded request, nor for a process that sees other files than we do, nor where
+        messages are not wanted (mesg(1)). Never raises.
+        """
+        if request.destination is not None and request.destination.forwarded:
+            return
+        pid = request.peer.process.pid
+        with suppress(OSError):
+            device = terminal_of(pid)
+            if not device or self._told.get(device, -PAUSE) > self._clock() - PAUSE:
+                return
+            if _mounts(pid) == _mounts(os.getpid()) and _write(device):
+                self._told[device] = self._clock()
+                if len(self._told) > _MOST_TERMINALS:
+                    del self._told[next(iter(self._told))]
+
+
+def _mounts(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino  # noqa: PTH116 - one call
+
+
+def _write(device: int) -> bool:
+    """Write the line to a terminal that is ours and takes messages. Raises OSError."""
+    descriptor = os.open(_path(device), os.O_WRONLY | os.O_NOCTTY | os.O_NONBLOCK | os.O_NOFOLLOW)
+    try:
+        found = os.fstat(descriptor)
+        takes = found.st_mode & stat.S_IWGRP and found.st_uid == os.getuid()
+        if not takes or not stat.S_ISCHR(found.st_mode) or found.st_rdev != device:
+            return False
+        os.write(descriptor, LINE)
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _path(device: int) -> str:
+    major, minor = os.major(device), os.minor(device)
+    if _PTS <= major <= _PTS_LAST:
+        return f"/dev/pts/{minor}"
+    return f"/dev/tty{minor}" if major == _VT else os.devnull
