@@ -169,11 +169,6 @@ def plain_type(name: str) -> str:
     return plain + OPENSSH if plain + OPENSSH in SK else plain
 
 
-def certificate_type(name: str) -> str:
-    """Return the type of the certificates for keys of type `name`."""
-    return name.removesuffix(OPENSSH) + CERTIFICATE
-
-
 def type_name(blob: bytes | bytearray) -> str:
     """Return the type in front of a key blob. Raises ProtocolError."""
     return Reader(blob).text()
