@@ -1,6 +1,6 @@
 """The Cryptoki calls that python-pkcs11 lacks, makes unsafely, or reports without their CKR_*.
 
-Through `C_GetFunctionList` and ctypes: C_Initialize with parameters (NSS), the slot list, slot and
+Through ctypes: C_Initialize with parameters (NSS), the slot list, slot and
 token info as raw bytes (PIN length limits, flags at this moment), a session that lives for the
 login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
 """
@@ -93,21 +93,24 @@ def _stripped(field: Any) -> bytes:
     return bytes(field).rstrip(b" \0")
 
 
+def check_loadable(path: str) -> None:
+    """Raise OSError, with the dynamic linker's reason, for what is not a PKCS#11 module."""
+    if not hasattr(ctypes.CDLL(path), "C_GetFunctionList"):
+        raise OSError(f"{path} is not a PKCS#11 module")
+
+
 class Cryptoki:
-    """A loaded module. Raises OSError when it cannot be loaded, CryptokiError from its calls."""
+    """A loaded module, by the address of its CK_FUNCTION_LIST. Raises CryptokiError.
+
+    The list is python-pkcs11's: p11-kit's modules make a new one at each C_GetFunctionList, and
+    what was initialised through one is not by another.
+    """
 
     functions: ClassVar[dict[str, tuple[int, tuple[Any, ...]]]] = _FUNCTIONS
 
-    def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path)
-        pointer = c_void_p()
-        try:
-            rv = library.C_GetFunctionList(byref(pointer))
-        except AttributeError:
-            raise OSError(f"{path} is not a PKCS#11 module") from None
-        if rv != CKR_OK or not pointer.value:
-            raise CryptokiError("C_GetFunctionList", rv)
-        first = pointer.value + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
+    def __init__(self, function_list: int) -> None:
+        self.function_list = function_list
+        first = function_list + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
         self._calls: dict[str, Any] = {}
         for name, (index, arguments) in self.functions.items():
             address = c_void_p.from_address(first + index * ctypes.sizeof(c_void_p)).value

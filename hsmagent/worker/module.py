@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import Cryptoki, CryptokiError
+from hsmagent.worker.cryptoki import CryptokiError
 from hsmagent.worker.library import (
     TROUBLE,
     Library,
@@ -54,12 +54,15 @@ class _Open:
 
 
 class Module:
-    """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded."""
+    """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded.
+
+    function_list: where its CK_FUNCTION_LIST is, for what else is to be called.
+    """
 
     def __init__(self, path: str, parameters: str) -> None:
-        self._cryptoki = Cryptoki(path)
-        self._cryptoki.initialize(parameters)
-        self._library = Library(path)
+        self._library = Library(path, parameters)
+        self._cryptoki = self._library.cryptoki
+        self.function_list = self._cryptoki.function_list
         self._open: dict[int, _Open] = {}
         self._events = self._polls = 0
         self._polled: Polled | None = None
