@@ -65,6 +65,7 @@ class ControlOperations:
             "log": self.log,
             "unlock": self.unlock,
             "lock": self.lock,
+            "refresh": self.refresh,
             "forget_pin": self.forget_pin,
             "let_go": self._leases.let_go,
             "take_back": self._leases.take_back,
@@ -170,6 +171,16 @@ class ControlOperations:
         self._gate.forget()
         await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
         return {"tokens": [token_name(token) for token in open_ones]}
+
+    async def refresh(self, _fields: Fields) -> Answer:
+        """Look at every token anew, with new workers; that ends the logins, which are told."""
+        open_ones = [status.id for status in self._tokens.statuses() if status.logged_in]
+        await self._tokens.logout_all()
+        await self._tokens.refresh()
+        return {
+            "tokens": [token_name(token) for token in open_ones],
+            "keys": len(self._tokens.signers()),
+        }
 
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""

@@ -59,6 +59,7 @@ class Member:
 
     life: see `states`. places, logins: what the worker in it sees, and where it is logged in.
     deaths: how many workers in a row died young. born: when this one was spawned (loop time).
+    stale: it may show what is no more, and is to be replaced.
     """
 
     link: Link | None = None
@@ -68,12 +69,18 @@ class Member:
         default_factory=lambda: Life(WORKER, WorkerState.DOWN)
     )
     deaths: int = 0
+    stale: bool = False
     born: float = 0.0
 
     @property
     def up(self) -> bool:
         """Whether it takes operations and PINs."""
         return self.life.state is _UP
+
+    @property
+    def in_use(self) -> bool:
+        """Whether its end would be somebody's loss."""
+        return bool(self.logins or (self.link is not None and self.link.depth))
 
     @property
     def settled(self) -> bool:

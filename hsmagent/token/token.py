@@ -226,7 +226,8 @@ class Token:
     ) -> bool:
         try:
             async with self._lock:
-                tried = await self._login(pin, at_worst, logouts)
+                with self._pool.held():
+                    tried = await self._login(pin, at_worst, logouts)
                 self._failed("")
                 return tried
         except HsmAgentError as error:

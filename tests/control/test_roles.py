@@ -13,7 +13,7 @@ from hsmagent.errors import ProtocolError, TokenGone, Unavailable, UsageError
 from tests.parts.agent import AgentProcess
 
 OPERATIONS = {
-    CONTROL: ("status", "keys", "pubkey", "log", "unlock", "lock", "forget_pin"),
+    CONTROL: ("status", "keys", "pubkey", "log", "unlock", "lock", "refresh", "forget_pin"),
     MAIL: ("keys", "sign_attributes", "unwrap"),
 }
 

@@ -398,10 +398,10 @@ async def test_a_failing_slot_hides_no_other(
     own_hsm.generate("second", "EC:prime256v1", "01", "other")
     tokens = await loaded(faulty, new_tokens)
     assert len(tokens.signers()) == 2
-    serial = tokens.statuses()[0].id.serial
+    failing, other = (status.id for status in tokens.statuses())
     # SoftHSM's slot ids are the serial's last 31 bits.
-    faulty.set(failing_slot=(int(serial[-8:], 16) & 0x7FFFFFFF) + 1)
-    await tokens.refresh()
+    faulty.set(failing_slot=(int(failing.serial[-8:], 16) & 0x7FFFFFFF) + 1)
+    await tokens.token(other).look()
     signer = only_signer(tokens)
     assert "CKR_DEVICE_ERROR" in tokens.modules()[0].notes[0]
     await signer.token.login(pin())
