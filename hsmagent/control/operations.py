@@ -32,6 +32,8 @@ from hsmagent.ssh.keys import authorized_key, blob_for
 from hsmagent.token.login import check_usable
 from hsmagent.token.tokens import Tokens
 
+NOTE_LIMIT = 400
+
 
 class ControlOperations:
     """The operations of the control socket, over the tokens and the gate.
@@ -84,7 +86,7 @@ class ControlOperations:
                     "path": module.path,
                     "state": module.state,
                     "error": module.last_error,
-                    "notes": [printable(note, 400) for note in module.notes],
+                    "notes": [printable(note, NOTE_LIMIT) for note in module.notes],
                 }
                 for module in self._tokens.modules()
             ],
@@ -97,9 +99,14 @@ class ControlOperations:
         return {
             "keys": [_key(key) for key in self._all_keys()],
             "notes": [
-                f"{token_name(status.id)}: {printable(note, 400)}"
+                f"{token_name(status.id)}: {printable(note, NOTE_LIMIT)}"
                 for status in statuses
                 for note in status.notes
+            ]
+            + [
+                f"{module.path}: {printable(note, NOTE_LIMIT)}"
+                for module in self._tokens.modules()
+                for note in module.notes
             ],
         }
 
@@ -220,6 +227,7 @@ def _token(status: TokenStatus) -> Answer:
         "max_left": status.max_left,
         "keys": len(status.keys),
         "last_error": status.last_error,
+        "notes": [printable(note, NOTE_LIMIT) for note in status.notes],
     }
 
 

@@ -10,9 +10,9 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 from hsmagent.errors import TokenError
+from hsmagent.token import pcscd
 from hsmagent.token.pool import Pool
 from hsmagent.worker.messages import SlotInfo
 
@@ -20,7 +20,6 @@ log = logging.getLogger(__name__)
 
 # A token appears within two seconds.
 INTERVAL = 1.5
-_PCSCD_SOCKET = "/run/pcscd/pcscd.comm"
 
 
 def movable(slots: tuple[SlotInfo, ...]) -> bool:
@@ -39,8 +38,7 @@ class Watch:
         self._interval = interval
         self._slots: tuple[SlotInfo, ...] | None = None
         self._events = 0
-        env = os.environ | dict(pool.spec.env)
-        self._pcscd = Path(env.get("PCSCLITE_CSOCK_NAME", _PCSCD_SOCKET))
+        self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
 

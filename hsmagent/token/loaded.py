@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.model import Listener, ModuleSpec, TokenId, quoted
+from hsmagent.model import Listener, ModuleSpec, TokenId
 from hsmagent.tasks import Tasks
-from hsmagent.token import objects
+from hsmagent.token import objects, pcscd, unused
 from hsmagent.token.hotplug import Watch, movable
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
@@ -64,6 +65,7 @@ class Loaded:
             on_state=self._tell_if_changed,
         )
         self._stamp = stamp(spec)
+        self._service = pcscd.Service.SERVES
         self._tasks = Tasks()
         self._freshening: asyncio.Task[None] | None = None
         self.watch = Watch(self.pool, self.freshen)
@@ -117,6 +119,8 @@ class Loaded:
         else:
             state = "starting"
         notes = (*self.notes, *((_STALE,) if self.pool.stale else ()))
+        if self._service is pcscd.Service.REFUSES:
+            notes += (pcscd.REFUSED,)
         return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
 
     def _identify(self, slot: SlotInfo) -> TokenId | None:
@@ -128,14 +132,12 @@ class Loaded:
 
     def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
         """Take in what a worker saw."""
-        notes: list[str] = []
-        there: set[TokenId] = set()
+        there: dict[TokenId, int] = {}
         for slot in looked.slots:
             name = self._identify(slot)
             if name is None or slot.token is None or name in there:
-                notes += _slot_notes(slot, again=name is not None)
                 continue
-            there.add(name)
+            there[name] = slot.slot
             token = self.tokens.get(name)
             if token is None:
                 token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
@@ -148,9 +150,17 @@ class Loaded:
                 self.signers.pop(name, None)
                 token.unseen()
         if not any(slot.rv for slot in looked.slots):
-            self._forget_replaced(there, movable=movable(looked.slots))
-        self.notes = tuple(notes)
+            self._forget_replaced(set(there), movable=movable(looked.slots))
+        self.notes = unused.notes(looked.slots, frozenset(there.values()))
         self.watch.looked(looked.slots)
+        if looked.slots:
+            self._service = pcscd.Service.SERVES
+        else:
+            self._tasks.start(self._ask_pcscd())
+        self._tell_if_changed()
+
+    async def _ask_pcscd(self) -> None:
+        self._service = await pcscd.ask(pcscd.socket_of(os.environ | dict(self.spec.env)))
         self._tell_if_changed()
 
     def _forget_replaced(self, there: set[TokenId], *, movable: bool) -> None:
@@ -185,20 +195,3 @@ class Loaded:
         token = self.tokens.get(name)
         if token is not None:
             token.login_ended(why)
-
-
-def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
-    """Say why a slot's token is not used, if there is one."""
-    if slot.rv:
-        return [f"slot {slot.slot} cannot be read: {spec.rv_meaning(slot.rv)}"]
-    token = slot.token
-    if token is None:
-        return []
-    if not token.flags & spec.CKF_TOKEN_INITIALIZED:
-        return [f"slot {slot.slot} holds a blank token: `hsmagent token init` makes it usable"]
-    if again:
-        label = quoted(token.label.decode(errors="replace"))
-        return [f"slot {slot.slot}: a second token that calls itself {label} is skipped"]
-    return [
-        f"slot {slot.slot}: a token without a label is skipped: `hsmagent token init` gives it one"
-    ]

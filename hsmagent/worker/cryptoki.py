@@ -6,7 +6,7 @@ login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
 """
 
 import ctypes
-from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
+from ctypes import byref, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
 from hsmagent.worker.messages import TokenInfo
@@ -54,8 +54,8 @@ class _Version(ctypes.Structure):
 
 class _SlotInfo(ctypes.Structure):
     _fields_ = (
-        ("description", c_char * 64),
-        ("manufacturer", c_char * 32),
+        ("description", c_ubyte * 64),
+        ("manufacturer", c_ubyte * 32),
         ("flags", c_ulong),
         ("hardware", _Version),
         ("firmware", _Version),
@@ -147,11 +147,11 @@ class Cryptoki:
             self._call("C_GetSlotList", 0, ids, byref(count))
         return tuple(ids[: count.value])
 
-    def slot_flags(self, slot: int) -> int:
-        """Return the slot's CKF_* flags."""
+    def slot_info(self, slot: int) -> tuple[int, bytes]:
+        """Return the slot's CKF_* flags and its description."""
         info = _SlotInfo()
         self._call("C_GetSlotInfo", slot, byref(info))
-        return int(info.flags)
+        return info.flags, _stripped(info.description)
 
     def token(self, slot: int) -> TokenInfo:
         """Return what the token says of itself now, without its objects."""

@@ -87,7 +87,7 @@ class Module:
 
     def _slot_flags(self, slot: int) -> int:
         try:
-            return self._cryptoki.slot_flags(slot)
+            return self._cryptoki.slot_info(slot)[0]
         except CryptokiError:
             return 0
 
@@ -96,15 +96,15 @@ class Module:
         return tuple(self._look_at(slot, objects=objects) for slot in self._cryptoki.slots())
 
     def _look_at(self, slot: int, *, objects: bool) -> SlotInfo:
-        flags = 0
+        flags, name = 0, b""
         try:
-            flags = self._cryptoki.slot_flags(slot)
+            flags, name = self._cryptoki.slot_info(slot)
             if not flags & spec.CKF_TOKEN_PRESENT:
                 self._forget(slot)
-                return SlotInfo(slot, flags)
+                return SlotInfo(slot, flags, name=name)
             raw = self._cryptoki.token(slot)
         except CryptokiError as error:
-            return SlotInfo(slot, flags, error.rv)
+            return SlotInfo(slot, flags, error.rv, name=name)
         logged_in = self._logged_in(slot)
         complete = logged_in or not raw.flags & spec.CKF_LOGIN_REQUIRED
         notes: list[str] = []
@@ -116,7 +116,7 @@ class Module:
                 notes.append(f"its objects cannot be listed: {error.where}")
                 self._drop_session(slot)
         token = replace(raw, complete=complete, objects=found)
-        return SlotInfo(slot, flags, 0, logged_in, tuple(notes), token)
+        return SlotInfo(slot, flags, 0, logged_in, tuple(notes), token, name)
 
     def _objects(self, slot: int, notes: list[str]) -> Iterable[RawObject]:
         """Yield what we read of each object, and note what could not be read."""
