@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -26,6 +27,7 @@ MAX_RSA_BITS = 8192
 _AUTHORITIES_MAX = 16
 
 _DER_OCTET_STRING = 0x04
+_ID_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
 _ED25519_BYTES = 32
 
 # CKA_EC_PARAMS, an OID in DER, of the curves that we use.
@@ -96,7 +98,7 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
 
     complete: the private keys are listed too, so that what has none is left out.
     """
-    notes: list[str] = []
+    said: dict[tuple[bytes, str], str] = {}
     found: list[Key] = []
     certificates: list[Key] = []
     privates: list[_Private] = []
@@ -112,7 +114,9 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
                 privates.append(_private(values))
                 _add_from_private(token, values, found)
         except _Odd as odd:
-            notes.append(f"{_name(values)}: {odd}")
+            # A key, its certificate and its private half are odd for one reason: said once.
+            said.setdefault((values.get(spec.CKA_ID, b""), str(odd)), f"{_name(values)}: {odd}")
+    notes = list(said.values())
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
     authorities = _authorities(certificates)
@@ -120,7 +124,8 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
         kept = _once(_without_issuers(merged))
         return Listing(_with(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
-    notes += _unpaired(keys, privates)
+    skipped = {number for number, _ in said if number}
+    notes += _unpaired(keys, [private for private in privates if private.id not in skipped])
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
     return Listing(_with(authorities, _once(keys)), frozenset(orphans), tuple(notes))
 
@@ -241,13 +246,37 @@ def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:
     parameters = values.get(spec.CKA_EC_PARAMS, b"")
     curve = _CURVES.get(parameters)
     if curve is None:
-        what = f"the curve {parameters.hex()}" if parameters[:1] == b"\6" else "a curve of its own"
-        raise _Odd(f"{what[:80]} is not supported")
+        if parameters[:1] != b"\6":
+            return _explicit(parameters, values.get(spec.CKA_EC_POINT, b""))
+        raise _Odd(f"the curve {parameters.hex()}"[:80] + " is not supported")
     point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), 1 + 2 * ((curve.key_size + 7) // 8))
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
     except ValueError as error:
         raise _Odd("an EC key whose point is not on its curve") from error
+
+
+def _explicit(parameters: bytes, point: bytes) -> ec.EllipticCurvePublicKey:
+    """Return a key whose curve is spelled out (RFC 3279, section 2.3.5), if it is one we know."""
+    algorithm = _der(0x30, _ID_EC_PUBLIC_KEY + parameters)
+    for header in (0, 2, 3):  # CKA_EC_POINT raw, or in DER
+        spki = _der(0x30, algorithm + _der(0x03, b"\0" + point[header:]))
+        try:
+            public = load_der_public_key(spki)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        if isinstance(public, ec.EllipticCurvePublicKey):
+            return public
+    raise _Odd("a curve of its own, or one that the token spells out, is not supported")
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """Return a value in DER."""
+    size = len(content)
+    if size < 0x80:  # noqa: PLR2004 - from here on, a length takes bytes of its own
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:
