@@ -1,6 +1,7 @@
 """The configuration, the PKCS#11 modules and the smart card service."""
 
 import asyncio
+import os
 import shlex
 import stat
 import tempfile

@@ -7,6 +7,7 @@ Nothing in here ever repeats a request, and a login least of all.
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 
@@ -17,6 +18,7 @@ from hsmagent.token.failures import absent, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
 from hsmagent.token.queue import Queue
 from hsmagent.token.states import WorkerEvent, WorkerState
+from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import (
@@ -30,6 +32,8 @@ from hsmagent.worker.messages import (
     SlotInfo,
     Slots,
 )
+
+log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
@@ -116,7 +120,8 @@ class Pool:
             reply = await link.ready
             if isinstance(reply, Failed):
                 member.life.take(WorkerEvent.UNFIT)
-                link.kill(f"{self._program.name} does not start: {told(reply)}")
+                link.kill(f"{self._program.name} does not start: {why(self.spec) or told(reply)}")
+                log.info("%s", self.last_error)
                 return
             await self.look_with(member, objects=member is self.members[0])
         except TokenError as error:

@@ -30,15 +30,18 @@ _NSS_FOLDER = re.compile(r"configdir='?(?:sql:)?([^' ]+)")
 
 def stamp(module: ModuleSpec) -> Stamp:
     """Return what is another value once the objects of this module's tokens are others."""
+    return tuple(_stats(files(module)))
+
+
+def files(module: ModuleSpec) -> Iterator[Path]:
+    """Return the files and folders that hold the module's tokens, its configuration before them."""
     name = Path(module.path).name
     find = next((find for part, find in _STORES.items() if part in name), None)
-    if find is None:
-        return ()
-    return tuple(_stats(find(module, worker_environment(module.env))))
+    return iter(()) if find is None else find(module, worker_environment(module.env))
 
 
-def softhsm_configuration(environment: Mapping[str, str]) -> Path:
-    """Return the file that SoftHSM reads in this environment, whether it is there or not."""
+def _softhsm_configuration(environment: Mapping[str, str]) -> Path:
+    """Return the file that SoftHSM reads in this environment, whether it may be read or not."""
     named = environment.get("SOFTHSM2_CONF")
     if named:
         return Path(named)
@@ -47,7 +50,7 @@ def softhsm_configuration(environment: Mapping[str, str]) -> Path:
 
 
 def _softhsm(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
-    configuration = softhsm_configuration(environment)
+    configuration = _softhsm_configuration(environment)
     yield configuration
     try:
         found = _TOKEN_DIR.findall(configuration.read_text(errors="replace"))
@@ -92,8 +95,8 @@ def _at_home(path: str, environment: Mapping[str, str]) -> Path:
 def _is_there(path: Path) -> bool:
     try:
         return path.exists()
-    except OSError:  # a folder that may not be entered
-        return False
+    except PermissionError:  # a folder that may not be entered
+        return True
 
 
 def _stats(paths: Iterator[Path]) -> Iterator[tuple[str, int, int]]:
