@@ -17,13 +17,15 @@ class Deadlines:
     """How long a module may take, in seconds, before its worker is killed.
 
     An RSA-4096 signature takes a card seconds, reading all of a card's objects many; at a PIN pad
-    or a touch button a person acts.
+    or a touch button a person acts. Who locks a token should not have to wait long: the end of its
+    worker is a logout too.
     """
 
     start: float = 20.0
     look: float = 30.0
     poll: float = 10.0
     login: float = 30.0
+    logout: float = 5.0
     pin_pad: float = 90.0
     operate: float = 45.0
     close: float = 3.0

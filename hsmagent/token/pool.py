@@ -337,7 +337,7 @@ class Pool:
         link, place = member.link, member.places.get(token)
         if link is None or place is None:
             return None
-        reply = link.request(Logout(place.slot), self.deadlines.login)
+        reply = link.request(Logout(place.slot), self.deadlines.logout)
         if (place.hardware or member.stale) and not member.logins:
             member.life.take(WorkerEvent.LAST_LOGOUT)  # who logs in now waits for the next one
             reply.add_done_callback(lambda _: self._after_last_logout(member, link))

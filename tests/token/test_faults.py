@@ -278,6 +278,35 @@ async def test_a_wrong_pin_costs_one_try_however_many_workers(
     assert faulty.calls("C_Login") == 4
 
 
+async def test_a_login_that_is_lost_in_the_look_behind_it_is_no_success(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    token = token_of(tokens)
+    faulty.strike("C_FindObjectsInit", Action.HANG)
+    with pytest.raises(WorkerDied, match=r"is lost again: .* did not answer"):
+        await token.login(pin())
+    assert not token.logged_in
+    faulty.heal()
+    await works(tokens)
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_a_lock_does_not_wait_long_for_a_hanging_logout(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens(deadlines=Deadlines(logout=0.5))
+    await tokens.add(ModuleSpec(faulty.module, env=faulty.env))
+    token = token_of(tokens)
+    await token.login(pin())
+    (before,) = tokens.modules()[0].pids
+    faulty.strike("C_Logout", Action.HANG)
+    async with asyncio.timeout(10):
+        await token.logout()
+    assert not token.logged_in
+    assert before not in tokens.modules()[0].pids  # it took the login with it
+
+
 async def test_two_logins_at_once_are_one(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     token = token_of(tokens)
