@@ -105,6 +105,12 @@ COMMANDS = {
             run="hsmagent.cli.main:lock",
         ),
         Command(
+            "refresh",
+            "look at all tokens anew, which ends their logins",
+            RUNTIME_DIR,
+            run="hsmagent.cli.main:refresh",
+        ),
+        Command(
             "forget-pin",
             "delete the PIN kept in the desktop's keyring",
             SOME_TOKEN,

@@ -206,6 +206,15 @@ def lock(given: "Given") -> int:
     return 0
 
 
+def refresh(given: "Given") -> int:
+    """`hsmagent refresh`."""
+    answer = _ask(given, "refresh")
+    ended, keys = answer["tokens"], answer["keys"]
+    count = {0: "no keys", 1: "1 key"}.get(keys, f"{keys} keys")
+    output.write(f"{count}; " + (f"locked: {', '.join(ended)}\n" if ended else "no login ended\n"))
+    return 0
+
+
 def forget_pin(given: "Given") -> int:
     """`hsmagent forget-pin`."""
     answer = _ask(given, "forget_pin", token=given.word)

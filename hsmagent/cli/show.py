@@ -20,13 +20,10 @@ def status(answer: "dict[str, Any]") -> str:
     blocks = [_token(token) for token in answer["tokens"]]
     blocks += [_lease(lease) for lease in answer.get("leases", ())]
     blocks += [_trouble(module) + "\n" for module in answer["modules"] if module["error"]]
-    return "\n".join(blocks) or _nothing(answer["modules"])
-
-
-def _nothing(modules: "list[dict[str, Any]]") -> str:
-    """Say what there is where no token can be used; a blank one beside others is no news."""
-    notes = [f"module {m['path']}: {note}\n" for m in modules for note in m.get("notes", ())]
-    return "no token is present\n" + "".join(notes)
+    blocks += [
+        f"module {m['path']}: {note}\n" for m in answer["modules"] for note in m.get("notes", ())
+    ]
+    return "\n".join(blocks) or "no token is present\n"
 
 
 def _lease(lease: "dict[str, Any]") -> str:
@@ -48,6 +45,7 @@ def _token(token: "dict[str, Any]") -> str:
     ]
     if token["last_error"]:
         rows.append(("trouble", token["last_error"]))
+    rows += [("note", note) for note in token["notes"]]
     return f"{token['label']}\n" + "".join(f"  {name:8}{text}\n" for name, text in rows)
 
 

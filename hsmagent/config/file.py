@@ -31,7 +31,7 @@ from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")
-LET_GO = ("screen-lock", "suspend", "removal")
+LET_GO = ("screen-lock", "suspend")
 PROMPTERS = ("system", "pinentry", "askpass")
 LARGEST = 1 << 20  # bytes of a file
 NOTIFY = ("used", "waiting", "removed", "wrong-pin")

@@ -160,11 +160,14 @@ def program(value: object) -> str:
 
 
 def environment(value: object) -> tuple[tuple[str, str], ...]:
-    """Read a table of environment variables. LD_* would run foreign code in the worker."""
+    """Read a table of environment variables. LD_* would run foreign code in the worker.
+
+    A value that begins with ~ is a path below the home folder, as a shell would have it.
+    """
     if not isinstance(value, dict):
         raise Expected('a table such as { NAME = "value" }')
     for name, content in value.items():
         if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name) or name.startswith("LD_"):
             raise Expected("a table of environment variables, LD_* not among them")
         text(content)
-    return tuple(value.items())
+    return tuple((name, path(content)) for name, content in value.items())

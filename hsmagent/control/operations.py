@@ -32,6 +32,8 @@ from hsmagent.ssh.keys import authorized_key, blob_for
 from hsmagent.token.login import check_usable
 from hsmagent.token.tokens import Tokens
 
+NOTE_LIMIT = 400
+
 
 class ControlOperations:
     """The operations of the control socket, over the tokens and the gate.
@@ -65,6 +67,7 @@ class ControlOperations:
             "log": self.log,
             "unlock": self.unlock,
             "lock": self.lock,
+            "refresh": self.refresh,
             "forget_pin": self.forget_pin,
             "let_go": self._leases.let_go,
             "take_back": self._leases.take_back,
@@ -83,7 +86,7 @@ class ControlOperations:
                     "path": module.path,
                     "state": module.state,
                     "error": module.last_error,
-                    "notes": [printable(note, 400) for note in module.notes],
+                    "notes": [printable(note, NOTE_LIMIT) for note in module.notes],
                 }
                 for module in self._tokens.modules()
             ],
@@ -96,9 +99,14 @@ class ControlOperations:
         return {
             "keys": [_key(key) for key in self._all_keys()],
             "notes": [
-                f"{token_name(status.id)}: {printable(note, 400)}"
+                f"{token_name(status.id)}: {printable(note, NOTE_LIMIT)}"
                 for status in statuses
                 for note in status.notes
+            ]
+            + [
+                f"{module.path}: {printable(note, NOTE_LIMIT)}"
+                for module in self._tokens.modules()
+                for note in module.notes
             ],
         }
 
@@ -171,6 +179,16 @@ class ControlOperations:
         await self._tokens.logout(chosen)  # the closed ones too: a login may be under way
         return {"tokens": [token_name(token) for token in open_ones]}
 
+    async def refresh(self, _fields: Fields) -> Answer:
+        """Look at every token anew, with new workers; that ends the logins, which are told."""
+        open_ones = [status.id for status in self._tokens.statuses() if status.logged_in]
+        await self._tokens.logout_all()
+        await self._tokens.refresh()
+        return {
+            "tokens": [token_name(token) for token in open_ones],
+            "keys": len(self._tokens.signers()),
+        }
+
     async def forget_pin(self, fields: Fields) -> Answer:
         """Delete a token's PIN from the desktop's keyring."""
         token = self._find_token(fields.text("token", ""))
@@ -209,6 +227,7 @@ def _token(status: TokenStatus) -> Answer:
         "max_left": status.max_left,
         "keys": len(status.keys),
         "last_error": status.last_error,
+        "notes": [printable(note, NOTE_LIMIT) for note in status.notes],
     }
 
 

@@ -18,6 +18,7 @@ from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.desktop import Desktop
+from hsmagent.daemon.fresh import Fresh
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Server
@@ -30,7 +31,7 @@ from hsmagent.door.activity import Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
-from hsmagent.ssh.agent import Agent, Connection
+from hsmagent.ssh.agent import LIST, Agent
 from hsmagent.tasks import Tasks
 from hsmagent.who.peer import peer_of, peer_of_process
 from hsmagent.who.terminal import Terminals
@@ -134,7 +135,7 @@ class Daemon:
             *(
                 Server(
                     self._listen(role, given),
-                    partial(_conversation, table),
+                    partial(self._conversation, table),
                     uids={own},
                     limit=CONTROL_MAX_FRAME,
                 )
@@ -156,8 +157,12 @@ class Daemon:
         for path in self._bound:
             path.unlink(missing_ok=True)
 
-    def _ssh_connection(self, sock: socket.socket) -> Connection:
-        return self._agent.connection(peer_of(sock), self._parts.upstream_connection())
+    def _ssh_connection(self, sock: socket.socket) -> Fresh:
+        connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
+        return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
+
+    def _conversation(self, table: Mapping[str, Operation], sock: socket.socket) -> Fresh:
+        return Fresh(Conversation(table, peer_of(sock)), self._parts.tokens, lambda _: True)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
@@ -184,7 +189,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
 
     async def _reload(self) -> None:
-        """Reread the configuration and forget logins; wrong or gone, it stays as it was."""
+        """Reread the configuration, forget logins, look anew; wrong or gone, it stays as it was."""
         try:
             settings = self._load(self._settings)
             self._check(upstream_of(settings))
@@ -196,10 +201,14 @@ class Daemon:
         self._desktop.configure()
         self._parts.configure(settings)
         self._agent.configure(self._parts.agent_options())
+        ended = [name_of(status.id) for status in self._statuses() if status.logged_in]
         await self._parts.tokens.logout_all()
         await self._parts.load_modules()
         self._notifier.tell("READY=1")
-        log.info("the configuration was read again; every login is forgotten")
+        log.info(
+            "the configuration was read again, and every token looked at; logins that ended: %s",
+            ", ".join(ended) or "none",
+        )
 
     # -- what the desktop says and is told ---------------------------------------------------
 
@@ -241,7 +250,3 @@ class Daemon:
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
         self._desktop.used(request, outcome, reason)
-
-
-def _conversation(table: Mapping[str, Operation], sock: socket.socket) -> Conversation:
-    return Conversation(table, peer_of(sock))

@@ -101,15 +101,15 @@ class Parts:
         return None if self.upstream is None else Upstream(self.upstream.link())
 
     async def load_modules(self) -> None:
-        """Start the modules that are wanted; end those of before that are not any more."""
+        """Start the modules that are wanted; end those of before that are not; look at the rest."""
         wanted = self._wanted(self._config)
         before, self._modules = self._modules, wanted
         for spec in before:
             if spec not in wanted:
                 await self.tokens.remove(spec.path)
-        loading = [self._loading.start(self.tokens.add(spec)) for spec in wanted]
-        if loading:
-            await asyncio.wait(loading, timeout=FIRST_LISTING)
+        loading = [self._loading.start(self.tokens.refresh())]
+        loading += [self._loading.start(self.tokens.add(spec)) for spec in wanted]
+        await asyncio.wait(loading, timeout=FIRST_LISTING)
 
     async def close(self) -> None:
         """Log out of every token and end the workers."""

@@ -3,7 +3,6 @@
 import asyncio
 import os
 import shlex
-import socket
 import stat
 import tempfile
 import time
@@ -16,10 +15,10 @@ from hsmagent.config.discovery import discover
 from hsmagent.config.file import Config
 from hsmagent.doctor.finding import Finding, State, Status, Surroundings
 from hsmagent.errors import ConfigError
-from hsmagent.model import ModuleSpec, printable
+from hsmagent.model import ModuleSpec, printable, token_name
+from hsmagent.token import pcscd
 from hsmagent.token.tokens import Limits, Tokens
 
-PCSCD = Path("/run/pcscd/pcscd.comm")
 PROGRAM = Path("/usr/sbin/pcscd")
 INSTALL = "install one: opensc-pkcs11 for smart cards, or name yours as [[module]] path"
 MODULES_TIMEOUT = 30.0
@@ -60,6 +59,10 @@ def from_status(status: Status, settings: Config | None) -> list[Finding]:
         _module(module["path"], module["error"], _labels(status, module["path"]), wanted=wanted)
         for module in status["modules"]
     ]
+    findings += [
+        _note(module["path"], note) for module in status["modules"] for note in module["notes"]
+    ]
+    findings += [_note(t["label"], note) for t in status["tokens"] for note in t["notes"]]
     return findings or [_none()]
 
 
@@ -81,7 +84,10 @@ async def looked_at(settings: Config) -> list[Finding]:
             for task in late:
                 task.cancel()
             errors = {module.path: module.last_error for module in tokens.modules()}
-            present = [status.id for status in tokens.statuses() if status.present]
+            there = [status for status in tokens.statuses() if status.present]
+            present = [status.id for status in there]
+            notes = [_note(m.path, note) for m in tokens.modules() for note in m.notes]
+            notes += [_note(token_name(s.id), note) for s in there for note in s.notes]
         finally:
             await tokens.close()
     return [
@@ -92,29 +98,30 @@ async def looked_at(settings: Config) -> list[Finding]:
             wanted=bool(settings.modules),
         )
         for spec in specs
-    ]
+    ] + notes
 
 
-def pcscd(modules: list[str]) -> Finding | None:
-    """Say whether the smart card service runs, if a module needs it."""
+async def smart_cards(modules: list[str]) -> Finding | None:
+    """Say whether the smart card service serves us, if a module needs it."""
     if not any("opensc" in Path(module).name for module in modules):
         return None
-    path = os.environ.get("PCSCLITE_CSOCK_NAME") or str(PCSCD)
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(2.0)
-        try:
-            probe.connect(path)
-        except OSError:
-            installed = PROGRAM.exists()
-            fault = "is installed, but does not run" if installed else "is not installed"
-            start = "sudo systemctl enable --now pcscd.socket"
-            return Finding(
-                "pcscd",
-                State.WARN,
-                f"the smart card service pcscd {fault}: no card reader is seen",
-                start if installed else "sudo apt-get install pcscd",
-            )
+    match await pcscd.ask(pcscd.socket_of()):
+        case pcscd.Service.ABSENT:
+            return _not_running(installed=os.access(PROGRAM, os.X_OK))
+        case pcscd.Service.REFUSES:
+            return Finding("pcscd", State.BAD, pcscd.REFUSED)
     return Finding("pcscd", State.OK, "the smart card service pcscd answers")
+
+
+def _not_running(*, installed: bool) -> Finding:
+    fault = "is installed, but does not run" if installed else "is not installed"
+    start = "sudo systemctl enable --now pcscd.socket"
+    return Finding(
+        "pcscd",
+        State.WARN,
+        f"the smart card service pcscd {fault}: no card reader is seen",
+        start if installed else "sudo apt-get install pcscd",
+    )
 
 
 def paths(settings: Config) -> list[str]:
@@ -136,6 +143,10 @@ def _module(path: str, error: str, tokens: list[str], *, wanted: bool) -> Findin
         return Finding(check, State.BAD if wanted else State.WARN, sentence, remedy)
     names = ", ".join(f"“{printable(name)}”" for name in tokens)
     return Finding(check, State.OK, f"{path}: " + (names or "no token is present"))
+
+
+def _note(where: str, note: str) -> Finding:
+    return Finding("module", State.WARN, f"{printable(where)}: {printable(note, 400)}")
 
 
 def _labels(status: Status, module: str) -> list[str]:

@@ -2,16 +2,17 @@
 
 The workers are asked between requests, by a question that wakes no card: which slots have a token?
 Only modules whose slots are hardware, or that have no slot at all, are asked; a software token
-costs nothing. A module that uses pcscd never notices when that starts anew: its socket's age tells
-us, and a new worker does.
+costs a stat of its files. A module that uses pcscd never notices when that starts anew: its
+socket's age tells us, and a new worker does.
 """
 
 import asyncio
 import logging
 import os
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 
 from hsmagent.errors import TokenError
+from hsmagent.token import pcscd
 from hsmagent.token.pool import Pool
 from hsmagent.worker.messages import SlotInfo
 
@@ -19,7 +20,6 @@ log = logging.getLogger(__name__)
 
 # A token appears within two seconds.
 INTERVAL = 1.5
-_PCSCD_SOCKET = "/run/pcscd/pcscd.comm"
 
 
 def movable(slots: tuple[SlotInfo, ...]) -> bool:
@@ -28,15 +28,17 @@ def movable(slots: tuple[SlotInfo, ...]) -> bool:
 
 
 class Watch:
-    """Watches one module; `close` ends it."""
+    """Watches one module; `close` ends it. freshen: looks at software tokens that were changed."""
 
-    def __init__(self, pool: Pool, interval: float = INTERVAL) -> None:
+    def __init__(
+        self, pool: Pool, freshen: Callable[[], Awaitable[None]], interval: float = INTERVAL
+    ) -> None:
         self._pool = pool
+        self._freshen = freshen
         self._interval = interval
         self._slots: tuple[SlotInfo, ...] | None = None
         self._events = 0
-        env = os.environ | dict(pool.spec.env)
-        self._pcscd = Path(env.get("PCSCLITE_CSOCK_NAME", _PCSCD_SOCKET))
+        self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
@@ -48,18 +50,14 @@ class Watch:
         """Take in which slots there are."""
         self._slots = slots
 
-    @property
-    def movable(self) -> bool:
-        """Whether tokens of this module may come and go under a running worker."""
-        return self._slots is None or movable(self._slots)
-
     async def _run(self) -> None:
         while True:
             await asyncio.sleep(self._interval)
-            if self._slots is None or not movable(self._slots):
+            if self._slots is None:
                 continue
             try:
-                await self._check()
+                await (self._check() if movable(self._slots) else self._freshen())
+                self._pool.retire_stale()
             except TokenError as error:
                 log.info("%s", error)
 

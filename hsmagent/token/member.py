@@ -17,13 +17,15 @@ class Deadlines:
     """How long a module may take, in seconds, before its worker is killed.
 
     An RSA-4096 signature takes a card seconds, reading all of a card's objects many; at a PIN pad
-    or a touch button a person acts.
+    or a touch button a person acts. Who locks a token should not have to wait long: the end of its
+    worker is a logout too.
     """
 
     start: float = 20.0
     look: float = 30.0
     poll: float = 10.0
     login: float = 30.0
+    logout: float = 5.0
     pin_pad: float = 90.0
     operate: float = 45.0
     close: float = 3.0
@@ -59,6 +61,7 @@ class Member:
 
     life: see `states`. places, logins: what the worker in it sees, and where it is logged in.
     deaths: how many workers in a row died young. born: when this one was spawned (loop time).
+    stale: it may show what is no more, and is to be replaced.
     """
 
     link: Link | None = None
@@ -68,12 +71,18 @@ class Member:
         default_factory=lambda: Life(WORKER, WorkerState.DOWN)
     )
     deaths: int = 0
+    stale: bool = False
     born: float = 0.0
 
     @property
     def up(self) -> bool:
         """Whether it takes operations and PINs."""
         return self.life.state is _UP
+
+    @property
+    def in_use(self) -> bool:
+        """Whether its end would be somebody's loss."""
+        return bool(self.logins or (self.link is not None and self.link.depth))
 
     @property
     def settled(self) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -18,41 +18,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.model import Key, KeyType, TokenId, quoted
+from hsmagent.token import public_keys
+from hsmagent.token.public_keys import CURVE_NAMES, MAX_RSA_BITS, MIN_RSA_BITS, Odd, Public
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 
-MIN_RSA_BITS = 2048
-MAX_RSA_BITS = 8192
 _AUTHORITIES_MAX = 16
-
-_DER_OCTET_STRING = 0x04
-_ED25519_BYTES = 32
-
-# CKA_EC_PARAMS, an OID in DER, of the curves that we use.
-_CURVES: dict[bytes, ec.EllipticCurve] = {
-    bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1(),
-    bytes.fromhex("06052b81040022"): ec.SECP384R1(),
-    bytes.fromhex("06052b81040023"): ec.SECP521R1(),
-    bytes.fromhex("06052b8104000a"): ec.SECP256K1(),
-    bytes.fromhex("06092b2403030208010107"): ec.BrainpoolP256R1(),
-    bytes.fromhex("06092b240303020801010b"): ec.BrainpoolP384R1(),
-    bytes.fromhex("06092b240303020801010d"): ec.BrainpoolP512R1(),
-}
-# Ed25519 has two OIDs in use and, as a PrintableString, a name (PKCS#11 3.0, section 2.3.10).
-_ED25519_PARAMS = frozenset(
-    {
-        bytes.fromhex("06032b6570"),
-        bytes.fromhex("06092b06010401da470f01"),
-        b"\x13\x0cedwards25519",
-    }
-)
-_CURVE_NAMES = frozenset(curve.name for curve in _CURVES.values())
-
-_Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
-
-
-class _Odd(Exception):
-    """Why an object is skipped, in plain words."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +67,7 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
 
     complete: the private keys are listed too, so that what has none is left out.
     """
-    notes: list[str] = []
+    said: dict[tuple[bytes, str], str] = {}
     found: list[Key] = []
     certificates: list[Key] = []
     privates: list[_Private] = []
@@ -111,8 +82,10 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
             elif kind == spec.CKO_PRIVATE_KEY:
                 privates.append(_private(values))
                 _add_from_private(token, values, found)
-        except _Odd as odd:
-            notes.append(f"{_name(values)}: {odd}")
+        except Odd as odd:
+            # A key, its certificate and its private half are odd for one reason: said once.
+            said.setdefault((values.get(spec.CKA_ID, b""), str(odd)), f"{_name(values)}: {odd}")
+    notes = list(said.values())
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
     authorities = _authorities(certificates)
@@ -120,7 +93,8 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
         kept = _once(_without_issuers(merged))
         return Listing(_with(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
-    notes += _unpaired(keys, privates)
+    skipped = {number for number, _ in said if number}
+    notes += _unpaired(keys, [private for private in privates if private.id not in skipped])
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
     return Listing(_with(authorities, _once(keys)), frozenset(orphans), tuple(notes))
 
@@ -143,18 +117,18 @@ def _name(values: Mapping[int, bytes]) -> str:
 
 
 def _key(
-    token: TokenId, public: _Public, values: Mapping[int, bytes], certificate: bytes = b""
+    token: TokenId, public: Public, values: Mapping[int, bytes], certificate: bytes = b""
 ) -> Key:
-    """Return a Key for a public key that we use. Raises _Odd for any other."""
+    """Return a Key for a public key that we use. Raises Odd for any other."""
     curve = ""
     if isinstance(public, rsa.RSAPublicKey):
         key_type, bits = KeyType.RSA, public.key_size
         if not MIN_RSA_BITS <= bits <= MAX_RSA_BITS:
-            raise _Odd(f"an RSA key of {bits} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)")
+            raise Odd(f"an RSA key of {bits} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)")
     elif isinstance(public, ec.EllipticCurvePublicKey):
         key_type, bits, curve = KeyType.EC, public.curve.key_size, public.curve.name
-        if curve not in _CURVE_NAMES:
-            raise _Odd(f"the curve {curve} is not supported")
+        if curve not in CURVE_NAMES:
+            raise Odd(f"the curve {curve} is not supported")
     else:
         key_type, bits = KeyType.ED25519, 256
     return Key(
@@ -173,29 +147,20 @@ def _key(
 
 
 def _from_public(token: TokenId, values: Mapping[int, bytes]) -> Key:
-    kind = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
-    if spec.CKA_KEY_TYPE not in values:
-        raise _Odd("a public key that does not tell its type")
-    if kind == spec.CKK_RSA:
-        return _key(token, _rsa(values), values)
-    if kind == spec.CKK_EC:
-        return _key(token, _ec(values), values)
-    if kind == spec.CKK_EC_EDWARDS:
-        return _key(token, _ed25519(values), values)
-    raise _Odd(f"a key of type 0x{kind:x} is not supported")
+    return _key(token, public_keys.of(values), values)
 
 
 def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
     if _ulong(values.get(spec.CKA_CERTIFICATE_TYPE, b"\0")) != spec.CKC_X_509:
-        raise _Odd("a certificate that is not X.509")
+        raise Odd("a certificate that is not X.509")
     der = values.get(spec.CKA_VALUE, b"")
     try:
         public = x509.load_der_x509_certificate(der).public_key()
     except Exception as error:
         # Foreign DER may fail in many ways, some not foreseen; none may hide the other objects.
-        raise _Odd("a certificate that cannot be read") from error
-    if not isinstance(public, _Public):
-        raise _Odd("a certificate for a key of a kind that is not supported")
+        raise Odd("a certificate that cannot be read") from error
+    if not isinstance(public, Public):
+        raise Odd("a certificate for a key of a kind that is not supported")
     return _key(token, public, values, certificate=der)
 
 
@@ -207,7 +172,7 @@ def _private(values: Mapping[int, bytes]) -> _Private:
     }
     number = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
     if spec.CKA_KEY_TYPE not in values or number not in kinds:
-        raise _Odd(f"a private key of type 0x{number:x} is not supported")
+        raise Odd(f"a private key of type 0x{number:x} is not supported")
     flags = (spec.CKA_SIGN, spec.CKA_DECRYPT, spec.CKA_DERIVE, spec.CKA_ALWAYS_AUTHENTICATE)
     return _Private(
         key_type=kinds[number],
@@ -221,63 +186,17 @@ def _private(values: Mapping[int, bytes]) -> _Private:
 def _add_from_private(token: TokenId, values: Mapping[int, bytes], found: list[Key]) -> None:
     """Take the public half that an RSA private key tells, for where no object does."""
     if values.get(spec.CKA_MODULUS) and values.get(spec.CKA_PUBLIC_EXPONENT):
-        found.append(_key(token, _rsa(values), values))
-
-
-def _rsa(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
-    n = int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big")
-    e = int.from_bytes(values.get(spec.CKA_PUBLIC_EXPONENT, b""), "big")
-    if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
-        raise _Odd(
-            f"an RSA key of {n.bit_length()} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)"
-        )
-    try:
-        return rsa.RSAPublicNumbers(e, n).public_key()
-    except ValueError as error:
-        raise _Odd("an RSA key whose numbers make no sense") from error
-
-
-def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:
-    parameters = values.get(spec.CKA_EC_PARAMS, b"")
-    curve = _CURVES.get(parameters)
-    if curve is None:
-        what = f"the curve {parameters.hex()}" if parameters[:1] == b"\6" else "a curve of its own"
-        raise _Odd(f"{what[:80]} is not supported")
-    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), 1 + 2 * ((curve.key_size + 7) // 8))
-    try:
-        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
-    except ValueError as error:
-        raise _Odd("an EC key whose point is not on its curve") from error
-
-
-def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:
-    if values.get(spec.CKA_EC_PARAMS, b"") not in _ED25519_PARAMS:
-        raise _Odd("an Edwards curve other than Ed25519 is not supported")
-    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), _ED25519_BYTES)
-    if len(point) != _ED25519_BYTES:
-        raise _Odd("an Ed25519 key whose point has the wrong length")
-    return ed25519.Ed25519PublicKey.from_public_bytes(point)
-
-
-def _unwrapped(point: bytes, size: int) -> bytes:
-    """Return a CKA_EC_POINT of `size` bytes without the OCTET STRING around it, if there is one.
-
-    Tokens give it either way. The length tells which, since a raw point may begin like the DER.
-    """
-    for header in (2, 3):
-        if len(point) == header + size and point[0] == _DER_OCTET_STRING:
-            return point[header:]
-    return point
+        found.append(_key(token, public_keys.rsa_of(values), values))
 
 
 def key_of(token: TokenId, spki: bytes) -> Key:
     """Return the bare Key of a public key that was used before. Raises ValueError."""
     public = load_der_public_key(spki)
-    if not isinstance(public, _Public):
+    if not isinstance(public, Public):
         raise ValueError("a key of a kind that is not supported")  # noqa: TRY004 - one error for all
     try:
         return _key(token, public, {})
-    except _Odd as odd:
+    except Odd as odd:
         raise ValueError(str(odd)) from None
 
 

@@ -1,24 +1,24 @@
 """The workers of one module, and the queue in front of them.
 
 A card has one worker; a software token or a network HSM may have several that sign in parallel.
-Requests wait here, in the order in which they came, and only a few are with a worker at a time:
-enough that it never idles, few enough that little is lost when it dies. What a worker had in hand
-when it died fails; what still waited here goes to another one.
+What a worker had in hand when it died fails; what still waited in the queue goes to another one.
 
 Nothing in here ever repeats a request, and a login least of all.
 """
 
 import asyncio
-from collections import deque
+import logging
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId, name_of
 from hsmagent.tasks import Tasks
 from hsmagent.token.failures import absent, told
 from hsmagent.token.member import Call, Deadlines, Member, Place
+from hsmagent.token.queue import Queue
 from hsmagent.token.states import WorkerEvent, WorkerState
+from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import (
@@ -33,8 +33,8 @@ from hsmagent.worker.messages import (
     Slots,
 )
 
-# Requests with one worker: while the daemon checks one signature, the next is being made.
-DEPTH = 4
+log = logging.getLogger(__name__)
+
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
 # A worker that lived so long was sound; its end starts the back-off anew.
@@ -73,13 +73,15 @@ class Pool:
         self._on_login_lost = on_login_lost
         self._on_state = on_state
         self._loop = asyncio.get_running_loop()
-        self._queue: deque[Call] = deque()
         self._tasks = Tasks()
         self._changed = asyncio.Event()
         self._wanted = asyncio.Event()
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
+        self._queue = Queue(self.members, self._nobody_for)
         self.last_error = ""
+        self._held = 0
+        self._why_stale = ""
 
     # -- life --------------------------------------------------------------------------------
 
@@ -112,13 +114,14 @@ class Pool:
         if not member.life.take(WorkerEvent.SPAWNED):
             return
         link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
-        member.born = self._loop.time()
+        member.born, member.stale = self._loop.time(), False
         member.link = link
         try:
             reply = await link.ready
             if isinstance(reply, Failed):
                 member.life.take(WorkerEvent.UNFIT)
-                link.kill(f"{self._program.name} does not start: {told(reply)}")
+                link.kill(f"{self._program.name} does not start: {why(self.spec) or told(reply)}")
+                log.info("%s", self.last_error)
                 return
             await self.look_with(member, objects=member is self.members[0])
         except TokenError as error:
@@ -164,6 +167,46 @@ class Pool:
             if member.link is not None:
                 self._replace(member, member.link, why)
 
+    async def renew(self, why: str) -> None:
+        """Have every worker replaced by one that sees what other programs did; wait for these.
+
+        Nobody loses a login: one that is logged in or at work is replaced when it is not any more.
+        """
+        self._why_stale = why
+        for member in self.members:
+            member.stale = member.link is not None
+        self.retire_stale()
+        await self._try_again()
+        await self.wait_up()
+
+    async def _try_again(self) -> None:
+        await asyncio.gather(*(self._begin(member) for member in self._in(WorkerState.BROKEN)))
+
+    def retire_stale(self) -> None:
+        """Replace the stale workers that nobody uses."""
+        for member in self.members:
+            link = member.link
+            if (
+                member.stale
+                and link is not None
+                and not (member.logins or link.depth or self._held)
+            ):
+                self._replace(member, link, self._why_stale)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep the workers for the time of a login: a typed PIN must find the one it is for."""
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    @property
+    def stale(self) -> bool:
+        """Whether a worker is still to be replaced by one that sees more."""
+        return any(member.stale for member in self.members)
+
     def _replace(self, member: Member, link: Link, why: str) -> None:
         """Put a new worker in the place of one that did nothing wrong."""
         if member.link is link:
@@ -195,7 +238,7 @@ class Pool:
 
         That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
         """
-        await asyncio.gather(*(self._begin(member) for member in self._in(WorkerState.BROKEN)))
+        await self._try_again()
         living = [member for member in self.members if member.link is not None]
         living.sort(key=lambda member: -len(member.logins))
         if not living:
@@ -226,21 +269,6 @@ class Pool:
         self._on_look(reply, objects)
         self.dispatch()
         self._state_changed()
-
-    async def look_afresh(self) -> frozenset[TokenId]:
-        """Return the tokens that a worker started now sees.
-
-        Software tokens that were made or removed since do not show in a running module. Raises
-        WorkerDied, TokenError.
-        """
-        link = self._spawn(lambda: None, lambda _: None)
-        try:
-            await link.ready
-            reply = await link.request(Look(objects=False), self.deadlines.look)
-        finally:
-            link.kill("it was only started to look")
-        slots = reply.slots if isinstance(reply, Slots) else ()
-        return frozenset(token for slot in slots if (token := self._identify(slot)) is not None)
 
     async def wait_up(self) -> None:
         """Wait until every worker runs or is known not to; bounded."""
@@ -282,6 +310,11 @@ class Pool:
         """Return the members that see `token`."""
         return [member for member in self.members if member.sees(token)]
 
+    @property
+    def logged_in(self) -> bool:
+        """Whether any worker is logged in to any token."""
+        return any(member.logins for member in self.members)
+
     def has_login(self, token: TokenId) -> bool:
         """Whether any worker is logged in to `token`."""
         return any(token in member.logins for member in self.members)
@@ -304,8 +337,8 @@ class Pool:
         link, place = member.link, member.places.get(token)
         if link is None or place is None:
             return None
-        reply = link.request(Logout(place.slot), self.deadlines.login)
-        if place.hardware and not member.logins:
+        reply = link.request(Logout(place.slot), self.deadlines.logout)
+        if (place.hardware or member.stale) and not member.logins:
             member.life.take(WorkerEvent.LAST_LOGOUT)  # who logs in now waits for the next one
             reply.add_done_callback(lambda _: self._after_last_logout(member, link))
         return reply
@@ -337,34 +370,12 @@ class Pool:
     ) -> Call:
         """Queue a private-key operation; `build` makes the message for the worker's slot."""
         call = Call(token, needs_login, build, self.deadlines.operate, self._loop.create_future())
-        self._queue.append(call)
-        self.dispatch()
+        self._queue.add(call)
         return call
 
     def dispatch(self) -> None:
-        """Hand out what waits, oldest first, as far as the workers have room."""
-        queue = self._queue
-        while queue:
-            call = queue[0]
-            if call.future.done():  # its caller gave up
-                queue.popleft()
-                continue
-            able, depth, link, at = False, DEPTH, None, 0
-            for member in self.members:
-                slot = member.slot_for(call)
-                if slot is None or member.link is None:
-                    continue
-                able = True
-                if (here := member.link.depth) < depth:
-                    call.member, link, at, depth = member, member.link, slot, here
-            if link is not None:
-                queue.popleft()
-                link.submit(call.build(at), call.seconds, call.future)
-            elif able:
-                return
-            else:
-                queue.popleft()
-                call.future.set_exception(self._nobody_for(call))
+        """Hand out what waits, as far as the workers have room."""
+        self._queue.dispatch()
 
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:

@@ -226,7 +226,8 @@ class Token:
     ) -> bool:
         try:
             async with self._lock:
-                tried = await self._login(pin, at_worst, logouts)
+                with self._pool.held():
+                    tried = await self._login(pin, at_worst, logouts)
                 self._failed("")
                 return tried
         except HsmAgentError as error:
@@ -259,6 +260,9 @@ class Token:
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"{name_of(self.id)} was not asked, its module starts anew: try again")
         await self._look_quietly(objects=True)
+        self._check_wanted(logouts)
+        if not self._pool.has_login(self.id):
+            raise WorkerDied(f"the login to {name_of(self.id)} is lost again: {self._last_error}")
         return True
 
     def check_tries(self, at_worst: PinState) -> None:

@@ -7,24 +7,24 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError
-from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, quoted
-from hsmagent.token import objects
+from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.token.failures import absent
-from hsmagent.token.hotplug import Watch
+from hsmagent.token.loaded import Loaded, ModuleStatus
 from hsmagent.token.login import Limits
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
-from hsmagent.token.remembered import Memories, memory_of
+from hsmagent.token.remembered import Memories
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.token import Token
-from hsmagent.worker import spec
-from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
+from hsmagent.worker.messages import TokenInfo
 
 log = logging.getLogger(__name__)
+
+GLANCE = 0.025  # seconds; no program changes a token and asks for the keys in less
 
 __all__ = [
     "Deadlines",
@@ -35,157 +35,6 @@ __all__ = [
     "TokenSigner",
     "Tokens",
 ]
-
-
-@dataclass(frozen=True, slots=True)
-class ModuleStatus:
-    """One module at this moment; `state` in plain words, `pids` of its living workers."""
-
-    path: str
-    state: str
-    pids: tuple[int, ...] = ()
-    last_error: str = ""
-    notes: tuple[str, ...] = ()
-
-
-class _Loaded:
-    """One module with its tokens."""
-
-    def __init__(
-        self,
-        spec: ModuleSpec,
-        deadlines: Deadlines,
-        new_token: Callable[[TokenId, Pool, TokenInfo], Token],
-        on_change: Listener,
-        memories: Memories,
-    ) -> None:
-        self.spec = spec
-        self._memories = memories
-        self._public: dict[TokenId, frozenset[bytes]] = {}
-        self.tokens: dict[TokenId, Token] = {}
-        self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
-        self.notes: tuple[str, ...] = ()
-        self._new_token = new_token
-        self._on_change = on_change
-        self._told: ModuleStatus | None = None
-        self.pool = Pool(
-            spec,
-            deadlines,
-            identify=self._identify,
-            on_look=self._absorb,
-            on_login_lost=self._login_lost,
-            on_state=self._tell_if_changed,
-        )
-        self.watch = Watch(self.pool)
-
-    async def close(self) -> None:
-        """Log out and end the workers."""
-        self.watch.close()
-        await self.pool.close()
-        for token in self.tokens.values():
-            token.unseen()
-
-    async def refresh(self) -> None:
-        """Look again; a software token that was made since needs new workers to be seen."""
-        await self.pool.look(objects=True)
-        if self.watch.movable:
-            return
-        there = {name for name, token in self.tokens.items() if token.present}
-        if await self.pool.look_afresh() == there:
-            return
-        if any(self.pool.has_login(name) for name in there):
-            self.notes += ("tokens were made or removed: that shows when nobody is logged in",)
-            return
-        self.pool.restart(f"the tokens of {self.spec.path} changed")
-        await self.pool.wait_up()
-
-    def status(self) -> ModuleStatus:
-        """Return the module as it is now."""
-        wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
-        if living == wanted:
-            state = "running"
-        elif living:
-            state = f"running with {living} of {wanted} workers"
-        elif self.pool.last_error:
-            state = "not running"
-        else:
-            state = "starting"
-        return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, self.notes)
-
-    def _identify(self, slot: SlotInfo) -> TokenId | None:
-        token = slot.token
-        if token is None or not token.label or not token.flags & spec.CKF_TOKEN_INITIALIZED:
-            return None
-        words = (token.label, token.serial, token.model, token.manufacturer)
-        return TokenId(self.spec.path, *(word.decode(errors="replace") for word in words))
-
-    def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
-        """Take in what a worker saw."""
-        notes: list[str] = []
-        there: set[TokenId] = set()
-        for slot in looked.slots:
-            name = self._identify(slot)
-            if name is None or slot.token is None or name in there:
-                notes += _slot_notes(slot, again=name is not None)
-                continue
-            there.add(name)
-            token = self.tokens.get(name)
-            if token is None:
-                token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
-            if with_objects:
-                self._absorb_objects(token, slot.token, slot.notes)
-            else:
-                token.seen(slot.token)
-        for name, token in self.tokens.items():
-            if name not in there and token.present:
-                self.signers.pop(name, None)
-                token.unseen()
-        self.notes = tuple(notes)
-        self.watch.looked(looked.slots)
-        self._tell_if_changed()
-
-    def _tell_if_changed(self) -> None:
-        now = self.status()
-        if now != self._told:
-            self._told = now
-            self._on_change()
-
-    def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
-        listing = objects.keys_of(token.id, info.objects, complete=info.complete)
-        if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
-            public = self._public.get(token.id, frozenset())
-            self._memories.keep(token.id, memory_of(listing, public))
-        elif not info.complete:
-            self._public[token.id] = frozenset(key.spki for key in listing.keys)
-            listing = self._memories.of(token.id).complete(listing)
-        keys = {key.spki: key for key in listing.keys}
-        token.seen(info, (keys, notes + listing.notes))
-        known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
-        self.signers[token.id] = tuple(
-            known.get(spki) or TokenSigner(token, key) for spki, key in keys.items()
-        )
-
-    def _login_lost(self, name: TokenId, why: str) -> None:
-        token = self.tokens.get(name)
-        if token is not None:
-            token.login_ended(why)
-
-
-def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:
-    """Say why a slot's token is not used, if there is one."""
-    if slot.rv:
-        return [f"slot {slot.slot} cannot be read: {spec.rv_meaning(slot.rv)}"]
-    token = slot.token
-    if token is None:
-        return []
-    if not token.flags & spec.CKF_TOKEN_INITIALIZED:
-        return [f"slot {slot.slot} holds a blank token: `hsmagent token init` makes it usable"]
-    if again:
-        label = quoted(token.label.decode(errors="replace"))
-        return [f"slot {slot.slot}: a second token that calls itself {label} is skipped"]
-    return [
-        f"slot {slot.slot}: a token without a label is skipped: `hsmagent token init` gives it one"
-    ]
 
 
 class Tokens:
@@ -210,9 +59,11 @@ class Tokens:
         self._limits = limits
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
-        self._modules: dict[str, _Loaded] = {}
+        self._modules: dict[str, Loaded] = {}
         self._lent: dict[str, ModuleSpec] = {}
         self._telling: asyncio.Handle | None = None
+        self._loop = asyncio.get_running_loop()
+        self._glanced = -inf
 
     def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
         return Token(
@@ -226,7 +77,7 @@ class Tokens:
         if spec.path in self._lent:
             self._lent[spec.path] = spec
             return
-        loaded = _Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
+        loaded = Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
         self._modules[spec.path] = loaded
         await loaded.pool.start()
 
@@ -288,13 +139,34 @@ class Tokens:
             raise absent(name)
         return token
 
+    def outdated(self) -> bool:
+        """Whether another program has changed a software token, and nobody has looked since.
+
+        A few stats, and not at every call: a flood of questions costs little.
+        """
+        now = self._loop.time()
+        if now - self._glanced < GLANCE:
+            return False
+        outdated = any(loaded.outdated() for loaded in self._modules.values())
+        self._glanced = -inf if outdated else self._loop.time()
+        return outdated
+
+    async def freshen(self) -> None:
+        """Look again at the tokens that other programs have changed. Never raises."""
+        await asyncio.gather(*(loaded.freshen() for loaded in self._modules.values()))
+
     async def refresh(self) -> None:
-        """Look again now, at tokens, objects and PIN flags."""
-        for loaded in tuple(self._modules.values()):
-            try:
-                await loaded.refresh()
-            except HsmAgentError as error:
-                log.warning("%s", error)
+        """Look again now, at tokens, objects and PIN flags, with new workers.
+
+        Nobody loses a login for it: who is logged in sees all that is new after the logout only.
+        """
+        await asyncio.gather(*map(self._refresh, tuple(self._modules.values())))
+
+    async def _refresh(self, loaded: Loaded) -> None:
+        try:
+            await loaded.refresh()
+        except HsmAgentError as error:
+            log.warning("%s", error)
 
     async def logout(self, tokens: Iterable[TokenId]) -> None:
         """Log out of these tokens, and end logins under way. Raises TokenGone.

@@ -1,12 +1,12 @@
 """The Cryptoki calls that python-pkcs11 lacks, makes unsafely, or reports without their CKR_*.
 
-Through `C_GetFunctionList` and ctypes: C_Initialize with parameters (NSS), the slot list, slot and
+Through ctypes: C_Initialize with parameters (NSS), the slot list, slot and
 token info as raw bytes (PIN length limits, flags at this moment), a session that lives for the
 login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
 """
 
 import ctypes
-from ctypes import byref, c_char, c_ubyte, c_ulong, c_void_p
+from ctypes import byref, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
 from hsmagent.worker.messages import TokenInfo
@@ -54,8 +54,8 @@ class _Version(ctypes.Structure):
 
 class _SlotInfo(ctypes.Structure):
     _fields_ = (
-        ("description", c_char * 64),
-        ("manufacturer", c_char * 32),
+        ("description", c_ubyte * 64),
+        ("manufacturer", c_ubyte * 32),
         ("flags", c_ulong),
         ("hardware", _Version),
         ("firmware", _Version),
@@ -93,21 +93,24 @@ def _stripped(field: Any) -> bytes:
     return bytes(field).rstrip(b" \0")
 
 
+def check_loadable(path: str) -> None:
+    """Raise OSError, with the dynamic linker's reason, for what is not a PKCS#11 module."""
+    if not hasattr(ctypes.CDLL(path), "C_GetFunctionList"):
+        raise OSError(f"{path} is not a PKCS#11 module")
+
+
 class Cryptoki:
-    """A loaded module. Raises OSError when it cannot be loaded, CryptokiError from its calls."""
+    """A loaded module, by the address of its CK_FUNCTION_LIST. Raises CryptokiError.
+
+    The list is python-pkcs11's: p11-kit's modules make a new one at each C_GetFunctionList, and
+    what was initialised through one is not by another.
+    """
 
     functions: ClassVar[dict[str, tuple[int, tuple[Any, ...]]]] = _FUNCTIONS
 
-    def __init__(self, path: str) -> None:
-        library = ctypes.CDLL(path)
-        pointer = c_void_p()
-        try:
-            rv = library.C_GetFunctionList(byref(pointer))
-        except AttributeError:
-            raise OSError(f"{path} is not a PKCS#11 module") from None
-        if rv != CKR_OK or not pointer.value:
-            raise CryptokiError("C_GetFunctionList", rv)
-        first = pointer.value + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
+    def __init__(self, function_list: int) -> None:
+        self.function_list = function_list
+        first = function_list + ctypes.sizeof(c_void_p)  # CK_VERSION and its padding
         self._calls: dict[str, Any] = {}
         for name, (index, arguments) in self.functions.items():
             address = c_void_p.from_address(first + index * ctypes.sizeof(c_void_p)).value
@@ -144,11 +147,11 @@ class Cryptoki:
             self._call("C_GetSlotList", 0, ids, byref(count))
         return tuple(ids[: count.value])
 
-    def slot_flags(self, slot: int) -> int:
-        """Return the slot's CKF_* flags."""
+    def slot_info(self, slot: int) -> tuple[int, bytes]:
+        """Return the slot's CKF_* flags and its description."""
         info = _SlotInfo()
         self._call("C_GetSlotInfo", slot, byref(info))
-        return int(info.flags)
+        return info.flags, _stripped(info.description)
 
     def token(self, slot: int) -> TokenInfo:
         """Return what the token says of itself now, without its objects."""

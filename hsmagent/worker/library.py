@@ -4,9 +4,10 @@ Attributes are taken as raw bytes. The library's own reading stops at a label th
 class it does not know, and one odd object would hide all the others.
 """
 
+import ctypes
 import sys
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 import pkcs11
 from pkcs11 import _pkcs11
@@ -14,7 +15,7 @@ from pkcs11.attributes import AttributeMapper
 from pkcs11.exceptions import PKCS11Error
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.cryptoki import Cryptoki, CryptokiError, check_loadable
 from hsmagent.worker.messages import Action, Operate
 
 _RVS = {
@@ -59,19 +60,47 @@ class _RawAttributes(AttributeMapper):
         return value
 
 
-class _Initialized(_pkcs11.lib):
+def _function_list(loaded: _pkcs11.lib) -> int:
+    """Return the address of the CK_FUNCTION_LIST that the library uses.
+
+    It keeps that to itself: it is the first field of the C structure behind the object's header.
+    """
+    address = ctypes.c_void_p.from_address(id(loaded) + object.__basicsize__).value
+    if not address:
+        raise ModuleError(spec.CKR_GENERAL_ERROR, "C_GetFunctionList")
+    return address
+
+
+class _Loaded(_pkcs11.lib):
+    """A module as the library has it, initialised through the same function list."""
+
+    def __new__(cls, path: str, _parameters: str) -> Self:
+        """Load it."""
+        # Its stub knows no __new__, but a C class takes its arguments there.
+        return super().__new__(cls, path)  # type: ignore[call-arg]
+
+    def __init__(self, path: str, parameters: str) -> None:
+        self.cryptoki = Cryptoki(_function_list(self))
+        self.cryptoki.initialize(parameters)
+        super().__init__(path)
+
     def initialize(self) -> None:
-        """Do nothing: the sidecar has called C_Initialize."""
+        """Do nothing: the library knows no parameters for C_Initialize, and the sidecar does."""
 
 
 class Library:
-    """The library on a module that the sidecar has initialised. Raises ModuleError."""
+    """A loaded, initialised module; `cryptoki`: its sidecar. Raises ModuleError, CryptokiError.
 
-    def __init__(self, path: str) -> None:
+    Raises OSError when it cannot be loaded.
+    """
+
+    def __init__(self, path: str, parameters: str) -> None:
+        check_loadable(path)
         try:
-            self._loaded = _Initialized(path)
+            self._loaded = _Loaded(path, parameters)
         except TROUBLE as error:
             raise error_of(error, "C_GetInfo") from None
+        self.cryptoki = self._loaded.cryptoki
         self._slots: dict[int, Any] = {}
         self._remember_slots()
 

@@ -25,7 +25,7 @@ from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
-from hsmagent.worker.messages import Request
+from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.orders import Order
 
 log = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class Link:
         self._unsent = bytearray()
         self._stderr_lines = _STDERR_LINES
         self._stderr_rest = ""
+        self._said: list[str] = []
         self._alive = True
         self.exited: asyncio.Future[None] = self._loop.create_future()
         self._socket, theirs = socket.socketpair()
@@ -99,6 +100,7 @@ class Link:
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
         self.ready: asyncio.Future[Any] = self._loop.create_future()
+        self.ready.add_done_callback(self._log_what_it_said)
         self._expect(start_seconds, self.ready)
         """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
@@ -300,4 +302,14 @@ class Link:
         for line in filter(str.strip, lines):
             self._stderr_lines -= 1
             if self._stderr_lines >= 0:
-                log.info("%s says: %s", self._name, printable(line))
+                self._said.append(printable(line))
+        if self.ready.done():
+            self._log_what_it_said()
+
+    def _log_what_it_said(self, *_: object) -> None:
+        """Log its lines, once it has started; one that says that it cannot has said enough."""
+        told = not self.ready.cancelled() and self.ready.exception() is None
+        failed = told and isinstance(self.ready.result(), Failed)
+        for line in self._said:
+            log.log(logging.DEBUG if failed else logging.INFO, "%s says: %s", self._name, line)
+        self._said.clear()

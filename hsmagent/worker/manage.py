@@ -39,7 +39,7 @@ class Manage:
 
     def __init__(self, path: str, parameters: str) -> None:
         self._module = Module(path, parameters)
-        self._calls = Provisioning(path)
+        self._calls = Provisioning(self._module.function_list)
 
     def answer(self, request: Request | Order) -> Reply | OrderReply:
         """Do what the request says."""

@@ -128,7 +128,10 @@ class TokenInfo:
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """A slot: its flags, the CKR_* that kept us from its token (or 0), and the token."""
+    """A slot: its flags, the CKR_* that kept us from its token (or 0), and the token.
+
+    name: CK_SLOT_INFO's description without its padding; of a card, its reader's.
+    """
 
     slot: int
     flags: int
@@ -136,6 +139,7 @@ class SlotInfo:
     logged_in: bool = False
     notes: tuple[str, ...] = ()
     token: TokenInfo | None = None
+    name: bytes = b""
 
     @property
     def hardware(self) -> bool:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import Cryptoki, CryptokiError
+from hsmagent.worker.cryptoki import CryptokiError
 from hsmagent.worker.library import (
     TROUBLE,
     Library,
@@ -54,12 +54,15 @@ class _Open:
 
 
 class Module:
-    """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded."""
+    """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded.
+
+    function_list: where its CK_FUNCTION_LIST is, for what else is to be called.
+    """
 
     def __init__(self, path: str, parameters: str) -> None:
-        self._cryptoki = Cryptoki(path)
-        self._cryptoki.initialize(parameters)
-        self._library = Library(path)
+        self._library = Library(path, parameters)
+        self._cryptoki = self._library.cryptoki
+        self.function_list = self._cryptoki.function_list
         self._open: dict[int, _Open] = {}
         self._events = self._polls = 0
         self._polled: Polled | None = None
@@ -84,7 +87,7 @@ class Module:
 
     def _slot_flags(self, slot: int) -> int:
         try:
-            return self._cryptoki.slot_flags(slot)
+            return self._cryptoki.slot_info(slot)[0]
         except CryptokiError:
             return 0
 
@@ -93,15 +96,15 @@ class Module:
         return tuple(self._look_at(slot, objects=objects) for slot in self._cryptoki.slots())
 
     def _look_at(self, slot: int, *, objects: bool) -> SlotInfo:
-        flags = 0
+        flags, name = 0, b""
         try:
-            flags = self._cryptoki.slot_flags(slot)
+            flags, name = self._cryptoki.slot_info(slot)
             if not flags & spec.CKF_TOKEN_PRESENT:
                 self._forget(slot)
-                return SlotInfo(slot, flags)
+                return SlotInfo(slot, flags, name=name)
             raw = self._cryptoki.token(slot)
         except CryptokiError as error:
-            return SlotInfo(slot, flags, error.rv)
+            return SlotInfo(slot, flags, error.rv, name=name)
         logged_in = self._logged_in(slot)
         complete = logged_in or not raw.flags & spec.CKF_LOGIN_REQUIRED
         notes: list[str] = []
@@ -113,7 +116,7 @@ class Module:
                 notes.append(f"its objects cannot be listed: {error.where}")
                 self._drop_session(slot)
         token = replace(raw, complete=complete, objects=found)
-        return SlotInfo(slot, flags, 0, logged_in, tuple(notes), token)
+        return SlotInfo(slot, flags, 0, logged_in, tuple(notes), token, name)
 
     def _objects(self, slot: int, notes: list[str]) -> Iterable[RawObject]:
         """Yield what we read of each object, and note what could not be read."""

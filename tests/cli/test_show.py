@@ -18,6 +18,7 @@ TOKEN: dict[str, Any] = {
     "max_left": 28799.0,
     "keys": 3,
     "last_error": "",
+    "notes": [],
 }
 
 
@@ -66,19 +67,30 @@ def test_a_span_is_told_in_its_two_largest_units(seconds: float, words: str) -> 
 def test_trouble_is_told() -> None:
     shown = show.status(
         {
-            "tokens": [TOKEN | {"pin_state": "final-try", "pin_pad": True, "last_error": "gone"}],
+            "tokens": [
+                TOKEN
+                | {
+                    "pin_state": "final-try",
+                    "pin_pad": True,
+                    "last_error": "gone",
+                    "notes": ["odd"],
+                }
+            ],
             "modules": [
-                {"path": "/m.so", "error": "cannot be loaded"},
-                {"path": "/n", "error": ""},
-                {"path": "/o.so", "error": "The module /o.so does not start."},
+                {"path": "/m.so", "error": "cannot be loaded", "notes": []},
+                {"path": "/n", "error": "", "notes": []},
+                {"path": "/o.so", "error": "The module /o.so does not start.", "notes": []},
+                {"path": "/p.so", "error": "", "notes": ["slot 1 is odd: mend it"]},
             ],
         }
     )
     assert "PIN     ONE TRY LEFT (PIN pad)" in shown
     assert "trouble gone" in shown
+    assert "note    odd" in shown
     assert "\nmodule /m.so: cannot be loaded\n" in shown
     assert "\nThe module /o.so does not start.\n" in shown
     assert "/n" not in shown
+    assert "\n/p.so: slot 1 is odd: mend it\n" in shown
 
 
 def test_nothing_is_said_plainly() -> None:

@@ -14,7 +14,7 @@ EVERYTHING = """
 path = "/usr/lib/softhsm/libsofthsm2.so"
 workers = 2
 parameters = "configdir='/x'"
-env = { SOFTHSM2_CONF = "/x/softhsm2.conf" }
+env = { SOFTHSM2_CONF = "~/softhsm2.conf" }
 release = "30s"
 
 [[token]]
@@ -60,7 +60,7 @@ def test_every_key_of_the_documentation_is_read(monkeypatch: pytest.MonkeyPatch)
         path="/usr/lib/softhsm/libsofthsm2.so",
         workers=2,
         parameters="configdir='/x'",
-        env=(("SOFTHSM2_CONF", "/x/softhsm2.conf"),),
+        env=(("SOFTHSM2_CONF", "/home/u/softhsm2.conf"),),
         release=30.0,
     )
     assert read.tokens[0].match.token == "work"

@@ -14,7 +14,7 @@ from tests.parts.agent import AgentProcess
 
 OPERATIONS = {
     CONTROL: (
-        *("status", "keys", "pubkey", "log", "unlock", "lock", "forget_pin"),
+        *("status", "keys", "pubkey", "log", "unlock", "lock", "refresh", "forget_pin"),
         *("let_go", "take_back"),
     ),
     MAIL: ("keys", "sign_attributes", "unwrap"),

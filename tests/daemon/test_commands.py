@@ -304,6 +304,36 @@ def test_sighup_rereads_the_configuration_and_forgets_logins(
     assert agent.json("status")["tokens"][0]["idle_left"] <= 30
 
 
+def listed(agent: AgentProcess) -> str:
+    """Return what ssh-add lists."""
+    return subprocess.run(
+        ["ssh-add", "-L"], env=agent.environment, capture_output=True, text=True, check=False
+    ).stdout
+
+
+def test_a_key_made_after_the_start_is_in_the_next_list(start: Start, tmp_path: Path) -> None:
+    token = SoftHsm.create(tmp_path / "hsm")
+    agent = start(module_config(token))
+    assert "no keys" in agent.hsmagent("keys").stdout
+    token.init_token("first")
+    token.generate("first", "EC:prime256v1", "01", "first key")
+    assert "first key" in listed(agent)
+    token.generate("first", "EC:prime256v1", "02", "second key")
+    assert "second key" in agent.hsmagent("keys").stdout
+
+
+def test_refresh_looks_anew_and_says_which_logins_that_ends(agent: AgentProcess) -> None:
+    assert agent.hsmagent("refresh").stdout == "3 keys; no login ended\n"
+    agent.unlock(PIN)
+    before = worker_pids(agent)
+    assert agent.hsmagent("refresh").stdout == "3 keys; locked: work\n"
+    assert worker_pids(agent) != before
+    assert not agent.json("status")["tokens"][0]["logged_in"]
+    agent.unlock(PIN)
+    agent.signal(signal.SIGHUP)
+    until(lambda: "logins that ended: “work”" in agent.logged())
+
+
 def test_a_mistake_in_a_reread_configuration_changes_nothing(agent: AgentProcess) -> None:
     agent.configure("[cash]")
     agent.signal(signal.SIGHUP)

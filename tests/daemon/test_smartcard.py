@@ -17,11 +17,11 @@ ELSEWHERE = '[[module]]\npath = "/nonexistent/module.so"\n'
 
 @pytest.fixture
 def bare(start: Start, furnished: SoftHsm, tmp_path: Path) -> AgentProcess:
-    """Start a daemon without tokens, that would find the furnished one."""
+    """Start a daemon without tokens, that would find one like the furnished one."""
     askpass = tmp_path / "askpass"
     askpass.write_text('#!/bin/sh\necho "$PIN"\n')
     askpass.chmod(0o755)
-    agent = start(ELSEWHERE + ANY_DATA, **dict(furnished.env))
+    agent = start(ELSEWHERE + ANY_DATA, **dict(furnished.copy(tmp_path / "hsm").env))
     agent.environment |= {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
     return agent
 

@@ -61,6 +61,21 @@ def test_with_a_daemon(session: AgentProcess) -> None:
     assert found["ssh"][0]["sentence"] == "ssh sees no keys"
 
 
+@pytest.mark.parametrize("running", [True, False])
+def test_a_token_that_is_not_initialised(tmp_path: Path, running: bool) -> None:
+    agent = AgentProcess(tmp_path / "home", module_config(SoftHsm.create(tmp_path / "empty")))
+    if running:
+        agent.start()
+    try:
+        _, found = doctor(agent)
+        if running:
+            assert "is not initialised" in agent.hsmagent("status").stdout
+            assert "is not initialised" in agent.hsmagent("keys").stdout
+    finally:
+        agent.stop()
+    assert "is not initialised" in found["module"][1]["sentence"]
+
+
 def test_without_a_daemon_the_modules_are_tried(session: AgentProcess) -> None:
     status, found = doctor(session)
     assert status == 1
@@ -272,12 +287,12 @@ def test_two_programs_on_the_path(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("installed", [True, False])
-def test_pcscd_that_is_not_there_or_does_not_run(
+async def test_pcscd_that_is_not_there_or_does_not_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, installed: bool
 ) -> None:
     monkeypatch.setenv("PCSCLITE_CSOCK_NAME", str(tmp_path / "none"))
     monkeypatch.setattr(modules, "PROGRAM", Path("/bin/sh") if installed else tmp_path / "none")
-    finding = modules.pcscd(["/usr/lib/opensc-pkcs11.so"])
+    finding = await modules.smart_cards(["/usr/lib/opensc-pkcs11.so"])
     assert finding is not None
     assert ("install" in finding.remedy) == (not installed)
 

@@ -30,6 +30,12 @@ def database() -> Iterator[Provider]:
         yield Provider(find_module("libsoftokn3.so"), PIN, parameters=parameters)
 
 
+def add_key(provider: Provider, name: str) -> None:
+    """Make a further P-256 key with a certificate, while others use the database."""
+    folder = Path(provider.parameters.split("sql:")[1].split("'")[0])
+    _certutil(folder, *_certificate(name), "-k", "ec", "-q", "nistp256")
+
+
 def _certificate(name: str) -> list[str]:
     return ["-S", "-x", "-n", name, "-s", f"CN={name}", "-t", "u,u,u", "-z", "noise"]
 

@@ -38,6 +38,12 @@ class SoftHsm:
         )
         return cls(folder)
 
+    def copy(self, folder: Path) -> "SoftHsm":
+        """Return one of its own with the same tokens, for a test that changes them."""
+        copied = SoftHsm.create(folder)
+        shutil.copytree(self.folder / "tokens", folder / "tokens", dirs_exist_ok=True)
+        return copied
+
     @property
     def env(self) -> tuple[tuple[str, str], ...]:
         """What a module's environment needs (ModuleSpec.env)."""

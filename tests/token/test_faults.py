@@ -278,6 +278,35 @@ async def test_a_wrong_pin_costs_one_try_however_many_workers(
     assert faulty.calls("C_Login") == 4
 
 
+async def test_a_login_that_is_lost_in_the_look_behind_it_is_no_success(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    token = token_of(tokens)
+    faulty.strike("C_FindObjectsInit", Action.HANG)
+    with pytest.raises(WorkerDied, match=r"is lost again: .* did not answer"):
+        await token.login(pin())
+    assert not token.logged_in
+    faulty.heal()
+    await works(tokens)
+    assert faulty.calls("C_Login") == 2
+
+
+async def test_a_lock_does_not_wait_long_for_a_hanging_logout(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens(deadlines=Deadlines(logout=0.5))
+    await tokens.add(ModuleSpec(faulty.module, env=faulty.env))
+    token = token_of(tokens)
+    await token.login(pin())
+    (before,) = tokens.modules()[0].pids
+    faulty.strike("C_Logout", Action.HANG)
+    async with asyncio.timeout(10):
+        await token.logout()
+    assert not token.logged_in
+    assert before not in tokens.modules()[0].pids  # it took the login with it
+
+
 async def test_two_logins_at_once_are_one(faulty: Faulty, new_tokens: NewTokens) -> None:
     tokens = await loaded(faulty, new_tokens)
     token = token_of(tokens)
@@ -398,10 +427,10 @@ async def test_a_failing_slot_hides_no_other(
     own_hsm.generate("second", "EC:prime256v1", "01", "other")
     tokens = await loaded(faulty, new_tokens)
     assert len(tokens.signers()) == 2
-    serial = tokens.statuses()[0].id.serial
+    failing, other = (status.id for status in tokens.statuses())
     # SoftHSM's slot ids are the serial's last 31 bits.
-    faulty.set(failing_slot=(int(serial[-8:], 16) & 0x7FFFFFFF) + 1)
-    await tokens.refresh()
+    faulty.set(failing_slot=(int(failing.serial[-8:], 16) & 0x7FFFFFFF) + 1)
+    await tokens.token(other).look()
     signer = only_signer(tokens)
     assert "CKR_DEVICE_ERROR" in tokens.modules()[0].notes[0]
     await signer.token.login(pin())

@@ -1,4 +1,5 @@
 import struct
+import subprocess
 from typing import Any
 
 import pytest
@@ -47,6 +48,12 @@ def ec_public(key: ec.EllipticCurvePrivateKey, number: bytes = b"\1", **more: by
     values = {"KEY_TYPE": ulong(spec.CKK_EC), "EC_PARAMS": P256_PARAMS, "ID": number}
     values["EC_POINT"] = b"\x04\x41" + point_of(key)
     return raw(spec.CKO_PUBLIC_KEY, **(values | more))
+
+
+def explicit(curve: str) -> bytes:
+    """Return CKA_EC_PARAMS as libykcs11 gives them: the numbers of the curve, and not its name."""
+    command = ["openssl", "ecparam", "-name", curve, "-param_enc", "explicit", "-outform", "DER"]
+    return subprocess.run(command, check=True, capture_output=True).stdout
 
 
 def rsa_numbers(key: rsa.RSAPrivateKey) -> dict[str, bytes]:
@@ -106,6 +113,30 @@ def test_ed25519_however_it_is_spelled(params: bytes, wrap: bytes) -> None:
         )
     )
     assert (key.spki, key.key_type, key.bits, key.id) == (spki_of(ED), KeyType.ED25519, 256, b"")
+
+
+@pytest.mark.parametrize("wrap", [b"", b"\x04\x41"])
+@pytest.mark.parametrize("point", [P256, *(ec.generate_private_key(P256.curve) for _ in range(2))])
+def test_a_curve_that_is_spelled_out(point: ec.EllipticCurvePrivateKey, wrap: bytes) -> None:
+    parameters = explicit("prime256v1")
+    (key,) = listed(ec_public(point, EC_PARAMS=parameters, EC_POINT=wrap + point_of(point))).keys
+    assert key.spki == spki_of(point)
+    assert key.curve == "secp256r1"
+
+
+def test_what_is_odd_for_one_reason_is_said_once_and_nothing_is_to_be_imported() -> None:
+    numbers = rsa_numbers(SHORT)
+    listing = listed(
+        certificate(SHORT),
+        raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(spec.CKK_RSA), ID=b"\1", **numbers),
+        private(spec.CKK_RSA, **numbers),
+        ec_public(P256, b"\2", EC_PARAMS=bytes.fromhex("06052b81040021")),
+        private(spec.CKK_EC, b"\2"),
+        complete=True,
+    )
+    assert listing.keys == ()
+    assert len(listing.notes) == 2
+    assert not any("import" in note for note in listing.notes)
 
 
 def test_an_object_and_its_certificate_are_one_key() -> None:
@@ -175,6 +206,7 @@ def test_the_private_half_tells_what_a_key_may() -> None:
         (ec_public(P256, EC_POINT=b""), "not on its curve"),
         (ec_public(P256, EC_PARAMS=bytes.fromhex("06052b81040021")), "the curve 06052b81040021"),
         (ec_public(P256, EC_PARAMS=b"\x30\x82"), "a curve of its own"),
+        (ec_public(P256, EC_PARAMS=explicit("brainpoolP256r1")), "that the token spells out"),
         (ec_public(P256, KEY_TYPE=ulong(spec.CKK_EC_EDWARDS)), "other than Ed25519"),
         (
             raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(spec.CKK_RSA), **rsa_numbers(SHORT)),

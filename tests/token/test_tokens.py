@@ -253,21 +253,3 @@ async def test_the_worker_cannot_be_dumped_or_debugged(tokens: Tokens) -> None:
     assert core.split()[4:6] == ["0", "0"]
     # What is not dumpable belongs to root in /proc.
     assert os.stat(f"/proc/{pid}/environ").st_uid == 0  # noqa: PTH116
-
-
-async def test_a_token_made_meanwhile_is_seen(own_hsm: SoftHsm, new_tokens: NewTokens) -> None:
-    tokens = new_tokens()
-    await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
-    own_hsm.init_token("new")
-    own_hsm.generate("new", "EC:prime256v1", "01", "new key")
-    own = token_of(tokens)
-    await own.login(pin())
-    await tokens.refresh()
-    assert own.logged_in  # nobody loses a login for it
-    assert len(tokens.signers()) == 1
-    assert "when nobody is logged in" in tokens.modules()[0].notes[-1]
-    await own.logout()
-    await tokens.refresh()
-    assert {signer.key.label for signer in tokens.signers()} == {"p256", "new key"}
-    await tokens.refresh()
-    assert tokens.modules()[0].state == "running"

@@ -47,3 +47,29 @@ async def test_a_wrong_pin_for_the_database(database: Provider, tmp_path: Path) 
         status = next(s for s in tokens.statuses() if s.id.label == nss.TOKEN)
         with pytest.raises(PinIncorrect):
             await tokens.token(status.id).login(typed("wrong"))
+
+
+@pytest.mark.parametrize("kind", ["tpm", "database"])
+async def test_our_own_logins_are_no_change(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    provider = request.getfixturevalue(kind)
+    async with loaded(provider, tmp_path) as tokens:
+        await tokens.freshen()  # making the fixture's keys may have been a moment ago
+        pids = tokens.modules()[0].pids
+        signer = signer_of(tokens, "ssh")
+        await signer.token.login(typed(provider.pin))
+        await signer.sign(Scheme.ECDSA_SHA256, MESSAGE)
+        assert not tokens.outdated()
+        await tokens.freshen()
+        assert tokens.modules()[0].pids == pids
+        await signer.token.logout()
+
+
+async def test_a_key_made_in_the_database_shows_when_somebody_asks(tmp_path: Path) -> None:
+    with nss.database() as provider:
+        async with loaded(provider, tmp_path) as tokens:
+            nss.add_key(provider, "new")
+            assert tokens.outdated()
+            await tokens.freshen()
+            assert "new" in {signer.key.label for signer in tokens.signers()}

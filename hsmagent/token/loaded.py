@@ -1,0 +1,197 @@
+"""One module with its tokens: what its workers see, as the daemon knows it."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from hsmagent.errors import HsmAgentError
+from hsmagent.model import Listener, ModuleSpec, TokenId
+from hsmagent.tasks import Tasks
+from hsmagent.token import objects, pcscd, unused
+from hsmagent.token.hotplug import Watch, movable
+from hsmagent.token.member import Deadlines
+from hsmagent.token.pool import Pool
+from hsmagent.token.remembered import Memories, memory_of
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.stores import stamp
+from hsmagent.token.token import Token
+from hsmagent.worker import spec
+from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
+
+log = logging.getLogger(__name__)
+
+_STALE = "what other programs changed shows in full when nobody is logged in"
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleStatus:
+    """One module at this moment; `state` in plain words, `pids` of its living workers."""
+
+    path: str
+    state: str
+    pids: tuple[int, ...] = ()
+    last_error: str = ""
+    notes: tuple[str, ...] = ()
+
+
+class Loaded:
+    """One module with its tokens."""
+
+    def __init__(
+        self,
+        spec: ModuleSpec,
+        deadlines: Deadlines,
+        new_token: Callable[[TokenId, Pool, TokenInfo], Token],
+        on_change: Listener,
+        memories: Memories,
+    ) -> None:
+        self.spec = spec
+        self._memories = memories
+        self._public: dict[TokenId, frozenset[bytes]] = {}
+        self.tokens: dict[TokenId, Token] = {}
+        self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
+        self.notes: tuple[str, ...] = ()
+        self._new_token = new_token
+        self._on_change = on_change
+        self._told: ModuleStatus | None = None
+        self.pool = Pool(
+            spec,
+            deadlines,
+            identify=self._identify,
+            on_look=self._absorb,
+            on_login_lost=self._login_lost,
+            on_state=self._tell_if_changed,
+        )
+        self._stamp = stamp(spec)
+        self._service = pcscd.Service.SERVES
+        self._tasks = Tasks()
+        self._freshening: asyncio.Task[None] | None = None
+        self.watch = Watch(self.pool, self.freshen)
+
+    async def close(self) -> None:
+        """Log out and end the workers."""
+        self._tasks.cancel()
+        self.watch.close()
+        await self.pool.close()
+        for token in self.tokens.values():
+            token.unseen()
+
+    def outdated(self) -> bool:
+        """Whether another program has changed a software token since it was last looked at."""
+        return stamp(self.spec) != self._stamp
+
+    async def freshen(self) -> None:
+        """Look again if another program has changed something. Whoever asks meanwhile waits too."""
+        if self._freshening is None and self.outdated():
+            self._freshening = self._tasks.start(self._refresh_quietly())
+        if self._freshening is not None:
+            await asyncio.wait([self._freshening])
+
+    async def _refresh_quietly(self) -> None:
+        try:
+            await self.refresh()
+        except HsmAgentError as error:
+            log.warning("%s", error)
+        finally:
+            self._freshening = None
+
+    async def refresh(self) -> None:
+        """Look with new workers. One that is logged in looks now, and is replaced after that.
+
+        A look with a running worker shows some of what other programs did; a new one shows all.
+        """
+        self._stamp = stamp(self.spec)
+        if self.pool.logged_in:
+            await self.pool.look(objects=True)
+        await self.pool.renew(f"the tokens of {self.spec.path} are looked at anew")
+
+    def status(self) -> ModuleStatus:
+        """Return the module as it is now."""
+        wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
+        if living == wanted:
+            state = "running"
+        elif living:
+            state = f"running with {living} of {wanted} workers"
+        elif self.pool.last_error:
+            state = "not running"
+        else:
+            state = "starting"
+        notes = (*self.notes, *((_STALE,) if self.pool.stale else ()))
+        if self._service is pcscd.Service.REFUSES:
+            notes += (pcscd.REFUSED,)
+        return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
+
+    def _identify(self, slot: SlotInfo) -> TokenId | None:
+        token = slot.token
+        if token is None or not token.label or not token.flags & spec.CKF_TOKEN_INITIALIZED:
+            return None
+        words = (token.label, token.serial, token.model, token.manufacturer)
+        return TokenId(self.spec.path, *(word.decode(errors="replace") for word in words))
+
+    def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
+        """Take in what a worker saw."""
+        there: dict[TokenId, int] = {}
+        for slot in looked.slots:
+            name = self._identify(slot)
+            if name is None or slot.token is None or name in there:
+                continue
+            there[name] = slot.slot
+            token = self.tokens.get(name)
+            if token is None:
+                token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
+            if with_objects:
+                self._absorb_objects(token, slot.token, slot.notes)
+            else:
+                token.seen(slot.token)
+        for name, token in self.tokens.items():
+            if name not in there and token.present:
+                self.signers.pop(name, None)
+                token.unseen()
+        if not any(slot.rv for slot in looked.slots):
+            self._forget_replaced(set(there), movable=movable(looked.slots))
+        self.notes = unused.notes(looked.slots, frozenset(there.values()))
+        self.watch.looked(looked.slots)
+        if looked.slots:
+            self._service = pcscd.Service.SERVES
+        else:
+            self._tasks.start(self._ask_pcscd())
+        self._tell_if_changed()
+
+    async def _ask_pcscd(self) -> None:
+        self._service = await pcscd.ask(pcscd.socket_of(os.environ | dict(self.spec.env)))
+        self._tell_if_changed()
+
+    def _forget_replaced(self, there: set[TokenId], *, movable: bool) -> None:
+        """Forget tokens that cannot come back: deleted ones, and what was given another label."""
+        labelled_anew = {replace(name, label="") for name in there if name.serial.strip("0")}
+        for name in tuple(self.tokens.keys() - there):
+            if not movable or replace(name, label="") in labelled_anew:
+                del self.tokens[name]
+
+    def _tell_if_changed(self) -> None:
+        now = self.status()
+        if now != self._told:
+            self._told = now
+            self._on_change()
+
+    def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
+        listing = objects.keys_of(token.id, info.objects, complete=info.complete)
+        if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
+            public = self._public.get(token.id, frozenset())
+            self._memories.keep(token.id, memory_of(listing, public))
+        elif not info.complete:
+            self._public[token.id] = frozenset(key.spki for key in listing.keys)
+            listing = self._memories.of(token.id).complete(listing)
+        keys = {key.spki: key for key in listing.keys}
+        token.seen(info, (keys, notes + listing.notes))
+        known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
+        self.signers[token.id] = tuple(
+            known.get(spki) or TokenSigner(token, key) for spki, key in keys.items()
+        )
+
+    def _login_lost(self, name: TokenId, why: str) -> None:
+        token = self.tokens.get(name)
+        if token is not None:
+            token.login_ended(why)

@@ -1,0 +1,132 @@
+"""Public keys from a token's raw attributes. Tokens spell one and the same key in many ways."""
+
+import sys
+from collections.abc import Callable, Mapping
+
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
+
+from hsmagent.worker import spec
+
+MIN_RSA_BITS = 2048
+MAX_RSA_BITS = 8192
+
+_DER_OCTET_STRING = 0x04
+_ID_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
+_ED25519_BYTES = 32
+
+# CKA_EC_PARAMS, an OID in DER, of the curves that we use.
+_CURVES: dict[bytes, ec.EllipticCurve] = {
+    bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1(),
+    bytes.fromhex("06052b81040022"): ec.SECP384R1(),
+    bytes.fromhex("06052b81040023"): ec.SECP521R1(),
+    bytes.fromhex("06052b8104000a"): ec.SECP256K1(),
+    bytes.fromhex("06092b2403030208010107"): ec.BrainpoolP256R1(),
+    bytes.fromhex("06092b240303020801010b"): ec.BrainpoolP384R1(),
+    bytes.fromhex("06092b240303020801010d"): ec.BrainpoolP512R1(),
+}
+# Ed25519 has two OIDs in use and, as a PrintableString, a name (PKCS#11 3.0, section 2.3.10).
+_ED25519_PARAMS = frozenset(
+    {
+        bytes.fromhex("06032b6570"),
+        bytes.fromhex("06092b06010401da470f01"),
+        b"\x13\x0cedwards25519",
+    }
+)
+CURVE_NAMES = frozenset(curve.name for curve in _CURVES.values())
+
+Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+class Odd(Exception):
+    """Why an object is skipped, in plain words."""
+
+
+def of(values: Mapping[int, bytes]) -> Public:
+    """Return the public key that a public key object tells. Raises Odd."""
+    if spec.CKA_KEY_TYPE not in values:
+        raise Odd("a public key that does not tell its type")
+    kind = int.from_bytes(values[spec.CKA_KEY_TYPE], sys.byteorder)
+    read = _READERS.get(kind)
+    if read is None:
+        raise Odd(f"a key of type 0x{kind:x} is not supported")
+    return read(values)
+
+
+def rsa_of(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
+    """Return what CKA_MODULUS and CKA_PUBLIC_EXPONENT tell, of a private key too. Raises Odd."""
+    n = int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big")
+    e = int.from_bytes(values.get(spec.CKA_PUBLIC_EXPONENT, b""), "big")
+    if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
+        raise Odd(
+            f"an RSA key of {n.bit_length()} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)"
+        )
+    try:
+        return rsa.RSAPublicNumbers(e, n).public_key()
+    except ValueError as error:
+        raise Odd("an RSA key whose numbers make no sense") from error
+
+
+def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:
+    parameters = values.get(spec.CKA_EC_PARAMS, b"")
+    curve = _CURVES.get(parameters)
+    if curve is None:
+        if parameters[:1] != b"\6":
+            return _explicit(parameters, values.get(spec.CKA_EC_POINT, b""))
+        raise Odd(f"the curve {parameters.hex()}"[:80] + " is not supported")
+    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), 1 + 2 * ((curve.key_size + 7) // 8))
+    try:
+        return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
+    except ValueError as error:
+        raise Odd("an EC key whose point is not on its curve") from error
+
+
+def _explicit(parameters: bytes, point: bytes) -> ec.EllipticCurvePublicKey:
+    """Return a key whose curve is spelled out (RFC 3279, section 2.3.5), if it is one we know."""
+    algorithm = _der(0x30, _ID_EC_PUBLIC_KEY + parameters)
+    for header in (0, 2, 3):  # CKA_EC_POINT raw, or in DER
+        spki = _der(0x30, algorithm + _der(0x03, b"\0" + point[header:]))
+        try:
+            public = load_der_public_key(spki)
+        except (ValueError, UnsupportedAlgorithm):
+            continue
+        if isinstance(public, ec.EllipticCurvePublicKey):
+            return public
+    raise Odd("a curve of its own, or one that the token spells out, is not supported")
+
+
+def _der(tag: int, content: bytes) -> bytes:
+    """Return a value in DER."""
+    size = len(content)
+    if size < 0x80:  # noqa: PLR2004 - from here on, a length takes bytes of its own
+        return bytes((tag, size)) + content
+    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
+    return bytes((tag, 0x80 | len(length))) + length + content
+
+
+def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:
+    if values.get(spec.CKA_EC_PARAMS, b"") not in _ED25519_PARAMS:
+        raise Odd("an Edwards curve other than Ed25519 is not supported")
+    point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), _ED25519_BYTES)
+    if len(point) != _ED25519_BYTES:
+        raise Odd("an Ed25519 key whose point has the wrong length")
+    return ed25519.Ed25519PublicKey.from_public_bytes(point)
+
+
+def _unwrapped(point: bytes, size: int) -> bytes:
+    """Return a CKA_EC_POINT of `size` bytes without the OCTET STRING around it, if there is one.
+
+    Tokens give it either way. The length tells which, since a raw point may begin like the DER.
+    """
+    for header in (2, 3):
+        if len(point) == header + size and point[0] == _DER_OCTET_STRING:
+            return point[header:]
+    return point
+
+
+_READERS: Mapping[int, Callable[[Mapping[int, bytes]], Public]] = {
+    spec.CKK_RSA: rsa_of,
+    spec.CKK_EC: _ec,
+    spec.CKK_EC_EDWARDS: _ed25519,
+}

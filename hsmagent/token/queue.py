@@ -1,0 +1,53 @@
+"""The private-key operations that wait for a worker, in the order in which they came.
+
+Only a few are with a worker at a time: enough that it never idles, few enough that little is lost
+when it dies.
+"""
+
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from hsmagent.errors import TokenError
+from hsmagent.token.member import Call, Member
+
+# Requests with one worker: while the daemon checks one signature, the next is being made.
+DEPTH = 4
+
+
+class Queue:
+    """What waits for these members. nobody_for: the error for a call that none of them can take."""
+
+    def __init__(self, members: Sequence[Member], nobody_for: Callable[[Call], TokenError]) -> None:
+        self._members = members
+        self._nobody_for = nobody_for
+        self._waiting: deque[Call] = deque()
+
+    def add(self, call: Call) -> None:
+        """Take in a call, and hand out what can be."""
+        self._waiting.append(call)
+        self.dispatch()
+
+    def dispatch(self) -> None:
+        """Hand out what waits, oldest first, as far as the workers have room."""
+        queue = self._waiting
+        while queue:
+            call = queue[0]
+            if call.future.done():  # its caller gave up
+                queue.popleft()
+                continue
+            able, depth, link, at = False, DEPTH, None, 0
+            for member in self._members:
+                slot = member.slot_for(call)
+                if slot is None or member.link is None:
+                    continue
+                able = True
+                if (here := member.link.depth) < depth:
+                    call.member, link, at, depth = member, member.link, slot, here
+            if link is not None:
+                queue.popleft()
+                link.submit(call.build(at), call.seconds, call.future)
+            elif able:
+                return
+            else:
+                queue.popleft()
+                call.future.set_exception(self._nobody_for(call))

@@ -1,0 +1,62 @@
+"""Why a module cannot start, where the files that it needs tell more than it does."""
+
+import grp
+import os
+import stat
+from pathlib import Path
+
+from hsmagent.model import ModuleSpec
+from hsmagent.token import stores
+from hsmagent.worker.link import worker_environment
+
+_TPM_DEVICES = (Path("/dev/tpmrm0"), Path("/dev/tpm0"))
+_TPM_ELSEWHERE = ("TPM2_PKCS11_TCTI", "TCTI", "TPM2TOOLS_TCTI")
+
+
+def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
+    """Return what is missing or unreadable and the remedy, or "" if the files tell nothing."""
+    if "tpm2_pkcs11" in Path(module.path).name and not _has_tpm_elsewhere(module):
+        there = next((device for device in devices if device.exists()), None)
+        if there is None:
+            return "there is no TPM in this machine; leave the module out, or name others"
+        if not os.access(there, os.R_OK | os.W_OK):
+            return _unreadable(there)
+    for path in stores.files(module):
+        closed = _first_closed(path)
+        if closed is not None:
+            return _unreadable(closed)
+    return ""
+
+
+def _has_tpm_elsewhere(module: ModuleSpec) -> bool:
+    environment = worker_environment(module.env)
+    return any(environment.get(name) for name in _TPM_ELSEWHERE)
+
+
+def _first_closed(path: Path) -> Path | None:
+    """Return the topmost of a file and its folders that is there and may not be read or entered."""
+    for part in (*reversed(path.parents), path):
+        try:
+            status = part.stat()
+        except OSError:
+            return None  # it is not there: another matter
+        wanted = os.X_OK if stat.S_ISDIR(status.st_mode) else os.R_OK
+        if not os.access(part, wanted):
+            return part
+    return None
+
+
+def _unreadable(path: Path) -> str:
+    """Say that a file is closed to us, and whom it is open to."""
+    sentence = f"{path} cannot be read"
+    status = path.stat()
+    if not status.st_mode & (stat.S_IRGRP | stat.S_IXGRP):
+        return f"{sentence}: ask its owner for permission"
+    try:
+        group = grp.getgrgid(status.st_gid).gr_name
+    except KeyError:
+        group = str(status.st_gid)
+    return (
+        f"{sentence}: join its group with `sudo usermod --append --groups {group} $USER` and log"
+        " in anew, or name files of your own in the module's env"
+    )
