@@ -278,11 +278,24 @@ class PurposeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a token's key does something only once a person has agreed.
+
+    lifted_by: the word of the key's `allow` that agrees beforehand; None: there is none. subject:
+    what a yes holds for, until the token's login ends; "": for the one request.
+    """
+
+    lifted_by: PurposeKind | None = None
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """A purpose and one printable clause about it: "log in as alice", "sign git commit"."""
 
     kind: PurposeKind
     summary: str
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,6 +85,7 @@ class Daemon:
             sk_helper=parts.sk_helper,
             clock=time.monotonic,
             describe=parts.describe,
+            knows_host=parts.knows_host,
             options=parts.agent_options(),
         )
 

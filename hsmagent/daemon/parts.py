@@ -66,7 +66,8 @@ class Parts:
         self._modules: tuple[ModuleSpec, ...] = ()
         self._loading = Tasks()
         self.upstream = upstream_of(config)
-        self.describe = KnownHosts().describe
+        known_hosts = KnownHosts()
+        self.describe, self.knows_host = known_hosts.describe, known_hosts.holds
         self.sk_helper = SkHelper(os.environ)
         self.tokens = Tokens(
             clock=time.monotonic,

@@ -73,6 +73,7 @@ class PrivateAgent:
             sk_helper=lambda request: self._parts().sk_helper(request),
             clock=time.monotonic,
             describe=lambda host_key, peer: self._parts().describe(host_key, peer),
+            knows_host=lambda *keys: self._parts().knows_host(*keys),
             options=options,
         )
 

@@ -22,6 +22,7 @@ from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.signed_data import UserAuth
+from hsmagent.ssh.signing_rules import Circumstances, judge
 from hsmagent.ssh.sk_helper import Helper
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.ssh.wire import Reader
@@ -54,7 +55,8 @@ class Agent:
     """One per ssh socket; shared by its connections.
 
     door: where every signature passes; tokens: their signers, as of now; sk_helper: what FIDO keys
-    sign by; describe: a host key's name for a person, asked only when something is signed.
+    sign by; describe: a host key's name for a person, asked only when something is signed;
+    knows_host: whether known_hosts has a host key, or the authority of its certificate (else b"").
     """
 
     def __init__(
@@ -66,10 +68,12 @@ class Agent:
         sk_helper: Helper,
         clock: Clock,
         describe: Callable[[bytes, Peer], str],
+        knows_host: Callable[[bytes, bytes], bool],
         options: AgentOptions,
     ) -> None:
         self.door = door
         self.describe = describe
+        self.knows_host = knows_host
         self.lock = Lock(clock)
         self.identities = Identities(tokens, clock)
         self.keyring = Keyring(self.identities, providers, sk_helper, clock, lambda: self.options)
@@ -274,14 +278,10 @@ class Connection:
             raise Refused("the key to sign with is not here")
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
-        forwarded = self._bindings.forwarded
-        in_token = identity.signer.key.token is not None
-        if in_token and signed_data.belongs_elsewhere(data, forwarded=forwarded):
-            raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         key, websafe = identity.signer.key, agent.options.websafe
         fido.check_origin(key, identity.blob, data, login, websafe)
         blob = await agent.door.perform(
-            self._request(identity, data, login),
+            self._request(identity, message, login),
             lambda pin: identity.signer.sign(data, message.flags, pin),
         )
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
@@ -291,12 +291,24 @@ class Connection:
     async def _find_upstream(self, blob: bytes) -> Identity | None:
         return None if self._upstream is None else await self._upstream.find(blob)
 
-    def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
+    def _request(
+        self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
+    ) -> Request:
+        """Say what the door is to decide on. Raises Refused for what the key never signs here."""
         if self._peer is None:
             self._peer = self._look_up()
+        key = identity.signer.key
+        here = Circumstances(
+            key,
+            plain(identity.blob),
+            message.flags,
+            self._bindings.last,
+            lambda blob: self._agent.identities.has(key, blob),
+            self._agent.knows_host,
+        )
         return Request(
-            identity.signer.key,
-            signed_data.purpose_of(data, login),
+            key,
+            judge(message.data, login, here),
             self._peer,
             self._destination(login, self._peer),
             identity.constraints.confirm,

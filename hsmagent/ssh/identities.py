@@ -135,6 +135,11 @@ class Identities:
         """Return the identity under a blob."""
         return self._fresh().by_blob.get(blob)
 
+    def has(self, key: Key, blob: bytes) -> bool:
+        """Whether a key is offered under this blob, its own or a certificate's."""
+        found = self.find(blob)
+        return found is not None and found.signer.key.spki == key.spki
+
     # -- adding and removing -----------------------------------------------------------------
 
     def check_size(self, identities: Iterable[Identity]) -> None:

@@ -104,6 +104,7 @@ class Parts:
         self.door = OpenDoor()
         self.providers = TestProviders()
         self.described: list[bytes] = []
+        self.known_hosts: set[bytes] = set()
         self.agent = Agent(
             door=self.door,
             tokens=lambda: self.signers,
@@ -111,6 +112,7 @@ class Parts:
             sk_helper=sk_helper or SkHelper(os.environ),
             clock=lambda: self.now,
             describe=self._describe,
+            knows_host=lambda host_key, _authority: host_key in self.known_hosts,
             options=options or AgentOptions(),
         )
 
