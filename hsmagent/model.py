@@ -231,12 +231,19 @@ Unwrap = RsaUnwrap | EcdhUnwrap
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process as /proc shows it. Names inform; they prove nothing."""
+    """A process as /proc shows it. Names inform; they prove nothing.
+
+    start: when it began, in clock ticks; with pid, this one process. identity: which program it
+    is, by its file and where it runs, for a yes that holds for other processes of it as well; ""
+    where the file tells too little (an interpreter runs any script).
+    """
 
     pid: int
     program: str  # the executable's base name, or "unknown"
     exe: str = ""  # its full path where readable
     arguments: tuple[str, ...] = ()
+    start: int = 0
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)

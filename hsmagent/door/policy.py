@@ -171,8 +171,18 @@ def _what(request: Request) -> _Confirmed:
 
     Who may log in as alice over here is not asked whether a forwarded host may, or as root.
     """
-    key, process = request.key, request.peer.process
-    return (
-        *(key.spki, key.token, process.exe or process.program),
-        *(request.purpose, request.destination),
-    )
+    key = request.key
+    return key.spki, key.token, _asker(request), request.purpose, request.destination
+
+
+def _asker(request: Request) -> str:
+    """Return whom a yes is for: a program, where its file tells enough of it; else one process.
+
+    An ssh is a program like another while it logs in itself: then its connection is bound to that
+    very host. Otherwise it may relay what somebody else wants.
+    """
+    process, to = request.peer.process, request.destination
+    relays = process.program == "ssh" and (to is None or to.forwarded or not to.host_key)
+    if process.identity and not relays:
+        return process.identity
+    return f"{process.pid} {process.start} {process.exe or process.program}"

@@ -7,10 +7,10 @@ import pytest
 from hsmagent.config.file import KeyConfig
 from hsmagent.door.policy import Policy, Verdict
 from hsmagent.errors import Cancelled
-from hsmagent.model import Destination, Doubt, Purpose, PurposeKind, Request
+from hsmagent.model import Destination, Doubt, Process, Purpose, PurposeKind, Request
 from tests.door.doubles import RIGHT, SOFTWARE_KEY, FakePerson, request
 from tests.door.test_gate import Door
-from tests.parts.values import KEY
+from tests.parts.values import KEY, PEER
 
 ALLOW, CONFIRM, DENY = Verdict.ALLOW, Verdict.CONFIRM, Verdict.DENY
 CERTIFIED = replace(KEY, certificates=(b"der",))
@@ -98,6 +98,30 @@ def test_an_agent_for_programs_heeds_doubts_over_a_hop_only() -> None:
     assert rules.decide(doubtful()).verdict is ALLOW
     hop = Destination("somewhere beyond host", forwarded=True)
     assert rules.decide(replace(doubtful(), destination=hop)).verdict is CONFIRM
+
+
+@pytest.mark.parametrize(
+    ("program", "to", "holds"),
+    [
+        ("ssh", Destination("host", b"key"), True),
+        ("ssh", Destination("host", b"key", forwarded=True), False),
+        ("ssh", Destination("an unknown host", forwarded=True), False),
+        ("ssh", None, False),
+        ("ssh-add", None, True),
+    ],
+)
+def test_a_yes_holds_for_a_program_but_an_ssh_that_relays(
+    program: str, to: Destination | None, *, holds: bool
+) -> None:
+    rules = policy(KeyConfig("", confirm="remember"))
+
+    def asked(pid: int) -> Request:
+        process = Process(pid, program, f"/usr/bin/{program}", start=pid, identity="1:2")
+        return replace(request(), peer=replace(PEER, process=process), destination=to)
+
+    rules.confirmed(asked(7))
+    assert rules.decide(asked(7)).verdict is ALLOW
+    assert (rules.decide(asked(8)).verdict is ALLOW) is holds
 
 
 async def test_the_gate_asks_and_forgets_with_the_login() -> None:
