@@ -17,6 +17,7 @@ from hsmagent.control.leases import Leases
 from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
+from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.daemon.parts import Parts, upstream_of
@@ -84,6 +85,8 @@ class Daemon:
             providers=parts.providers,
             sk_helper=parts.sk_helper,
             clock=time.monotonic,
+            sleep=asyncio.sleep,
+            aside=aside,
             describe=parts.describe,
             knows_host=parts.knows_host,
             options=parts.agent_options(),

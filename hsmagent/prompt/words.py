@@ -5,11 +5,13 @@ token, who asks, for what, where, with which key.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from hsmagent.model import (
     Key,
     KeyType,
     PinState,
+    PurposeKind,
     Request,
     TokenId,
     TokenStatus,
@@ -74,6 +76,21 @@ def describe(requests: Sequence[Request]) -> str:
     return "\n".join(lines)
 
 
+def _about(requests: Sequence[Request]) -> dict[str, Any]:
+    """Return subject and asker: who asks for what and where, whoever it would log in as.
+
+    The key does not count either: a program that was refused one key goes on to the next.
+    """
+    if not requests:
+        return {}
+    first = requests[0]
+    to = first.destination
+    where = "" if to is None else f"{to.host} {to.forwarded}"
+    what = "" if first.purpose.kind is PurposeKind.SSH else first.purpose.summary
+    subject = f"{first.peer.chain} {first.purpose.kind} {what} {where}"
+    return {"subject": subject, "asker": first.peer.process.pid}
+
+
 def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
     """Return the PIN dialog of a token, for the requests that wait for it."""
     return Text(
@@ -82,6 +99,7 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
         description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
         warning=" ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning))))),
         ok="Unlock",
+        **_about(requests),
     )
 
 
@@ -93,6 +111,7 @@ def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
         description=describe(requests),
         warning=LAST_TRY,
         ok="Enter PIN",
+        **_about(requests),
     )
 
 
@@ -134,6 +153,7 @@ def confirm(request: Request) -> Text:
         message=f"Allow the use of {key_line(request.key)}?",
         description=request_line(request),
         ok="Allow",
+        **_about([request]),
     )
 
 

@@ -23,6 +23,9 @@ NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's
 # number and their count.
 LIST_LIMIT = SSH_MAX_FRAME - 5
+# Bytes of the messages whose keys we hold. What is read of them takes several times as much, and
+# whoever lists keys waits while every destination is looked at.
+HELD_LIMIT = 2 * SSH_MAX_FRAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Choice:
 class Identity:
     """A key as offered: under its plain blob, or under a certificate's.
 
-    expires: by the agent's clock; provider: what `ssh-add -s` named, "" if it did not.
+    expires: by the agent's clock; provider: what `ssh-add -s` named, "" if it did not; size: bytes
+    of the message that added it, its constraints included.
     """
 
     blob: bytes
@@ -53,6 +57,7 @@ class Identity:
     expires: float = NEVER
     provider: str = ""
     hidden: bool = False
+    size: int = 0
 
     @property
     def listed_size(self) -> int:
@@ -150,6 +155,8 @@ class Identities:
         there = self._fresh().by_blob | {each.blob: each for each in identities}
         if sum(each.listed_size for each in there.values()) > LIST_LIMIT:
             raise Refused("so many keys are here that a list with another one would be too long")
+        if sum(each.size for each in there.values()) > HELD_LIMIT:
+            raise Refused("the keys that were added, with their constraints, take too much room")
 
     def add(self, identities: Iterable[Identity]) -> None:
         """Add identities; one replaces another with the same blob."""
@@ -293,7 +300,10 @@ def offers(
     blobs = [] if under.certs_only else [blob]
     blobs += [certificate.blob for certificate in certificates if certificate.plain == blob]
     comment, offered = comment_of(signer.key), RawSigner(signer)
-    return [Identity(each, comment, offered, under, expires, provider) for each in blobs]
+    return [
+        Identity(each, comment, offered, under, expires, provider, size=under.size)
+        for each in blobs
+    ]
 
 
 def comment_of(key: Key) -> str:

@@ -50,6 +50,15 @@ class SkPublicKey:
 
 PublicKey = PlainPublicKey | SkPublicKey
 
+# Key types, and how many strings follow the type in a blob.
+FIELDS = {
+    SSH_RSA: 2,
+    SSH_ED25519: 1,
+    **dict.fromkeys((ECDSA + curve for curve in CURVES), 2),
+    SK_ED25519: 2,
+    SK_ECDSA: 3,
+}
+
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
 RSA_MINIMUM = 1024
 # No one uses a longer public exponent, and OpenSSL takes none with a long modulus: one as long as
