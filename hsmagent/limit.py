@@ -17,13 +17,16 @@ class RateLimit:
         self._clock = clock
         self._admitted: deque[float] = deque(maxlen=times)
 
+    def is_full(self) -> bool:
+        """Whether no more events may happen now."""
+        full = len(self._admitted) == self._admitted.maxlen
+        return full and self._clock() - self._admitted[0] < self._seconds
+
     def admit(self) -> bool:
         """Whether one more event may happen now; counts it when it may."""
-        now = self._clock()
-        full = len(self._admitted) == self._admitted.maxlen
-        if full and now - self._admitted[0] < self._seconds:
+        if self.is_full():
             return False
-        self._admitted.append(now)
+        self._admitted.append(self._clock())
         return True
 
 

@@ -6,7 +6,7 @@ side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -33,7 +33,7 @@ class TokenId:
 
     `module` is the path of the PKCS#11 module; label, serial and model are the token's own words,
     stripped of padding but otherwise untrusted: pass them through `model.printable` before a
-    person sees them.
+    person sees them. told_by: what tells it from another known token of that label, else "".
     """
 
     module: str
@@ -41,6 +41,7 @@ class TokenId:
     serial: str
     model: str
     manufacturer: str = ""
+    told_by: str = field(default="", compare=False)
 
     @property
     def in_tpm(self) -> bool:
@@ -233,9 +234,8 @@ Unwrap = RsaUnwrap | EcdhUnwrap
 class Process:
     """A process as /proc shows it. Names inform; they prove nothing.
 
-    start: when it began, in clock ticks; with pid, this one process. identity: which program it
-    is, by its file and where it runs, for a yes that holds for other processes of it as well; ""
-    where the file tells too little (an interpreter runs any script).
+    start: in clock ticks; with pid, this one process. identity: which program it is, by its file
+    and where it runs; "" where that tells too little (an interpreter runs any script).
     """
 
     pid: int
@@ -392,8 +392,9 @@ def quoted(text: str, limit: int = PRINTABLE_LIMIT) -> str:
 
 
 def token_name(token: TokenId) -> str:
-    """Return what a person calls a token: its label, or its model where it has none."""
-    return printable(token.label or token.model or "token", 60)
+    """Return what a person calls a token: its label, and what tells it from another such."""
+    name = printable(token.label or token.model or "token", 60)
+    return f"{name} ({token.told_by})" if token.told_by else name
 
 
 def name_of(token: TokenId) -> str:

@@ -81,7 +81,7 @@ def from_base64(text: str) -> bytes:
 
 # -- tokens and keys -------------------------------------------------------------------------
 
-_TOKEN = ("module", "label", "serial", "model", "manufacturer")
+_TOKEN = ("module", "label", "serial", "model", "manufacturer", "told_by")
 
 
 def of_token(token: TokenId) -> Json:

@@ -85,7 +85,9 @@ class Parts:
             waiting=waiting,
             tell=tell,
         )
-        self.providers = TokenProviders(self.tokens, self._configured, self.gate.unlock)
+        self.providers = TokenProviders(
+            self.tokens, self._configured, self.gate.unlock, time.monotonic
+        )
 
     def configure(self, config: Config) -> None:
         """Go by another configuration; its modules are loaded by `load_modules`."""

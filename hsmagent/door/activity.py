@@ -24,7 +24,7 @@ from typing import Any
 
 from hsmagent.door.journal import Journal
 from hsmagent.limit import Budgets
-from hsmagent.model import Request, printable
+from hsmagent.model import Request, printable, token_name
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +200,7 @@ def line_of(entry: Entry, count: int = 1) -> Line:
         "summary": printable(request.purpose.summary, 200),
         "key": printable(request.key.label),
         "key_uri": request.key.uri,
-        "token": printable(request.key.token.label) if request.key.token else "",
+        "token": token_name(request.key.token) if request.key.token else "",
         "program": request.peer.process.program,
         "chain": peer.chain,
         "pid": peer.process.pid,

@@ -77,9 +77,10 @@ def describe(requests: Sequence[Request]) -> str:
 
 
 def _about(requests: Sequence[Request]) -> dict[str, Any]:
-    """Return subject and asker: who asks for what and where, whoever it would log in as.
+    """Return subject and asker: who asks for what and where, of which token.
 
-    The key does not count either: a program that was refused one key goes on to the next.
+    Whoever it would log in as does not count, nor does the key of a token: a program that was
+    refused one goes on to the next.
     """
     if not requests:
         return {}
@@ -87,7 +88,7 @@ def _about(requests: Sequence[Request]) -> dict[str, Any]:
     to = first.destination
     where = "" if to is None else f"{to.host} {to.forwarded}"
     what = "" if first.purpose.kind is PurposeKind.SSH else first.purpose.summary
-    subject = f"{first.peer.chain} {first.purpose.kind} {what} {where}"
+    subject = f"{first.peer.chain} {first.purpose.kind} {what} {where} {first.key.token}"
     return {"subject": subject, "asker": first.peer.process.pid}
 
 
@@ -151,10 +152,14 @@ def confirm(request: Request) -> Text:
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",
-        description=request_line(request),
+        description="\n".join(filter(None, (request_line(request), _of_token(request.key)))),
         ok="Allow",
         **_about([request]),
     )
+
+
+def _of_token(key: Key) -> str:
+    return f"Token: {token_name(key.token)}" if key.token is not None else ""
 
 
 def tries(state: PinState, *, just_now: bool = False) -> str:

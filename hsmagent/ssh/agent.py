@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Sequence
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.limit import PeerLog
-from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
+from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer, printable
 from hsmagent.ssh import constraints, fido, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
@@ -273,6 +273,10 @@ class Connection:
     ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
+        if message.pin:
+            named = printable(message.provider)
+            said = "%s gives a PIN for the provider %s"
+            self._agent.log.warning(self._who.process.pid, said, self._who.chain, named)
         await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
 
     async def _list_with_upstream(self) -> bytes:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
 from hsmagent.frame import SSH_MAX_FRAME
-from hsmagent.model import Clock, Key, Signer, printable
+from hsmagent.model import Clock, Key, Signer, printable, token_name
 from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
@@ -311,5 +311,5 @@ def comment_of(key: Key) -> str:
     label = printable(key.label)
     if key.token is None:
         return label
-    token = printable(key.token.label)
+    token = token_name(key.token)
     return f"{label} ({token})" if label else token

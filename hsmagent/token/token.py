@@ -145,6 +145,13 @@ class Token:
         if before != (self._info, self._keys, self._notes):
             self._changed()
 
+    def tell_by(self, told_by: str) -> None:
+        """Take in what tells this token from another known one of its label."""
+        if told_by != self.id.told_by:
+            self.id = replace(self.id, told_by=told_by)
+            self._keys = {spki: replace(key, token=self.id) for spki, key in self._keys.items()}
+            self._changed()
+
     def unseen(self) -> None:
         """Take in that the token is not there any more."""
         self._keys = {}

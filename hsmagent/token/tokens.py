@@ -7,12 +7,13 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, quoted
 from hsmagent.token import objects
+from hsmagent.token.apart import told_apart
 from hsmagent.token.failures import absent
 from hsmagent.token.hotplug import Watch
 from hsmagent.token.login import Limits
@@ -158,7 +159,8 @@ class _Loaded:
         elif not info.complete:
             self._public[token.id] = frozenset(key.spki for key in listing.keys)
             listing = self._memories.of(token.id).complete(listing)
-        keys = {key.spki: key for key in listing.keys}
+        # What is remembered of it may call it otherwise.
+        keys = {key.spki: replace(key, token=token.id) for key in listing.keys}
         token.seen(info, (keys, notes + listing.notes))
         known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
         self.signers[token.id] = tuple(
@@ -212,6 +214,7 @@ class Tokens:
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, _Loaded] = {}
         self._lent: dict[str, ModuleSpec] = {}
+        self._told_apart: frozenset[TokenId] = frozenset()
         self._telling: asyncio.Handle | None = None
 
     def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
@@ -253,8 +256,18 @@ class Tokens:
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""
+        self._tell_apart()
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell_apart(self) -> None:
+        tokens = [each for loaded in self._modules.values() for each in loaded.tokens.values()]
+        known = frozenset(token.id for token in tokens)
+        if known != self._told_apart:
+            self._told_apart = known
+            names = told_apart(known)
+            for token in tokens:
+                token.tell_by(names[token.id])
 
     def _tell(self) -> None:
         self._telling = None
