@@ -261,14 +261,15 @@ def _write(file: Path | None, lines: list[Line]) -> None:
 
 def _append(file: Path, lines: list[Line]) -> None:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    content = text.encode("utf-8", "replace")[-MAX_FILE:]
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
-        if file.stat().st_size + len(text) > MAX_FILE:
+        if file.stat().st_size + len(content) > MAX_FILE:
             file.replace(_older(file))
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o600)
     try:
-        os.write(descriptor, text.encode("utf-8", "replace"))
+        os.write(descriptor, content)
     finally:
         os.close(descriptor)
 

@@ -247,7 +247,7 @@ def test_a_configuration_that_others_may_write(tmp_path: Path, name: str) -> Non
     assert modules.configuration(where)[0].state is State.OK
     (folder / name).chmod(0o777)
     finding, settings = modules.configuration(where)
-    assert (finding.state, settings is None) == (State.BAD, False)
+    assert (finding.state, settings) == (State.BAD, None)
     # The remedy can be pasted, and is one.
     subprocess.run(["sh", "-c", finding.remedy], check=True)
     assert modules.configuration(where)[0].state is State.OK
