@@ -6,8 +6,9 @@ every public key is taken to have one. What is odd is skipped with a note and hi
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
@@ -24,6 +25,9 @@ from hsmagent.worker.messages import RawObject
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
 _AUTHORITIES_MAX = 16
+MAX_EXPONENT_BITS = 64  # a longer one makes each check of a signature slow; nobody uses one
+MAX_KEYS = 256
+SLICE = 32  # objects that are read at a stretch: a few milliseconds
 
 _DER_OCTET_STRING = 0x04
 _ED25519_BYTES = 32
@@ -84,11 +88,14 @@ class _Private:
             return False
         if not self.modulus:
             return True
-        public = load_der_public_key(key.spki)
-        return (
-            isinstance(public, rsa.RSAPublicKey)
-            and int.from_bytes(self.modulus, "big") == public.public_numbers().n
-        )
+        return int.from_bytes(self.modulus, "big") == _modulus(key.spki)
+
+
+@lru_cache(maxsize=MAX_KEYS)
+def _modulus(spki: bytes) -> int:
+    """Return an RSA key's modulus; 0 of another key."""
+    public = load_der_public_key(spki)
+    return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
 def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> Listing:
@@ -96,11 +103,26 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
 
     complete: the private keys are listed too, so that what has none is left out.
     """
+    reading = keys_in_slices(token, objects, complete=complete)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            listing: Listing = done.value
+            return listing
+
+
+def keys_in_slices(
+    token: TokenId, objects: Iterable[RawObject], *, complete: bool
+) -> Generator[None, None, Listing]:
+    """Read as `keys_of` does, and yield now and then, so that others can go on meanwhile."""
     notes: list[str] = []
     found: list[Key] = []
     certificates: list[Key] = []
     privates: list[_Private] = []
-    for raw in objects:
+    for number, raw in enumerate(objects):
+        if number % SLICE == SLICE - 1:
+            yield
         values = dict(raw.attributes)
         kind = _ulong(values.get(spec.CKA_CLASS, b""))
         try:
@@ -117,12 +139,20 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
     notes += _same_id(merged, privates)
     authorities = _authorities(certificates)
     if not complete:
-        kept = _once(_without_issuers(merged))
+        kept = _first(_once(_without_issuers(merged)), notes)
         return Listing(_with(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     notes += _unpaired(keys, privates)
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
-    return Listing(_with(authorities, _once(keys)), frozenset(orphans), tuple(notes))
+    kept = _first(_once(keys), notes)
+    return Listing(_with(authorities, kept), frozenset(orphans), tuple(notes))
+
+
+def _first(keys: tuple[Key, ...], notes: list[str]) -> tuple[Key, ...]:
+    """Leave out what is more than anybody has."""
+    if len(keys) > MAX_KEYS:
+        notes.append(f"it has {len(keys)} keys; the first {MAX_KEYS} are used")
+    return keys[:MAX_KEYS]
 
 
 # -- single objects --------------------------------------------------------------------------
@@ -231,6 +261,8 @@ def _rsa(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
         raise _Odd(
             f"an RSA key of {n.bit_length()} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)"
         )
+    if e.bit_length() > MAX_EXPONENT_BITS:
+        raise _Odd(f"an RSA key with an exponent of {e.bit_length()} bits")
     try:
         return rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError as error:

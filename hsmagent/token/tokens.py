@@ -6,7 +6,7 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -69,6 +69,7 @@ class _Loaded:
         self._new_token = new_token
         self._on_change = on_change
         self._told: ModuleStatus | None = None
+        self._absorbing = asyncio.Lock()
         self.pool = Pool(
             spec,
             deadlines,
@@ -120,8 +121,12 @@ class _Loaded:
         words = (token.label, token.serial, token.model, token.manufacturer)
         return TokenId(self.spec.path, *(word.decode(errors="replace") for word in words))
 
-    def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
-        """Take in what a worker saw."""
+    async def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
+        """Take in what a worker saw, one look after the other."""
+        async with self._absorbing:
+            await self._absorb_now(looked, with_objects=with_objects)
+
+    async def _absorb_now(self, looked: Slots, *, with_objects: bool) -> None:
         notes: list[str] = []
         there: set[TokenId] = set()
         for slot in looked.slots:
@@ -134,7 +139,7 @@ class _Loaded:
             if token is None:
                 token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
             if with_objects:
-                self._absorb_objects(token, slot.token, slot.notes)
+                await self._absorb_objects(token, slot.token, slot.notes)
             else:
                 token.seen(slot.token)
         for name, token in self.tokens.items():
@@ -151,8 +156,10 @@ class _Loaded:
             self._told = now
             self._on_change()
 
-    def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
-        listing = objects.keys_of(token.id, info.objects, complete=info.complete)
+    async def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
+        listing = await _in_slices(
+            objects.keys_in_slices(token.id, info.objects, complete=info.complete)
+        )
         if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
             public = self._public.get(token.id, frozenset())
             self._memories.keep(token.id, memory_of(listing, public))
@@ -171,6 +178,17 @@ class _Loaded:
         token = self.tokens.get(name)
         if token is not None:
             token.login_ended(why)
+
+
+async def _in_slices(reading: Generator[None, None, objects.Listing]) -> objects.Listing:
+    """Read a token's objects while others go on: a hostile module lists as many as it may."""
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            listing: objects.Listing = done.value
+            return listing
+        await asyncio.sleep(0)
 
 
 def _slot_notes(slot: SlotInfo, *, again: bool) -> list[str]:

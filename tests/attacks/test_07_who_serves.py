@@ -1,5 +1,6 @@
 """A stranger serves the socket that a client hands a PIN to."""
 
+import json
 import os
 import socket
 import subprocess
@@ -16,6 +17,12 @@ from hsmagent.daemon.listening import make_folder
 from hsmagent.errors import HsmAgentError, UsageError
 
 PIN = "24681357"
+ANSWER = json.dumps(
+    {
+        "ok": {"token": "work", "logged_in": False, "pin_state": "ok", "pin_pad": False}
+        | {"pin_min": 4, "pin_max": 16, "warning": "", "note": ""}
+    }
+).encode()
 CLIENT = [sys.executable, "-m", "hsmagent", "unlock", "--stdin", "--runtime-dir"]
 
 
@@ -29,8 +36,7 @@ def serving(path: Path) -> Iterator[list[bytes]]:
             sock.settimeout(10)
             while data := sock.recv(65536):
                 heard.append(data)
-                answer = b'{"ok": {"token": "work", "pin_pad": false, "at_worst": "ok"}}'
-                sock.sendall(len(answer).to_bytes(4, "big") + answer)
+                sock.sendall(len(ANSWER).to_bytes(4, "big") + ANSWER)
 
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(path))
