@@ -176,7 +176,7 @@ class ModuleSpec:
     """One [[module]] of the configuration.
 
     parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, so that other programs get the card; 0 is never.
+    after so many idle seconds, 0: never. exclusive: nobody else uses it while we are logged in.
     """
 
     path: str
@@ -184,6 +184,7 @@ class ModuleSpec:
     parameters: str = ""
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
+    exclusive: bool = False
 
 
 # Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
@@ -234,8 +235,7 @@ Unwrap = RsaUnwrap | EcdhUnwrap
 class Process:
     """A process as /proc shows it. Names inform; they prove nothing.
 
-    start: in clock ticks; with pid, this one process. identity: which program it is, by its file
-    and where it runs; "" where that tells too little (an interpreter runs any script).
+    start: in clock ticks. identity: which program it is, by its file and where it runs, or "".
     """
 
     pid: int

@@ -210,6 +210,7 @@ def _module(table: Table) -> ModuleSpec:
         parameters=table.take("parameters", text, "", secret=True),
         env=table.take("env", environment, (), secret=True),
         release=table.take("release", duration, 0.0),
+        exclusive=table.take("exclusive", boolean, default=False),
     )
     table.end()
     return module

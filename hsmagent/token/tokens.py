@@ -10,9 +10,9 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from hsmagent.errors import HsmAgentError
+from hsmagent.errors import ConfigError, HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus, quoted
-from hsmagent.token import objects
+from hsmagent.token import exclusive, objects
 from hsmagent.token.apart import told_apart
 from hsmagent.token.failures import absent
 from hsmagent.token.hotplug import Watch
@@ -226,6 +226,7 @@ class Tokens:
         deadlines: Deadlines | None = None,
     ) -> None:
         self._clock = clock
+        self._state_dir = state_dir
         self._memories = Memories(state_dir)
         self._limits = limits
         self._on_change = on_change
@@ -247,8 +248,18 @@ class Tokens:
         if spec.path in self._lent:
             self._lent[spec.path] = spec
             return
+        failure = ""
+        try:
+            spec = exclusive.applied(spec, self._state_dir)
+        except ConfigError as error:
+            failure = str(error)
         loaded = _Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
         self._modules[spec.path] = loaded
+        if failure:
+            log.error("%s", failure)
+            loaded.pool.last_error = failure
+            self._changed()
+            return
         await loaded.pool.start()
 
     async def remove(self, path: str) -> None:
