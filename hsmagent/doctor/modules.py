@@ -15,6 +15,7 @@ from hsmagent.config.file import Config
 from hsmagent.doctor.finding import Finding, State, Status, Surroundings
 from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, printable
+from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.tokens import Limits, Tokens
 
 PCSCD = Path("/run/pcscd/pcscd.comm")
@@ -47,6 +48,19 @@ def from_status(status: Status, settings: Config | None) -> list[Finding]:
         for module in status["modules"]
     ]
     return findings or [_none()]
+
+
+def exclusive(settings: Config) -> Finding | None:
+    """Recommend `exclusive` where OpenSC is used without it."""
+    alone = {module.path for module in settings.modules if module.exclusive}
+    if all(path in alone for path in paths(settings) if is_opensc(path)):
+        return None
+    return Finding(
+        "card",
+        State.OK,
+        "other programs may use a card by OpenSC while you are logged in to it; "
+        "`exclusive = true` in [[module]] prevents that",
+    )
 
 
 async def looked_at(settings: Config) -> list[Finding]:

@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.model import Key, KeyType, TokenId, quoted
+from hsmagent.token.issuers import authorities_of, with_authorities, without_issuers
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
-_AUTHORITIES_MAX = 16
 MAX_EXPONENT_BITS = 64  # a longer one makes each check of a signature slow; nobody uses one
 MAX_KEYS = 256
 SLICE = 32  # objects that are read at a stretch: a few milliseconds
@@ -137,15 +137,15 @@ def keys_in_slices(
             notes.append(f"{_name(values)}: {odd}")
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
-    authorities = _authorities(certificates)
+    authorities = authorities_of(certificates)
     if not complete:
-        kept = _first(_once(_without_issuers(merged)), notes)
-        return Listing(_with(authorities, kept), notes=tuple(notes))
+        kept = _first(_once(without_issuers(merged)), notes)
+        return Listing(with_authorities(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     notes += _unpaired(keys, privates)
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
     kept = _first(_once(keys), notes)
-    return Listing(_with(authorities, kept), frozenset(orphans), tuple(notes))
+    return Listing(with_authorities(authorities, kept), frozenset(orphans), tuple(notes))
 
 
 def _first(keys: tuple[Key, ...], notes: list[str]) -> tuple[Key, ...]:
@@ -333,35 +333,6 @@ def _merge(found: Sequence[Key], certificates: Sequence[Key]) -> list[Key]:
                 can_decrypt=known.can_decrypt and key.can_decrypt,
             )
     return sorted(merged.values(), key=lambda key: (key.id, key.label, key.spki))
-
-
-def _without_issuers(keys: Sequence[Key]) -> list[Key]:
-    """Leave out who issued another certificate here: cards hold chains, not authorities' keys."""
-    names = {key.spki: [_names(der) for der in key.certificates] for key in keys}
-    issuers = {issuer for pairs in names.values() for subject, issuer in pairs if issuer != subject}
-    return [key for key in keys if not any(subject in issuers for subject, _ in names[key.spki])]
-
-
-def _authorities(certificates: Sequence[Key]) -> tuple[bytes, ...]:
-    """Return the certificates whose subjects issued another one here."""
-    names = {der: _names(der) for key in certificates for der in key.certificates}
-    issuers = {issuer for subject, issuer in names.values() if issuer != subject}
-    found = [der for der, (subject, _) in names.items() if subject in issuers]
-    return tuple(found[:_AUTHORITIES_MAX])
-
-
-def _with(authorities: tuple[bytes, ...], keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Give the keys that have a certificate those of the token's authorities."""
-    return tuple(replace(k, authorities=authorities) if k.certificates else k for k in keys)
-
-
-def _names(der: bytes) -> tuple[bytes, bytes]:
-    """Return a certificate's subject and issuer."""
-    certificate = x509.load_der_x509_certificate(der)
-    try:
-        return certificate.subject.public_bytes(), certificate.issuer.public_bytes()
-    except ValueError:
-        return b"", b""
 
 
 def _once(keys: Sequence[Key]) -> tuple[Key, ...]:
