@@ -6,7 +6,7 @@ side and the gate see the same `Key`, named by its SubjectPublicKeyInfo.
 
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
@@ -33,7 +33,7 @@ class TokenId:
 
     `module` is the path of the PKCS#11 module; label, serial and model are the token's own words,
     stripped of padding but otherwise untrusted: pass them through `model.printable` before a
-    person sees them.
+    person sees them. told_by: what tells it from another known token of that label, else "".
     """
 
     module: str
@@ -41,6 +41,7 @@ class TokenId:
     serial: str
     model: str
     manufacturer: str = ""
+    told_by: str = field(default="", compare=False)
 
     @property
     def in_tpm(self) -> bool:
@@ -175,7 +176,7 @@ class ModuleSpec:
     """One [[module]] of the configuration.
 
     parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, so that other programs get the card; 0 is never.
+    after so many idle seconds, 0: never. exclusive: nobody else uses it while we are logged in.
     """
 
     path: str
@@ -183,47 +184,11 @@ class ModuleSpec:
     parameters: str = ""
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
+    exclusive: bool = False
 
 
 # Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
 PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
-
-
-# -- unwrapping a mail's content key ---------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RsaUnwrap:
-    """KeyTransRecipientInfo (RFC 5652, section 6.2.1): `padding` "pkcs1" or "oaep".
-
-    The OAEP fields (RFC 4055, section 4.1) name hashes as hashlib does; `label` is pSpecified.
-    """
-
-    encrypted_key: bytes
-    padding: str
-    oaep_hash: str = "sha1"
-    mgf_hash: str = "sha1"
-    label: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class EcdhUnwrap:
-    """KeyAgreeRecipientInfo with an ephemeral EC key (RFC 5753).
-
-    point: the originator's public point, uncompressed (04‖x‖y) on the recipient's curve;
-    kdf_hash: of the ANSI X9.63 KDF; wrap_bits: the AES key wrap's key size (128, 192, 256);
-    shared_info: DER ECC-CMS-SharedInfo; cofactor: dhSinglePass-cofactorDH.
-    """
-
-    encrypted_key: bytes
-    point: bytes
-    kdf_hash: str
-    wrap_bits: int
-    shared_info: bytes
-    cofactor: bool = False
-
-
-Unwrap = RsaUnwrap | EcdhUnwrap
 
 
 # -- who asks, and for what ------------------------------------------------------------------
@@ -231,12 +196,17 @@ Unwrap = RsaUnwrap | EcdhUnwrap
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """A process as /proc shows it. Names inform; they prove nothing."""
+    """A process as /proc shows it. Names inform; they prove nothing.
+
+    start: in clock ticks. identity: which program it is, by its file and where it runs, or "".
+    """
 
     pid: int
     program: str  # the executable's base name, or "unknown"
     exe: str = ""  # its full path where readable
     arguments: tuple[str, ...] = ()
+    start: int = 0
+    identity: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -278,11 +248,24 @@ class PurposeKind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Doubt:
+    """Why a token's key does something only once a person has agreed.
+
+    lifted_by: the word of the key's `allow` that agrees beforehand; None: there is none. subject:
+    what a yes holds for, until the token's login ends; "": for the one request.
+    """
+
+    lifted_by: PurposeKind | None = None
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Purpose:
     """A purpose and one printable clause about it: "log in as alice", "sign git commit"."""
 
     kind: PurposeKind
     summary: str
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -372,8 +355,9 @@ def quoted(text: str, limit: int = PRINTABLE_LIMIT) -> str:
 
 
 def token_name(token: TokenId) -> str:
-    """Return what a person calls a token: its label, or its model where it has none."""
-    return printable(token.label or token.model or "token", 60)
+    """Return what a person calls a token: its label, and what tells it from another such."""
+    name = printable(token.label or token.model or "token", 60)
+    return f"{name} ({token.told_by})" if token.told_by else name
 
 
 def name_of(token: TokenId) -> str:

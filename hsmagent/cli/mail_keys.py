@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from hsmagent.control.client import MAIL, Daemon
 from hsmagent.control.values import from_base64, of_unwrap, to_base64, to_key
 from hsmagent.mail.keys import Context
-from hsmagent.model import Key, PurposeKind, Scheme, Unwrap, printable
+from hsmagent.model import Key, PurposeKind, Scheme, printable
+from hsmagent.unwraps import Unwrap
 
 GIT = "git"
 _DECODED_MAX = 2000

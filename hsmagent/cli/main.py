@@ -182,6 +182,7 @@ def unlock(given: "Given") -> int:
     last_try = given.flag("--last-try")
     daemon = Daemon(given.value("--runtime-dir"))
     try:
+        daemon.check_place()
         asked = daemon.call("unlock", token=given.word)
         if asked["logged_in"]:
             output.write(f"{asked['token']} is unlocked already\n")

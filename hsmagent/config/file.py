@@ -28,6 +28,7 @@ from hsmagent.config.toml import (
 from hsmagent.errors import ConfigError, UsageError
 from hsmagent.folders import home_folder
 from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
+from hsmagent.ownership import changeable_by_others, is_others
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")
@@ -129,6 +130,8 @@ def load(file: Path, *, required: bool = False) -> Config:
         raise ConfigError(f"cannot read {file}: {error.strerror}") from None
     except UnicodeDecodeError:
         raise ConfigError(f"cannot read {file}: it is not UTF-8") from None
+    if others := changeable(file):
+        raise ConfigError(f"others may change {others}, and so decide what hsmagent loads and asks")
     return read(content, str(file))
 
 
@@ -151,6 +154,17 @@ def _without_waiting(file: str, flags: int) -> int:
 def _dangling(file: Path) -> Path | None:
     """Return the link on the way to a missing file that leads nowhere, if one does."""
     return next((p for p in (file, *file.parents) if p.is_symlink() and not p.exists()), None)
+
+
+def changeable(file: Path) -> str:
+    """Return what somebody else may change, the file or a folder above it; "" for nothing.
+
+    Anybody may read it; but it names modules that are loaded.
+    """
+    real = os.path.realpath(file)
+    if str(file) == os.devnull or not Path(real).exists():
+        return ""
+    return real if is_others(real) else changeable_by_others(str(file))
 
 
 def read(content: str, file: str) -> Config:
@@ -196,6 +210,7 @@ def _module(table: Table) -> ModuleSpec:
         parameters=table.take("parameters", text, "", secret=True),
         env=table.take("env", environment, (), secret=True),
         release=table.take("release", duration, 0.0),
+        exclusive=table.take("exclusive", boolean, default=False),
     )
     table.end()
     return module

@@ -1,5 +1,8 @@
 """A client's end of the control protocol. Imports next to nothing: the quick commands use it."""
 
+import os
+import sys
+
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, Unavailable, of_kind
 from hsmagent.folders import runtime_folder
@@ -31,7 +34,7 @@ class Daemon:
     ) -> None:
         import _socket
 
-        path = f"{runtime_folder(runtime_dir)}/{role}.sock"
+        self._path = path = f"{runtime_folder(runtime_dir)}/{role}.sock"
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
@@ -42,7 +45,28 @@ class Daemon:
                 f"no daemon answers at {path}; start it with "
                 "`systemctl --user start hsmagent` or `hsmagent daemon`"
             ) from None
+        self._check_server()
         self._reader = frame.Reader(CONTROL_MAX_FRAME)
+
+    def check_place(self) -> None:
+        """Raise Unavailable where others could have put their own socket; before a PIN goes in."""
+        from hsmagent.ownership import changeable_by_others
+
+        if above := changeable_by_others(self._path):
+            raise Unavailable(
+                f"who answers at {self._path} may not be your daemon: "
+                f"{above} may be changed by others"
+            )
+
+    def _check_server(self) -> None:
+        """Raise Unavailable unless a process of this user listens."""
+        import _socket
+
+        raw = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
+        uid = int.from_bytes(raw[4:8], sys.byteorder)
+        if uid != os.getuid():
+            self._socket.close()
+            raise Unavailable(f"no daemon of yours answers at {self._path}, but one of uid {uid}")
 
     def call(self, op: str, **fields: object) -> "dict[str, Any]":
         """Ask for one operation; return its answer. Binary fields are base64 text."""

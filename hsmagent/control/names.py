@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
 from hsmagent.errors import NoSuchKey, TokenGone, UsageError
-from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable
+from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable, token_name
 from hsmagent.ssh.keys import blob_for
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
@@ -57,7 +57,7 @@ def find_token(name: str, tokens: Sequence[TokenId]) -> TokenId:
 
 def _choice(tokens: Sequence[TokenId]) -> list[str]:
     """Return the shortest names that tell these tokens apart: labels, with serials, as URIs."""
-    named = [printable(token.label) for token in tokens]
+    named = [token_name(token) for token in tokens]
     if len(set(named)) < len(named):
         named = [f"{printable(token.label)} ({printable(token.serial)})" for token in tokens]
     if len(set(named)) < len(named):
@@ -73,4 +73,4 @@ def exact_uri(token: TokenId) -> str:
 def _names_token(name: str, wanted: Pkcs11Uri | None, token: TokenId) -> bool:
     if wanted is not None:
         return wanted.matches_token(token)
-    return name in ("", token.label, token.serial)
+    return name in ("", token.label, token.serial, token_name(token))

@@ -9,7 +9,8 @@ from enum import StrEnum
 from typing import Any, TypeVar
 
 from hsmagent.errors import UsageError
-from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, TokenId, Unwrap, printable
+from hsmagent.model import Key, KeyType, TokenId, printable
+from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
 
 Json = dict[str, Any]
 
@@ -81,7 +82,7 @@ def from_base64(text: str) -> bytes:
 
 # -- tokens and keys -------------------------------------------------------------------------
 
-_TOKEN = ("module", "label", "serial", "model", "manufacturer")
+_TOKEN = ("module", "label", "serial", "model", "manufacturer", "told_by")
 
 
 def of_token(token: TokenId) -> Json:

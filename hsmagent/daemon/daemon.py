@@ -17,6 +17,7 @@ from hsmagent.control.leases import Leases
 from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
+from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.fresh import Fresh
 from hsmagent.daemon.listening import listen, make_folder
@@ -85,7 +86,10 @@ class Daemon:
             providers=parts.providers,
             sk_helper=parts.sk_helper,
             clock=time.monotonic,
-            describe=parts.describe,
+            sleep=asyncio.sleep,
+            aside=aside,
+            describe=parts.known_hosts.describe,
+            knows_host=parts.known_hosts.holds,
             options=parts.agent_options(),
         )
 

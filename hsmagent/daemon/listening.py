@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hsmagent.errors import UsageError
+from hsmagent.ownership import changeable_by_others
 
 BACKLOG = 128
 # An agent looks and binds in far less.
@@ -25,6 +26,8 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"cannot make the folder {folder}: {error.strerror}") from None
+    if above := changeable_by_others(str(folder)):
+        raise UsageError(f"{folder} lies in {above}, which others may change; choose another place")
     status = folder.lstat()
     if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
         raise UsageError(f"{folder} is not a directory of ours; remove it")

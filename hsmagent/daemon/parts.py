@@ -20,7 +20,7 @@ from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.door.gate import Gate, Record, Store, Waiting, no_store, no_waiting
 from hsmagent.door.policy import Policy
 from hsmagent.door.unlock import Tell, tell_nobody
-from hsmagent.model import Listener, ModuleSpec, Request
+from hsmagent.model import Listener, ModuleSpec, Request, TokenId
 from hsmagent.prompt import words
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
@@ -30,7 +30,7 @@ from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.tasks import Tasks
-from hsmagent.token.tokens import Tokens
+from hsmagent.token.tokens import Limits, Tokens
 from hsmagent.who.destination import KnownHosts
 
 log = logging.getLogger(__name__)
@@ -66,13 +66,10 @@ class Parts:
         self._modules: tuple[ModuleSpec, ...] = ()
         self._loading = Tasks()
         self.upstream = upstream_of(config)
-        self.describe = KnownHosts().describe
+        self.known_hosts = KnownHosts()
         self.sk_helper = SkHelper(os.environ)
         self.tokens = Tokens(
-            clock=time.monotonic,
-            state_dir=state,
-            limits=lambda token: configured.limits(self._config, token),
-            on_change=on_change,
+            clock=time.monotonic, state_dir=state, limits=self._limits, on_change=on_change
         )
         self.gate = Gate(
             tokens=self.tokens.token,
@@ -84,7 +81,9 @@ class Parts:
             waiting=waiting,
             tell=tell,
         )
-        self.providers = TokenProviders(self.tokens, self._configured, self.gate.unlock)
+        self.providers = TokenProviders(
+            self.tokens, self._configured, self.gate.unlock, time.monotonic
+        )
 
     def configure(self, config: Config) -> None:
         """Go by another configuration; its modules are loaded by `load_modules`."""
@@ -118,6 +117,9 @@ class Parts:
 
     def _policy(self) -> Policy:
         return configured.policy(self._config, time.monotonic, self._unknown)
+
+    def _limits(self, token: TokenId) -> Limits:
+        return configured.limits(self._config, token)
 
     def _configured(self) -> set[str]:
         return {spec.path for spec in self._modules}

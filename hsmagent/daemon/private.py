@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from hsmagent.daemon.aside import aside
 from hsmagent.daemon.server import Server
 from hsmagent.model import Operation, Request, Signer
 from hsmagent.ssh.agent import Agent, Connection
@@ -72,7 +73,10 @@ class PrivateAgent:
             providers=self,
             sk_helper=lambda request: self._parts().sk_helper(request),
             clock=time.monotonic,
-            describe=lambda host_key, peer: self._parts().describe(host_key, peer),
+            sleep=asyncio.sleep,
+            aside=aside,
+            describe=lambda host_key, peer: self._parts().known_hosts.describe(host_key, peer),
+            knows_host=lambda *keys: self._parts().known_hosts.holds(*keys),
             options=options,
         )
 

@@ -10,31 +10,48 @@ from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
 from hsmagent import uri
-from hsmagent.errors import TokenError
+from hsmagent.errors import PinError, PinIncorrect, TokenError, TriesLow
 from hsmagent.frame import wipe
-from hsmagent.model import ModuleSpec, TokenId, TokenStatus, printable, uri_quote
+from hsmagent.limit import RateLimit
+from hsmagent.model import (
+    Clock,
+    ModuleSpec,
+    PinState,
+    TokenId,
+    TokenStatus,
+    name_of,
+    printable,
+    uri_quote,
+)
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.uri import Pkcs11Uri
 
 log = logging.getLogger(__name__)
+
+# More wrong PINs than these by `ssh-add -s` in so many seconds are guesses.
+WRONG_PINS, WRONG_PINS_WINDOW = 3, 600.0
+REMEDY = "add it without a PIN: you are asked for it when a key is used"
 
 
 class TokenProviders:
     """Adds and removes providers, and knows those that were added.
 
     configured: modules that stay, whoever removes them. log_in: tries a PIN, for all who wait for
-    it; wipes it, and raises TokenError.
+    it, unless the token's PIN stands worse than this; wipes it, and raises TokenError.
     """
 
     def __init__(
         self,
         tokens: Tokens,
         configured: Callable[[], Collection[str]],
-        log_in: Callable[[TokenId, bytearray], Awaitable[None]],
+        log_in: Callable[[TokenId, bytearray, PinState], Awaitable[None]],
+        clock: Clock,
     ) -> None:
         self._tokens = tokens
         self._configured = configured
         self._try_pin = log_in
+        self._clock = clock
+        self._wrong: dict[TokenId, RateLimit] = {}
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
         # A module that is being loaded has no keys yet: who names it meanwhile waits for them.
         self._loading = asyncio.Lock()
@@ -111,7 +128,7 @@ class TokenProviders:
     async def _log_in(self, named: Pkcs11Uri, path: str, pin: bytearray) -> None:
         meant = [status for status in self._tokens.statuses() if _is_meant(status, named, path)]
         if len(meant) == 1:
-            await self._try_pin(meant[0].id, pin)
+            await self._try(meant[0].id, pin)
         elif meant:
             log.warning(
                 "the PIN that came with %s was not tried: it could be for any of %d tokens; "
@@ -120,6 +137,23 @@ class TokenProviders:
                 len(meant),
                 uri_quote(meant[0].id.label),
             )
+
+    async def _try(self, token: TokenId, pin: bytearray) -> None:
+        """Try a PIN that a program gave; whether a person typed it for this token, we cannot know.
+
+        So only while all tries are left, by what the token tells; and wrong ones are few, where it
+        does not. Raises TokenError.
+        """
+        wrong = self._wrong.setdefault(token, RateLimit(WRONG_PINS, WRONG_PINS_WINDOW, self._clock))
+        if wrong.is_full():
+            raise PinError(f"too many wrong PINs came for {name_of(token)}; {REMEDY}")
+        try:
+            await self._try_pin(token, pin, PinState.OK)
+        except TriesLow:
+            raise TriesLow(f"a wrong PIN was given to {name_of(token)} before; {REMEDY}") from None
+        except PinIncorrect:
+            wrong.admit()
+            raise
 
 
 def _read(provider: str) -> tuple[Pkcs11Uri, str]:

@@ -10,6 +10,7 @@ import logging
 import resource
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Collection
 from typing import Any, Protocol
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 from hsmagent import frame
 from hsmagent.daemon.listening import BACKLOG
 from hsmagent.errors import ProtocolError
+from hsmagent.limit import PeerLog
 from hsmagent.who.peer import credentials_of
 
 log = logging.getLogger(__name__)
@@ -79,6 +81,7 @@ class Server:
         self._connections: dict[Connection, Conversation] = {}
         self._processes: dict[Connection, int] = {}
         self._held = Counter[int]()  # connections by process
+        self._log = PeerLog(log, time.monotonic)
         self._told: set[int] = set()  # processes whose refusal is in the log
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
         self._buffer = bytearray(RECEIVE)
@@ -98,12 +101,12 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connection(self) -> "Connection":
-        return Connection(self._admit, self._forget, self._buffer, self._limit)
+        return Connection(self._admit, self._forget, self._complain, self._buffer, self._limit)
 
     def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
         pid, uid = credentials_of(sock)
         if uid not in self._uids:
-            log.warning("refused a connection from uid %d", uid)
+            self._log.warning(pid, "refused a connection from uid %d", uid)
             return None
         if self._held[pid] >= self._most_each:
             self._tell(pid, f"it has {self._most_each} open")
@@ -124,6 +127,9 @@ class Server:
             self._told.clear()
         self._told.add(pid)
         log.warning("refused connections of process %d: %s", pid, why)
+
+    def _complain(self, connection: "Connection", error: ProtocolError) -> None:
+        self._log.warning(self._processes.get(connection, 0), "hung up on a client: %s", error)
 
     def _forget(self, connection: "Connection") -> None:
         conversation = self._connections.pop(connection, None)
@@ -147,11 +153,13 @@ class Connection(asyncio.BufferedProtocol):
         self,
         admit: Callable[["Connection", socket.socket], Conversation | None],
         gone: Callable[["Connection"], None],
+        complain: Callable[["Connection", ProtocolError], None],
         buffer: bytearray,
         limit: int,
     ) -> None:
         self._admit = admit
         self._gone = gone
+        self._complain = complain
         self._buffer = buffer
         self._limit = limit
         self._reader = frame.Reader(limit)
@@ -201,7 +209,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             body = self._reader.next_frame()
         except ProtocolError as error:
-            log.warning("hung up on a client: %s", error)
+            self._complain(self, error)
             self._transport.abort()
             return
         if body is None:

@@ -3,11 +3,9 @@
 import asyncio
 import os
 import shlex
-import stat
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from hsmagent.config import file as config
@@ -17,10 +15,12 @@ from hsmagent.doctor.finding import Finding, State, Status, Surroundings
 from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, printable, token_name
 from hsmagent.token import pcscd
+from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.tokens import Limits, Tokens
 
 PROGRAM = Path("/usr/sbin/pcscd")
 INSTALL = "install one: opensc-pkcs11 for smart cards, or name yours as [[module]] path"
+CORRECT = "correct it; docs/configuration.md lists every key"
 MODULES_TIMEOUT = 30.0
 
 
@@ -30,26 +30,13 @@ def configuration(where: Surroundings) -> tuple[Finding, Config | None]:
     try:
         settings = config.load(where.config, required=where.config_named)
     except ConfigError as error:
-        remedy = "correct it; docs/configuration.md lists every key"
+        others = config.changeable(where.config)
+        remedy = f"chmod go-w {shlex.quote(others)}" if others else CORRECT
         return Finding(check, State.BAD, str(error), remedy), None
-    writable = _writable(where.config)
-    if writable is not None:
-        sentence = f"others may write {writable}, and so decide what hsmagent loads and asks"
-        remedy = f"chmod go-w {shlex.quote(str(writable))}"
-        return Finding(check, State.BAD, sentence, remedy), settings
     sentence = f"the configuration {where.config} is valid"
     if not where.config.exists():
         sentence = f"there is no configuration {where.config}: the defaults hold"
     return Finding(check, State.OK, sentence), settings
-
-
-def _writable(config: Path) -> Path | None:
-    """Return the file, or its folder, if its group or everybody may write it."""
-    for path in (config, config.parent):
-        with suppress(OSError):
-            if path.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-                return path
-    return None
 
 
 def from_status(status: Status, settings: Config | None) -> list[Finding]:
@@ -64,6 +51,19 @@ def from_status(status: Status, settings: Config | None) -> list[Finding]:
     ]
     findings += [_note(t["label"], note) for t in status["tokens"] for note in t["notes"]]
     return findings or [_none()]
+
+
+def exclusive(settings: Config) -> Finding | None:
+    """Recommend `exclusive` where OpenSC is used without it."""
+    alone = {module.path for module in settings.modules if module.exclusive}
+    if all(path in alone for path in paths(settings) if is_opensc(path)):
+        return None
+    return Finding(
+        "card",
+        State.OK,
+        "other programs may use a card by OpenSC while you are logged in to it; "
+        "`exclusive = true` in [[module]] prevents that",
+    )
 
 
 async def looked_at(settings: Config) -> list[Finding]:

@@ -23,7 +23,7 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
     elif settings is not None:
         found += await modules.looked_at(settings)
     if settings is not None:
-        found.append(await modules.smart_cards(modules.paths(settings)))
+        found += [await modules.smart_cards(modules.paths(settings)), modules.exclusive(settings)]
     for each in (*found, agent.programs(where), agent.ssh_auth_sock(where)):
         if each is not None:
             yield each

@@ -13,6 +13,7 @@ repeats as one line with a count, so that a thousand signatures a second cost th
 import json
 import logging
 import os
+import time
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -22,13 +23,17 @@ from pathlib import Path
 from typing import Any
 
 from hsmagent.door.journal import Journal
-from hsmagent.model import Request, printable
+from hsmagent.limit import Budgets
+from hsmagent.model import Request, printable, token_name
 
 log = logging.getLogger(__name__)
 
 KEPT = 2000
 OTHERS_KEPT = 1000
 GATHER = 1.0  # seconds
+# Lines of one process of their own; of more, one a minute tells how many, so that a process that
+# asks for something else each time pushes nobody's lines out.
+SHARE, SHARE_WINDOW, FOLD = 300, 3600.0, 60.0
 MAX_FILE = 512 << 10  # one older file of this size is kept beside it
 FILE_NAME = "activity.jsonl"  # uses of tokens' keys
 OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
@@ -77,6 +82,10 @@ def _never(_seconds: float, _call: Callable[[], None]) -> None:
     """Gather for ever: who only reads the log writes nothing."""
 
 
+_Gathered = dict[tuple[object, ...], tuple[Entry, int]]
+"""What counts as the same, the first entry of it, and how many there were."""
+
+
 class Activity:
     """The log. `folder` None: in memory only (a private instance leaves no trace)."""
 
@@ -91,22 +100,37 @@ class Activity:
         self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
         for file in filter(None, (self._file, self._other_file)):
             self._keep(*_parted(_remembered(file)))
-        self._gathered: dict[tuple[object, ...], tuple[Entry, int]] = {}
+        self._budgets = Budgets(SHARE, SHARE_WINDOW, time.monotonic)
+        self._gathered: _Gathered = {}
+        self._folded: _Gathered = {}
+        self._folding = False
         self._gathering = False
 
     def record(self, entry: Entry) -> None:
         """Note an entry down. Never raises: a full disk must not stop a signature."""
         request = entry.request
-        same = (
+        same: tuple[object, ...] = (
             *(request.key.spki, request.peer.process, request.purpose, request.destination),
             *(entry.outcome, entry.reason),
         )
+        if same not in self._gathered and not self._budgets.admit(request.peer.process.pid):
+            self._fold(entry)
+            return
         first, count = self._gathered.get(same, (entry, 0))
         self._gathered[same] = (first, count + 1)
         if not self._gathering:
-            self.flush()
+            self._end_of_gathering()
             self._gathering = True
             self._later(GATHER, self._end_of_gathering)
+
+    def _fold(self, entry: Entry) -> None:
+        """Count an entry of a process that has had its share: one line a minute for all of them."""
+        same = (entry.request.peer.process.pid, entry.request.key.token, entry.outcome)
+        first, count = self._folded.get(same, (entry, 0))
+        self._folded[same] = (first, count + 1)
+        if not self._folding:
+            self._folding = True
+            self._later(FOLD, self._end_of_folding)
 
     def entries(self, since: float = 0.0) -> list[Line]:
         """Return the newest entries from `since` (seconds since 1970), oldest first."""
@@ -116,10 +140,13 @@ class Activity:
 
     def flush(self) -> None:
         """Write what was gathered; the daemon does so before it leaves."""
-        gathered, self._gathered = self._gathered, {}
-        if not gathered:
+        self._write_down(self._gathered, self._folded)
+        self._gathered, self._folded = {}, {}
+
+    def _write_down(self, *parts: _Gathered) -> None:
+        lines = [line_of(entry, count) for part in parts for entry, count in part.values()]
+        if not lines:
             return
-        lines = [line_of(entry, count) for entry, count in gathered.values()]
         for line in lines:
             self._tell(line)
         ours, others = _parted(lines)
@@ -133,7 +160,13 @@ class Activity:
 
     def _end_of_gathering(self) -> None:
         self._gathering = False
-        self.flush()
+        gathered, self._gathered = self._gathered, {}
+        self._write_down(gathered)
+
+    def _end_of_folding(self) -> None:
+        self._folding = False
+        folded, self._folded = self._folded, {}
+        self._write_down(folded)
 
     def _tell(self, line: Line) -> None:
         if self._journal is None:
@@ -167,7 +200,7 @@ def line_of(entry: Entry, count: int = 1) -> Line:
         "summary": printable(request.purpose.summary, 200),
         "key": printable(request.key.label),
         "key_uri": request.key.uri,
-        "token": printable(request.key.token.label) if request.key.token else "",
+        "token": token_name(request.key.token) if request.key.token else "",
         "program": request.peer.process.program,
         "chain": peer.chain,
         "pid": peer.process.pid,
@@ -228,14 +261,15 @@ def _write(file: Path | None, lines: list[Line]) -> None:
 
 def _append(file: Path, lines: list[Line]) -> None:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+    content = text.encode("utf-8", "replace")[-MAX_FILE:]
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with suppress(FileNotFoundError):
-        if file.stat().st_size + len(text) > MAX_FILE:
+        if file.stat().st_size + len(content) > MAX_FILE:
             file.replace(_older(file))
     flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o600)
     try:
-        os.write(descriptor, text.encode("utf-8", "replace"))
+        os.write(descriptor, content)
     finally:
         os.close(descriptor)
 

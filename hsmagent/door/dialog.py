@@ -1,5 +1,7 @@
 """How a PIN is asked for: the dialog, three answers in vain, the question before the last try."""
 
+import hashlib
+import os
 from collections.abc import Awaitable, Callable
 
 from hsmagent.errors import (
@@ -42,6 +44,8 @@ class Dialog:
         self._attempt = attempt
         self._warning = ""
         self._in_vain = 0
+        self._salt = os.urandom(16)
+        self._refused: set[bytes] = set()  # salted hashes of PINs that were wrong
         self.at_worst = PinState.COUNT_LOW
         self.error: HsmAgentError | None = None
 
@@ -53,11 +57,16 @@ class Dialog:
         """Try the PIN once, and say how the dialog goes on."""
         if not pin:
             return self._again("The PIN is empty.")
+        hashed = hashlib.blake2b(pin, key=self._salt).digest()
+        if hashed in self._refused:
+            wipe(pin)
+            return self._again("That PIN was wrong just now, and was not tried again.")
         try:
             await self._attempt(pin, self.at_worst)
         except PinLength as error:
             return self._again(f"{error}.")
         except PinIncorrect as error:
+            self._refused.add(hashed)
             return self._again_or_stop(error)
         except HsmAgentError as error:
             self.error = error

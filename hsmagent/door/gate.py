@@ -109,7 +109,9 @@ class Gate:
             if token in self._unlocks:
                 self._unlocks[token].served()
 
-        await log_in(self._tokens(token), self._store(token), pin, at_worst, served)
+        its = self._tokens(token)
+        self._forget_if_over(its)
+        await log_in(its, self._store(token), pin, at_worst, served)
 
     async def raise_prompt(self, request: Request) -> None:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
@@ -138,13 +140,15 @@ class Gate:
     # -- the way through ---------------------------------------------------------------------
 
     async def _pass(self, request: Request, operation: Operation) -> bytes:
+        token = None if request.key.token is None else self._tokens(request.key.token)
+        if token is not None:
+            self._forget_if_over(token)
         decision = self._policy.decide(request)
         if decision.verdict is Verdict.DENY:
             raise Refused(decision.reason)
         confirm = decision.verdict is Verdict.CONFIRM
-        if request.key.token is None:
+        if token is None:
             return await self._use(request, operation, None, confirm=confirm)
-        token = self._tokens(request.key.token)
         try:
             if _needs_login(token):
                 confirm = await self._log_in(token, request) and confirm
@@ -155,6 +159,10 @@ class Gate:
             confirm = await self._log_in(token, request) and confirm
             request = _as_known_now(request, token)
             return await self._use(request, operation, token, confirm=confirm)
+
+    def _forget_if_over(self, token: Token) -> None:
+        if _needs_login(token):
+            self._policy.login_ended(token.id)
 
     async def _log_in(self, token: Token, request: Request) -> bool:
         """See to the login. Return whether a needed confirmation is still to be had."""

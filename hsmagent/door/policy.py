@@ -8,6 +8,7 @@ from hsmagent.config.file import KeyConfig
 from hsmagent.model import (
     Clock,
     Destination,
+    Doubt,
     Key,
     Purpose,
     PurposeKind,
@@ -35,6 +36,9 @@ class Decision:
 
 ALLOW = Decision(Verdict.ALLOW)
 
+# A token's key does these unasked only where its `allow` names them.
+WANT_A_WORD = (PurposeKind.SSH_CERT, PurposeKind.UNKNOWN)
+
 CACHED = 256  # keys: more than anyone has, and clients may add any number
 
 Named = Callable[[Key, KeyConfig], bool]
@@ -42,16 +46,20 @@ Named = Callable[[Key, KeyConfig], bool]
 
 _Confirmed = tuple[bytes, TokenId | None, str, Purpose, Destination | None]
 
+_Agreement = tuple[bytes, TokenId | None, str]
+"""Key, token, and the subject of a doubt."""
+
 
 class Policy:
     """The `[[key]]` entries, and the confirmations that are still remembered.
 
     The first entry that matches a key decides; a key without one may do everything unasked, but
-    for one thing: a token's key signs data that we cannot read only after a question, unless its
-    `allow` names that. For such data may be a mail or a certificate, which a forwarded host wants
-    signed. A constraint set with `ssh-add -c` asks in any case.
+    three things that a token's key does only once a person has agreed: what WANT_A_WORD, what the
+    purpose itself has a doubt about (`ssh.signing_rules`), and where the key has an X.509
+    certificate, what comes over a forwarded connection. A constraint set with `ssh-add -c`
+    asks in any case.
 
-    unknown: "always", or "forwarded" to ask only then; as in `KeyConfig.confirm`.
+    unknown: when to heed doubts: "always", or "forwarded" only; as in `KeyConfig.confirm`.
     """
 
     def __init__(
@@ -66,6 +74,7 @@ class Policy:
         # agent behind ours may hold as well.
         self._by_key: dict[Key, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
+        self._agreed: set[_Agreement] = set()
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request, and why when it is not ALLOW."""
@@ -80,13 +89,17 @@ class Policy:
             return Decision(Verdict.CONFIRM, "the key was added with a confirm constraint")
         if self._must_ask(entry, request):
             return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
-        if self._is_doubtful(entry, request):
-            return Decision(Verdict.CONFIRM, 'its allow does not name "unknown"')
+        doubt = self._doubt(entry, request)
+        if doubt is not None and _agreement(request, doubt) not in self._agreed:
+            return Decision(Verdict.CONFIRM, "a person must agree to this first")
         return ALLOW
 
     def confirmed(self, request: Request) -> None:
-        """Remember that a person agreed to this request, where the configuration says so."""
+        """Remember that a person agreed to this request, where that holds for others as well."""
         entry = self.entry(request.key)
+        doubt = self._doubt(entry, request)
+        if doubt is not None and doubt.subject:
+            self._agreed.add(_agreement(request, doubt))
         if entry.confirm == "remember" and request.purpose.kind is not PurposeKind.UNKNOWN:
             now = self._clock()
             self._remembered = {what: end for what, end in self._remembered.items() if now < end}
@@ -95,6 +108,11 @@ class Policy:
     def forget(self) -> None:
         """Drop every remembered confirmation: the screen was locked, the user said lock."""
         self._remembered.clear()
+        self._agreed.clear()
+
+    def login_ended(self, token: TokenId) -> None:
+        """Drop what was agreed to until the login of this token ends."""
+        self._agreed = {one for one in self._agreed if one[1] != token}
 
     def entry(self, key: Key) -> KeyConfig:
         """Return the entry that decides for a key."""
@@ -117,18 +135,35 @@ class Policy:
                 return until <= self._clock()
         return False
 
-    def _is_doubtful(self, entry: KeyConfig, request: Request) -> bool:
-        """Whether a token's key is to sign what nobody can tell, without anyone having agreed."""
-        return (
-            entry.allow is None
-            and request.purpose.kind is PurposeKind.UNKNOWN
-            and request.key.token is not None
-            and (self._unknown == "always" or _is_forwarded(request))
-        )
+    def _doubt(self, entry: KeyConfig, request: Request) -> Doubt | None:
+        """Return why a token's key may do this only once a person has agreed, if so."""
+        if request.key.token is None:
+            return None
+        forwarded, kind = _is_forwarded(request), request.purpose.kind
+        doubt = request.purpose.doubt
+        if doubt is None and kind in WANT_A_WORD:
+            doubt = Doubt(kind)
+        if doubt is None:
+            # A mail in its owner's name is worth more to a hostile host than a login.
+            certified = request.key.certificates and entry.allow is None and forwarded
+            return Doubt(subject=_where(request)) if certified else None
+        lifted = entry.allow is not None and doubt.lifted_by in entry.allow
+        return None if lifted or not (forwarded or self._unknown == "always") else doubt
+
+
+def _agreement(request: Request, doubt: Doubt) -> _Agreement:
+    return request.key.spki, request.key.token, doubt.subject
 
 
 def _is_forwarded(request: Request) -> bool:
     return request.destination is not None and request.destination.forwarded
+
+
+def _where(request: Request) -> str:
+    """Return where to and as whom, with what binds it to that host."""
+    to, purpose = request.destination, request.purpose
+    host = "" if to is None else f"{to.host} {to.host_key.hex()}"
+    return f"{purpose.kind} {purpose.summary} at {host}"
 
 
 def _what(request: Request) -> _Confirmed:
@@ -136,8 +171,18 @@ def _what(request: Request) -> _Confirmed:
 
     Who may log in as alice over here is not asked whether a forwarded host may, or as root.
     """
-    key, process = request.key, request.peer.process
-    return (
-        *(key.spki, key.token, process.exe or process.program),
-        *(request.purpose, request.destination),
-    )
+    key = request.key
+    return key.spki, key.token, _asker(request), request.purpose, request.destination
+
+
+def _asker(request: Request) -> str:
+    """Return whom a yes is for: a program, where its file tells enough of it; else one process.
+
+    An ssh is a program like another while it logs in itself: then its connection is bound to that
+    very host. Otherwise it may relay what somebody else wants.
+    """
+    process, to = request.peer.process, request.destination
+    relays = process.program == "ssh" and (to is None or to.forwarded or not to.host_key)
+    if process.identity and not relays:
+        return process.identity
+    return f"{process.pid} {process.start} {process.exe or process.program}"

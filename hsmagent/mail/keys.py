@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from hsmagent.model import Key, Scheme, Unwrap
+from hsmagent.model import Key, Scheme
+from hsmagent.unwraps import Unwrap
 
 
 @dataclass(frozen=True, slots=True)

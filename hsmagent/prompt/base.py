@@ -15,6 +15,7 @@ class Text:
 
     title: the window's; message: the one bold line; description: who asks and for what, several
     lines; warning: what went wrong last time, or "". `ok` is the affirmative button's label.
+    subject: what a "no" to it holds for; asker: the process that it is for. Neither is shown.
     """
 
     title: str
@@ -22,6 +23,8 @@ class Text:
     description: str
     warning: str = ""
     ok: str = "Continue"
+    subject: str = ""
+    asker: int = 0
 
 
 class Answer(StrEnum):

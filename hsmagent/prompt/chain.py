@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from hsmagent.errors import Cancelled, Refused, Unavailable
-from hsmagent.limit import RateLimit
+from hsmagent.limit import Budgets, RateLimit
 from hsmagent.model import Clock
 from hsmagent.prompt.base import PinDialog, Prompter, Text
 from hsmagent.prompt.environment import Environment, is_kde
@@ -22,6 +22,9 @@ PAUSE = 10.0
 
 DIALOGS, DIALOGS_WINDOW = 20, 60.0
 """More dialogs than these in so many seconds are somebody's loop, and nobody's wish."""
+
+DIALOGS_EACH = 8
+"""And so many of one process, which must not use up what others may ask."""
 
 _MOST_DECLINED = 100
 _DEFAULT = ("system", "pinentry", "askpass")
@@ -44,6 +47,7 @@ class Chain:
         self._environment = environment
         self._clock = clock
         self._limit = RateLimit(DIALOGS, DIALOGS_WINDOW, clock)
+        self._budgets = Budgets(DIALOGS_EACH, DIALOGS_WINDOW, clock)
         self._turn = asyncio.Lock()  # of dialogs; nothing else waits for it
         self._declined: dict[tuple[str, str], float] = {}
 
@@ -76,10 +80,12 @@ class Chain:
     async def _dialog(self, text: Callable[[], Text]) -> AsyncIterator[tuple[str, str]]:
         """Wait for the turn; refuse what was declined just now, and what comes too often."""
         async with self._turn:
-            subject = _subject(text())
+            shown = text()
+            subject = _subject(shown)
             if self._clock() < self._declined.get(subject, float("-inf")):
                 raise Cancelled("the same question was declined a moment ago")
-            if not self._limit.admit():
+            has_had_its_share = shown.asker and not self._budgets.admit(shown.asker)
+            if has_had_its_share or not self._limit.admit():
                 raise Refused("there were too many dialogs in the last minute")
             try:
                 yield subject
@@ -106,10 +112,9 @@ class Chain:
 def _subject(text: Text) -> tuple[str, str]:
     """Return what makes two dialogs the same: the question, and who asks for what.
 
-    The description's first line says the latter (words.describe). The key further down does not
-    count: a program that was refused one key goes on to the next.
+    Of a text that does not say it, the description's first line does (words.describe).
     """
-    return text.message, text.description.partition("\n")[0]
+    return text.message, text.subject or text.description.partition("\n")[0]
 
 
 def in_order(prompters: Sequence[Prompter], environment: Mapping[str, str]) -> tuple[Prompter, ...]:

@@ -25,13 +25,13 @@ from typing import Any, TypeVar
 
 from hsmagent.bus import Bus, BusError
 from hsmagent.errors import Unavailable
-from hsmagent.model import PinState, TokenId, TokenStatus
+from hsmagent.model import PinState, TokenId, TokenStatus, uri_quote
 
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_ENTRY = "hsmagent"  # the keyring's "service"; the "user name" is the token's URI
+_ENTRY = "hsmagent"  # the keyring's "service"; the "user name" is `_name`
 
 _SECRETS, _SECRETS_PATH = "org.freedesktop.secrets", "/org/freedesktop/secrets"
 _SERVICE = "org.freedesktop.Secret.Service"
@@ -57,14 +57,14 @@ class PinStore:
 
         Tell the outcome with `keep` or `forget`.
         """
-        if status.pin_state is not PinState.OK:
+        if status.pin_state is not PinState.OK or not status.id.serial:
             return None
         if self._mark(status.id).exists():
             _log.warning("a stored PIN was tried and its outcome is unknown: it is forgotten")
             await self.forget(status.id)
             return None
         try:
-            pin = await self._ask(lambda keyring: keyring.get_password(_ENTRY, status.id.uri))
+            pin = await self._ask(lambda keyring: keyring.get_password(_ENTRY, _name(status.id)))
         except Unavailable as error:
             _log.info("no stored PIN: %s", error)
             return None
@@ -77,10 +77,16 @@ class PinStore:
         self._mark(token).unlink(missing_ok=True)
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
-        """Keep a PIN that the token has just accepted. Says whether it is kept."""
+        """Keep a PIN that the token has just accepted. Says whether it is kept.
+
+        Not one of a token without a serial: another could pass for it.
+        """
+        if not token.serial:
+            _log.warning("the PIN of a token without a serial is not stored")
+            return False
         try:
             text = pin.decode()
-            await self._ask(lambda keyring: keyring.set_password(_ENTRY, token.uri, text))
+            await self._ask(lambda keyring: keyring.set_password(_ENTRY, _name(token), text))
         except (Unavailable, UnicodeDecodeError):
             _log.warning("the PIN could not be stored in the keyring")
             return False
@@ -90,7 +96,7 @@ class PinStore:
     async def forget(self, token: TokenId) -> bool:
         """Delete a token's PIN. Says whether there is none any more, for sure."""
         try:
-            await self._ask(lambda keyring: _delete(keyring, token.uri))
+            await self._ask(lambda keyring: _delete(keyring, token))
         except Unavailable as error:
             _log.warning("a stored PIN could not be deleted: %s", error)
             self._write_mark(token)  # so that it is not used either
@@ -151,7 +157,7 @@ class PinStore:
     # -- marks -------------------------------------------------------------------------------
 
     def _mark(self, token: TokenId) -> Path:
-        return self._folder / hashlib.sha256(token.uri.encode()).hexdigest()
+        return self._folder / hashlib.sha256(_name(token).encode()).hexdigest()
 
     def _write_mark(self, token: TokenId) -> bool:
         """Write the mark so that it survives a crash. Says whether it did."""
@@ -168,9 +174,16 @@ class PinStore:
         return True
 
 
-def _delete(keyring: Any, uri: str) -> None:
-    if keyring.get_password(_ENTRY, uri) is not None:
-        keyring.delete_password(_ENTRY, uri)
+def _name(token: TokenId) -> str:
+    """Return a name that no look-alike has: the token as this module shows it, with its serial."""
+    return f"{token.uri}?module-path={uri_quote(token.module)}"
+
+
+def _delete(keyring: Any, token: TokenId) -> None:
+    # The second is the name of earlier entries, which did not tell the module.
+    for name in (_name(token), token.uri):
+        if keyring.get_password(_ENTRY, name) is not None:
+            keyring.delete_password(_ENTRY, name)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:

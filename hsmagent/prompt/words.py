@@ -5,11 +5,13 @@ token, who asks, for what, where, with which key.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from hsmagent.model import (
     Key,
     KeyType,
     PinState,
+    PurposeKind,
     Request,
     TokenId,
     TokenStatus,
@@ -74,6 +76,22 @@ def describe(requests: Sequence[Request]) -> str:
     return "\n".join(lines)
 
 
+def _about(requests: Sequence[Request]) -> dict[str, Any]:
+    """Return subject and asker: who asks for what and where, of which token.
+
+    Whoever it would log in as does not count, nor does the key of a token: a program that was
+    refused one goes on to the next.
+    """
+    if not requests:
+        return {}
+    first = requests[0]
+    to = first.destination
+    where = "" if to is None else f"{to.host} {to.forwarded}"
+    what = "" if first.purpose.kind is PurposeKind.SSH else first.purpose.summary
+    subject = f"{first.peer.chain} {first.purpose.kind} {what} {where} {first.key.token}"
+    return {"subject": subject, "asker": first.peer.process.pid}
+
+
 def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
     """Return the PIN dialog of a token, for the requests that wait for it."""
     return Text(
@@ -82,6 +100,7 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
         description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
         warning=" ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning))))),
         ok="Unlock",
+        **_about(requests),
     )
 
 
@@ -93,6 +112,7 @@ def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
         description=describe(requests),
         warning=LAST_TRY,
         ok="Enter PIN",
+        **_about(requests),
     )
 
 
@@ -132,9 +152,14 @@ def confirm(request: Request) -> Text:
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",
-        description=request_line(request),
+        description="\n".join(filter(None, (request_line(request), _of_token(request.key)))),
         ok="Allow",
+        **_about([request]),
     )
+
+
+def _of_token(key: Key) -> str:
+    return f"Token: {token_name(key.token)}" if key.token is not None else ""
 
 
 def tries(state: PinState, *, just_now: bool = False) -> str:

@@ -10,19 +10,22 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
-from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
+from hsmagent.limit import PeerLog
+from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer, printable
 from hsmagent.ssh import constraints, fido, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import LIST_LIMIT, Identities, Identity
 from hsmagent.ssh.keyring import Keyring
-from hsmagent.ssh.lock import Lock
+from hsmagent.ssh.lock import Lock, Sleep
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.signed_data import UserAuth
+from hsmagent.ssh.signing_rules import Circumstances, judge
 from hsmagent.ssh.sk_helper import Helper
+from hsmagent.ssh.software import Aside
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.ssh.wire import Reader
 
@@ -47,6 +50,7 @@ WAITING = (
     Number.SSH_AGENTC_ADD_SMARTCARD_KEY,
     Number.SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED,
     Number.SSH_AGENTC_REMOVE_SMARTCARD_KEY,
+    Number.SSH_AGENTC_UNLOCK,
 )
 
 
@@ -54,7 +58,9 @@ class Agent:
     """One per ssh socket; shared by its connections.
 
     door: where every signature passes; tokens: their signers, as of now; sk_helper: what FIDO keys
-    sign by; describe: a host key's name for a person, asked only when something is signed.
+    sign by; aside: where signatures are made that take long; describe: a host key's name for a
+    person, asked only when something is signed; knows_host: whether known_hosts has a host key, or
+    the authority of its certificate (else b"").
     """
 
     def __init__(
@@ -65,14 +71,21 @@ class Agent:
         providers: Providers,
         sk_helper: Helper,
         clock: Clock,
+        sleep: Sleep,
+        aside: Aside,
         describe: Callable[[bytes, Peer], str],
+        knows_host: Callable[[bytes, bytes], bool],
         options: AgentOptions,
     ) -> None:
         self.door = door
         self.describe = describe
-        self.lock = Lock(clock)
+        self.knows_host = knows_host
+        self.lock = Lock(clock, sleep)
+        self.log = PeerLog(log, clock)
         self.identities = Identities(tokens, clock)
-        self.keyring = Keyring(self.identities, providers, sk_helper, clock, lambda: self.options)
+        self.keyring = Keyring(
+            self.identities, providers, sk_helper, clock, lambda: self.options, aside=aside
+        )
         self._answer = NOBODY
         self._answer_version = -1
         self.configure(options)
@@ -132,7 +145,7 @@ class Connection:
             message = messages.decode(frame)
             return self._at_once(message)
         except HsmAgentError as error:
-            return _refuse(error)
+            return self._refuse(error)
         finally:
             _wipe(frame, message)
 
@@ -146,7 +159,7 @@ class Connection:
             message = messages.decode(frame)
             return await self._in_time(message)
         except HsmAgentError as error:
-            return _refuse(error)
+            return self._refuse(error)
         finally:
             _wipe(frame, message)
 
@@ -155,13 +168,23 @@ class Connection:
         if self._upstream is not None:
             self._upstream.close()
 
+    @property
+    def _who(self) -> Peer:
+        if self._peer is None:
+            self._peer = self._look_up()
+        return self._peer
+
+    def _refuse(self, error: HsmAgentError) -> bytes:
+        self._agent.log.warning(self._who.process.pid, "answered with a failure: %s", error)
+        return FAILURE
+
     # -- at once -----------------------------------------------------------------------------
 
     def _must_wait(self, number: int) -> bool:
         if self._upstream is not None and number == Number.SSH_AGENTC_EXTENSION:
             return True
         if self._agent.lock.locked:
-            return False
+            return number == Number.SSH_AGENTC_UNLOCK
         return number in WAITING or (
             self._upstream is not None and number == Number.SSH_AGENTC_REQUEST_IDENTITIES
         )
@@ -184,9 +207,6 @@ class Connection:
         match message:
             case messages.Extension():
                 return self._extend(message)
-            case messages.Unlock():
-                agent.lock.unlock(message.passphrase)
-                return SUCCESS
             case messages.Lock():
                 agent.lock.lock(message.passphrase)
                 return SUCCESS
@@ -216,7 +236,8 @@ class Connection:
                 try:
                     self._bindings.bind(message.contents)
                 except ProtocolError as error:
-                    log.warning("refused a session binding: %s", error)
+                    said = "refused a session binding: %s"
+                    self._agent.log.warning(self._who.process.pid, said, error)
                     return EXTENSION_FAILURE
                 return SUCCESS
         return FAILURE  # RFC 9987, section 5.8: not supported
@@ -239,6 +260,8 @@ class Connection:
             case messages.AddSmartcardKeyConstrained():
                 under = constraints.read(Reader(message.constraints), smartcard=True)
                 await self._add_provider(message, under)
+            case messages.Unlock():
+                await self._agent.lock.unlock(message.passphrase, self._who.process.pid)
             case messages.RemoveSmartcardKey():
                 await keyring.remove_provider(message.provider, self._bindings)
         return SUCCESS
@@ -250,6 +273,10 @@ class Connection:
     ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
+        if message.pin:
+            named = printable(message.provider)
+            said = "%s gives a PIN for the provider %s"
+            self._agent.log.warning(self._who.process.pid, said, self._who.chain, named)
         await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
 
     async def _list_with_upstream(self) -> bytes:
@@ -274,14 +301,10 @@ class Connection:
             raise Refused("the key to sign with is not here")
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
-        forwarded = self._bindings.forwarded
-        in_token = identity.signer.key.token is not None
-        if in_token and signed_data.belongs_elsewhere(data, forwarded=forwarded):
-            raise Refused("a token's key signs no mail and no certificate over the ssh socket")
         key, websafe = identity.signer.key, agent.options.websafe
         fido.check_origin(key, identity.blob, data, login, websafe)
         blob = await agent.door.perform(
-            self._request(identity, data, login),
+            self._request(identity, message, login),
             lambda pin: identity.signer.sign(data, message.flags, pin),
         )
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
@@ -291,14 +314,24 @@ class Connection:
     async def _find_upstream(self, blob: bytes) -> Identity | None:
         return None if self._upstream is None else await self._upstream.find(blob)
 
-    def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
-        if self._peer is None:
-            self._peer = self._look_up()
+    def _request(
+        self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
+    ) -> Request:
+        """Say what the door is to decide on. Raises Refused for what the key never signs here."""
+        peer, key = self._who, identity.signer.key
+        here = Circumstances(
+            key,
+            plain(identity.blob),
+            message.flags,
+            self._bindings.last,
+            lambda blob: self._agent.identities.has(key, blob),
+            self._agent.knows_host,
+        )
         return Request(
-            identity.signer.key,
-            signed_data.purpose_of(data, login),
-            self._peer,
-            self._destination(login, self._peer),
+            key,
+            judge(message.data, login, here),
+            peer,
+            self._destination(login, peer),
             identity.constraints.confirm,
         )
 
@@ -334,11 +367,6 @@ def list_of(identities: Iterable[Identity]) -> bytes:
             break
         pairs.append((identity.blob, identity.comment))
     return messages.encode(messages.IdentitiesAnswer(tuple(pairs)))
-
-
-def _refuse(error: HsmAgentError) -> bytes:
-    log.warning("answered with a failure: %s", error)
-    return FAILURE
 
 
 def _wipe(frame: Frame, message: messages.Request | messages.Reply | None) -> None:

@@ -2,12 +2,13 @@
 
 import base64
 import binascii
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 
 from hsmagent.errors import ProtocolError
-from hsmagent.ssh import keys, signature
+from hsmagent.ssh import keys, signature, wire
 from hsmagent.ssh.keys import CERTIFICATE, PublicKey
 from hsmagent.ssh.patterns import matches
 from hsmagent.ssh.wire import Reader
@@ -16,6 +17,8 @@ SSH2_CERT_TYPE_USER = 1
 SSH2_CERT_TYPE_HOST = 2
 FOREVER = 2**64 - 1
 PRINCIPALS_LIMIT = 256
+# Each costs a verification when `ssh-add -s` brings it.
+MOST_OF_A_KEY = 32
 # OpenSSH's SSH_ALLOWED_CA_SIGALGS: no authority signs with SHA-1 any more.
 AUTHORITY_ALGORITHMS = (
     keys.SSH_ED25519,
@@ -118,6 +121,36 @@ def parse(blob: bytes) -> Certificate:
     if plain is None:  # pragma: no cover - keys.read takes only curves that have a name
         raise ProtocolError("a certificate is for a curve that ssh has no name for")
     return Certificate(blob, plain, body, keys.type_name(signed_with))
+
+
+def plain_of(blob: bytes) -> bytes:
+    """Return the blob of the key that a certificate claims to be for, unverified: for a search.
+
+    Raises ProtocolError when it is no certificate of a kind that we know.
+    """
+    reader = Reader(blob)
+    kind = reader.text()
+    name = keys.plain_type(kind)
+    fields = keys.FIELDS.get(name)
+    if fields is None or not is_certificate(kind):
+        raise ProtocolError("not a certificate")
+    reader.view()  # nonce
+    return wire.text(name) + b"".join(wire.string(reader.view()) for _ in range(fields))
+
+
+def of_key(plain: bytes, blobs: Iterable[bytes]) -> list[Certificate]:
+    """Read those of many certificates that are for one key; one that is not sound is left out.
+
+    Raises ProtocolError when they are more than anybody has.
+    """
+    mine = [blob for blob in blobs if plain_of(blob) == plain]
+    if len(mine) > MOST_OF_A_KEY:
+        raise ProtocolError(f"more than {MOST_OF_A_KEY} certificates of one key")
+    found = []
+    for blob in mine:
+        with suppress(ProtocolError):
+            found.append(parse(blob))
+    return found
 
 
 def from_file(content: bytes) -> list[Certificate]:

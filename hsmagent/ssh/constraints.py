@@ -6,11 +6,10 @@ understand we cannot keep.
 
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import ProtocolError
 from hsmagent.ssh import certificates, keys
-from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.wire import Reader
 
 SSH_AGENT_CONSTRAIN_LIFETIME = 1
@@ -61,14 +60,16 @@ class Constraints:
     """What a key was added under. `lifetime` in seconds, 0: none. `ways` empty: to anywhere.
 
     sk_provider: the library that speaks to a FIDO key's authenticator, as it was named.
+    certificates: their blobs, of which nothing is verified yet. size: bytes of the message.
     """
 
     lifetime: int = 0
     confirm: bool = False
     ways: tuple[Way, ...] = ()
-    certificates: tuple[Certificate, ...] = ()
+    certificates: tuple[bytes, ...] = ()
     certs_only: bool = False
     sk_provider: str = ""
+    size: int = field(default=0, compare=False)
 
 
 NONE = Constraints()
@@ -76,7 +77,7 @@ NONE = Constraints()
 
 def read(reader: Reader, *, smartcard: bool) -> Constraints:
     """Read constraints to the end of the message; `smartcard`: those of message 26."""
-    found = NONE
+    found = Constraints(size=reader.left)
     seen: set[int | str] = set()
     while reader.left:
         kind: int | str = reader.u8()
@@ -155,7 +156,7 @@ def _reserved(reader: Reader) -> None:
         raise ProtocolError("a destination constraint has an unknown extension")
 
 
-def _certificates(reader: Reader) -> Iterator[Certificate]:
+def _certificates(reader: Reader) -> Iterator[bytes]:
     count = 0
     while reader.left:
         count += 1
@@ -165,4 +166,5 @@ def _certificates(reader: Reader) -> Iterator[Certificate]:
         # ssh-add sends every file it was given: plain keys, and kinds that we cannot read.
         if certificates.is_certificate(keys.type_name(blob)):
             with suppress(ProtocolError):
-                yield certificates.parse(blob)
+                certificates.plain_of(blob)
+                yield blob

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
 from hsmagent.frame import SSH_MAX_FRAME
-from hsmagent.model import Clock, Key, Signer, printable
+from hsmagent.model import Clock, Key, Signer, printable, token_name
 from hsmagent.ssh import constraints, keys, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
@@ -23,6 +23,9 @@ NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's
 # number and their count.
 LIST_LIMIT = SSH_MAX_FRAME - 5
+# Bytes of the messages whose keys we hold. What is read of them takes several times as much, and
+# whoever lists keys waits while every destination is looked at.
+HELD_LIMIT = 2 * SSH_MAX_FRAME
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,8 @@ class Choice:
 class Identity:
     """A key as offered: under its plain blob, or under a certificate's.
 
-    expires: by the agent's clock; provider: what `ssh-add -s` named, "" if it did not.
+    expires: by the agent's clock; provider: what `ssh-add -s` named, "" if it did not; size: bytes
+    of the message that added it, its constraints included.
     """
 
     blob: bytes
@@ -53,6 +57,7 @@ class Identity:
     expires: float = NEVER
     provider: str = ""
     hidden: bool = False
+    size: int = 0
 
     @property
     def listed_size(self) -> int:
@@ -135,6 +140,11 @@ class Identities:
         """Return the identity under a blob."""
         return self._fresh().by_blob.get(blob)
 
+    def has(self, key: Key, blob: bytes) -> bool:
+        """Whether a key is offered under this blob, its own or a certificate's."""
+        found = self.find(blob)
+        return found is not None and found.signer.key.spki == key.spki
+
     # -- adding and removing -----------------------------------------------------------------
 
     def check_size(self, identities: Iterable[Identity]) -> None:
@@ -145,6 +155,8 @@ class Identities:
         there = self._fresh().by_blob | {each.blob: each for each in identities}
         if sum(each.listed_size for each in there.values()) > LIST_LIMIT:
             raise Refused("so many keys are here that a list with another one would be too long")
+        if sum(each.size for each in there.values()) > HELD_LIMIT:
+            raise Refused("the keys that were added, with their constraints, take too much room")
 
     def add(self, identities: Iterable[Identity]) -> None:
         """Add identities; one replaces another with the same blob."""
@@ -288,7 +300,10 @@ def offers(
     blobs = [] if under.certs_only else [blob]
     blobs += [certificate.blob for certificate in certificates if certificate.plain == blob]
     comment, offered = comment_of(signer.key), RawSigner(signer)
-    return [Identity(each, comment, offered, under, expires, provider) for each in blobs]
+    return [
+        Identity(each, comment, offered, under, expires, provider, size=under.size)
+        for each in blobs
+    ]
 
 
 def comment_of(key: Key) -> str:
@@ -296,5 +311,5 @@ def comment_of(key: Key) -> str:
     label = printable(key.label)
     if key.token is None:
         return label
-    token = printable(key.token.label)
+    token = token_name(key.token)
     return f"{label} ({token})" if label else token

@@ -3,10 +3,11 @@
 from collections.abc import Callable, Sequence
 
 from hsmagent.errors import ProtocolError, Refused
-from hsmagent.model import Clock
-from hsmagent.ssh import constraints, fido, keys, software
+from hsmagent.model import Clock, Signer
+from hsmagent.ssh import certificates, constraints, fido, keys, software
 from hsmagent.ssh import provider_paths as providers
 from hsmagent.ssh.bindings import Bindings
+from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.fido import FidoSigner
 from hsmagent.ssh.identities import NEVER, Identities, Identity, offers
@@ -14,6 +15,7 @@ from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.provider_paths import Providers
 from hsmagent.ssh.signer import RawSigner, SshSigner
 from hsmagent.ssh.sk_helper import Helper
+from hsmagent.ssh.software import Aside
 from hsmagent.ssh.wire import Reader
 
 HIDDEN = "a key that is not permitted here cannot be replaced from here"
@@ -32,24 +34,27 @@ class Keyring:
         sk_helper: Helper,
         clock: Clock,
         options: Callable[[], AgentOptions],
+        *,
+        aside: Aside,
     ) -> None:
         self._identities = identities
         self._providers = providers
         self._sk_helper = sk_helper
         self._clock = clock
         self._options = options
+        self._aside = aside
 
     def add_key(self, body: bytearray, *, constrained: bool, bindings: Bindings) -> None:
         """Take a software or FIDO key (messages 17 and 25). Raises ProtocolError or Refused."""
         reader = Reader(body)
         is_fido = fido.is_fido(keys.type_name(body))
-        added = fido.read(reader) if is_fido else software.read(reader)
+        added = fido.read(reader) if is_fido else software.read(reader, self._aside)
         under = constraints.read(reader, smartcard=False) if constrained else constraints.NONE
         reader.end()
         if self._hides(added.blob, bindings):
             raise Refused(HIDDEN)
-        signer = self._signer(added, under, bindings)
-        identity = Identity(added.blob, added.comment, signer, under, self._expiry(under))
+        signer, until = self._signer(added, under, bindings), self._expiry(under)
+        identity = Identity(added.blob, added.comment, signer, under, until, size=len(body))
         self._identities.check_size([identity])
         self._identities.add([identity])
 
@@ -88,7 +93,7 @@ class Keyring:
         added = [
             identity
             for signer in signers
-            for identity in offers(signer, under.certificates, under, expires, name)
+            for identity in offers(signer, _certificates(signer, under), under, expires, name)
         ]
         try:
             self._check(added, bindings)
@@ -138,3 +143,9 @@ class Keyring:
     def _expiry(self, under: Constraints) -> float:
         lifetime = under.lifetime or self._options().lifetime
         return self._clock() + lifetime if lifetime else NEVER
+
+
+def _certificates(signer: Signer, under: Constraints) -> list[Certificate]:
+    """Return the certificates among the constraints that are for this key."""
+    plain = keys.blob_of(signer.key.spki)
+    return [] if plain is None else certificates.of_key(plain, under.certificates)

@@ -50,6 +50,15 @@ class SkPublicKey:
 
 PublicKey = PlainPublicKey | SkPublicKey
 
+# Key types, and how many strings follow the type in a blob.
+FIELDS = {
+    SSH_RSA: 2,
+    SSH_ED25519: 1,
+    **dict.fromkeys((ECDSA + curve for curve in CURVES), 2),
+    SK_ED25519: 2,
+    SK_ECDSA: 3,
+}
+
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
 RSA_MINIMUM = 1024
 # No one uses a longer public exponent, and OpenSSL takes none with a long modulus: one as long as
@@ -167,6 +176,11 @@ def plain_type(name: str) -> str:
         return name
     plain = name.removesuffix(CERTIFICATE)
     return plain + OPENSSH if plain + OPENSSH in SK else plain
+
+
+def certificate_type(name: str) -> str:
+    """Return the type of the certificates for keys of type `name`."""
+    return name.removesuffix(OPENSSH) + CERTIFICATE
 
 
 def type_name(blob: bytes | bytearray) -> str:

@@ -1,13 +1,15 @@
 """The agent's lock (messages 22 and 23): a passphrase kept as a salted hash, with a growing delay.
 
-OpenSSH sleeps after a wrong passphrase, and all its clients with it. Here an attempt that comes
-before the delay is over is refused unread, on whatever connection it comes: nobody else waits,
-and many connections do not guess faster than one.
+OpenSSH sleeps after a wrong passphrase, and all its clients with it. Here attempts wait in a row:
+each is looked at when the delay of the one before it is over, and a wrong one is answered after its
+own. So many connections do not guess faster than one; and since no process has two in the row, a
+loop of wrong ones does not keep the right one out.
 """
 
 import hashlib
 import hmac
 import os
+from collections.abc import Awaitable, Callable
 
 from hsmagent.errors import Refused
 from hsmagent.frame import wipe
@@ -15,18 +17,24 @@ from hsmagent.model import Clock
 
 STEP = 0.1  # seconds of delay more with each wrong passphrase
 LONGEST = 10.0
+PAUSE = 0.02  # seconds after a right one: each costs everyone a millisecond or two
 SALT = 16
+
+Sleep = Callable[[float], Awaitable[None]]
+"""Waits so many seconds, while others go on: asyncio.sleep, or a test's own."""
 
 
 class Lock:
     """The state of one agent's lock, and the delay after wrong passphrases."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, sleep: Sleep) -> None:
         self._clock = clock
+        self._sleep = sleep
         self._salt = b""
         self._hash = b""
         self._failures = 0
-        self._not_before = 0.0
+        self._next_turn = 0.0
+        self._in_row: set[int] = set()
 
     @property
     def locked(self) -> bool:
@@ -45,21 +53,37 @@ class Lock:
         finally:
             wipe(passphrase)
 
-    def unlock(self, passphrase: bytearray) -> None:
-        """Unlock. Raises Refused when not locked, wrong, or too soon. Wipes the passphrase."""
+    async def unlock(self, passphrase: bytearray, process: int) -> None:
+        """Unlock, in turn. Raises Refused when not locked or wrong. Wipes the passphrase.
+
+        process: whose attempt it is.
+        """
+        if process in self._in_row:
+            wipe(passphrase)
+            raise Refused("another attempt of this process to unlock the agent is not answered yet")
+        self._in_row.add(process)
         try:
-            if not self.locked:
-                raise Refused("the agent is not locked")
-            if self._clock() < self._not_before:
-                raise Refused("too soon after a wrong passphrase; try again in a few seconds")
-            if not hmac.compare_digest(_scrypt(passphrase, self._salt), self._hash):
-                self._failures += 1
-                self._not_before = self._clock() + min(self._failures * STEP, LONGEST)
-                raise Refused("the passphrase does not unlock the agent")
-            self._hash = b""
-            self._failures = 0
+            await self._unlock(passphrase)
         finally:
             wipe(passphrase)
+            self._in_row.discard(process)
+
+    async def _unlock(self, passphrase: bytearray) -> None:
+        turn = max(self._clock(), self._next_turn)
+        delay = min((self._failures + len(self._in_row)) * STEP, LONGEST)
+        self._next_turn = turn + delay
+        while (left := turn - self._clock()) > 0:
+            await self._sleep(left)
+        if not self.locked:
+            raise Refused("the agent is not locked")
+        if hmac.compare_digest(_scrypt(passphrase, self._salt), self._hash):
+            self._hash = b""
+            self._failures = 0
+            self._next_turn = self._clock() + PAUSE
+            return
+        self._failures += 1
+        await self._sleep(delay)
+        raise Refused("the passphrase does not unlock the agent")
 
 
 def _scrypt(passphrase: bytearray, salt: bytes) -> bytes:

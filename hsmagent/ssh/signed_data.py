@@ -1,15 +1,14 @@
-"""Reads what is to be signed, so that a person can be told and constraints can be checked.
+"""Reads what is to be signed, field by field; what may be signed is `signing_rules`' affair.
 
-What is recognised: a login (RFC 4252, section 7, and OpenSSH's hostbound variant), SSHSIG
-(PROTOCOL.sshsig), an SSH certificate (PROTOCOL.certkeys). All else is "unknown data".
+What is read: a login (RFC 4252, section 7, and OpenSSH's hostbound variant), SSHSIG
+(PROTOCOL.sshsig), an SSH certificate (PROTOCOL.certkeys), the request of pam_ssh_agent_auth; and
+whether data begins or ends as other protocols' signed data does.
 """
 
 import re
-import time
 from dataclasses import dataclass
 
 from hsmagent.errors import ProtocolError
-from hsmagent.model import Purpose, PurposeKind, printable
 from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.wire import Reader
 
@@ -17,21 +16,25 @@ SSH2_MSG_USERAUTH_REQUEST = 50
 PUBLICKEY = "publickey"
 HOSTBOUND = "publickey-hostbound-v00@openssh.com"
 SSHSIG_MAGIC = b"SSHSIG"
-# Names in a summary are short: many principals must not push the question out of the window.
-SHOWN = 60
+
+# pam_ssh_agent_auth's own numbers (its ssh2.h and pam_ssh_agent_auth.c).
+SSH2_MSG_USERAUTH_TRUST_REQUEST = 54
+PAM_SSH_AGENT_AUTH_REQUESTV1 = 101
+PAM_SSH_AGENT_AUTH = "pam_ssh_agent_auth"
 
 DER_SET = b"\x31"
 DER_SEQUENCE = b"\x30"
 DER_HEADER = 2  # a tag and the first byte of the length
 LONG_FORM = 0x80
 
-# What a user's name may hold to be shown without quotes; not "git at git.example.org".
-PLAIN_USER = re.compile(r"[A-Za-z0-9._@+\\-]+")
+# OpenPGP hashes after the document (RFC 9580, section 5.2.4; LibrePGP for v5): version, 0xff,
+# and how many bytes of the signature packet were hashed before that.
+OPENPGP_TRAILERS = {4: 4, 5: 8, 6: 4}  # version -> bytes of that number
 
-# A field's name, a colon, and the line to its end without control characters (RFC 5322, 2.2).
+# The header of a MIME entity: fields of text (RFC 5322, section 2.2), and the empty line after it.
 HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
-# Readers of mail take control characters, too.
-FIELD_NAME = re.compile(rb"[!-9;-~]+[ \t]*:")
+CONTINUED = re.compile(rb"[ \t][^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
+CONTROL = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,35 +67,16 @@ def read_userauth(data: bytes) -> UserAuth | None:
     return UserAuth(session_id, user, algorithm, blob, host_key)
 
 
-def purpose_of(data: bytes, login: UserAuth | None) -> Purpose:
-    """Say what `data` is, in one printable clause; `login` is what read_userauth made of it."""
-    if login is not None:
-        return Purpose(PurposeKind.SSH, f"log in as {_user(login.user)}")
-    return _sshsig(data) or _certificate(data) or _unknown(data)
+def names_key(login: UserAuth, blob: bytes) -> bool:
+    """Whether a login is for the key it is to be signed with, and with an algorithm of its type."""
+    return login.key_blob == blob and _key_type(login.algorithm) == keys.type_name(blob)
 
 
-def _user(name: str) -> str:
-    """Return a user's name; in quotes when it could be read as more than a name."""
-    shown = printable(name, SHOWN)
-    return shown if PLAIN_USER.fullmatch(shown) else repr(shown)
-
-
-def _unknown(data: bytes) -> Purpose:
-    return Purpose(
-        PurposeKind.UNKNOWN,
-        f"sign {len(data)} bytes of unknown data (they may be good as a mail or a certificate)",
-    )
-
-
-def _sshsig(data: bytes) -> Purpose | None:
-    found = read_sshsig(data)
-    if found is None:
-        return None
-    hash_name = printable(found.hash_name, SHOWN)
-    if found.namespace == "git":
-        return Purpose(PurposeKind.GIT, f"sign a git commit or tag ({hash_name})")
-    shown = f"{printable(found.namespace, SHOWN)!r} ({hash_name})"
-    return Purpose(PurposeKind.SSHSIG, f"sign a message for {shown}")
+def _key_type(algorithm: str) -> str:
+    for name in ("rsa-sha2-256", "rsa-sha2-512"):
+        if algorithm in (name, name + keys.CERTIFICATE):
+            return algorithm.replace(name, keys.SSH_RSA)
+    return algorithm
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,69 +102,51 @@ def read_sshsig(data: bytes) -> Sshsig | None:
     return found
 
 
-def _certificate(data: bytes) -> Purpose | None:
-    """Read the part of a certificate that its authority signs: all but the signature."""
+def read_certificate(data: bytes) -> certificates.Body | None:
+    """Read the part of a certificate that its authority signs, all but the signature, or None."""
+    reader = Reader(data)
     try:
-        reader = Reader(data)
         body = certificates.read_body(reader)
         reader.end()
     except ProtocolError:
         return None
-    kind = "host" if body.is_host else "user"
-    names = ", ".join(body.principals) or "anyone"
-    until = "for ever"
-    if body.valid_before < certificates.FOREVER:
-        until = f"until {_date(body.valid_before)}"
-    summary = (
-        f"certify the {kind} key {printable(body.key_id, SHOWN)!r} for {printable(names, SHOWN)}, "
-        f"valid {until}"
-    )
-    return Purpose(PurposeKind.SSH_CERT, printable(summary, 240))
+    return body
 
 
-def _date(seconds: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Sudo:
+    """What pam_ssh_agent_auth has signed: who becomes whom, by which service, on which host."""
+
+    user: str
+    service: str
+    host: str
+
+
+def read_sudo(data: bytes) -> Sudo | None:
+    """Read pam_ssh_agent_auth's request (its pamsshagentauth_session_id2_gen), or return None."""
+    reader = Reader(data)
     try:
-        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
-    except (OverflowError, ValueError, OSError):
-        return "the distant future"
+        session = reader.reader()
+        message, _ruser, method_of = reader.u8(), reader.text(), reader.text()
+        reader.text()  # "publickey"
+        reader.u8()
+        reader.text(), reader.string()  # algorithm and key
+        reader.end()
+        version, _cookie = session.u32(), session.string()
+        user, _ruser, service = session.text(), session.text(), session.text()
+        session.text()  # working directory
+        session.string()  # the command
+        host = session.text()
+        session.u64()  # time
+        session.end()
+    except ProtocolError:
+        return None
+    if message != SSH2_MSG_USERAUTH_TRUST_REQUEST or method_of != PAM_SSH_AGENT_AUTH:
+        return None
+    return Sudo(user, service, host) if version == PAM_SSH_AGENT_AUTH_REQUESTV1 else None
 
 
-def names_key(login: UserAuth, blob: bytes) -> bool:
-    """Whether a login is for the key it is to be signed with, and with an algorithm of its type."""
-    return login.key_blob == blob and _key_type(login.algorithm) == keys.type_name(blob)
-
-
-def _key_type(algorithm: str) -> str:
-    for name in ("rsa-sha2-256", "rsa-sha2-512"):
-        if algorithm in (name, name + keys.CERTIFICATE):
-            return algorithm.replace(name, keys.SSH_RSA)
-    return algorithm
-
-
-def belongs_elsewhere(data: bytes, *, forwarded: bool) -> bool:
-    """Whether a signature over `data` would be good outside ssh: as S/MIME or X.509.
-
-    A token's key serves mail as well as ssh; whoever may ask the ssh socket for signatures (a
-    host that an agent is forwarded to) must not get one that is good as a mail. Nothing that ssh
-    signs looks like either: it begins with a length below 2^24, or with "SSHSIG".
-
-    forwarded: a hostile host may ask, so that what only lenient readers take for a mail counts.
-    """
-    return is_one_der_value(data) or could_be_mail(data, lenient=forwarded)
-
-
-def could_be_mail(data: bytes, *, lenient: bool) -> bool:
-    """Whether `data` begins as a MIME entity does: with a header field, or with the empty line.
-
-    CMS without signed attributes signs the content itself (RFC 5652, section 5.4). lenient: with
-    anything for a field's body; one in 450 random data begins so, as `ssh-add -T` and sshd (with
-    HostKeyAgent) have them signed.
-    """
-    if data.startswith((b"\r\n", b"From ", b">From ")) or HEADER_FIELD.match(data):
-        return True
-    if lenient and FIELD_NAME.match(data):
-        return True
-    return data.startswith(b"\n") and b"\0" not in data
+# -- other protocols -------------------------------------------------------------------------
 
 
 def is_one_der_value(data: bytes) -> bool:
@@ -197,3 +163,35 @@ def is_one_der_value(data: bytes) -> bool:
         return len(body) == first
     size = first - LONG_FORM
     return len(body) == size + int.from_bytes(body[:size], "big")
+
+
+def is_mail(data: bytes) -> bool:
+    """Whether `data` is a MIME entity: a header of text, the empty line, anything; or text alone.
+
+    CMS without signed attributes signs the content itself (RFC 5652, section 5.4). Random data is
+    none (one in a million begins with a whole field and then another, or the empty line). Lenient
+    readers take more for a mail than this: such data is merely unknown.
+    """
+    if data.startswith((b"\n", b"\r\n")):
+        return CONTROL.search(data) is None
+    at = 0
+    if data.startswith((b"From ", b">From ")):
+        at = data.find(b"\n") + 1
+    first = HEADER_FIELD.match(data, at)
+    if first is None:
+        return False
+    rest = data[first.end() :]
+    return (
+        not rest
+        or rest.startswith((b"\n", b"\r\n"))
+        or any(following.match(rest) for following in (HEADER_FIELD, CONTINUED))
+    )
+
+
+def ends_as_openpgp(data: bytes) -> bool:
+    """Whether an OpenPGP signature of version 4 to 6 over the beginning of `data` hashes this."""
+    for version, size in OPENPGP_TRAILERS.items():
+        before = len(data) - size - 2
+        if before >= 0 and data[before : before + 2] == bytes((version, 0xFF)):
+            return int.from_bytes(data[before + 2 :], "big") <= before
+    return False

@@ -1,6 +1,8 @@
 """Keys that ssh-add brings (messages 17 and 25): read, held in memory, never on disk."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
@@ -18,21 +20,34 @@ PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey | ed25519.Ed25519Pri
 ED25519_SEED = 32
 # Characters; ssh-add's are paths and addresses.
 COMMENT_LIMIT = 1000
-# A larger key's signature takes so long that everyone would notice.
 RSA_MAXIMUM = 8192
+# A larger key's signature takes so long that everyone would notice: it is made aside.
+AT_ONCE = 4096
+# Bits by which the primes' lengths may differ. Nobody makes such keys, and they sign slowly.
+UNBALANCED = 16
+
+Work = Callable[[], bytes]
+Aside = Callable[[Work], Awaitable[bytes]]
+"""Does work that takes long, while others go on."""
+
+
+async def at_once(work: Work) -> bytes:
+    """Do work here and now."""
+    return work()
 
 
 class SoftwareSigner:
     """A private key in our memory. Implements `model.Signer`."""
 
-    def __init__(self, private: PrivateKey, key: Key) -> None:
+    def __init__(self, private: PrivateKey, key: Key, aside: Aside = at_once) -> None:
         self.key = key
         self._private = private
+        self._do = aside if key.bits > AT_ONCE else at_once
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:  # noqa: ARG002 - Signer's signature
         """Sign; see `model.Signer`."""
         try:
-            return self._sign(scheme, data)
+            return await self._do(partial(self._sign, scheme, data))
         except UnsupportedAlgorithm:
             raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
         except (ValueError, InternalError, InvalidSignature) as error:
@@ -62,9 +77,10 @@ class Added:
     signer: SoftwareSigner
 
 
-def read(reader: Reader) -> Added:
+def read(reader: Reader, aside: Aside = at_once) -> Added:
     """Read a private key and its comment; constraints may follow.
 
+    aside: where the key signs, if that takes long.
     Raises ProtocolError for a key that is not sound, and Refused for a kind we do not keep.
     """
     name = reader.text()
@@ -85,7 +101,7 @@ def read(reader: Reader) -> Added:
         raise ProtocolError("a private key's curve has no name in ssh")
     if blob and certificates.parse(blob).plain != plain:
         raise ProtocolError("a certificate and its private key do not belong together")
-    return Added(blob or plain, comment, SoftwareSigner(private, key))
+    return Added(blob or plain, comment, SoftwareSigner(private, key, aside))
 
 
 def _private(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
@@ -109,6 +125,10 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
     n, e = numbers.n, numbers.e
     if not keys.RSA_MINIMUM <= n.bit_length() <= RSA_MAXIMUM:
         raise Refused(f"RSA keys have {keys.RSA_MINIMUM} to {RSA_MAXIMUM} bits")
+    if abs(p.bit_length() - q.bit_length()) > UNBALANCED:
+        raise Refused("an RSA key has primes of about the same length")
+    if e.bit_length() > keys.RSA_EXPONENT_MAXIMUM:
+        raise Refused(f"an RSA key's public exponent has {keys.RSA_EXPONENT_MAXIMUM} bits at most")
     sound = (
         p * q == n
         and min(p, q) > 2  # noqa: PLR2004 - the smallest prime, and no odd one

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError
@@ -56,6 +56,7 @@ class Loaded:
         self._new_token = new_token
         self._on_change = on_change
         self._told: ModuleStatus | None = None
+        self._absorbing = asyncio.Lock()
         self.pool = Pool(
             spec,
             deadlines,
@@ -130,8 +131,12 @@ class Loaded:
         words = (token.label, token.serial, token.model, token.manufacturer)
         return TokenId(self.spec.path, *(word.decode(errors="replace") for word in words))
 
-    def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
-        """Take in what a worker saw."""
+    async def _absorb(self, looked: Slots, with_objects: bool) -> None:  # noqa: FBT001
+        """Take in what a worker saw, one look after the other."""
+        async with self._absorbing:
+            await self._absorb_now(looked, with_objects=with_objects)
+
+    async def _absorb_now(self, looked: Slots, *, with_objects: bool) -> None:
         there: dict[TokenId, int] = {}
         for slot in looked.slots:
             name = self._identify(slot)
@@ -142,7 +147,7 @@ class Loaded:
             if token is None:
                 token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
             if with_objects:
-                self._absorb_objects(token, slot.token, slot.notes)
+                await self._absorb_objects(token, slot.token, slot.notes)
             else:
                 token.seen(slot.token)
         for name, token in self.tokens.items():
@@ -176,15 +181,18 @@ class Loaded:
             self._told = now
             self._on_change()
 
-    def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
-        listing = objects.keys_of(token.id, info.objects, complete=info.complete)
+    async def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
+        listing = await _in_slices(
+            objects.keys_in_slices(token.id, info.objects, complete=info.complete)
+        )
         if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
             public = self._public.get(token.id, frozenset())
             self._memories.keep(token.id, memory_of(listing, public))
         elif not info.complete:
             self._public[token.id] = frozenset(key.spki for key in listing.keys)
             listing = self._memories.of(token.id).complete(listing)
-        keys = {key.spki: key for key in listing.keys}
+        # What is remembered of it may call it otherwise.
+        keys = {key.spki: replace(key, token=token.id) for key in listing.keys}
         token.seen(info, (keys, notes + listing.notes))
         known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
         self.signers[token.id] = tuple(
@@ -195,3 +203,14 @@ class Loaded:
         token = self.tokens.get(name)
         if token is not None:
             token.login_ended(why)
+
+
+async def _in_slices(reading: Generator[None, None, objects.Listing]) -> objects.Listing:
+    """Read a token's objects while others go on: a hostile module lists as many as it may."""
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            listing: objects.Listing = done.value
+            return listing
+        await asyncio.sleep(0)

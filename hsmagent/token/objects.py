@@ -6,8 +6,9 @@ every public key is taken to have one. What is odd is skipped with a note and hi
 """
 
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
@@ -19,11 +20,13 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent.model import Key, KeyType, TokenId, quoted
 from hsmagent.token import public_keys
+from hsmagent.token.issuers import authorities_of, with_authorities, without_issuers
 from hsmagent.token.public_keys import CURVE_NAMES, MAX_RSA_BITS, MIN_RSA_BITS, Odd, Public
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 
-_AUTHORITIES_MAX = 16
+MAX_KEYS = 256
+SLICE = 32  # objects that are read at a stretch: a few milliseconds
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +58,14 @@ class _Private:
             return False
         if not self.modulus:
             return True
-        public = load_der_public_key(key.spki)
-        return (
-            isinstance(public, rsa.RSAPublicKey)
-            and int.from_bytes(self.modulus, "big") == public.public_numbers().n
-        )
+        return int.from_bytes(self.modulus, "big") == _modulus(key.spki)
+
+
+@lru_cache(maxsize=MAX_KEYS)
+def _modulus(spki: bytes) -> int:
+    """Return an RSA key's modulus; 0 of another key."""
+    public = load_der_public_key(spki)
+    return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
 def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> Listing:
@@ -67,11 +73,26 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
 
     complete: the private keys are listed too, so that what has none is left out.
     """
+    reading = keys_in_slices(token, objects, complete=complete)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as done:
+            listing: Listing = done.value
+            return listing
+
+
+def keys_in_slices(
+    token: TokenId, objects: Iterable[RawObject], *, complete: bool
+) -> Generator[None, None, Listing]:
+    """Read as `keys_of` does, and yield now and then, so that others can go on meanwhile."""
     said: dict[tuple[bytes, str], str] = {}
     found: list[Key] = []
     certificates: list[Key] = []
     privates: list[_Private] = []
-    for raw in objects:
+    for number, raw in enumerate(objects):
+        if number % SLICE == SLICE - 1:
+            yield
         values = dict(raw.attributes)
         kind = _ulong(values.get(spec.CKA_CLASS, b""))
         try:
@@ -88,15 +109,23 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
     notes = list(said.values())
     merged = _merge(found, certificates)
     notes += _same_id(merged, privates)
-    authorities = _authorities(certificates)
+    authorities = authorities_of(certificates)
     if not complete:
-        kept = _once(_without_issuers(merged))
-        return Listing(_with(authorities, kept), notes=tuple(notes))
+        kept = _first(_once(without_issuers(merged)), notes)
+        return Listing(with_authorities(authorities, kept), notes=tuple(notes))
     keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
     skipped = {number for number, _ in said if number}
     notes += _unpaired(keys, [private for private in privates if private.id not in skipped])
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
-    return Listing(_with(authorities, _once(keys)), frozenset(orphans), tuple(notes))
+    kept = _first(_once(keys), notes)
+    return Listing(with_authorities(authorities, kept), frozenset(orphans), tuple(notes))
+
+
+def _first(keys: tuple[Key, ...], notes: list[str]) -> tuple[Key, ...]:
+    """Leave out what is more than anybody has."""
+    if len(keys) > MAX_KEYS:
+        notes.append(f"it has {len(keys)} keys; the first {MAX_KEYS} are used")
+    return keys[:MAX_KEYS]
 
 
 # -- single objects --------------------------------------------------------------------------
@@ -220,35 +249,6 @@ def _merge(found: Sequence[Key], certificates: Sequence[Key]) -> list[Key]:
                 can_decrypt=known.can_decrypt and key.can_decrypt,
             )
     return sorted(merged.values(), key=lambda key: (key.id, key.label, key.spki))
-
-
-def _without_issuers(keys: Sequence[Key]) -> list[Key]:
-    """Leave out who issued another certificate here: cards hold chains, not authorities' keys."""
-    names = {key.spki: [_names(der) for der in key.certificates] for key in keys}
-    issuers = {issuer for pairs in names.values() for subject, issuer in pairs if issuer != subject}
-    return [key for key in keys if not any(subject in issuers for subject, _ in names[key.spki])]
-
-
-def _authorities(certificates: Sequence[Key]) -> tuple[bytes, ...]:
-    """Return the certificates whose subjects issued another one here."""
-    names = {der: _names(der) for key in certificates for der in key.certificates}
-    issuers = {issuer for subject, issuer in names.values() if issuer != subject}
-    found = [der for der, (subject, _) in names.items() if subject in issuers]
-    return tuple(found[:_AUTHORITIES_MAX])
-
-
-def _with(authorities: tuple[bytes, ...], keys: Sequence[Key]) -> tuple[Key, ...]:
-    """Give the keys that have a certificate those of the token's authorities."""
-    return tuple(replace(k, authorities=authorities) if k.certificates else k for k in keys)
-
-
-def _names(der: bytes) -> tuple[bytes, bytes]:
-    """Return a certificate's subject and issuer."""
-    certificate = x509.load_der_x509_certificate(der)
-    try:
-        return certificate.subject.public_bytes(), certificate.issuer.public_bytes()
-    except ValueError:
-        return b"", b""
 
 
 def _once(keys: Sequence[Key]) -> tuple[Key, ...]:

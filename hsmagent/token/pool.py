@@ -8,7 +8,7 @@ Nothing in here ever repeats a request, and a login least of all.
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
 from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
@@ -56,7 +56,7 @@ class Pool:
         deadlines: Deadlines,
         *,
         identify: Callable[[SlotInfo], TokenId | None],
-        on_look: Callable[[Slots, bool], None],
+        on_look: Callable[[Slots, bool], Awaitable[None]],
         on_login_lost: Callable[[TokenId, str], None],
         on_state: Callable[[], None],
     ) -> None:
@@ -266,7 +266,7 @@ class Pool:
             self.login_lost(member, token, "the token was removed")
         member.places = places
         member.life.take(WorkerEvent.LOOKED)
-        self._on_look(reply, objects)
+        await self._on_look(reply, objects)
         self.dispatch()
         self._state_changed()
 

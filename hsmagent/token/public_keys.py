@@ -11,6 +11,7 @@ from hsmagent.worker import spec
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
+MAX_EXPONENT_BITS = 64  # a longer one makes each check of a signature slow; nobody uses one
 
 _DER_OCTET_STRING = 0x04
 _ID_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
@@ -62,6 +63,8 @@ def rsa_of(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
         raise Odd(
             f"an RSA key of {n.bit_length()} bits is not used ({MIN_RSA_BITS}-{MAX_RSA_BITS} are)"
         )
+    if e.bit_length() > MAX_EXPONENT_BITS:
+        raise Odd(f"an RSA key with an exponent of {e.bit_length()} bits")
     try:
         return rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError as error:

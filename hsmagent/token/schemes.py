@@ -15,6 +15,9 @@ from hsmagent.worker.spec import (
     CKG_MGF1_SHA256,
     CKG_MGF1_SHA384,
     CKG_MGF1_SHA512,
+    CKK_EC,
+    CKK_EC_EDWARDS,
+    CKK_RSA,
     CKM_ECDSA,
     CKM_EDDSA,
     CKM_RSA_PKCS,
@@ -23,6 +26,12 @@ from hsmagent.worker.spec import (
     CKM_SHA384,
     CKM_SHA512,
 )
+
+KEY_TYPES = {
+    KeyType.RSA: CKK_RSA,
+    KeyType.EC: CKK_EC,
+    KeyType.ED25519: CKK_EC_EDWARDS,
+}
 
 _DIGEST_INFO = {
     "sha1": bytes.fromhex("3021300906052b0e03021a05000414"),

@@ -22,7 +22,6 @@ from hsmagent.frame import wipe
 from hsmagent.model import (
     Clock,
     Key,
-    KeyType,
     Listener,
     PinState,
     TokenId,
@@ -34,6 +33,7 @@ from hsmagent.token.failures import absent, login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Member
 from hsmagent.token.pool import Pool
+from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
@@ -42,11 +42,6 @@ log = logging.getLogger(__name__)
 
 # What an Ed25519 key signs whole; everything else is hashed before. An ssh frame holds less.
 MAX_DATA = 512 << 10
-_KEY_TYPES = {
-    KeyType.RSA: spec.CKK_RSA,
-    KeyType.EC: spec.CKK_EC,
-    KeyType.ED25519: spec.CKK_EC_EDWARDS,
-}
 
 _OPEN = TokenState.OPEN  # to look it up in its class costs a call of Python, for each signature
 
@@ -143,6 +138,13 @@ class Token:
             self._keys, self._notes = dict(found[0]), found[1]
         self._take(TokenEvent.SEEN)
         if before != (self._info, self._keys, self._notes):
+            self._changed()
+
+    def tell_by(self, told_by: str) -> None:
+        """Take in what tells this token from another known one of its label."""
+        if told_by != self.id.told_by:
+            self.id = replace(self.id, told_by=told_by)
+            self._keys = {spki: replace(key, token=self.id) for spki, key in self._keys.items()}
             self._changed()
 
     def unseen(self) -> None:
@@ -350,7 +352,7 @@ class Token:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
             self._admit(key, data, pin)
-            key_type, label = _KEY_TYPES[key.key_type], key.label.encode()
+            key_type, label = KEY_TYPES[key.key_type], key.label.encode()
             call = self._pool.operate(
                 self.id,
                 lambda slot: Operate(

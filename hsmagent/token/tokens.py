@@ -10,8 +10,10 @@ from collections.abc import Callable, Iterable
 from math import inf
 from pathlib import Path
 
-from hsmagent.errors import HsmAgentError
+from hsmagent.errors import ConfigError, HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus
+from hsmagent.token import exclusive
+from hsmagent.token.apart import told_apart
 from hsmagent.token.failures import absent
 from hsmagent.token.loaded import Loaded, ModuleStatus
 from hsmagent.token.login import Limits
@@ -55,12 +57,14 @@ class Tokens:
         deadlines: Deadlines | None = None,
     ) -> None:
         self._clock = clock
+        self._state_dir = state_dir
         self._memories = Memories(state_dir)
         self._limits = limits
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, Loaded] = {}
         self._lent: dict[str, ModuleSpec] = {}
+        self._told_apart: frozenset[TokenId] = frozenset()
         self._telling: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._glanced = -inf
@@ -77,8 +81,18 @@ class Tokens:
         if spec.path in self._lent:
             self._lent[spec.path] = spec
             return
+        failure = ""
+        try:
+            spec = exclusive.applied(spec, self._state_dir)
+        except ConfigError as error:
+            failure = str(error)
         loaded = Loaded(spec, self._deadlines, self._new_token, self._changed, self._memories)
         self._modules[spec.path] = loaded
+        if failure:
+            log.error("%s", failure)
+            loaded.pool.last_error = failure
+            self._changed()
+            return
         await loaded.pool.start()
 
     async def remove(self, path: str) -> None:
@@ -104,8 +118,18 @@ class Tokens:
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""
+        self._tell_apart()
         if self._telling is None:
             self._telling = asyncio.get_running_loop().call_soon(self._tell)
+
+    def _tell_apart(self) -> None:
+        tokens = [each for loaded in self._modules.values() for each in loaded.tokens.values()]
+        known = frozenset(token.id for token in tokens)
+        if known != self._told_apart:
+            self._told_apart = known
+            names = told_apart(known)
+            for token in tokens:
+                token.tell_by(names[token.id])
 
     def _tell(self) -> None:
         self._telling = None

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError, TokenError
-from hsmagent.model import EcdhUnwrap, RsaUnwrap, Unwrap
 from hsmagent.token.signer import TokenSigner
+from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
 
 # Cryptoki's words for "this ciphertext cannot be right" (PKCS#11 v2.40, section 5.1).
 _CKR_OF_CIPHERTEXT = {0x20, 0x21, 0x40, 0x41, 0x13}

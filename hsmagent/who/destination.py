@@ -21,6 +21,7 @@ USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 # A file beyond this is no known_hosts file; reading it would hold everybody up.
 MAX_FILE = 8 << 20
 HASHED = "|1|"
+CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 MAX_HOST = 255
 
 # ssh's options that take a value (ssh(1)).
@@ -47,8 +48,20 @@ class KnownHosts:
             return fingerprint(host_key)
         return printable(_unbracket(min(names, key=lambda name: _rank(name, asked))), MAX_HOST)
 
+    def holds(self, host_key: bytes, authority: bytes = b"") -> bool:
+        """Whether a line has this host key, or as @cert-authority the one of its certificate."""
+        own = self._markers(host_key)
+        above = self._markers(authority) if authority else set()
+        return REVOKED not in own | above and ("" in own or CERT_AUTHORITY in above)
+
+    def _markers(self, key: bytes) -> set[str]:
+        """Return the markers of the lines that hold a key; "" for a line without one."""
+        encoded = _encoded(key)
+        lines = (line for file in self._files for line in self._lines(file) if encoded in line)
+        return {marker for marker, found in map(_marked_key, lines) if found == encoded}
+
     def _names(self, host_key: bytes, asked: list[str]) -> Iterator[str]:
-        encoded = base64.b64encode(host_key).decode()
+        encoded = _encoded(host_key)
         for file in self._files:
             # Only a line that holds this key is worth a parser's time.
             lines = [line for line in self._lines(file) if encoded in line]
@@ -90,6 +103,18 @@ class _Entry:
 
     names: tuple[str, ...]
     key: bytes
+
+
+def _encoded(blob: bytes) -> str:
+    return base64.b64encode(blob).decode()
+
+
+def _marked_key(line: str) -> tuple[str, str]:
+    """Return a line's marker, or "", and its key (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT)."""
+    words = line.split(maxsplit=4)
+    marker = words.pop(0) if words and words[0].startswith("@") else ""
+    _names, _type, key, *_ = (*words, "", "", "")
+    return marker, "" if line.lstrip().startswith("#") else key
 
 
 def _entries(lines: Iterable[str]) -> Iterator[_Entry]:

@@ -6,11 +6,12 @@ given to another process meanwhile is noticed by its start time, and read as "un
 """
 
 import os
+import re
 import select
 import socket
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
 
@@ -24,6 +25,11 @@ MAX_ARGUMENT = 256  # a host name is at most 255 characters
 
 # These run programs: what a person knows by name is the script.
 INTERPRETERS = ("python", "perl", "ruby")
+# What one of these asks for says nothing of the next one: they run or relay what others want.
+ANYTHING = re.compile(
+    r"(python|perl|ruby|node|nodejs|deno|bun|java|php|lua|luajit|guile|tclsh|wish|expect|emacs"
+    r"|[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd)[-.0-9]*([.][a-z]+)?"
+)
 
 _SO_PEERPIDFD = 77  # Linux 6.5; not in Python's socket module
 _UCRED = struct.Struct("iII")
@@ -123,7 +129,7 @@ def _read(credentials: _Credentials) -> Peer:
     before = _stat(credentials.pid)
     if not credentials.start or before is None or before.start != credentials.start:
         return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
-    process = _process(credentials.pid)
+    process = _identified(_process(credentials.pid), credentials.start)
     parents = _parents(before)
     after = _stat(credentials.pid)
     if after is None or after.start != credentials.start:
@@ -154,6 +160,36 @@ def _process(pid: int) -> Process:
     exe = exe.removesuffix(" (deleted)")  # replaced by an upgrade
     arguments = _arguments(pid)
     return Process(pid, _program(exe, arguments), printable(exe, MAX_ARGUMENT), arguments)
+
+
+def _identified(process: Process, start: int) -> Process:
+    """Add what a remembered yes holds for; a process in a sandbox is shown as one.
+
+    Within a mount namespace of its own a process may have any file at /usr/bin/ssh.
+    """
+    process = replace(process, start=start)
+    if process.program == UNKNOWN:
+        return process
+    try:
+        file = os.stat(f"/proc/{process.pid}/exe")  # noqa: PTH116 - pathlib is slower
+        own, its = (os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in ("self", process.pid))  # noqa: PTH116
+    except OSError:
+        return process
+    identity = f"{file.st_dev}:{file.st_ino}"
+    if own != its:
+        group = _control_group(process.pid)
+        program = f"{process.program} (sandboxed: {group})"
+        return replace(process, program=program, identity=f"{identity} in {its} {group}")
+    name = PurePosixPath(process.exe).name
+    return process if ANYTHING.fullmatch(name) else replace(process, identity=identity)
+
+
+def _control_group(pid: int) -> str:
+    """Return the last part of a process's control group: "app-flatpak-org.gnome.Geary-1.scope"."""
+    for line in _content(f"/proc/{pid}/cgroup", MAX_COMMAND_LINE).decode(errors="replace").split():
+        if line.startswith("0::"):
+            return printable(PurePosixPath(line[3:]).name, 60) or "/"
+    return UNKNOWN
 
 
 def _program(exe: str, arguments: tuple[str, ...]) -> str:

@@ -26,12 +26,14 @@ from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
-from hsmagent.worker.messages import Reply, Request
+from hsmagent.worker.messages import IN_A_REPLY, Reply, Request
 from hsmagent.worker.orders import Order, OrderReply
 
 # A request holds at most what one ssh frame can carry; a reply all objects of all tokens.
 MAX_REQUEST = 1 << 20
-MAX_REPLY = 1 << 24
+MAX_REPLY = 4 << 20
+# Items of all tuples in one message: objects and their attributes, of which there are a dozen.
+MAX_ITEMS = 20 * IN_A_REPLY[0]
 
 # The first byte: a message's place in its union, counted from here.
 _FIRST_REQUEST = 0x01
@@ -143,9 +145,19 @@ class _Optional:
         return self.inner.get(body, at + 1) if body[at] else (None, at + 1)
 
 
+@dataclass(slots=True)
+class _Left:
+    """What the message that is being read may still hold; `_decode` starts anew."""
+
+    items: int = MAX_ITEMS
+
+
+_left = _Left()
+
+
 @dataclass(frozen=True, slots=True)
 class _Many:
-    """As many as there are; each takes at least one byte."""
+    """As many as there are; each takes at least one byte, and one of the message's items."""
 
     inner: _Shape
 
@@ -159,6 +171,9 @@ class _Many:
         count = _U32.unpack_from(body, at)[0] if start <= len(body) else len(body)
         if count > len(body) - start:
             raise ProtocolError(_TOO_SHORT)
+        _left.items -= count
+        if _left.items < 0:
+            raise ProtocolError(f"a worker message with more than {MAX_ITEMS} items")
         items, at = [], start
         for _ in range(count):
             item, at = self.inner.get(body, at)
@@ -292,6 +307,7 @@ def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
 def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
     if not body or body[0] not in shapes:
         raise ProtocolError("a worker message of an unknown kind")
+    _left.items = MAX_ITEMS
     message, end = shapes[body[0]].get(body, 1)
     if end != len(body):
         raise ProtocolError("a worker message with something behind its end")

@@ -8,6 +8,11 @@ from enum import IntEnum
 
 from hsmagent.worker.spec import CKF_HW_SLOT, CKF_REMOVABLE_DEVICE
 
+# What a worker tells at most: how many objects, and bytes of theirs, of one token and in one reply.
+# The daemon reads it in its loop, and the module may be hostile.
+OF_A_TOKEN = 1000, 1 << 20
+IN_A_REPLY = 3000, 3 << 20
+
 # -- requests --------------------------------------------------------------------------------
 
 

@@ -27,7 +27,16 @@ from hsmagent.worker.library import (
     perform,
     search,
 )
-from hsmagent.worker.messages import Action, Login, Operate, Polled, RawObject, SlotInfo
+from hsmagent.worker.messages import (
+    IN_A_REPLY,
+    OF_A_TOKEN,
+    Action,
+    Login,
+    Operate,
+    Polled,
+    RawObject,
+    SlotInfo,
+)
 
 _FULL_POLL = 4  # every so many polls the slots' flags are read whatever the events say
 
@@ -53,6 +62,24 @@ class _Open:
     keys: dict[tuple[int, bytes], list[tuple[bytes, Any]]] = field(default_factory=dict)
 
 
+@dataclass(slots=True)
+class _Room:
+    """How many more objects, and bytes of theirs, the daemon takes; of one token, or in all."""
+
+    objects: int
+    bytes: int
+    around: "_Room | None" = None
+
+    def takes(self, size: int) -> bool:
+        """Whether one more object of this size is taken; counts it."""
+        if not self.objects or size > self.bytes:
+            return False
+        if self.around is not None and not self.around.takes(size):
+            return False
+        self.objects, self.bytes = self.objects - 1, self.bytes - size
+        return True
+
+
 class Module:
     """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded.
 
@@ -64,6 +91,7 @@ class Module:
         self._cryptoki = self._library.cryptoki
         self.function_list = self._cryptoki.function_list
         self._open: dict[int, _Open] = {}
+        self._room = _Room(*IN_A_REPLY)
         self._events = self._polls = 0
         self._polled: Polled | None = None
 
@@ -93,6 +121,7 @@ class Module:
 
     def look(self, *, objects: bool) -> tuple[SlotInfo, ...]:
         """List every slot; one that fails says why in its `rv` and does not hide the others."""
+        self._room = _Room(*IN_A_REPLY)
         return tuple(self._look_at(slot, objects=objects) for slot in self._cryptoki.slots())
 
     def _look_at(self, slot: int, *, objects: bool) -> SlotInfo:
@@ -123,6 +152,7 @@ class Module:
         state = self._open.setdefault(slot, _Open())
         session = self._session(slot)
         state.keys.clear()
+        room, full = _Room(*OF_A_TOKEN, self._room), False
         for number, wanted in spec.READ.items():
             for thing in search(session, number, notes):
                 values = attributes(thing, wanted, notes)
@@ -130,8 +160,13 @@ class Module:
                     key_type = int.from_bytes(values.get(spec.CKA_KEY_TYPE, b""), sys.byteorder)
                     named = state.keys.setdefault((key_type, values.get(spec.CKA_ID, b"")), [])
                     named.append((values.get(spec.CKA_LABEL, b""), thing))
+                full = full or not room.takes(sum(map(len, values.values())))
+                if full:
+                    continue
                 kind = number.to_bytes(struct.calcsize("L"), sys.byteorder)
                 yield RawObject(((spec.CKA_CLASS, kind), *values.items()))
+        if full:
+            notes.append("it has so many objects that the last ones were left out")
         if state.anchor is None:
             # Nothing of ours stays open on a token that nobody is logged in to.
             self._drop_session(slot)

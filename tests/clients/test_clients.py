@@ -93,6 +93,8 @@ async def test_asyncssh_lists_signs_and_adds(unlocked: AgentProcess) -> None:
         assert len(keys) == len(NAMES)
         for key in keys:
             assert isinstance(key, asyncssh.agent.SSHAgentKeyPair)
+            if key.algorithm == b"ssh-rsa":  # else it asks for SHA-1
+                key.set_sig_algorithm(b"rsa-sha2-256")
             await key.sign_async(SSHSIG)
         soft = asyncssh.generate_private_key("ssh-ed25519")
         pair = asyncssh.load_keypairs([soft])
@@ -164,7 +166,12 @@ def test_a_certificate_for_a_token_key_logs_in(
     server.stop()
 
 
-def test_a_token_key_certifies_who_then_logs_in(unlocked: AgentProcess, tmp_path: Path) -> None:
+def test_a_token_key_certifies_who_then_logs_in(
+    start: Start, furnished: SoftHsm, tmp_path: Path
+) -> None:
+    allowed = '[[key]]\nmatch = "pkcs11:object=ec"\nallow = ["ssh-cert"]\n'
+    unlocked = start(module_config(furnished, allowed))
+    assert unlocked.unlock(PIN).returncode == 0
     (tmp_path / "ca.pub").write_text(line_of(unlocked, "ec") + "\n")
     server = Sshd(tmp_path / "sshd", [], [f"TrustedUserCAKeys {tmp_path}/ca.pub"])
     run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", tmp_path / "user")

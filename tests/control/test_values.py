@@ -9,7 +9,8 @@ import pytest
 from hsmagent.control import values
 from hsmagent.control.values import Fields
 from hsmagent.errors import UsageError
-from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, TokenId, Unwrap
+from hsmagent.model import Key, KeyType, TokenId
+from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
 
 TOKEN = TokenId("/usr/lib/m.so", "büro", "0001", "SmartCard-HSM", "CardContact")
 KEY = Key(

@@ -76,13 +76,16 @@ def test_a_pin_that_comes_later_serves_who_waits(bare: AgentProcess, tmp_path: P
         assert waiting.wait(30) == 0
 
 
-def test_a_wrong_pin_or_a_pin_in_the_uri_adds_nothing(bare: AgentProcess) -> None:
+def test_a_wrong_pin_or_a_pin_in_the_uri_adds_nothing(
+    bare: AgentProcess, furnished: SoftHsm
+) -> None:
     ssh_add(bare, "-s", MODULE, pin="99999999", status=1)
     ssh_add(bare, "-s", f"pkcs11:token=work?module-path={MODULE}&pin-value={PIN}", status=1)
     ssh_add(bare, "-s", "/etc/passwd", pin=PIN, status=1)
     ssh_add(bare, "-l", status=1)
     assert PIN not in bare.logged()
     assert "work" not in bare.hsmagent("status").stdout, "the module did not stay"
+    furnished.pkcs11_tool("work", "--list-objects")  # a right PIN, so that the token forgets it
 
 
 def test_two_that_add_the_same_module_at_once_both_have_its_keys(bare: AgentProcess) -> None:

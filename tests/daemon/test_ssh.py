@@ -54,8 +54,9 @@ def test_a_login_with_each_kind_of_key(agent: AgentProcess, tmp_path: Path, name
 
 @pytest.mark.parametrize("algorithm", ["rsa-sha2-256", "rsa-sha2-512", "ssh-rsa"])
 def test_rsa_with_each_hash(
-    agent: AgentProcess, sshd: Sshd, algorithm: str, tmp_path: Path
+    start: Start, furnished: SoftHsm, algorithm: str, tmp_path: Path
 ) -> None:
+    agent = start(module_config(furnished, ANY_DATA if algorithm == "ssh-rsa" else ""))
     agent.unlock(PIN)
     server = Sshd(
         tmp_path / "rsa", [line_of(agent, "rsa")], [f"PubkeyAcceptedAlgorithms {algorithm}"]

@@ -10,9 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.config.file import Config
 from hsmagent.doctor import agent, desktop, modules, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 from hsmagent.doctor.report import text, total
+from hsmagent.model import ModuleSpec
 from tests.daemon.conftest import module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.bus import private_bus
@@ -262,10 +264,19 @@ def test_a_configuration_that_others_may_write(tmp_path: Path, name: str) -> Non
     assert modules.configuration(where)[0].state is State.OK
     (folder / name).chmod(0o777)
     finding, settings = modules.configuration(where)
-    assert (finding.state, settings is None) == (State.BAD, False)
+    assert (finding.state, settings) == (State.BAD, None)
     # The remedy can be pasted, and is one.
     subprocess.run(["sh", "-c", finding.remedy], check=True)
     assert modules.configuration(where)[0].state is State.OK
+
+
+def test_exclusive_is_recommended_for_opensc_alone() -> None:
+    opensc, other = ModuleSpec("/usr/lib/opensc-pkcs11.so"), ModuleSpec("/usr/lib/libsofthsm2.so")
+    found = modules.exclusive(Config(modules=(opensc, other)))
+    assert found is not None
+    assert (found.state, "exclusive = true" in found.sentence) == (State.OK, True)
+    alone = replace(opensc, exclusive=True)
+    assert modules.exclusive(Config(modules=(alone, other))) is None
 
 
 def test_two_programs_on_the_path(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from functools import cache
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
 from hsmagent.cli import openssl_args, sendmail_args
-from hsmagent.errors import HsmAgentError, ProtocolError, UsageError
+from hsmagent.errors import HsmAgentError, ProtocolError, Refused, UsageError
 from hsmagent.frame import SSH_MAX_FRAME, Reader
 from hsmagent.mail import address, canonical, layers, mime, multipart
 from hsmagent.mail.cms import certificates, enveloped, signers
@@ -20,10 +20,11 @@ from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.signers import Covered
 from hsmagent.mail.report import Who
 from hsmagent.mail.spool import Memory, Region
-from hsmagent.ssh import messages
+from hsmagent.ssh import messages, signed_data
 from hsmagent.ssh.keys import decode as decode_key
-from hsmagent.ssh.signed_data import is_one_der_value, purpose_of, read_userauth
+from hsmagent.ssh.signing_rules import judge
 from hsmagent.ssh.software import SoftwareSigner
+from tests.fuzz import elsewhere, free
 from tests.parts.mail import person, signed
 from tests.parts.pki import NOW
 from tests.parts.ssh_agent import PEER, Parts, token_signer
@@ -119,8 +120,21 @@ def agent_messages(data: bytes) -> None:
         pass
     with suppress(HsmAgentError):
         decode_key(data)
-    purpose_of(data, read_userauth(data))
-    is_one_der_value(data)
+    for read in (signed_data.read_userauth, signed_data.read_sshsig, signed_data.read_certificate):
+        read(data)
+    signed_data.read_sudo(data)
+    signed_data.is_mail(data)
+
+
+def signed_freely(data: bytes) -> None:
+    """Have other protocols' readers look at what a token's key signs unasked: none may take it."""
+    here = free.circumstances()
+    try:
+        purpose = judge(data, signed_data.read_userauth(data), here)
+    except Refused:
+        return
+    if purpose.kind in free.KINDS and purpose.doubt is None:
+        assert [name for name, takes in elsewhere.READERS.items() if takes(data)] == []
 
 
 def _signed_der() -> bytes:
@@ -160,6 +174,7 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "message": (message, lambda: [signed(MESSAGE, person("p256")), _ours()[0], MESSAGE + b"\xff "]),
     "addresses": (addresses, lambda: [b'"A (b)" <a@b.org>, c: d@e;', b'a/b; c="d"; e=f (g)']),
     "arguments": (arguments, lambda: [b"smime\0-sign\0-md\0sha256", b"-t\0-oi\0-f\0a@b\0--\0c@d"]),
+    "signed_freely": (signed_freely, free.seeds),
     "agent": (agent, lambda: vectors.ALL),
     "agent_messages": (
         agent_messages,

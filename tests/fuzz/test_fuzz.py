@@ -7,6 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.ssh import signed_data
+from hsmagent.ssh.signing_rules import judge
+from tests.fuzz import elsewhere, free
 from tests.fuzz.targets import TARGETS
 
 FOUND = Path(__file__).parent / "found"
@@ -63,3 +66,31 @@ def test_guided_by_coverage(name: str, tmp_path: Path) -> None:
         check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[-3000:]
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("our mail", b"Content-Type: text/plain\r\n\r\nHello\r\n"),
+        ("openssl's mail", b"Content-Type: text/plain\r\n\r\nHello\r\n"),
+        ("DER", b"\x31\x03\x02\x01\x01"),
+        ("OpenPGP", b"text" + b"\x04\x00\x01\x08\x00\x00" + b"\x04\xff\0\0\0\x06"),
+        ("OpenPGP", b"text" + b"\x05\x00\x01\x08\x00\x00" + b"\x05\xff" + bytes(7) + b"\x06"),
+        ("OpenPGP", b"text" + b"\x06\x00\x01\x08" + bytes(4) + b"\x06\xff\0\0\0\x08"),
+        ("JOSE", b"eyJhbGciOiJFUzI1NiJ9.e30"),
+        ("TLS 1.3", b" " * 64 + b"TLS 1.3, client CertificateVerify\0" + bytes(32)),
+        ("TLS 1.2 client", b"\x01\0\0\x02ab\x02\0\0\x01c"),
+        ("TLS 1.2 server", bytes(64) + b"\x03\0\x1d\x20" + bytes(32)),
+    ],
+)
+def test_the_readers_of_other_protocols_take_their_own(name: str, data: bytes) -> None:
+    assert elsewhere.READERS[name](data)
+
+
+def test_what_is_free_is_free_in_the_seeds() -> None:
+    """Else the target above would see nothing."""
+    kinds = [
+        judge(data, signed_data.read_userauth(data), free.circumstances()).kind
+        for data in free.seeds()
+    ]
+    assert kinds == [*["ssh"] * 4, "sshsig", *["unknown"] * 3]

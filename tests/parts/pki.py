@@ -14,9 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from hsmagent.mail.keys import Context
-from hsmagent.model import Key, KeyType, Scheme, Unwrap
+from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.unwrap import unwrap
+from hsmagent.unwraps import Unwrap
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 _HASHES: dict[str, Callable[[], hashes.HashAlgorithm]] = {

@@ -24,7 +24,7 @@ from hsmagent.ssh import keys
 from hsmagent.ssh.agent import Agent
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.sk_helper import Helper
-from hsmagent.ssh.software import PrivateKey, SoftwareSigner
+from hsmagent.ssh.software import PrivateKey, SoftwareSigner, at_once
 
 T = TypeVar("T")
 
@@ -104,15 +104,22 @@ class Parts:
         self.door = OpenDoor()
         self.providers = TestProviders()
         self.described: list[bytes] = []
+        self.known_hosts: set[bytes] = set()
         self.agent = Agent(
             door=self.door,
             tokens=lambda: self.signers,
             providers=self.providers,
             sk_helper=sk_helper or SkHelper(os.environ),
             clock=lambda: self.now,
+            sleep=self._sleep,
+            aside=at_once,
             describe=self._describe,
+            knows_host=lambda host_key, _authority: host_key in self.known_hosts,
             options=options or AgentOptions(),
         )
+
+    async def _sleep(self, seconds: float) -> None:
+        self.now += seconds
 
     def _describe(self, blob: bytes, peer: Peer) -> str:
         self.described.append(blob)

@@ -50,9 +50,17 @@ async def test_a_pin_is_kept_given_and_forgotten(store: PinStore) -> None:
         store.keep(TOKEN)
     other = replace(STATUS, id=replace(TOKEN, serial="0002"))
     assert await store.take(other) is None
+    same_words = replace(STATUS, id=replace(TOKEN, module="/usr/lib/another.so"))
+    assert await store.take(same_words) is None, "a look-alike behind another module"
     assert await store.forget(TOKEN)
     assert await store.take(STATUS) is None
     assert await store.forget(TOKEN)
+
+
+async def test_no_pin_of_a_token_without_a_serial_is_kept(store: PinStore) -> None:
+    nameless = replace(TOKEN, serial="")
+    assert not await store.save(nameless, PIN)
+    assert await store.take(replace(STATUS, id=nameless)) is None
 
 
 async def test_a_wrong_pin_is_forgotten(store: PinStore) -> None:

@@ -12,11 +12,6 @@ from hsmagent.ssh.software import PrivateKey
 KEY_TYPES = (keys.SSH_RSA, keys.SSH_ED25519, *(keys.ECDSA + curve for curve in keys.CURVES))
 
 
-def certificate_type(name: str) -> str:
-    """Return the type of the certificates for keys of type `name`."""
-    return name.removesuffix(keys.OPENSSH) + keys.CERTIFICATE
-
-
 def blob_of(private: PrivateKey) -> bytes:
     blob = keys.encode(private.public_key())
     assert blob is not None

@@ -117,7 +117,7 @@ def test_associated_certificates_come_with_smartcards_only() -> None:
     )
     found = read(LIFETIME + data, smartcard=True)
     assert found.certs_only
-    assert [each.blob for each in found.certificates] == [blob]
+    assert list(found.certificates) == [blob]
     with pytest.raises(ProtocolError):
         read(data)
     with pytest.raises(ProtocolError):

@@ -38,7 +38,7 @@ def certificate(key: FidoKey) -> bytes:
     """Return a user certificate's blob for a FIDO key."""
     reader = Reader(key.blob)
     body = (
-        wire.text(builders.certificate_type(reader.text()))
+        wire.text(keys.certificate_type(reader.text()))
         + wire.string(b"nonce")
         + reader.rest()
         + bytes(8)
@@ -102,7 +102,7 @@ def test_a_certificate_is_read(key: FidoKey) -> None:
 
 def test_a_certificate_of_another_kind_of_key_is_refused() -> None:
     [one, other] = KEYS
-    body = wire.text(builders.certificate_type(one.kind)) + wire.string(certificate(other))
+    body = wire.text(keys.certificate_type(one.kind)) + wire.string(certificate(other))
     with pytest.raises(ProtocolError):
         fido.read(Reader(body + wire.text("ssh:") + one.sk_fields + wire.text("")))
 
@@ -123,7 +123,7 @@ def test_nobody_fills_our_memory_with_handles() -> None:
 
 @pytest.mark.parametrize("name", [ED25519, ECDSA, "ssh-ed25519", "ecdsa-sha2-nistp256"])
 def test_types_of_certificates(name: str) -> None:
-    certificate_type = builders.certificate_type(name)
+    certificate_type = keys.certificate_type(name)
     assert certificate_type.endswith("-cert-v01@openssh.com")
     assert certificate_type.count("@") == 1
     assert keys.plain_type(certificate_type) == name == keys.plain_type(name)
@@ -226,7 +226,7 @@ def test_a_key_of_a_web_site_signs_nothing_that_a_site_could_want(
 
 def test_a_web_sites_key_logs_in_under_its_certificate() -> None:
     blob = certificate(SITE)
-    data = builders.userauth(b"session", blob, algorithm=builders.certificate_type(ED25519))
+    data = builders.userauth(b"session", blob, algorithm=keys.certificate_type(ED25519))
     key, login = added(SITE).private.describe("web"), signed_data.read_userauth(data)
     fido.check_origin(key, blob, data, login, fido.WEBSAFE)
     with pytest.raises(Refused):

@@ -125,6 +125,33 @@ async def test_a_large_rsa_key_is_added_at_once_and_a_larger_one_refused() -> No
         software.read(Reader(rsa_fields(n=numbers["n"] << 8) + wire.text("x")))
 
 
+def test_a_lopsided_rsa_key_or_one_with_a_long_exponent_is_refused() -> None:
+    """Each signature of such a key takes several times as long as of any that programs make."""
+    for p, q, e in (
+        (RSA.private_numbers().p, 2**2039 + 7, 65537),
+        (RSA.private_numbers().p, RSA.private_numbers().q, 2**65 + 1),
+    ):
+        numbers = {"n": p * q, "e": e, "p": p, "q": q, "d": 5, "iqmp": pow(q, -1, p)}
+        with pytest.raises(Refused):
+            software.read(Reader(rsa_fields(**numbers) + wire.text("x")))
+
+
+async def test_only_what_takes_long_is_signed_aside() -> None:
+    done: list[software.Work] = []
+
+    async def aside(work: software.Work) -> bytes:
+        done.append(work)
+        return work()
+
+    for bits, times in ((2048, 0), (4096, 0), (4112, 1)):
+        private = rsa.generate_private_key(65537, bits)
+        fields = builders.private_fields(private) + wire.text("x")
+        assert await software.read(Reader(fields), aside).signer.sign(
+            Scheme.RSA_PKCS1_SHA256, b"data"
+        )
+        assert len(done) == times
+
+
 async def test_where_sha1_is_forbidden_nothing_is_signed_with_it_and_nothing_holds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -9,8 +9,8 @@ from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from hsmagent.errors import ProtocolError, TokenError, TokenGone
-from hsmagent.model import EcdhUnwrap, RsaUnwrap
 from hsmagent.token.unwrap import unwrap
+from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
 from tests.parts.altered import altered
 from tests.parts.mail import person
 from tests.parts.pki import SoftwareDecrypter

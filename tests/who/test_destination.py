@@ -162,3 +162,29 @@ def test_paramiko_is_imported_late() -> None:
     code = "import sys, hsmagent.who.destination; print('paramiko' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize(
+    ("line", "holds"),
+    [
+        ("host.example {key}", True),
+        ("|1|salt=|hash= {key} a comment", True),
+        ("@cert-authority * {key}", False),
+        ("# host.example {key}", False),
+        ("host.example {key}\n@revoked * {key}", False),
+        ("host.example", False),
+        ("", False),
+    ],
+)
+def test_which_host_keys_are_known(tmp_path: Path, public: str, line: str, *, holds: bool) -> None:
+    assert known_hosts(tmp_path, line.format(key=public)).holds(blob(public)) is holds
+
+
+def test_an_authority_stands_for_the_hosts_that_it_certified(tmp_path: Path, public: str) -> None:
+    authority = blob(public)
+    marked = known_hosts(tmp_path, f"@cert-authority *.example {public}")
+    assert marked.holds(b"a certificate", authority)
+    assert not marked.holds(b"a certificate", b"another")
+    assert not known_hosts(tmp_path, f"*.example {public}").holds(b"a certificate", authority)
+    both = (f"@cert-authority * {public}", f"@revoked * {public}")
+    assert not known_hosts(tmp_path, *both).holds(b"a certificate", authority)

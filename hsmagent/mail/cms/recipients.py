@@ -18,7 +18,8 @@ from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.parse import algorithm, load, public_key
 from hsmagent.mail.spool import Memory
-from hsmagent.model import EcdhUnwrap, Key, KeyType, RsaUnwrap, Unwrap, printable
+from hsmagent.model import Key, KeyType, printable
+from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
 
 MAX_KARI_KEYS = 1000
 _FIELD_MAX = 16 * 1024

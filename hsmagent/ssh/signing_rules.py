@@ -1,0 +1,217 @@
+"""The one rule of what a token's key signs over the ssh socket: freely, after a yes, or never.
+
+A token's key serves mail and other things as well as ssh, and whoever reaches the socket (a host
+that the agent is forwarded to) chooses the bytes. So what is signed freely is held field by field
+to what its format needs, and no field takes text: what is left for an attacker to choose is told
+in docs/ssh.md, "What a token's key signs". Everything else is of a kind that the door asks about
+("ssh-cert", "unknown"), or has a `Doubt`.
+"""
+
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from hsmagent.errors import Refused
+from hsmagent.model import Doubt, Key, Purpose, PurposeKind, fingerprint, printable
+from hsmagent.ssh import certificates, keys, signature, signed_data
+from hsmagent.ssh.bindings import Binding
+from hsmagent.ssh.signed_data import UserAuth
+
+# Names in a summary are short: many principals must not push the question out of the window.
+SHOWN = 60
+LONG = 300
+
+# Of the hashes that key exchanges use: SHA-1, SHA-224, SHA-256, SHA-384, SHA-512.
+SESSION_ID_SIZES = (20, 28, 32, 48, 64)
+DIGEST_SIZES = {"sha256": 32, "sha512": 64}  # PROTOCOL.sshsig
+MAX_NAME = 128  # bytes of a user's name, and of a namespace
+# No hash is so: of a million random 64 bytes, fewer than one.
+TEXT = re.compile(rb"[\t\n\r -~]{20}")
+
+# Host keys whose holder cannot choose what they look like.
+WITHOUT_A_CHOICE = (keys.SSH_ED25519, *(keys.ECDSA + curve for curve in keys.CURVES))
+
+# What a user's name may hold to be shown without quotes; not "git at git.example.org".
+PLAIN_USER = re.compile(r"[A-Za-z0-9._@+\\-]+")
+
+ELSEWHERE = "they may be good as a mail or a certificate"
+
+
+@dataclass(frozen=True, slots=True)
+class Circumstances:
+    """What the rule looks at beside the data.
+
+    blob: the signing key's own, not a certificate's; flags: the request's; bound: the newest
+    binding of the connection that was verified; offers: whether the agent lists the key under this
+    certificate; knows_host: whether known_hosts has this host key, or this authority of its.
+    """
+
+    key: Key
+    blob: bytes
+    flags: int
+    bound: Binding | None
+    offers: Callable[[bytes], bool]
+    knows_host: Callable[[bytes, bytes], bool]
+
+    @property
+    def algorithm(self) -> str:
+        """The algorithm that the signature will have: the key's type, but for RSA's hashes."""
+        kind = keys.type_name(self.blob)
+        return signature.choose(self.key, self.flags)[0] if kind == keys.SSH_RSA else kind
+
+
+def judge(data: bytes, login: UserAuth | None, here: Circumstances) -> Purpose:
+    """Say what signing `data` is for, and why a person must agree to it first, if so.
+
+    login: what `signed_data.read_userauth` made of the data. Raises Refused for what a token's key
+    never signs here. Other keys sign what they are given, as with ssh-agent.
+    """
+    in_token = here.key.token is not None
+    if in_token and (signed_data.is_one_der_value(data) or signed_data.is_mail(data)):
+        raise Refused("a token's key signs no mail and no certificate over the ssh socket")
+    if signed_data.ends_as_openpgp(data):
+        return _unknown(data, "an OpenPGP signature")
+    purpose = _read(data, login, here) or _unknown(data)
+    if in_token and here.algorithm == keys.SSH_RSA and purpose.kind is not PurposeKind.UNKNOWN:
+        summary = f"{purpose.summary}, with SHA-1 (the signature may be good for something else)"
+        return Purpose(PurposeKind.UNKNOWN, summary)
+    return purpose
+
+
+def _read(data: bytes, login: UserAuth | None, here: Circumstances) -> Purpose | None:
+    if login is not None:
+        return _login(login, here)
+    return _sshsig(data) or _certificate(data, here) or _sudo(data)
+
+
+def _unknown(data: bytes, as_what: str = "") -> Purpose:
+    elsewhere = f"they may be good as {as_what}" if as_what else ELSEWHERE
+    summary = f"sign {len(data)} bytes of unknown data ({elsewhere})"
+    return Purpose(PurposeKind.UNKNOWN, summary)
+
+
+# -- logins ----------------------------------------------------------------------------------
+
+
+def _login(login: UserAuth, here: Circumstances) -> Purpose | None:
+    """Return the purpose of what is a login in every field; None for what merely looks like one."""
+    own = login.key_blob == here.blob
+    algorithm = here.algorithm if own else keys.certificate_type(here.algorithm)
+    is_one = (
+        len(login.session_id) in SESSION_ID_SIZES
+        and not TEXT.search(login.session_id)
+        and _is_name(login.user)
+        and login.algorithm == algorithm
+        and certificates.plain(login.key_blob) == here.blob
+    )
+    if not is_one:
+        return None
+    summary = f"log in as {_user(login.user)}"
+    doubts = [*_about_certificate(login, here), *_about_host(login, here)]
+    if not doubts:
+        return Purpose(PurposeKind.SSH, summary)
+    summary = " ".join((summary, *(said for said, _ in doubts)))
+    subject = " ".join(subject for _, subject in doubts)
+    return Purpose(PurposeKind.SSH, summary, Doubt(PurposeKind.UNKNOWN, subject))
+
+
+def _about_certificate(login: UserAuth, here: Circumstances) -> Iterator[tuple[str, str]]:
+    """Say that the agent does not list a certificate, and what a yes is for.
+
+    Whoever issues a certificate chooses what is in it.
+    """
+    blob = login.key_blob
+    if blob != here.blob and not here.offers(blob):
+        key_id = printable(certificates.parse(blob).body.key_id, SHOWN)
+        name = fingerprint(blob)
+        yield f"with the certificate {key_id!r} ({name}), unknown here", f"certificate {name}"
+
+
+def _about_host(login: UserAuth, here: Circumstances) -> Iterator[tuple[str, str]]:
+    """Say that nothing tells a host key from free text, and what a yes is for.
+
+    That an Ed25519 or ECDSA key signed the session leaves nobody a choice of its bytes. Half of an
+    RSA modulus can be chosen, and most of a certificate.
+    """
+    host_key, bound = login.host_key, here.bound
+    if host_key is None:
+        return
+    name = fingerprint(host_key)
+    if bound is None or (bound.host_key, bound.session_id) != (host_key, login.session_id):
+        yield f"to a host whose key ({name}) could not be verified", f"host {name}"
+    elif keys.type_name(host_key) not in WITHOUT_A_CHOICE and not here.knows_host(
+        host_key, _authority(host_key)
+    ):
+        yield f"to a host whose key ({name}) is not in known_hosts", f"host {name}"
+
+
+def _authority(host_key: bytes) -> bytes:
+    """Return who certified a host key that was verified; b"" for a plain one."""
+    if not certificates.is_certificate(keys.type_name(host_key)):
+        return b""
+    body = certificates.parse(host_key).body
+    return body.authority if body.is_host else b""
+
+
+def _is_name(name: str) -> bool:
+    size = len(name.encode("utf-8", "surrogateescape"))
+    return 0 < size <= MAX_NAME and name.isprintable() and " " not in name
+
+
+def _user(name: str) -> str:
+    """Return a user's name; in quotes when it could be read as more than a name."""
+    shown = printable(name, SHOWN)
+    return shown if PLAIN_USER.fullmatch(shown) else repr(shown)
+
+
+# -- the others ------------------------------------------------------------------------------
+
+
+def _sshsig(data: bytes) -> Purpose | None:
+    found = signed_data.read_sshsig(data)
+    if (
+        found is None
+        or found.reserved
+        or not _is_name(found.namespace)
+        or DIGEST_SIZES.get(found.hash_name) != len(found.digest)
+        or TEXT.search(found.digest)
+    ):
+        return None
+    if found.namespace == "git":
+        return Purpose(PurposeKind.GIT, f"sign a git commit or tag ({found.hash_name})")
+    shown = f"{printable(found.namespace, SHOWN)!r} ({found.hash_name})"
+    return Purpose(PurposeKind.SSHSIG, f"sign a message for {shown}")
+
+
+def _certificate(data: bytes, here: Circumstances) -> Purpose | None:
+    body = signed_data.read_certificate(data)
+    if body is None or body.authority != here.blob:
+        return None
+    kind = "host" if body.is_host else "user"
+    names = ", ".join(body.principals) or "anyone"
+    until = "for ever"
+    if body.valid_before < certificates.FOREVER:
+        until = f"until {_date(body.valid_before)}"
+    since = f", from {_date(body.valid_after)}" if body.valid_after else ""
+    summary = (
+        f"certify the {kind} key {printable(body.key_id, SHOWN)!r} for {printable(names, SHOWN)}, "
+        f"valid {until} ({fingerprint(keys.encode(body.key) or b'')}{since})"
+    )
+    return Purpose(PurposeKind.SSH_CERT, printable(summary, LONG))
+
+
+def _date(seconds: int) -> str:
+    try:
+        return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(seconds))
+    except (OverflowError, ValueError, OSError):
+        return "the distant future"
+
+
+def _sudo(data: bytes) -> Purpose | None:
+    """pam_ssh_agent_auth: whoever it lets in becomes root, so that no `allow` frees it."""
+    found = signed_data.read_sudo(data)
+    if found is None:
+        return None
+    service, host = printable(found.service, SHOWN), printable(found.host, SHOWN)
+    return Purpose(PurposeKind.UNKNOWN, f"let {_user(found.user)} use {service} on {host}", Doubt())

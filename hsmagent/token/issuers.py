@@ -1,0 +1,39 @@
+"""Who issued the certificates on a token: cards hold whole chains."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cryptography import x509
+
+from hsmagent.model import Key
+
+_AUTHORITIES_MAX = 16
+
+
+def without_issuers(keys: Sequence[Key]) -> list[Key]:
+    """Leave out who issued another certificate here: cards hold chains, not authorities' keys."""
+    names = {key.spki: [_names(der) for der in key.certificates] for key in keys}
+    issuers = {issuer for pairs in names.values() for subject, issuer in pairs if issuer != subject}
+    return [key for key in keys if not any(subject in issuers for subject, _ in names[key.spki])]
+
+
+def authorities_of(certificates: Sequence[Key]) -> tuple[bytes, ...]:
+    """Return the certificates whose subjects issued another one here."""
+    names = {der: _names(der) for key in certificates for der in key.certificates}
+    issuers = {issuer for subject, issuer in names.values() if issuer != subject}
+    found = [der for der, (subject, _) in names.items() if subject in issuers]
+    return tuple(found[:_AUTHORITIES_MAX])
+
+
+def with_authorities(authorities: tuple[bytes, ...], keys: Sequence[Key]) -> tuple[Key, ...]:
+    """Give the keys that have a certificate those of the token's authorities."""
+    return tuple(replace(k, authorities=authorities) if k.certificates else k for k in keys)
+
+
+def _names(der: bytes) -> tuple[bytes, bytes]:
+    """Return a certificate's subject and issuer."""
+    certificate = x509.load_der_x509_certificate(der)
+    try:
+        return certificate.subject.public_bytes(), certificate.issuer.public_bytes()
+    except ValueError:
+        return b"", b""

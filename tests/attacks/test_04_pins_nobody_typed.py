@@ -1,0 +1,93 @@
+"""PINs that no person typed for that purpose: guesses by `ssh-add -s`, and a prompter's parrot."""
+
+from inspect import signature
+from types import SimpleNamespace
+
+import pytest
+
+from hsmagent.daemon.providers import TokenProviders
+from hsmagent.door.dialog import Dialog
+from hsmagent.errors import HsmAgentError, PinIncorrect
+from hsmagent.model import PinState
+from hsmagent.prompt.base import Answer
+from tests.attacks.conftest import Connect
+from tests.daemon.conftest import Start, module_config
+from tests.parts.card import Reader, inserted
+from tests.parts.card import furnished as card
+from tests.parts.hostile import string
+from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.values import STATUS, TOKEN
+
+FAILURE, SUCCESS = b"\x05", b"\x06"
+
+
+def guess(provider: str, pin: str) -> bytes:
+    return b"\x14" + string(provider.encode()) + string(pin.encode())
+
+
+def test_a_card_with_three_tries_loses_one_at_most(start: Start, connect: Connect) -> None:
+    with inserted(card()) as reader:
+        agent = start(reader.provider.config())
+        client = connect(agent)
+        for number in range(6):
+            assert client.ask(guess("pkcs11:token=work%20%28UserPIN%29", f"{number:06}")) == FAILURE
+        assert presented(reader) == 1
+        assert "gives a PIN for the provider" in agent.logged()
+
+
+def presented(reader: Reader) -> int:
+    """How often somebody gave the card a PIN."""
+    assert reader.card.user is not None
+    return reader.card.user.presented
+
+
+def test_a_token_that_tells_of_a_wrong_pin_gets_no_other(
+    start: Start, connect: Connect, furnished: SoftHsm
+) -> None:
+    agent = start(module_config(furnished))
+    client = connect(agent)
+    for number in range(60):
+        assert client.ask(guess("pkcs11:token=work", f"{number:08}")) == FAILURE
+    assert client.ask(guess("pkcs11:token=work", PIN)) == FAILURE, "no guess was the right one"
+    assert "add it without a PIN" in agent.logged()
+    assert agent.unlock(PIN).returncode == 0, "a person may, of course"
+
+
+async def test_a_token_that_tells_nothing_gets_few() -> None:
+    """As a TPM, which counts for all its tokens together."""
+    tried: list[bytes] = []
+
+    async def log_in(_token: object, pin: bytearray, *_at_worst: object) -> None:
+        tried.append(bytes(pin))
+        raise PinIncorrect("wrong PIN")
+
+    tokens = SimpleNamespace(
+        modules=lambda: [SimpleNamespace(path=TOKEN.module)], statuses=lambda: [STATUS]
+    )
+    clock = () if "clock" not in signature(TokenProviders).parameters else (lambda: 0.0,)
+    providers = TokenProviders(tokens, lambda: {TOKEN.module}, log_in, *clock)  # type: ignore[arg-type]
+    for number in range(60):
+        with pytest.raises(HsmAgentError):
+            await providers.add(TOKEN.module, bytearray(b"%06d" % number))
+    assert len(tried) <= 3
+
+
+def test_the_right_pin_logs_in(start: Start, connect: Connect, furnished: SoftHsm) -> None:
+    agent = start(module_config(furnished))
+    assert connect(agent).ask(guess("pkcs11:token=work", PIN)) == SUCCESS
+    [token] = agent.json("status")["tokens"]
+    assert token["logged_in"]
+
+
+async def test_a_pin_that_was_just_refused_is_not_tried_again() -> None:
+    """Programs that stand in for ssh-askpass print the same line for ever."""
+    tried: list[bytes] = []
+
+    async def attempt(pin: bytearray, _at_worst: PinState) -> None:
+        tried.append(bytes(pin))
+        raise PinIncorrect("wrong PIN")
+
+    dialog = Dialog(lambda: STATUS, list, attempt)
+    answers = [await dialog.submit(bytearray(b"123456")) for _ in range(3)]
+    assert tried == [b"123456"]
+    assert answers == [Answer.AGAIN, Answer.AGAIN, Answer.STOP]
