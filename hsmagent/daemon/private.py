@@ -17,7 +17,7 @@ from pathlib import Path
 
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.server import Server
-from hsmagent.model import Operation, Request, Signer
+from hsmagent.model import Operation, Peer, Request, Signer
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.who.peer import peer_of
@@ -75,8 +75,8 @@ class PrivateAgent:
             clock=time.monotonic,
             sleep=asyncio.sleep,
             aside=aside,
-            describe=lambda host_key, peer: self._parts().known_hosts.describe(host_key, peer),
-            knows_host=lambda *keys: self._parts().known_hosts.holds(*keys),
+            describe=self._describe,
+            knows_host=self._knows_host,
             options=options,
         )
 
@@ -118,6 +118,12 @@ class PrivateAgent:
 
     def _signers(self) -> Sequence[Signer]:
         return () if self._loaded is None else self._loaded.providers.configured_signers()
+
+    def _describe(self, host_key: bytes, peer: Peer) -> str:
+        return self._parts().known_hosts.describe(host_key, peer)
+
+    def _knows_host(self, host_key: bytes, authority: bytes) -> bool:
+        return self._parts().known_hosts.holds(host_key, authority)
 
     # -- Door and Providers ------------------------------------------------------------------
 
