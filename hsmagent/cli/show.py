@@ -20,10 +20,10 @@ def status(answer: "dict[str, Any]") -> str:
     blocks = [_token(token) for token in answer["tokens"]]
     blocks += [_lease(lease) for lease in answer.get("leases", ())]
     blocks += [_trouble(module) + "\n" for module in answer["modules"] if module["error"]]
-    blocks += [
+    notes = [
         f"module {m['path']}: {note}\n" for m in answer["modules"] for note in m.get("notes", ())
     ]
-    return "\n".join(blocks) or "no token is present\n"
+    return "\n".join([*blocks, *notes]) if blocks else "".join(["no token is present\n", *notes])
 
 
 def _lease(lease: "dict[str, Any]") -> str:
@@ -90,9 +90,10 @@ def log(answer: "dict[str, Any]") -> str:
 def keys(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent keys`: a block for each key, then what is odd about the tokens' objects."""
     blocks = [_key(key) for key in answer["keys"]]
+    blocks = blocks or ["no keys; `hsmagent status` shows the tokens\n"]
     if answer["notes"]:
         blocks.append("Notes:\n" + "".join(f"  {note}\n" for note in answer["notes"]))
-    return "\n".join(blocks) or "no keys; `hsmagent status` shows the tokens\n"
+    return "\n".join(blocks)
 
 
 def ssh_lines(answer: "dict[str, Any]") -> str:

@@ -90,12 +90,17 @@ def test_trouble_is_told() -> None:
     assert "\nmodule /m.so: cannot be loaded\n" in shown
     assert "\nThe module /o.so does not start.\n" in shown
     assert "/n" not in shown
-    assert "\n/p.so: slot 1 is odd: mend it\n" in shown
+    assert "\nmodule /p.so: slot 1 is odd: mend it\n" in shown
 
 
 def test_nothing_is_said_plainly() -> None:
     assert show.status({"tokens": [], "modules": []}) == "no token is present\n"
     assert show.keys({"keys": [], "notes": []}).startswith("no keys")
+    assert show.keys({"keys": [], "notes": ["odd"]}).endswith("\nNotes:\n  odd\n")
+    blank = {"path": "/m.so", "error": "", "notes": ["a blank one"]}
+    assert show.status({"tokens": [], "modules": [blank]}) == (
+        "no token is present\nmodule /m.so: a blank one\n"
+    )
 
 
 def test_keys_show_everything_a_person_copies() -> None:
