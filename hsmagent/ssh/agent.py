@@ -10,7 +10,18 @@ from collections.abc import Callable, Iterable, Sequence
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
-from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer
+from hsmagent.model import (
+    Clock,
+    Destination,
+    Door,
+    Key,
+    KeyType,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    Signer,
+)
 from hsmagent.ssh import constraints, fido, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
@@ -248,6 +259,20 @@ class Connection:
         message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
         under: Constraints,
     ) -> None:
+        try:
+            await self._load(message, under)
+        except Refused as error:
+            # Of a URI only what stands before its query, where people write PINs.
+            key = Key(b"", KeyType.OTHER, 0, label=message.provider.partition("?")[0])
+            purpose = Purpose(PurposeKind.UNKNOWN, "have its keys served (ssh-add -s)")
+            self._agent.door.refused(Request(key, purpose, self._who()), str(error))
+            raise
+
+    async def _load(
+        self,
+        message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
+        under: Constraints,
+    ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
         await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
@@ -291,14 +316,17 @@ class Connection:
     async def _find_upstream(self, blob: bytes) -> Identity | None:
         return None if self._upstream is None else await self._upstream.find(blob)
 
-    def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
+    def _who(self) -> Peer:
         if self._peer is None:
             self._peer = self._look_up()
+        return self._peer
+
+    def _request(self, identity: Identity, data: bytes, login: UserAuth | None) -> Request:
         return Request(
             identity.signer.key,
             signed_data.purpose_of(data, login),
-            self._peer,
-            self._destination(login, self._peer),
+            self._who(),
+            self._destination(login, self._who()),
             identity.constraints.confirm,
         )
 
