@@ -314,6 +314,10 @@ class Door(Protocol):
         """Decide, ask, log in, carry out, record. Raises Refused or TokenError."""
         ...
 
+    def refused(self, request: Request, reason: str) -> None:
+        """Record what a protocol refused by its own rules, before it came to a key."""
+        ...
+
 
 Clock = Callable[[], float]
 """Seconds from any fixed start, never going back: time.monotonic, or a test's own."""

@@ -160,7 +160,13 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
         return 0
     from hsmagent.cli import show
 
-    output.write(getattr(show, layout)(answer))
+    layouts = {
+        "status": show.status,
+        "keys": show.keys,
+        "ssh_lines": show.ssh_lines,
+        "log": show.log,
+    }
+    output.write(layouts[layout](answer))
     return 0
 
 

@@ -131,6 +131,9 @@ class PrivateAgent:
         """Carry out an operation through the gate (`model.Door`)."""
         return await self._parts().gate.perform(request, operation)
 
+    def refused(self, request: Request, reason: str) -> None:
+        """Keep no record: the agent's own log has a line (`model.Door`)."""
+
     async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
         """Load a provider (`ssh.provider_paths.Providers`)."""
         return await self._parts().providers.add(provider, pin)

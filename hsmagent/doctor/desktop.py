@@ -27,8 +27,8 @@ INSTALL = "run `hsmagent setup`"
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 
 
-async def prompters(where: Surroundings) -> list[Finding]:
-    """Say who can ask for a PIN, the best one first."""
+async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
+    """Say who can ask for a PIN, the best one first. named: the pinentry of the configuration."""
     found = []
     async with _joined(where) as bus:
         if bus is None:
@@ -37,7 +37,7 @@ async def prompters(where: Surroundings) -> list[Finding]:
         else:
             found.append(Finding("bus", State.OK, "the session bus answers"))
             found.append(await _system_prompter(bus, where))
-    pinentry = _pinentry(where)
+    pinentry = _pinentry(where, named)
     shown = any(each.check == SYSTEM and each.state is State.OK for each in found)
     if not shown or pinentry.state is State.OK:
         found.append(pinentry)  # who has a dialog does not need another one
@@ -74,12 +74,14 @@ async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
     return Finding(check, State.OK, "the bus can start gcr-prompter, which finds the display")
 
 
-def _pinentry(where: Surroundings) -> Finding:
+def _pinentry(where: Surroundings, named: str) -> Finding:
     try:
-        program = find_programs(where.env)[0]
+        program = find_programs(where.env, named)[0]
     except Unavailable as error:
         remedy = "install one, such as pinentry-gnome3 or pinentry-qt"
-        if not has_display(where.env):
+        if named:
+            remedy = "install it, or name another as [prompt] pinentry in the configuration"
+        elif not has_display(where.env):
             remedy = "in a desktop session, set DISPLAY or WAYLAND_DISPLAY; over ssh this is usual"
         return Finding("pinentry", State.WARN, str(error), remedy)
     return Finding("pinentry", State.OK, f"{program} can ask for a PIN")

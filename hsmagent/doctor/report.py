@@ -33,7 +33,8 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         yield each
     if status is not None:
         yield await agent.lists_keys(where, status)
-    for each in (*await desktop.prompters(where), *await desktop.systemd(where)):
+    pinentry = settings.prompt.pinentry if settings is not None else ""
+    for each in (*await desktop.prompters(where, pinentry), *await desktop.systemd(where)):
         yield each
 
 

@@ -97,6 +97,10 @@ class Gate:
         self._record(request, "used", "")
         return result
 
+    def refused(self, request: Request, reason: str) -> None:
+        """Record what a protocol refused by its own rules."""
+        self._record(request, "refused", reason)
+
     async def unlock(
         self, token: TokenId, pin: bytearray | None, at_worst: PinState = PinState.COUNT_LOW
     ) -> None:

@@ -6,17 +6,29 @@ signatures and providers by `respond`.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.limit import PeerLog
-from hsmagent.model import Clock, Destination, Door, Peer, Request, Signer, printable
+from hsmagent.model import (
+    Clock,
+    Destination,
+    Door,
+    Key,
+    KeyType,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    Signer,
+    printable,
+)
 from hsmagent.ssh import constraints, fido, messages, signed_data, wire
 from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
-from hsmagent.ssh.identities import LIST_LIMIT, Identities, Identity
+from hsmagent.ssh.identities import Identities, Identity, list_of
 from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock, Sleep
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
@@ -271,10 +283,24 @@ class Connection:
         message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
         under: Constraints,
     ) -> None:
+        try:
+            await self._load(message, under)
+        except Refused as error:
+            # Of a URI only what stands before its query, where people write PINs.
+            key = Key(b"", KeyType.OTHER, 0, label=message.provider.partition("?")[0])
+            purpose = Purpose(PurposeKind.UNKNOWN, "have its keys served (ssh-add -s)")
+            self._agent.door.refused(Request(key, purpose, self._who), str(error))
+            raise
+
+    async def _load(
+        self,
+        message: messages.AddSmartcardKey | messages.AddSmartcardKeyConstrained,
+        under: Constraints,
+    ) -> None:
         if self._bindings.attempted and not self._agent.options.allow_remote_pkcs11:
             raise Refused("a PKCS#11 provider cannot be added over a forwarded agent")
         if message.pin:
-            named = printable(message.provider)
+            named = printable(message.provider.partition("?")[0])
             said = "%s gives a PIN for the provider %s"
             self._agent.log.warning(self._who.process.pid, said, self._who.chain, named)
         await self._agent.keyring.add_provider(message.provider, message.pin, under, self._bindings)
@@ -354,19 +380,6 @@ class Connection:
             self._described = (host_key, self._agent.describe(plain(host_key), peer))
         host = self._described[1]
         return Destination(f"somewhere beyond {host}" if beyond else host, host_key, forwarded)
-
-
-def list_of(identities: Iterable[Identity]) -> bytes:
-    """Return the reply that lists these identities, as many as a client reads."""
-    pairs: list[tuple[bytes, str]] = []
-    left = LIST_LIMIT
-    for identity in identities:
-        left -= identity.listed_size
-        if left < 0:
-            log.warning("a list of keys is too long; only the first %d are in it", len(pairs))
-            break
-        pairs.append((identity.blob, identity.comment))
-    return messages.encode(messages.IdentitiesAnswer(tuple(pairs)))
 
 
 def _wipe(frame: Frame, message: messages.Request | messages.Reply | None) -> None:

@@ -7,17 +7,20 @@ A token's key may be offered more than once: by a configured module, under certi
 several providers. So the newest `ssh-add -s` that named the key rules over all of them.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from hsmagent.errors import Refused
 from hsmagent.frame import SSH_MAX_FRAME
 from hsmagent.model import Clock, Key, Signer, printable, token_name
-from hsmagent.ssh import constraints, keys, wire
+from hsmagent.ssh import constraints, keys, messages, wire
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.provider_paths import MAX_PROVIDERS
 from hsmagent.ssh.signer import RawSigner, SshSigner
+
+log = logging.getLogger(__name__)
 
 NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's
@@ -313,3 +316,16 @@ def comment_of(key: Key) -> str:
         return label
     token = token_name(key.token)
     return f"{label} ({token})" if label else token
+
+
+def list_of(identities: Iterable[Identity]) -> bytes:
+    """Return the reply that lists these identities, as many as a client reads."""
+    pairs: list[tuple[bytes, str]] = []
+    left = LIST_LIMIT
+    for identity in identities:
+        left -= identity.listed_size
+        if left < 0:
+            log.warning("a list of keys is too long; only the first %d are in it", len(pairs))
+            break
+        pairs.append((identity.blob, identity.comment))
+    return messages.encode(messages.IdentitiesAnswer(tuple(pairs)))

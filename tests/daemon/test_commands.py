@@ -133,6 +133,18 @@ def test_no_other_folder_is_relative_either(
     assert result.stderr.startswith(f"hsmagent: {variable} is a relative path")
 
 
+def test_the_log_tells_of_providers_that_were_refused(agent: AgentProcess, tmp_path: Path) -> None:
+    module = tmp_path / "evil.so"
+    module.touch()
+    done = agent.run(["ssh-add", "-s", str(module)], stdin=PIN + "\n")
+    assert done.returncode != 0
+    [entry] = agent.json("log")["entries"]
+    assert entry["outcome"] == "refused"
+    assert entry["key"] == str(module)
+    assert "is not allowed" in entry["reason"]
+    assert PIN not in agent.hsmagent("log").stdout
+
+
 def test_the_log_is_there_without_the_daemon(agent: AgentProcess, tmp_path: Path) -> None:
     agent.configure(agent.config.read_text() + '[[key]]\nmatch = "pkcs11:"\nallow = []\n')
     agent.signal(signal.SIGHUP)

@@ -182,6 +182,9 @@ async def test_without_a_bus_or_a_display(tmp_path: Path) -> None:
     found = by_check(await desktop.prompters(place(tmp_path)))
     assert found["bus"].state is State.WARN
     assert "DISPLAY" in found["pinentry"].remedy
+    named = by_check(await desktop.prompters(place(tmp_path), "pinentry-fuzzel"))
+    assert named["pinentry"].sentence == "there is no pinentry-fuzzel"
+    assert "[prompt] pinentry" in named["pinentry"].remedy
     assert "hsmagent unlock" in found["prompter"].remedy
 
 

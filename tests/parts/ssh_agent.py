@@ -45,6 +45,9 @@ class OpenDoor:
             raise Refused("the person said no")
         return await operation(None)
 
+    def refused(self, request: Request, reason: str) -> None:
+        self.requests.append(request)
+
 
 class TestProviders:
     """Providers by name; each with the signers it would load and the PIN it wants."""

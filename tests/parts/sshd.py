@@ -95,3 +95,4 @@ class Sshd:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
             self._process = None
+        self._reserved.close()

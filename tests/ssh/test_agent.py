@@ -11,14 +11,14 @@ from hypothesis import strategies as st
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import PurposeKind
 from hsmagent.ssh import certificates, keys, messages, signature, wire
-from hsmagent.ssh.agent import Connection, list_of
-from hsmagent.ssh.identities import Choice, Identity
+from hsmagent.ssh.agent import Connection
+from hsmagent.ssh.identities import Choice, Identity, list_of
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.wire import Reader
 from tests.parts import softhsm
-from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.parts.ssh_agent import PEER, OpenDoor, Parts, token_signer
 from tests.ssh import builders, vectors
 
 FAILURE, SUCCESS = b"\x05", b"\x06"
@@ -738,7 +738,7 @@ async def test_listing_is_answered_while_a_signature_waits() -> None:
     scene = parts(PRIVATE)
     started, go = asyncio.Event(), asyncio.Event()
 
-    class SlowDoor:
+    class SlowDoor(OpenDoor):
         async def perform(self, *_: object) -> bytes:
             started.set()
             await go.wait()
