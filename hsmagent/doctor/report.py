@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from hsmagent.doctor import agent, desktop, modules, tokens
+from hsmagent.doctor import agent, desktop, mail, modules, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 
 _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"}
@@ -33,6 +33,8 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         yield each
     if status is not None:
         yield await agent.lists_keys(where, status)
+        for each in await asyncio.to_thread(mail.identities, where):
+            yield each
     pinentry = settings.prompt.pinentry if settings is not None else ""
     for each in (*await desktop.prompters(where, pinentry), *await desktop.systemd(where)):
         yield each

@@ -18,6 +18,7 @@ from hsmagent.model import ModuleSpec
 from tests.daemon.conftest import module_config
 from tests.parts.agent import AgentProcess
 from tests.parts.bus import private_bus
+from tests.parts.mail import ca_file, person
 from tests.parts.softhsm import MODULE, SoftHsm
 
 
@@ -424,3 +425,24 @@ def test_identity_agents_of_some_hosts(tmp_path: Path) -> None:
         "~/.ssh/config, line 4, has some hosts ask another agent: /other.sock",
         "~/.ssh/config, line 8, has some hosts ask another agent: none",
     ]
+
+
+def test_an_identity_whose_mail_nobody_will_take_for_good(
+    session: AgentProcess, softhsm: SoftHsm, tmp_path: Path
+) -> None:
+    _, private = person("p256").write(tmp_path, "alice")
+    softhsm.import_key("work", Path(private), "07", "mail")
+    der = tmp_path / "alice.der"
+    der.write_bytes(person("p256").der)
+    softhsm.write("work", "cert", der, "07", "mail")
+    session.start()
+    try:
+        _, untrusted = doctor(session)
+        session.hsmagent("roots", "add", ca_file(tmp_path))
+        _, trusted = doctor(session)
+    finally:
+        session.stop()
+    [finding] = untrusted["mail"]
+    assert "Test Root" in finding["sentence"]
+    assert finding["remedy"]
+    assert "mail" not in trusted
