@@ -15,11 +15,7 @@ from hsmagent.model import (
     Clock,
     Destination,
     Door,
-    Key,
-    KeyType,
     Peer,
-    Purpose,
-    PurposeKind,
     Request,
     Signer,
     printable,
@@ -33,7 +29,7 @@ from hsmagent.ssh.keyring import Keyring
 from hsmagent.ssh.lock import Lock, Sleep
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
-from hsmagent.ssh.provider_paths import Providers
+from hsmagent.ssh.provider_paths import Providers, wish_to_load
 from hsmagent.ssh.signed_data import UserAuth
 from hsmagent.ssh.signing_rules import Circumstances, judge
 from hsmagent.ssh.sk_helper import Helper
@@ -286,10 +282,7 @@ class Connection:
         try:
             await self._load(message, under)
         except Refused as error:
-            # Of a URI only what stands before its query, where people write PINs.
-            key = Key(b"", KeyType.OTHER, 0, label=message.provider.partition("?")[0])
-            purpose = Purpose(PurposeKind.UNKNOWN, "have its keys served (ssh-add -s)")
-            self._agent.door.refused(Request(key, purpose, self._who), str(error))
+            self._agent.door.refused(wish_to_load(message.provider, self._who), str(error))
             raise
 
     async def _load(

@@ -9,7 +9,17 @@ from typing import Protocol
 
 from hsmagent import uri
 from hsmagent.errors import Refused
-from hsmagent.model import Signer, printable, uri_quote
+from hsmagent.model import (
+    Key,
+    KeyType,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    Signer,
+    printable,
+    uri_quote,
+)
 from hsmagent.ssh.patterns import matches_list
 
 MAX_PROVIDERS = 16
@@ -29,6 +39,15 @@ class Providers(Protocol):
     async def remove(self, provider: str) -> bool:
         """Let go of the provider; False when it was not there."""
         ...
+
+
+def wish_to_load(provider: str, peer: Peer) -> Request:
+    """Return the wish for a provider's keys, as the log tells of it.
+
+    Of a URI it holds only what stands before the query, where people write PINs.
+    """
+    key = Key(b"", KeyType.OTHER, 0, label=provider.partition("?")[0])
+    return Request(key, Purpose(PurposeKind.UNKNOWN, "have its keys served (ssh-add -s)"), peer)
 
 
 def canonical(provider: str, patterns: Sequence[str]) -> str:
