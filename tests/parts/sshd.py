@@ -90,7 +90,7 @@ class Sshd:
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
 
     def stop(self) -> None:
-        """End it."""
+        """End it, and give its port back."""
         if self._process is not None:
             self._process.terminate()
             self._process.wait(STOP_SECONDS)
