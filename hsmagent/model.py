@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import sha256
+from operator import attrgetter
 from typing import Protocol
 from urllib.parse import quote
 
@@ -51,15 +52,7 @@ class TokenId:
     @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
-        attributes = {
-            "token": self.label,
-            "serial": self.serial,
-            "model": self.model,
-            "manufacturer": self.manufacturer,
-        }
-        return "pkcs11:" + ";".join(
-            f"{name}={uri_quote(value)}" for name, value in attributes.items() if value
-        )
+        return _token_uri(self.label, self.serial, self.model, self.manufacturer)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +96,7 @@ class Key:
         if self.label:
             uri += f";object={uri_quote(self.label)}"
         if self.id:
-            uri += ";id=" + "".join(f"%{byte:02x}" for byte in self.id)
+            uri += ";id=%" + self.id.hex("%")
         return uri + ";type=private"
 
 
@@ -220,7 +213,7 @@ class Peer:
     @property
     def chain(self) -> str:
         """For a person: "ssh ← git ← zsh"."""
-        return " ← ".join(process.program for process in (self.process, *self.parents))
+        return " ← ".join(map(attrgetter("program"), (self.process, *self.parents)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -367,6 +360,14 @@ def token_name(token: TokenId) -> str:
 def name_of(token: TokenId) -> str:
     """Return a token's name for a sentence, in quotes."""
     return quoted(token_name(token))
+
+
+@lru_cache(maxsize=64)
+def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
+    attributes = {"token": label, "serial": serial, "model": model, "manufacturer": manufacturer}
+    return "pkcs11:" + ";".join(
+        f"{name}={uri_quote(value)}" for name, value in attributes.items() if value
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -35,6 +35,7 @@ GATHER = 1.0  # seconds
 # asks for something else each time pushes nobody's lines out.
 SHARE, SHARE_WINDOW, FOLD = 300, 3600.0, 60.0
 MAX_FILE = 512 << 10  # one older file of this size is kept beside it
+_APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_NAME = "activity.jsonl"  # uses of tokens' keys
 OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
 
@@ -113,10 +114,11 @@ class Activity:
             *(request.key.spki, request.peer.process, request.purpose, request.destination),
             *(entry.outcome, entry.reason),
         )
-        if same not in self._gathered and not self._budgets.admit(request.peer.process.pid):
+        before = self._gathered.get(same)
+        if before is None and not self._budgets.admit(request.peer.process.pid):
             self._fold(entry)
             return
-        first, count = self._gathered.get(same, (entry, 0))
+        first, count = before or (entry, 0)
         self._gathered[same] = (first, count + 1)
         if not self._gathering:
             self._end_of_gathering()
@@ -262,16 +264,24 @@ def _write(file: Path | None, lines: list[Line]) -> None:
 def _append(file: Path, lines: list[Line]) -> None:
     text = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
     content = text.encode("utf-8", "replace")[-MAX_FILE:]
-    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with suppress(FileNotFoundError):
-        if file.stat().st_size + len(content) > MAX_FILE:
-            file.replace(_older(file))
-    flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(file, flags, 0o600)
+    descriptor = _open(file)
     try:
+        if os.fstat(descriptor).st_size + len(content) > MAX_FILE:
+            file.replace(_older(file))
+            os.close(descriptor)
+            descriptor = _open(file)
         os.write(descriptor, content)
     finally:
         os.close(descriptor)
+
+
+def _open(file: Path) -> int:
+    name = str(file)  # a Path costs several calls wherever it is used, and this is done often
+    try:
+        return os.open(name, _APPEND, 0o600)
+    except FileNotFoundError:
+        file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(name, _APPEND, 0o600)
 
 
 def _older(file: Path) -> Path:
