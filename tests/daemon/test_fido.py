@@ -153,7 +153,7 @@ def test_a_key_of_openssh_logs_in_and_signs(kind: str, start: Start, tmp_path: P
     assert checked.returncode == 0, checked.stdout + checked.stderr
     shown = agent.hsmagent("keys").stdout
     assert f"added with ssh-add: {KINDS[kind]}" in shown
-    assert public.read_text().split()[1] in shown
+    assert public.read_text().split()[1] in agent.hsmagent("keys", "--ssh").stdout
     assert "application: ssh:" in shown
     assert agent.run(["ssh-add", "-q", "-d", str(public)]).returncode == 0
     assert agent.run(["ssh-add", "-l"]).returncode == 1
