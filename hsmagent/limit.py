@@ -24,9 +24,11 @@ class RateLimit:
 
     def admit(self) -> bool:
         """Whether one more event may happen now; counts it when it may."""
-        if self.is_full():
+        now = self._clock()
+        full = len(self._admitted) == self._admitted.maxlen
+        if full and now - self._admitted[0] < self._seconds:
             return False
-        self._admitted.append(self._clock())
+        self._admitted.append(now)
         return True
 
 

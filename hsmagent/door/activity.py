@@ -163,7 +163,8 @@ class Activity:
     def _end_of_gathering(self) -> None:
         self._gathering = False
         gathered, self._gathered = self._gathered, {}
-        self._write_down(gathered)
+        if gathered:
+            self._write_down(gathered)
 
     def _end_of_folding(self) -> None:
         self._folding = False

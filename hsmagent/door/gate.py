@@ -145,8 +145,9 @@ class Gate:
 
     async def _pass(self, request: Request, operation: Operation) -> bytes:
         token = None if request.key.token is None else self._tokens(request.key.token)
-        if token is not None:
-            self._forget_if_over(token)
+        locked = token is not None and _needs_login(token)
+        if token is not None and locked:
+            self._policy.login_ended(token.id)
         decision = self._policy.decide(request)
         if decision.verdict is Verdict.DENY:
             raise Refused(decision.reason)
@@ -154,7 +155,7 @@ class Gate:
         if token is None:
             return await self._use(request, operation, None, confirm=confirm)
         try:
-            if _needs_login(token):
+            if locked:
                 confirm = await self._log_in(token, request) and confirm
                 request = _as_known_now(request, token)
             return await self._use(request, operation, token, confirm=confirm)

@@ -139,8 +139,8 @@ class Policy:
         """Return why a token's key may do this only once a person has agreed, if so."""
         if request.key.token is None:
             return None
-        forwarded, kind = _is_forwarded(request), request.purpose.kind
-        doubt = request.purpose.doubt
+        to, kind, doubt = request.destination, request.purpose.kind, request.purpose.doubt
+        forwarded = to is not None and to.forwarded
         if doubt is None and kind in WANT_A_WORD:
             doubt = Doubt(kind)
         if doubt is None:

@@ -337,7 +337,7 @@ class Connection:
         self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
     ) -> Request:
         """Say what the door is to decide on. Raises Refused for what the key never signs here."""
-        peer, key = self._who, identity.signer.key
+        peer, key = self._peer or self._who, identity.signer.key
         here = Circumstances(
             key,
             plain(identity.blob),

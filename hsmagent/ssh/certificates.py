@@ -174,6 +174,7 @@ def public_key(blob: bytes) -> PublicKey:
     return keys.decode(blob)
 
 
+@lru_cache(maxsize=256)
 def plain(blob: bytes) -> bytes:
     """Return the blob of the key that a certificate is for; any other blob as it is.
 

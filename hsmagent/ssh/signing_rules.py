@@ -9,11 +9,12 @@ in docs/ssh.md, "What a token's key signs". Everything else is of a kind that th
 
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hsmagent.errors import Refused
-from hsmagent.model import Doubt, Key, Purpose, PurposeKind, fingerprint, printable
+from hsmagent.model import Doubt, Key, KeyType, Purpose, PurposeKind, fingerprint, printable
 from hsmagent.ssh import certificates, keys, signature, signed_data
 from hsmagent.ssh.bindings import Binding
 from hsmagent.ssh.signed_data import UserAuth
@@ -57,7 +58,7 @@ class Circumstances:
     @property
     def algorithm(self) -> str:
         """The algorithm that the signature will have: the key's type, but for RSA's hashes."""
-        kind = keys.type_name(self.blob)
+        kind = _kind(self.blob)
         return signature.choose(self.key, self.flags)[0] if kind == keys.SSH_RSA else kind
 
 
@@ -68,21 +69,26 @@ def judge(data: bytes, login: UserAuth | None, here: Circumstances) -> Purpose:
     never signs here. Other keys sign what they are given, as with ssh-agent.
     """
     in_token = here.key.token is not None
-    if in_token and (signed_data.is_one_der_value(data) or signed_data.is_mail(data)):
+    # A login begins with three zero bytes, as neither does.
+    if login is None and in_token and _is_elsewheres(data):
         raise Refused("a token's key signs no mail and no certificate over the ssh socket")
     if signed_data.ends_as_openpgp(data):
         return _unknown(data, "an OpenPGP signature")
-    purpose = _read(data, login, here) or _unknown(data)
-    if in_token and here.algorithm == keys.SSH_RSA and purpose.kind is not PurposeKind.UNKNOWN:
+    if login is not None:
+        purpose = _login(login, here)
+    else:
+        purpose = _sshsig(data) or _certificate(data, here) or _sudo(data)
+    if purpose is None:
+        return _unknown(data)
+    may_be_sha_1 = in_token and here.key.key_type is KeyType.RSA
+    if may_be_sha_1 and here.algorithm == keys.SSH_RSA and purpose.kind is not PurposeKind.UNKNOWN:
         summary = f"{purpose.summary}, with SHA-1 (the signature may be good for something else)"
         return Purpose(PurposeKind.UNKNOWN, summary)
     return purpose
 
 
-def _read(data: bytes, login: UserAuth | None, here: Circumstances) -> Purpose | None:
-    if login is not None:
-        return _login(login, here)
-    return _sshsig(data) or _certificate(data, here) or _sudo(data)
+def _is_elsewheres(data: bytes) -> bool:
+    return signed_data.is_one_der_value(data) or signed_data.is_mail(data)
 
 
 def _unknown(data: bytes, as_what: str = "") -> Purpose:
@@ -103,12 +109,13 @@ def _login(login: UserAuth, here: Circumstances) -> Purpose | None:
         and not TEXT.search(login.session_id)
         and _is_name(login.user)
         and login.algorithm == algorithm
-        and certificates.plain(login.key_blob) == here.blob
+        and (own or certificates.plain(login.key_blob) == here.blob)
     )
     if not is_one:
         return None
     summary = f"log in as {_user(login.user)}"
-    doubts = [*_about_certificate(login, here), *_about_host(login, here)]
+    certificate = None if own else _about_certificate(login, here)
+    doubts = list(filter(None, (certificate, _about_host(login, here))))
     if not doubts:
         return Purpose(PurposeKind.SSH, summary)
     summary = " ".join((summary, *(said for said, _ in doubts)))
@@ -116,19 +123,20 @@ def _login(login: UserAuth, here: Circumstances) -> Purpose | None:
     return Purpose(PurposeKind.SSH, summary, Doubt(PurposeKind.UNKNOWN, subject))
 
 
-def _about_certificate(login: UserAuth, here: Circumstances) -> Iterator[tuple[str, str]]:
+def _about_certificate(login: UserAuth, here: Circumstances) -> tuple[str, str] | None:
     """Say that the agent does not list a certificate, and what a yes is for.
 
     Whoever issues a certificate chooses what is in it.
     """
     blob = login.key_blob
-    if blob != here.blob and not here.offers(blob):
-        key_id = printable(certificates.parse(blob).body.key_id, SHOWN)
-        name = fingerprint(blob)
-        yield f"with the certificate {key_id!r} ({name}), unknown here", f"certificate {name}"
+    if here.offers(blob):
+        return None
+    key_id = printable(certificates.parse(blob).body.key_id, SHOWN)
+    name = fingerprint(blob)
+    return f"with the certificate {key_id!r} ({name}), unknown here", f"certificate {name}"
 
 
-def _about_host(login: UserAuth, here: Circumstances) -> Iterator[tuple[str, str]]:
+def _about_host(login: UserAuth, here: Circumstances) -> tuple[str, str] | None:
     """Say that nothing tells a host key from free text, and what a yes is for.
 
     That an Ed25519 or ECDSA key signed the session leaves nobody a choice of its bytes. Half of an
@@ -136,14 +144,24 @@ def _about_host(login: UserAuth, here: Circumstances) -> Iterator[tuple[str, str
     """
     host_key, bound = login.host_key, here.bound
     if host_key is None:
-        return
-    name = fingerprint(host_key)
-    if bound is None or (bound.host_key, bound.session_id) != (host_key, login.session_id):
-        yield f"to a host whose key ({name}) could not be verified", f"host {name}"
-    elif keys.type_name(host_key) not in WITHOUT_A_CHOICE and not here.knows_host(
+        return None
+    lacks = ""
+    if bound is None or bound.host_key != host_key or bound.session_id != login.session_id:
+        lacks = "could not be verified"
+    elif _kind(host_key) not in WITHOUT_A_CHOICE and not here.knows_host(
         host_key, _authority(host_key)
     ):
-        yield f"to a host whose key ({name}) is not in known_hosts", f"host {name}"
+        lacks = "is not in known_hosts"
+    if not lacks:
+        return None
+    name = fingerprint(host_key)
+    return f"to a host whose key ({name}) {lacks}", f"host {name}"
+
+
+@lru_cache(maxsize=256)
+def _kind(blob: bytes) -> str:
+    """Return a key blob's type; it has been read before."""
+    return keys.type_name(blob)
 
 
 def _authority(host_key: bytes) -> bytes:

@@ -11,7 +11,8 @@ from tests.parts.ssh_login import HELLO, logging_in, serving, ssh
 from tests.parts.sshd import Sshd
 from tests.parts.until import until
 
-WRONG = "000000"
+# One that was just refused is not tried again.
+WRONG = ("000000", "111111", "222222")
 
 # Types the first line of "answers" each time it asks for a PIN, and notes what it showed. Where
 # nothing is left to type, and to every question of yes or no, it gives what "agrees" says.
@@ -89,7 +90,7 @@ def test_one_window_serves_all_who_wait(
 def test_wrong_pins_down_to_blocked(
     agent: AgentProcess, sshd: Sshd, person: Person, reader: Reader
 ) -> None:
-    person.will_type(WRONG, WRONG, WRONG, DEFAULT_PIN, agrees=True)
+    person.will_type(*WRONG, DEFAULT_PIN, agrees=True)
     assert ssh(agent, sshd).returncode != 0
     assert (person.shown("pin"), person.shown("confirm"), presented(reader)) == (3, 1, 3)
     assert ssh(agent, sshd).returncode != 0  # blocked: nobody is asked any more
@@ -99,7 +100,7 @@ def test_wrong_pins_down_to_blocked(
 def test_the_last_try_is_left_untouched(
     agent: AgentProcess, sshd: Sshd, person: Person, reader: Reader
 ) -> None:
-    person.will_type(WRONG, WRONG, WRONG)
+    person.will_type(*WRONG)
     assert ssh(agent, sshd).returncode != 0
     assert (person.shown("pin"), person.shown("confirm"), presented(reader)) == (2, 1, 2)
 
@@ -107,7 +108,7 @@ def test_the_last_try_is_left_untouched(
 def test_the_right_pin_at_the_last_try(
     agent: AgentProcess, sshd: Sshd, person: Person, reader: Reader
 ) -> None:
-    person.will_type(WRONG, WRONG, DEFAULT_PIN, agrees=True)
+    person.will_type(*WRONG[:2], DEFAULT_PIN, agrees=True)
     assert ssh(agent, sshd).stdout == HELLO, agent.logged()
     assert presented(reader) == 3
     assert reader.card.user is not None

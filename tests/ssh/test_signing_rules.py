@@ -255,9 +255,9 @@ def test_sudo_is_asked_about_whatever_is_allowed() -> None:
     data = wire.string(session + bytes(8)) + b"\x36"
     data += b"".join(map(wire.text, ("alice", "pam_ssh_agent_auth", "publickey"))) + b"\x01"
     data += wire.text("ssh-ed25519") + wire.string(BLOB)
-    assert purpose(data) == Purpose(
-        PurposeKind.UNKNOWN, "let alice use sudo on host.example.org", Doubt()
-    )
+    asked = Purpose(PurposeKind.UNKNOWN, "let alice use sudo on host.example.org", Doubt())
+    assert purpose(data) == asked
+    assert purpose(data, replace(RSA_HERE, flags=0)) == asked, "with SHA-1 as well"
 
 
 @pytest.mark.parametrize(
