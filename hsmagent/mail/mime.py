@@ -17,6 +17,7 @@ MAX_HEADER = 1024 * 1024
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+")
 _VALUE = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^\s()<>@,;:\\"\[\]?=]+)')
+_DISPUTED = re.compile(rb"\r(?!\n)|\0")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -81,6 +82,16 @@ class Entity:
     def encoding(self) -> str:
         """The Content-Transfer-Encoding, in lower case; "7bit" when there is none."""
         return self.one("content-transfer-encoding").lower() or "7bit"
+
+    @property
+    def is_disputed(self) -> bool:
+        """Whether the header holds a bare CR or a NUL, where for some readers a field ends.
+
+        RFC 5322, section 2.2, and RFC 5321, section 2.3.8, allow neither.
+        """
+        start = self.region.start
+        head = self.region.source.read_at(start, self.body.start - start)
+        return _DISPUTED.search(head) is not None
 
     @property
     def newline(self) -> bytes:
