@@ -6,7 +6,7 @@ parameter given twice. Everything is linear in the size of the message.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hsmagent.errors import UsageError
 from hsmagent.mail.cms.ber import Malformed
@@ -130,6 +130,12 @@ def read(region: Region) -> Entity:
     if region.size > MAX_HEADER:
         raise Malformed(f"the message's header is larger than {MAX_HEADER >> 20} MiB")
     return Entity(tuple(fields), region, Region(region.source, region.end, region.end))
+
+
+def undisputed(entity: Entity) -> Entity:
+    """Return the entity with a space for each bare CR and NUL of its fields (see is_disputed)."""
+    fields = (replace(field, raw=_DISPUTED.sub(b" ", field.raw)) for field in entity.fields)
+    return replace(entity, fields=tuple(fields))
 
 
 def content_type(value: str) -> ContentType:
