@@ -7,7 +7,7 @@ from functools import partial
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.smime import judge_of, read, reported
 from hsmagent.errors import UsageError
-from hsmagent.mail import intake, store
+from hsmagent.mail import intake, purpose, store
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.intake import Intake
 from hsmagent.mail.spool import Region
@@ -79,6 +79,12 @@ def _add_roots(paths: Iterable[str]) -> int:
         found = _intake(path)
         if not found.certificates and not found.crls:
             raise UsageError(f"{path} holds no certificate")
+        for certificate in found.certificates:
+            if not purpose.is_authority(certificate):
+                raise UsageError(
+                    f"{path}: the certificate of {certificate.name} is no authority's (CA:FALSE), "
+                    "so it is no root; `hsmagent contacts add` takes it"
+                )
         for certificate in found.certificates:
             kept.add(certificate, root=True)
         _say(found.certificates)

@@ -19,6 +19,7 @@ from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
 from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.encrypt import NoCertificate
+from hsmagent.mail.headers import REQUEST
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.mime import Entity
 from hsmagent.mail.spool import CHUNK, Region, Spool, fill
@@ -26,8 +27,6 @@ from hsmagent.mail.stdio import source
 from hsmagent.model import printable
 
 PROGRAM = "hsmagent-sendmail"
-# "X-HSMAgent: sign, encrypt" asks for either, "unsigned" for neither; it never leaves.
-REQUEST = "x-hsmagent"
 
 KeysFactory = Callable[[], MailKeys]
 

@@ -53,6 +53,7 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> De
     """
     outer = mime.read(region)
     result = inside(outer, keys, options)
+    result = replace(result, entity=mime.undisputed(result.entity))
     entity, newline = result.entity, outer.newline
     own = outer_fields(outer)
     if own:

@@ -10,8 +10,18 @@ from hsmagent.mail.mime import Entity, Field
 from hsmagent.model import printable
 
 _SHOWN = 40
-# They say where a message came from, and a reader answers by them: the outer ones stay.
-_SENDERS = frozenset({"from", "sender", "reply-to", "return-path", "received"})
+# "X-HSMAgent: sign, encrypt" asks for either, "unsigned" for neither; it never leaves.
+REQUEST = "x-hsmagent"
+# They say where a message came from, a reader answers by them, or a program that is given the
+# message acts on them: those that were delivered stay, whatever an author wrote inside.
+_DELIVERED = frozenset(
+    {
+        *("from", "sender", "reply-to", "mail-reply-to", "mail-followup-to"),
+        *("return-path", "received", "delivered-to", "authentication-results"),
+        *("bcc", REQUEST),
+    }
+)
+_DELIVERED_GROUP = "resent-"
 
 
 def is_content(field: Field) -> bool:
@@ -48,13 +58,18 @@ def protected(content: Entity) -> tuple[tuple[str, str], ...]:
 def restored(outer: tuple[Field, ...], content: Entity) -> tuple[Field, ...]:
     """Return the fields of a message with those in place that its content protects.
 
-    The senders stay: what a signature says of them is compared with those that were delivered.
+    The senders stay: what a signature says of them is compared with those that were delivered. So
+    do the fields that would send the message on (Bcc, Resent-*), or ask a program for something.
     """
     if not are_meant(content):
         return outer
-    given = [field for field in inside(content) if field.name not in _SENDERS]
+    given = [field for field in inside(content) if not _is_delivered(field)]
     names = {field.name for field in given}
     return (*(field for field in outer if field.name not in names), *given)
+
+
+def _is_delivered(field: Field) -> bool:
+    return field.name in _DELIVERED or field.name.startswith(_DELIVERED_GROUP)
 
 
 def differences(outer: Entity, fields: tuple[tuple[str, str], ...]) -> tuple[str, ...]:

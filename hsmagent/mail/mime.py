@@ -6,7 +6,7 @@ parameter given twice. Everything is linear in the size of the message.
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from hsmagent.errors import UsageError
 from hsmagent.mail.cms.ber import Malformed
@@ -17,6 +17,7 @@ MAX_HEADER = 1024 * 1024
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
 _TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+")
 _VALUE = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^\s()<>@,;:\\"\[\]?=]+)')
+_DISPUTED = re.compile(rb"\r(?!\n)|\0")
 _SPACE = re.compile(r"[ \t\r\n]*")
 
 
@@ -83,6 +84,16 @@ class Entity:
         return self.one("content-transfer-encoding").lower() or "7bit"
 
     @property
+    def is_disputed(self) -> bool:
+        """Whether the header holds a bare CR or a NUL, where for some readers a field ends.
+
+        RFC 5322, section 2.2, and RFC 5321, section 2.3.8, allow neither.
+        """
+        start = self.region.start
+        head = self.region.source.read_at(start, self.body.start - start)
+        return _DISPUTED.search(head) is not None
+
+    @property
     def newline(self) -> bytes:
         """The line ending that the header uses."""
         start = self.region.source.read_at(self.region.start, 2)
@@ -119,6 +130,12 @@ def read(region: Region) -> Entity:
     if region.size > MAX_HEADER:
         raise Malformed(f"the message's header is larger than {MAX_HEADER >> 20} MiB")
     return Entity(tuple(fields), region, Region(region.source, region.end, region.end))
+
+
+def undisputed(entity: Entity) -> Entity:
+    """Return the entity with a space for each bare CR and NUL of its fields (see is_disputed)."""
+    fields = (replace(field, raw=_DISPUTED.sub(b" ", field.raw)) for field in entity.fields)
+    return replace(entity, fields=tuple(fields))
 
 
 def content_type(value: str) -> ContentType:

@@ -43,13 +43,17 @@ def not_for_encryption(certificate: Certificate) -> str:
     return _not_for_mail(certificate)
 
 
+def is_authority(certificate: Certificate) -> bool:
+    """Whether a certificate is a CA's: it says so, or is a root of version 1, which cannot."""
+    parsed = certificate.parsed
+    old = parsed["tbs_certificate"]["version"].native == _VERSION_1 and certificate.is_root
+    return old or (parsed.basic_constraints_value is not None and bool(parsed.ca))
+
+
 def not_for_issuing(certificate: Certificate) -> str:
     """Return why a certificate, a root or one below it, issues none for mail, or ""."""
     who = certificate.name
-    parsed = certificate.parsed
-    constraints = parsed.basic_constraints_value
-    old = parsed["tbs_certificate"]["version"].native == _VERSION_1 and certificate.is_root
-    if not (old or (constraints is not None and parsed.ca)):
+    if not is_authority(certificate):
         return f"{who} issued a certificate, but is no CA"
     if "key_cert_sign" not in certificate.key_usage:
         return f"{who} issued a certificate, which its own does not allow"

@@ -135,7 +135,10 @@ class Store:
                 count += 1
         if not count:
             group = "roots" if root else "contacts"
-            raise UsageError(f"no certificate for {wanted!r}; `hsmagent {group} list` shows them")
+            raise UsageError(
+                f"no certificate for {wanted!r}: an address removes one, or the first 16 digits of "
+                f"its fingerprint, as `hsmagent {group} list` shows them"
+            )
         return count
 
     def _folder(self, *, root: bool) -> Path:

@@ -22,6 +22,9 @@ _ENCRYPTED = "it is encrypted; `hsmagent smime decrypt --all` opens it and verif
 ODD = "what is inside is odd, and programs may show it differently: {}"
 _ONLY_PART, _UNSIGNED = "only a part of it is signed", "the message is not signed"
 _SENT = "the signature is around the encryption: it shows who sent the mail, not who wrote it"
+_DISPUTED = (
+    "its header holds a bare CR or a NUL: programs may read other fields in it, and another From"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,8 @@ class Findings:
             sender, matches = _sender(entity, authors)
         if matches is False and authors:
             problems += _mismatch(sender, authors)
+        if entity.is_disputed:
+            problems.append(_DISPUTED)
         remarks = (*self.remarks, *headers.differences(entity, self.protected))
         return Report(
             sender, matches, tuple(self.signatures), tuple(problems), self.protected, remarks
@@ -209,6 +214,8 @@ def _search(entity: Entity, judge: Judge, found: Findings, where: str, budget: l
 
 def _sender(entity: Entity, found: Sequence[Signature]) -> tuple[tuple[str, ...], bool | None]:
     """Compare every From mailbox, whole, with the addresses of those whose signature holds."""
+    if entity.is_disputed:
+        return (), False
     if all(
         field.name.startswith("content-") or field.name == "mime-version" for field in entity.fields
     ):

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.parts.mail import ca_file, home, person, script, signed
+from tests.parts.pki import authority
 
 BODY = "Content-Type: text/plain\n\nHello\n"
 MESSAGE = f"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n{BODY}"
@@ -58,6 +59,32 @@ def test_contacts_and_roots(hsmagent: str, tmp_path: Path) -> None:
     again = run(hsmagent, "contacts", "remove", "bob@example.org")
     assert again.returncode == 1
     assert again.stderr.startswith("hsmagent: no certificate for")
+
+
+def test_a_leaf_is_no_root(hsmagent: str, tmp_path: Path) -> None:
+    certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
+    both = tmp_path / "both.pem"
+    both.write_text(authority("Other Root").pem.decode() + Path(certificate).read_text())
+    for path in (certificate, str(both)):
+        added = run(hsmagent, "roots", "add", path)
+        assert (added.returncode, added.stdout) == (1, "")
+        assert "the certificate of Bob is no authority's (CA:FALSE)" in added.stderr
+    listed = run(hsmagent, "roots", "list").stdout
+    assert "Bob" not in listed
+    assert "Other Root" not in listed
+
+
+def test_a_root_without_an_address_is_removed_by_its_fingerprint(
+    hsmagent: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "other.pem"
+    path.write_bytes(authority("Other Root").pem)
+    [digits] = [w for w in run(hsmagent, "roots", "add", str(path)).stdout.split() if len(w) == 16]
+    failed = run(hsmagent, "roots", "remove", "Other Root")
+    assert failed.returncode == 1
+    assert "the first 16 digits of its fingerprint, as `hsmagent roots list`" in failed.stderr
+    assert run(hsmagent, "roots", "remove", digits).stdout == "1 removed\n"
+    assert "Other Root" not in run(hsmagent, "roots", "list").stdout
 
 
 def test_a_signed_mail_teaches_what_its_sender_can_read(hsmagent: str, tmp_path: Path) -> None:

@@ -142,6 +142,37 @@ def test_a_protected_subject_is_the_one_that_is_given_out(mark: bytes) -> None:
     assert any("From: boss@example.org" in warning for warning in done.warnings)
 
 
+@pytest.mark.parametrize(
+    "field",
+    [
+        b"Bcc: eve@evil.test",
+        b"Resent-To: eve@evil.test",
+        b"Resent-Bcc: eve@evil.test",
+        b"X-HSMAgent: unsigned",
+        b"Mail-Followup-To: eve@evil.test",
+        b"Authentication-Results: example.org; dkim=pass",
+    ],
+)
+def test_a_field_that_programs_act_on_is_never_taken_from_inside(field: bytes) -> None:
+    content = field + b'\nSubject: Real\nContent-Type: text/plain; hp="cipher"\n\nhi\n'
+    plain, done = opened(content)
+    assert b"Subject: Real\n" in plain
+    name, value = field.decode().split(": ")
+    assert name.lower() not in plain.decode().lower()
+    assert any(f"{name.title()}: {value}" in warning for warning in done.warnings)
+
+
+def test_a_bare_cr_inside_makes_no_field_outside() -> None:
+    kind = b'Content-Type: text/plain; hp="cipher" (a\rFrom: eve@evil.test)\n\nhi\n'
+    plain, _ = opened(b"Subject: Real\rBcc: eve@evil.test\r\r\nX-B: a\0b\n" + kind)
+    assert b"\r" not in plain
+    assert b"\0" not in plain
+    read = email.message_from_bytes(plain)
+    assert read.get_all("From") == ["alice@example.org"]
+    assert read["Bcc"] is None
+    assert read.get_payload() == "hi\n"
+
+
 def test_other_fields_inside_are_told_of() -> None:
     plain, done = opened(b"Subject: Other\nContent-Type: text/plain\n\nhi\n")
     assert b"Subject: Hi\n" in plain

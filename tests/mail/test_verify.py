@@ -145,6 +145,36 @@ def test_two_from_fields_are_refused() -> None:
     assert not verify.message(region(mail), judge()).report.ok
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        b"X-A: b\rFrom: mallory@evil.test\n",
+        b"X-A: b\r\rX-B: c\n",
+        b"X-A: b\r\r\n",
+        b"X-A: b\0c\n",
+        b"From mallory\rFrom: mallory@evil.test\n",
+    ],
+)
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_a_bare_cr_or_nul_in_the_header_hides_no_from(header: bytes, newline: bytes) -> None:
+    mail = header + signed(MESSAGE, person("p256"))
+    if newline != b"\n":
+        mail = mail.replace(b"\n", newline)
+    report = verify.message(region(mail), judge()).report
+    assert report.signatures[0].ok
+    assert (report.ok, report.sender, report.sender_matches) == (False, (), False)
+    assert "it has no From that can be read" in report.problems
+    assert any("bare CR" in problem for problem in report.problems)
+
+
+def test_a_from_that_only_others_read_is_not_overlooked() -> None:
+    mail = signed(MESSAGE, person("p256"))
+    entity = mail[mail.index(b"MIME-Version:") :]
+    assert verify.message(region(entity), judge()).report.ok
+    entity = entity.replace(b"\n", b"\rFrom: mallory@evil.test\n", 1)
+    assert not verify.message(region(entity), judge()).report.ok
+
+
 def test_san_hides_the_subject_address() -> None:
     who = root().issue("p256", mail=("other@example.org",), subject_mail="alice@example.org")
     report = verify.message(region(signed(MESSAGE, who, key=who.label)), judge()).report
