@@ -23,18 +23,29 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 MESSAGE = Argument("FILE", "the message; without it, or with -, standard input", FILE, least=0)
+ANY_FILE = Argument("FILE", "any file; without it, or with -, standard input", FILE, least=0)
 CERTIFICATES = Argument("FILE", "certificates, PEM or DER", FILE, most=0)
 WANTED = Argument("ADDRESS|FINGERPRINT", "whose, or which one (16 digits of it are enough)")
 
 _CERTIFICATE = Option("--certificate", "one that is not on the token", "FILE", FILE, many=True)
-_SIGNING = (
-    Option("--key", "a PKCS#11 URI, a fingerprint, a label or an address", "KEY", KEY),
-    Option("--from", "whose key signs, instead of the message's From", "ADDRESS"),
+_SIGNING_KEY = Option("--key", "a PKCS#11 URI, a fingerprint, a label or an address", "KEY", KEY)
+_SIGNATURE = (
     Option("--opaque", "the content inside the signature"),
     Option("--pss", "RSA-PSS instead of PKCS #1 v1.5"),
     Option("--allow-expired", "sign although the certificate has expired"),
     _CERTIFICATE,
 )
+_SIGNING = (
+    _SIGNING_KEY,
+    Option("--from", "whose key signs, instead of the message's From", "ADDRESS"),
+    *_SIGNATURE,
+)
+_RECIPIENT = Option("--recipient", "a certificate to encrypt to", "FILE", FILE, many=True)
+_ENCRYPTION = (
+    Option("--cipher", "AES in which mode", "MODE", choices=("auto", "gcm", "cbc")),
+    Option("--oaep", "RSA-OAEP instead of PKCS #1 v1.5"),
+)
+_OUTPUT = Option("-o --output", "make this file, instead of writing to stdout", "FILE", FILE)
 _TRUST = (
     Option("--ca", "roots to trust, and no others", "FILE", FILE, many=True),
     Option("--crl", "a list of revoked certificates", "FILE", FILE, many=True),
@@ -148,11 +159,10 @@ COMMANDS = {
             "smime encrypt",
             "encrypt for those in To and Cc, and for yourself",
             MESSAGE,
-            Option("--recipient", "a certificate to encrypt to", "FILE", FILE, many=True),
+            _RECIPIENT,
             Option("--to", "for this address instead of those in To and Cc", "ADDRESS", many=True),
             Option("--not-to-self", "no copy that you can read"),
-            Option("--cipher", "AES in which mode", "MODE", choices=("auto", "gcm", "cbc")),
-            Option("--oaep", "RSA-OAEP instead of PKCS #1 v1.5"),
+            *_ENCRYPTION,
             Option("--sign", "sign first"),
             *_SIGNING,
             run="hsmagent.cli.smime:run",
@@ -204,6 +214,44 @@ COMMANDS = {
             run="hsmagent.cli.contacts:remove_root",
         ),
     ),
+    "Files": (
+        Command(
+            "file encrypt",
+            "encrypt any file to those who may read it",
+            ANY_FILE,
+            Option("--to", "for this address, or a token's own", "ADDRESS", many=True),
+            _RECIPIENT,
+            _OUTPUT,
+            *_ENCRYPTION,
+            run="hsmagent.cli.file:run",
+        ),
+        Command(
+            "file decrypt",
+            "give the file inside",
+            ANY_FILE,
+            _OUTPUT,
+            _CERTIFICATE,
+            run="hsmagent.cli.file:run",
+        ),
+        Command(
+            "file sign",
+            "sign any file; the signature is a file of its own",
+            ANY_FILE,
+            _SIGNING_KEY,
+            _OUTPUT,
+            *_SIGNATURE,
+            run="hsmagent.cli.file:run",
+        ),
+        Command(
+            "file verify",
+            "say who signed a file, and whether it holds",
+            Argument("FILE", "the signature, and the file that it is of", FILE, most=2),
+            Option("-o --output", "make this file of what is inside the signature", "FILE", FILE),
+            Option("--json", "the report for a program"),
+            *_TRUST,
+            run="hsmagent.cli.file:run",
+        ),
+    ),
     "Programs": (
         Command(
             "daemon",
@@ -249,6 +297,7 @@ GROUPS = {
     "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
     "cert": "certificates in tokens, and requests for them",
     "key": "keys in tokens: made, tested, kept",
+    "file": "encrypt and sign files of any kind",
     "smime": "sign, verify, encrypt and decrypt mail",
     "contacts": "the certificates of those you write to",
     "roots": "the roots that you trust to issue certificates",

@@ -14,15 +14,16 @@ from pathlib import Path
 from hsmagent import __version__
 from hsmagent.cli import gpgsm_list
 from hsmagent.cli.gpgsm_args import Arguments, parse
-from hsmagent.cli.gpgsm_verify import HASH, PUBLIC_KEY, Status, dearmoured, fill_from, verify
+from hsmagent.cli.gpgsm_verify import HASH, PUBLIC_KEY, Status, fill_from, verify
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import identity, purpose, selectors, sign, store
+from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.cms import certificates, der, oids
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.sign import Signed
-from hsmagent.mail.spool import Memory, Region, Spool
+from hsmagent.mail.spool import Region, Spool
 from hsmagent.mail.stdio import Out
 from hsmagent.model import Key, KeyType, printable
 
@@ -51,7 +52,10 @@ def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
     now, held = datetime.now(UTC), keys()
     files = _stored()
     wanted = arguments.get("--local-user")
-    who = identity.find(held.keys(), wanted or _default(held, files), now, files=files)
+    name = wanted or identity.only(held.keys(), files)
+    if not name:
+        raise UsageError("say whose key signs: -u KEY (git: user.signingKey or your address)")
+    who = identity.find(held.keys(), name, now, files=files)
     options = sign.Options(now, files=files, opaque=opaque)
     with Spool() as data:
         fill_from(arguments.files, data)
@@ -65,14 +69,6 @@ def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
     mark, kind = gpgsm_list.fingerprint(who.certificate), "S" if opaque else "D"
     status.say("SIG_CREATED", kind, *_numbers(who, made), "00", int(time.time()), mark)
     return 0
-
-
-def _default(held: MailKeys, files: Sequence[Certificate]) -> str:
-    """Return what names the one identity there is, for callers that name none."""
-    found = {gpgsm_list.fingerprint(one.certificate) for one in identity.all_of(held.keys(), files)}
-    if len(found) != 1:
-        raise UsageError("say whose key signs: -u KEY (git: user.signingKey or your address)")
-    return found.pop()
 
 
 def _context(data: Region, wanted: str) -> Context:
@@ -135,15 +131,15 @@ def _decrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
 
     with Spool() as data:
         fill_from(arguments.files, data)
-        cms = Memory(dearmoured(Region.whole(data)))
-    status.say("BEGIN_DECRYPTION")
-    try:
-        options = decrypt.Options(_stored(), program="hsmagent-gpgsm")
-        entity, warnings = decrypt.content(cms, keys(), Context("hsmagent-gpgsm"), options)
-    except HsmAgentError:
-        status.say("DECRYPTION_FAILED")
-        status.say("END_DECRYPTION")
-        raise
+        cms = dearmoured(data)
+        status.say("BEGIN_DECRYPTION")
+        try:
+            options = decrypt.Options(_stored(), program="hsmagent-gpgsm")
+            entity, warnings = decrypt.content(cms, keys(), Context("hsmagent-gpgsm"), options)
+        except HsmAgentError:
+            status.say("DECRYPTION_FAILED")
+            status.say("END_DECRYPTION")
+            raise
     for warning in warnings:
         sys.stderr.write(f"hsmagent-gpgsm: {warning}\n")
     done = _write(arguments, entity.region.chunks())

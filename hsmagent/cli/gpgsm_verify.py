@@ -4,7 +4,6 @@ GnuPG's doc/DETAILS says what each status line means.
 """
 
 import os
-import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,14 +11,12 @@ from pathlib import Path
 
 from hsmagent.cli.gpgsm_args import Arguments
 from hsmagent.errors import UsageError
-from hsmagent.mail import canonical
+from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.report import Signature
-from hsmagent.mail.spool import Memory, Region, Spool, fill
+from hsmagent.mail.spool import Region, Source, Spool, fill
 from hsmagent.mail.stdio import source
 from hsmagent.model import KeyType
 
-CMS_MAX = 64 * 1024 * 1024
-_ARMOUR = re.compile(rb"-----BEGIN [A-Z0-9 ]+-----\s([^-]*)-----END ")
 _NO_PUBLIC_KEY, _UNSUPPORTED = 9, 4  # the reasons in ERRSIG
 # Numbers of the OpenPGP registry, which gpgsm's status lines use too.
 HASH = {"sha224": 11, "sha256": 8, "sha384": 9, "sha512": 10}
@@ -53,23 +50,13 @@ def fill_from(files: Sequence[str], data: Spool) -> None:
         fill(data, file)
 
 
-def dearmoured(region: Region) -> bytes:
-    """Return a CMS message as DER (or BER), from that, from PEM or from bare base64."""
-    text = region.read(CMS_MAX, "the message")
-    if text[:1] == b"\x30":
-        return text
-    found = _ARMOUR.search(text)
-    body = found.group(1) if found else text
-    return b"".join(canonical.from_base64([body], "the message"))
-
-
 def verify(arguments: Arguments, status: Status) -> int:
     """Check a signature, detached when there is a second file or -, else with its content."""
     if len(arguments.files) > 2:  # noqa: PLR2004 - the signature, and perhaps the data
         raise UsageError("--verify takes the file with the signature, and - or the signed file")
     with Spool() as data, Spool() as signed:
         fill_from(arguments.files[:1], signed)
-        cms = Memory(dearmoured(Region.whole(signed)))
+        cms = dearmoured(signed)
         detached = len(arguments.files) > 1
         if detached:
             fill_from(arguments.files[1:], data)
@@ -82,7 +69,7 @@ def verify(arguments: Arguments, status: Status) -> int:
     return 0 if worst.ok else 1
 
 
-def _check(cms: Memory, data: Spool | None, arguments: Arguments) -> list[Signature]:
+def _check(cms: Source, data: Spool | None, arguments: Arguments) -> list[Signature]:
     from hsmagent.cli.trust import judge
     from hsmagent.mail import verify as judging
     from hsmagent.mail.cms import signers

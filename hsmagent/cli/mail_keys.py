@@ -9,6 +9,8 @@ from hsmagent.model import Key, PurposeKind, Scheme, printable
 from hsmagent.unwraps import Unwrap
 
 GIT = "git"
+FILES = "hsmagent file"
+_WHAT = {GIT: "a git object", FILES: "a file"}
 _DECODED_MAX = 2000
 
 
@@ -48,9 +50,9 @@ class DaemonKeys:
 
 
 def _context(context: Context) -> dict[str, str]:
-    """Return what the prompt tells: a git object, or a mail's subject and sender."""
+    """Return what the prompt tells: a git object, a file, or a mail's subject and sender."""
     kind = PurposeKind.GIT if context.program == GIT else PurposeKind.MAIL
-    what = "a git object" if kind is PurposeKind.GIT else "a mail"
+    what = _WHAT.get(context.program, "a mail")
     if context.sender:
         what += " from " + printable(_readable(context.sender), 60)
     if context.subject:

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING
 
 from hsmagent.cli.openssl_args import Arguments, parse
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import canonical, identity, layers, mime, sign, store
+from hsmagent.mail import armour, canonical, identity, layers, mime, sign, store
 from hsmagent.mail.cms import certificates, der
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
-from hsmagent.mail.spool import Memory, Region, Source, Spool, fill
+from hsmagent.mail.spool import Region, Source, Spool, fill
 from hsmagent.mail.stdio import Out, source
 
 PROGRAM = "hsmagent-smime"
@@ -223,9 +223,7 @@ def _encrypted(arguments: Arguments, data: Spool) -> tuple[Source, Context]:
 def _cms(arguments: Arguments, data: Spool) -> Source:
     if arguments.form("-inform") == "DER":
         return data
-    text = Region.whole(data).read(64 * 1024 * 1024, "the PEM message")
-    body = text.partition(b"-----BEGIN ")[2].partition(b"-----\n")[2].partition(b"-----END ")[0]
-    return Memory(b"".join(canonical.from_base64([body], "the message")))
+    return armour.dearmoured(data)
 
 
 def _name(word: str) -> str:

@@ -40,7 +40,7 @@ def _sign(given: Given, keys: KeysFactory) -> int:
     options = _sign_values(given, datetime.now(UTC))
     out = Out()
     with read(given.word) as spool:
-        _warn(sign.message(Region.whole(spool), out, keys(), options))
+        warn(sign.message(Region.whole(spool), out, keys(), options))
     return 0 if out.finish() else 1
 
 
@@ -54,19 +54,20 @@ def _sign_values(given: Given, now: datetime) -> "sign.Options":
         opaque=given.flag("--opaque"),
         pss=given.flag("--pss"),
         allow_expired=given.flag("--allow-expired"),
-        files=_own_files(given),
+        files=own_files(given),
         program="hsmagent smime",
         leads_to_root=store.default().leads_to_root,
     )
 
 
-def _own_files(given: Given) -> "tuple[Certificate, ...]":
+def own_files(given: Given) -> "tuple[Certificate, ...]":
     """Return the certificates given, and those of the store: issuers, and our own old ones."""
     stored = (entry.certificate for entry in store.default().entries())
-    return (*_certificates(given.values("--certificate")), *stored)
+    return (*certificates_in(given.values("--certificate")), *stored)
 
 
-def _certificates(paths: Sequence[str]) -> "list[Certificate]":
+def certificates_in(paths: Sequence[str]) -> "list[Certificate]":
+    """Return all certificates in these files."""
     from hsmagent.mail.cms import certificates
 
     return [certificate for path in paths for certificate in certificates.read_file(path)]
@@ -95,14 +96,14 @@ def _decrypt(given: Given, keys: KeysFactory) -> int:
     from hsmagent.mail import decrypt
 
     options = decrypt.Options(
-        files=_own_files(given),
+        files=own_files(given),
         judge=judge_of(given) if given.flag("--all") else None,
         program="hsmagent smime decrypt",
     )
     out, status = Out(), 0
     with read(given.word) as spool:
         done = decrypt.message(Region.whole(spool), out, keys(), options)
-        _warn(done.warnings)
+        warn(done.warnings)
         if done.report is not None:
             _write_report(given, done.report)
             status = 0 if done.report.ok or not done.report.signatures else 1
@@ -127,16 +128,16 @@ def _encrypt(given: Given, keys: KeysFactory) -> int:
         options = encrypt.Options(
             now,
             to=tuple(given.values("--to")),
-            given=tuple(store.Entry(c) for c in _certificates(given.values("--recipient"))),
+            given=tuple(store.Entry(c) for c in certificates_in(given.values("--recipient"))),
             own=_own_copy(mime.read(region), given, keys, kept, now),
             gcm={"gcm": True, "cbc": False}.get(given.value("--cipher")),
             oaep=given.flag("--oaep"),
         )
         if given.flag("--sign"):
-            _warn(sign.message(region, signed, keys(), _sign_values(given, now)))
+            warn(sign.message(region, signed, keys(), _sign_values(given, now)))
             region = Region.whole(signed)
         out = Out()
-        _warn(encrypt.message(region, out, kept, options))
+        warn(encrypt.message(region, out, kept, options))
         return 0 if out.finish() else 1
 
 
@@ -169,7 +170,8 @@ def judge_of(given: Given) -> "Judge":
     )
 
 
-def _warn(warnings: Sequence[str]) -> None:
+def warn(warnings: Sequence[str]) -> None:
+    """Say each of them on stderr."""
     for warning in warnings:
         sys.stderr.write(f"hsmagent: {warning}\n")
 

@@ -103,17 +103,26 @@ def content(
     cms: Source, keys: MailKeys, context: Context, options: Options
 ) -> tuple[Entity, tuple[str, ...]]:
     """Return what a CMS message holds, whole and checked, and what to warn of."""
-    ours = _ours(keys, options.files)
-    message = enveloped.read(cms, ours)
+    plain = Spool(sealed=True)
+    warnings = into(plain, cms, keys, context, options)
+    return _entity(plain, authenticated=not warnings), warnings
+
+
+def into(
+    plain: Spool, cms: Source, keys: MailKeys, context: Context, options: Options
+) -> tuple[str, ...]:
+    """Decrypt what a CMS message holds into a spool, and return what to warn of.
+
+    It is whole once this returns. Raises Undecryptable; what was written is to be forgotten then.
+    """
+    message = enveloped.read(cms, _ours(keys, options.files))
     recipient, cipher = message.recipient, message.cipher
     if isinstance(recipient, Nobody):
         raise UsageError(recipient.why)
     key = keys.unwrap(recipient.key, recipient.what, cipher.key_length, context)
-    plain = Spool(sealed=True)
     for chunk in message.decrypt(key):
         plain.write(chunk)
-    entity = _entity(plain, authenticated=cipher.authenticated)
-    return entity, () if cipher.authenticated else (UNAUTHENTICATED,)
+    return () if cipher.authenticated else (UNAUTHENTICATED,)
 
 
 def _decrypted(

@@ -57,9 +57,7 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     entity = mime.read(region)
     everybody = recipients(entity, store, options)
     newline = entity.newline
-    gcm = options.gcm
-    if gcm is None:
-        gcm = all(entry.capabilities & _AUTHENTICATED for entry in everybody)
+    gcm = authenticated(everybody, options)
     plain = _plaintext(entity)
     certificates = [entry.certificate for entry in everybody]
     made = enveloped.build(plain, certificates, gcm=gcm, oaep=options.oaep)
@@ -73,10 +71,18 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     for chunk in canonical.base64_lines(made, newline):
         out.write(chunk)
     left_out = (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
-    return (*_weak(certificates), *left_out)
+    return (*weak(certificates), *left_out)
 
 
-def _weak(certificates: Sequence[Certificate]) -> list[str]:
+def authenticated(everybody: Sequence[Entry], options: Options) -> bool:
+    """Tell whether to encrypt in GCM: when told so, else when everybody is known to read it."""
+    if options.gcm is not None:
+        return options.gcm
+    return all(entry.capabilities & _AUTHENTICATED for entry in everybody)
+
+
+def weak(certificates: Sequence[Certificate]) -> list[str]:
+    """Say whose key is weak, a sentence for each."""
     found = ((c.name, public_keys.weakness(public_keys.load(c.spki))) for c in certificates)
     return [f"{name}: {weakness}" for name, weakness in found if weakness]
 
@@ -95,8 +101,15 @@ def _plaintext(entity: Entity) -> Callable[[], Iterator[bytes]]:
 
 
 def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:
-    """Return everybody's certificate, each once, ours first."""
-    wanted = options.to or () if options.given else options.to or addressees(entity)
+    """Return the certificate of everybody whom a message is for, each once, ours first."""
+    wanted = options.to if options.given else options.to or addressees(entity)
+    if not wanted and not options.given:
+        raise UsageError("nobody to encrypt to: no To or Cc, and no --recipient or --to")
+    return for_addresses(wanted, store, options)
+
+
+def for_addresses(wanted: Sequence[str], store: Store, options: Options) -> list[Entry]:
+    """Return the certificates for these addresses, those given and our own, each once."""
     found = {one: store.find(one, options.now) for one in wanted}
     for entry in options.given:
         named = set(map(address.folded, entry.certificate.addresses))
@@ -106,8 +119,6 @@ def recipients(entity: Entity, store: Store, options: Options) -> list[Entry]:
         raise NoCertificate(missing)
     entries = (*options.own, *options.given, *(e for e in found.values() if e))
     once = list({entry.certificate: entry for entry in entries}.values())
-    if not options.given and not found:
-        raise UsageError("nobody to encrypt to: no To or Cc, and no --recipient or --to")
     if len(once) > MAX_RECIPIENTS:
         raise UsageError(f"{len(once)} recipients; {MAX_RECIPIENTS} are allowed")
     return once

@@ -66,6 +66,12 @@ def all_of(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> list[Ident
     return [Identity(*pair) for pair in pairs if not purpose.not_for_signing(pair[1])]
 
 
+def only(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> str:
+    """Return what names the one identity there is; "" when there is none, or several."""
+    found = {one.certificate.fingerprint for one in all_of(keys, files)}
+    return found.pop() if len(found) == 1 else ""
+
+
 def chain(who: Identity, files: Sequence[Certificate] = ()) -> list[Certificate]:
     """Return the certificates that go with a signature: the token's and those of `files`."""
     return certificates.chain(who.certificate, (*_authorities(who.key), *files))
@@ -117,7 +123,18 @@ def check(
 
 
 def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
-    """Return our own certificate that mail for `sender` can be encrypted to."""
+    """Return our own certificate that mail for `sender` can be encrypted to. Raises UsageError."""
+    found = own_entry(keys, sender, now)
+    if found is None:
+        raise UsageError(
+            f"you have no certificate for {printable(sender) or 'a sender'} to encrypt your own "
+            "copy to; --not-to-self does without one"
+        )
+    return found
+
+
+def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:
+    """Return our own certificate that mail for `sender` can be encrypted to, if there is one."""
     own = [
         certificate
         for key in keys
@@ -129,12 +146,7 @@ def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
     loose = {folded(address) for address in exact}
     fitting = [c for c in own if exact & set(c.addresses)]
     fitting = fitting or [c for c in own if loose & set(map(folded, c.addresses))]
-    if not fitting:
-        raise UsageError(
-            f"you have no certificate for {printable(sender) or 'a sender'} to encrypt your own "
-            "copy to; --not-to-self does without one"
-        )
-    return Entry(max(fitting, key=purpose.rank))
+    return Entry(max(fitting, key=purpose.rank)) if fitting else None
 
 
 Pair = tuple[Key, Certificate]

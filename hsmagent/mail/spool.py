@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 CHUNK = 256 * 1024
 IN_MEMORY = 1024 * 1024
 MAX_MESSAGE = 512 * 1024 * 1024
+MAX_FILE = (1 << 36) - 32  # what AES-GCM encrypts under one nonce (NIST SP 800-38D, 5.2.1.1)
 _BLOCK = 16
 _WINDOW = 16 * 1024
 _FOLDERS = ("/var/tmp", "/tmp")  # noqa: S108 - the files there never have a name
@@ -88,14 +89,30 @@ class Region:
         return b"".join(self.chunks())
 
 
-class Spool:
-    """A Source that is filled by `write`. `close` (or leaving `with`) gives the bytes up."""
+class OpenFile:
+    """A Source over a regular file that is not ours: who can write it can change it meanwhile."""
 
-    def __init__(self, *, sealed: bool = False) -> None:
+    def __init__(self, file: IO[bytes], size: int) -> None:
+        self._file = file
+        self.size = size
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        """Return up to `count` bytes from `offset`."""
+        return os.pread(self._file.fileno(), count, offset)
+
+
+class Spool:
+    """A Source that is filled by `write`. `close` (or leaving `with`) gives the bytes up.
+
+    limit: the most that it takes, MAX_MESSAGE when 0.
+    """
+
+    def __init__(self, *, sealed: bool = False, limit: int = 0) -> None:
         self._memory = bytearray()
         self._fd: int | None = None
         self._size = 0
         self._sealed = sealed
+        self._limit = limit or MAX_MESSAGE
         self._seal: _Seal | None = None
         self._window, self._window_at = b"", 0
 
@@ -111,11 +128,11 @@ class Spool:
         return self._size
 
     def write(self, data: bytes | bytearray) -> None:
-        """Append; UsageError above MAX_MESSAGE."""
-        if self._size + len(data) > MAX_MESSAGE:
-            raise UsageError(f"the message is larger than {MAX_MESSAGE >> 20} MiB")
+        """Append; UsageError above the limit."""
+        if self._size + len(data) > self._limit:
+            raise UsageError(f"the message is larger than {self._limit >> 20} MiB")
         if self._fd is None and self._size + len(data) > IN_MEMORY:
-            self._fd = _unnamed_file()
+            self._fd = _unnamed_file(self._limit)
             self._seal = _Seal() if self._sealed else None
             held, self._memory = self._memory, bytearray()
             self._append(self._fd, bytes(held))
@@ -182,11 +199,11 @@ def fill(spool: Spool, file: IO[bytes]) -> None:
         spool.write(data)
 
 
-def _unnamed_file() -> int:
+def _unnamed_file(limit: int) -> int:
     named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
     folders = [folder for folder in (*named, *_FOLDERS) if folder]
     # The runtime folder is small on small machines; a stable sort keeps the order otherwise.
-    for folder in sorted(folders, key=lambda folder: _room(folder) < MAX_MESSAGE):
+    for folder in sorted(folders, key=lambda folder: min(_room(folder), limit), reverse=True):
         try:
             return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)
         except OSError:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from enum import IntEnum
 
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hsmagent.schsm import cvc
@@ -76,7 +77,10 @@ class Backup:
             return None
         if self.certificate[0] == cvc.AUTHENTICATION:
             return cvc.public_key(cvc.read(self.certificate).public_key)
-        key = x509.load_der_x509_certificate(self.certificate).public_key()
+        try:
+            key = x509.load_der_x509_certificate(self.certificate).public_key()
+        except (UnsupportedAlgorithm, x509.InvalidVersion) as error:  # neither is a ValueError
+            raise ValueError(f"a certificate that cannot be read: {error}") from None
         if not isinstance(key, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):
             raise ValueError("a certificate of a key that no such card holds")  # noqa: TRY004 - data
         return key

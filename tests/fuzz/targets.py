@@ -24,7 +24,7 @@ from hsmagent.ssh import messages, signed_data
 from hsmagent.ssh.keys import decode as decode_key
 from hsmagent.ssh.signing_rules import judge
 from hsmagent.ssh.software import SoftwareSigner
-from tests.fuzz import elsewhere, free
+from tests.fuzz import card, elsewhere, free
 from tests.parts.mail import person, signed
 from tests.parts.pki import NOW
 from tests.parts.ssh_agent import PEER, Parts, token_signer
@@ -175,6 +175,10 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "addresses": (addresses, lambda: [b'"A (b)" <a@b.org>, c: d@e;', b'a/b; c="d"; e=f (g)']),
     "arguments": (arguments, lambda: [b"smime\0-sign\0-md\0sha256", b"-t\0-oi\0-f\0a@b\0--\0c@d"]),
     "signed_freely": (signed_freely, free.seeds),
+    "card_backup": (card.card_backup, card.backups),
+    "card_wrapped_key": (card.card_wrapped_key, card.wrapped_keys),
+    "card_certificate": (card.card_certificate, card.certificates),
+    "card_answer": (card.card_answer, card.answers),
     "agent": (agent, lambda: vectors.ALL),
     "agent_messages": (
         agent_messages,

@@ -104,6 +104,26 @@ def test_sign_then_encrypt_to_ourselves_and_back(agent: AgentProcess) -> None:
     assert done.stdout == message.replace("Hi\n", "Hi\nMIME-Version: 1.0\n")
 
 
+@pytest.mark.parametrize("kind", ["rsa", "p384"])
+def test_files(agent: AgentProcess, kind: str) -> None:
+    """The log names the file that a key was used for."""
+    data, address = agent.home / f"{kind}.data", f"{kind}@example.org"
+    data.write_bytes(bytes(range(256)))
+    names = {what: f"{agent.home}/{kind}.{what}" for what in ("p7m", "p7s", "again")}
+    for command in (
+        ("encrypt", str(data), "--to", address, "-o", names["p7m"]),
+        ("decrypt", names["p7m"], "-o", names["again"]),
+        ("sign", str(data), "--key", address, "-o", names["p7s"]),
+        ("verify", names["p7s"], str(data)),
+    ):
+        done = agent.hsmagent("file", *command)
+        assert (done.returncode, done.stderr) == (0, ""), command
+    assert Path(names["again"]).read_bytes() == data.read_bytes()
+    log = agent.hsmagent("log").stdout
+    assert f"a file “{kind}.data”" in log
+    assert f"a file “{kind}.p7m”" in log
+
+
 def test_keys_are_found_by_every_name(agent: AgentProcess) -> None:
     key = next(key for key in agent.json("keys")["keys"] if key["label"] == "p256")
     fingerprint = Certificate(who("p256").der).fingerprint

@@ -17,6 +17,7 @@ from hsmagent.schsm.dkek import Dkek
 from tests.parts.card import Card, furnished
 from tests.parts.card.domain import Domain
 from tests.parts.card.furnished import BRAINPOOL, P256, RSA, rsa_key
+from tests.parts.mail import person
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 DKEK = Dkek(bytes.fromhex(GOLDEN["dkek"]))
@@ -93,6 +94,15 @@ def test_a_file_holds_what_lies_on_the_card(number: int) -> None:
     public = kept.public_key()
     assert public is not None
     assert public.public_numbers() == card.keys[number].public_key().public_numbers()
+
+
+def test_a_certificate_that_cannot_be_read_is_refused() -> None:
+    good = person("p256").der
+    curve, version = bytes.fromhex("06082a8648ce3d030107"), bytes.fromhex("a003020102")
+    for old, new in ((curve, curve[:-1] + b"\x7f"), (version, version[:-1] + b"\x07")):
+        assert old in good
+        with pytest.raises(ValueError, match="cannot be read"):
+            Backup(b"blob", b"", good.replace(old, new)).public_key()
 
 
 def test_a_description_says_which_key_it_is() -> None:
