@@ -11,10 +11,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from hsmagent.errors import TokenError
+from hsmagent.errors import TokenError, WorkerDied
 from hsmagent.token import pcscd
+from hsmagent.token.failures import told
 from hsmagent.token.pool import Pool
-from hsmagent.worker.messages import SlotInfo
+from hsmagent.token.readers import Readers, is_news, unused
+from hsmagent.worker.messages import Failed, Poll, Polled, SlotInfo
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +40,16 @@ class Watch:
         self._interval = interval
         self._slots: tuple[SlotInfo, ...] | None = None
         self._events = 0
+        self._readers = Readers(pool.spec, pool.deadlines)
+        self._seen: Polled | None = None
         self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def close(self) -> None:
+    async def close(self) -> None:
         """Stop watching."""
         self._task.cancel()
+        await self._readers.close()
 
     def looked(self, slots: tuple[SlotInfo, ...]) -> None:
         """Take in which slots there are."""
@@ -66,12 +71,46 @@ class Watch:
         if age != self._pcscd_age:
             self._pcscd_age = age
             self._pool.restart("pcscd was started anew, and the module's worker with it")
+            if self._pool.at_rest:
+                await self._pool.look(objects=True)
             return
-        polled = await self._pool.poll()
+        cards_are_others = self._pool.uses_pcsc and await self._look_at_readers()
+        if self._pool.at_rest:
+            if cards_are_others:
+                await self._pool.look(objects=True)
+            return
+        polled = await self._poll()
         known = tuple((slot.slot, slot.flags) for slot in self._slots or ())
-        if polled.slots != known or polled.events != self._events:
+        if cards_are_others or polled.slots != known or polled.events != self._events:
             self._events = polled.events
             await self._pool.look(objects=True)
+        elif self._pool.uses_pcsc:
+            self._pool.rest()
+            if self._pool.at_rest and self._seen is not None:
+                self._seen = unused(self._seen)
+
+    async def _poll(self) -> Polled:
+        """Ask a worker of the module which slots have a token. Raises WorkerDied, TokenError."""
+        lead = next((member for member in self._pool.members if member.up), None)
+        name = f"the module {self._pool.spec.path}"
+        if lead is None or lead.link is None:
+            raise WorkerDied(self._pool.last_error or f"{name} is not running")
+        reply = await lead.link.request(Poll(), self._pool.deadlines.poll)
+        if isinstance(reply, Polled):
+            return reply
+        what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
+        # A module that cannot even list its slots is past help; a new one may not be.
+        lead.link.kill(f"{name} does not list its slots: {what}")
+        raise TokenError(self._pool.last_error)
+
+    async def _look_at_readers(self) -> bool:
+        """Whether cards came or went, or were used by others while we held none."""
+        before, now = self._seen, await self._readers.poll()
+        self._seen = now
+        if before is None:
+            return False
+        ours = not self._pool.at_rest
+        return is_news(unused(before) if ours else before, unused(now) if ours else now)
 
     def _age(self) -> tuple[int, int] | None:
         """Return what changes when pcscd makes its socket anew."""

@@ -74,7 +74,7 @@ class Loaded:
     async def close(self) -> None:
         """Log out and end the workers."""
         self._tasks.cancel()
-        self.watch.close()
+        await self.watch.close()
         await self.pool.close()
         for token in self.tokens.values():
             token.unseen()
@@ -111,7 +111,9 @@ class Loaded:
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
         wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
-        if living == wanted:
+        if self.pool.at_rest:
+            state = "at rest"
+        elif living == wanted:
             state = "running"
         elif living:
             state = f"running with {living} of {wanted} workers"

@@ -22,12 +22,12 @@ from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import (
+    PCSC,
+    Done,
     Failed,
     Logout,
     Look,
     Operate,
-    Poll,
-    Polled,
     Reply,
     SlotInfo,
     Slots,
@@ -81,6 +81,8 @@ class Pool:
         self._queue = Queue(self.members, self._nobody_for)
         self.last_error = ""
         self._held = 0
+        self.uses_pcsc = self.at_rest = False
+        self._may_rest = False
         self._why_stale = ""
 
     # -- life --------------------------------------------------------------------------------
@@ -123,6 +125,7 @@ class Pool:
                 link.kill(f"{self._program.name} does not start: {why(self.spec) or told(reply)}")
                 log.info("%s", self.last_error)
                 return
+            self.uses_pcsc = isinstance(reply, Done) and reply.value == PCSC
             await self.look_with(member, objects=member is self.members[0])
         except TokenError as error:
             self.last_error = str(error)
@@ -142,7 +145,7 @@ class Pool:
         lost, member.logins, member.places, member.link = member.logins, set(), {}, None
         sound = self._loop.time() - member.born > _SOUND_SECONDS
         member.deaths = 1 if sound else member.deaths + 1
-        if member.life.take(WorkerEvent.DIED):
+        if member.life.take(WorkerEvent.DIED) and not self.at_rest:
             self._tasks.start(self._revive(member))
         for token in lost:
             self._tell_if_last(token, why)
@@ -180,6 +183,7 @@ class Pool:
         await self.wait_up()
 
     async def _try_again(self) -> None:
+        await asyncio.gather(*self._rouse())
         await asyncio.gather(*(self._begin(member) for member in self._in(WorkerState.BROKEN)))
 
     def retire_stale(self) -> None:
@@ -192,6 +196,21 @@ class Pool:
                 and not (member.logins or link.depth or self._held)
             ):
                 self._replace(member, link, self._why_stale)
+
+    def rest(self) -> None:
+        """End the workers until somebody wants them, if nobody does: others get the cards."""
+        in_use = self._held or any(member.in_use for member in self.members)
+        if self.uses_pcsc and self._may_rest and not in_use:
+            self.at_rest = True
+            self.restart(f"nobody uses {self._program.name}")
+            self._state_changed()
+
+    def _rouse(self) -> list[asyncio.Task[None]]:
+        """Begin to end a rest."""
+        if not self.at_rest:
+            return []
+        self.at_rest = False
+        return [self._tasks.start(self._begin(member)) for member in self.members]
 
     @contextmanager
     def held(self) -> Iterator[None]:
@@ -265,6 +284,8 @@ class Pool:
         for token in member.logins - places.keys():
             self.login_lost(member, token, "the token was removed")
         member.places = places
+        tokens = [slot.token for slot in reply.slots if slot.token is not None]
+        self._may_rest = all(token.flags & spec.CKF_LOGIN_REQUIRED for token in tokens)
         member.life.take(WorkerEvent.LOOKED)
         await self._on_look(reply, objects)
         self.dispatch()
@@ -277,22 +298,10 @@ class Pool:
                 while not all(member.settled for member in self.members):
                     await self._changed.wait()
 
-    async def poll(self) -> Polled:
-        """Ask which slots have a token. Raises WorkerDied, TokenError."""
-        lead = next(self._in(WorkerState.UP), None)
-        if lead is None or lead.link is None:
-            raise WorkerDied(self.last_error or f"{self._program.name} is not running")
-        reply = await lead.link.request(Poll(), self.deadlines.poll)
-        if isinstance(reply, Polled):
-            return reply
-        what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
-        # A module that cannot even list its slots is past help; a new one may not be.
-        lead.link.kill(f"{self._program.name} does not list its slots: {what}")
-        raise TokenError(self.last_error)
-
     async def wait_for(self, token: TokenId) -> None:
         """Wait until a worker sees `token`. Raises TokenGone, WorkerDied; bounded."""
         self._wanted.set()
+        self._rouse()
         try:
             async with asyncio.timeout(self.deadlines.start):
                 while not self.members_with(token):

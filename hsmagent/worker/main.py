@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 
 from hsmagent.errors import ProtocolError
@@ -18,6 +19,7 @@ from hsmagent.worker import codec
 from hsmagent.worker.cryptoki import CryptokiError
 from hsmagent.worker.library import ModuleError
 from hsmagent.worker.messages import (
+    PCSC,
     Done,
     Failed,
     Login,
@@ -65,6 +67,13 @@ def answer(module: Module, request: Request | Order) -> Reply:
     except CryptokiError as error:
         return Failed(error.rv, error.call)
     return Done()
+
+
+def _uses_pcsc() -> bool:
+    """Whether the module speaks to cards by way of pcscd: then it has loaded its library."""
+    with suppress(OSError), open("/proc/self/maps") as maps:  # noqa: PTH123 - pathlib is slow to import
+        return any("libpcsclite" in line for line in maps)
+    return False
 
 
 def wipe_secrets(request: Request | Order) -> None:
@@ -125,7 +134,7 @@ def run(make: Callable[[], Answer], ends: Sequence[str]) -> None:
     except OSError as error:
         connection.sendall(codec.encode(Failed(0, f"it cannot be loaded: {error}")))
     else:
-        connection.sendall(codec.encode(Done()))
+        connection.sendall(codec.encode(Done(PCSC if _uses_pcsc() else b"")))
         try:
             serve(made, connection)
         except (OSError, ProtocolError):

@@ -81,6 +81,14 @@ Request = Look | Poll | Login | Logout | Operate
 # -- replies ---------------------------------------------------------------------------------
 
 
+PCSC = b"pcsc"
+"""The first word's value of a worker whose module speaks to cards by way of pcscd."""
+
+# A reader's state in Polled, where the watch over the readers answers: a card is in it, some
+# program is connected to the card, and from a bit on how often cards came and went.
+READER_HAS_CARD, READER_IN_USE, READER_INSERTIONS = 0x20, 0x100, 16
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """It worked; `value` is the signature, the plaintext, the shared secret or nothing."""
