@@ -2,7 +2,8 @@
 
 Where openssl names key files, any word that finds a key will do: an address, a fingerprint, a
 label (mutt gives a folder and such a word). Nothing is written before complete success, because
-mutt ignores the exit status; and nothing is said besides, because it stops at any word.
+mutt ignores the exit status; and nothing is said of what is made, because it stops at any word.
+What is read it shows together with what was said.
 """
 
 import sys
@@ -147,22 +148,27 @@ def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -
         *(entry.certificate for entry in store.default().entries()),
     )
     cms, context = _encrypted(arguments, data)
-    entity, _ = decrypt.content(cms, keys(), context, decrypt.Options(files, program=PROGRAM))
+    entity, warnings = decrypt.content(
+        cms, keys(), context, decrypt.Options(files, program=PROGRAM)
+    )
     head = entity.region.source.read_at(
         entity.region.start, entity.body.start - entity.region.start
     )
+    for warning in warnings:
+        sys.stderr.write(f"{PROGRAM}: {warning}\n")
     out.write(sign.canonical_head(head, b"\n"))
     for chunk in canonical.in_lines(entity, b"\n"):
         out.write(chunk)
 
 
-def _encrypt(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> None:
+def _encrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
     from hsmagent.mail import encrypt
     from hsmagent.mail.cms import enveloped
 
     now, kept = datetime.now(UTC), store.default()
     words = (*arguments.files, *arguments.values.get("-recip", ()))
-    to = [_recipient(word, kept, now) for word in words]
+    find_own = identity.finder(lambda: keys().keys(), now)
+    to = [_recipient(word, lambda one: kept.find(one, now) or find_own(one)) for word in words]
     if not to:
         raise UsageError("-encrypt needs at least one certificate")
     gcm = "gcm" in arguments.cipher.lower()
@@ -235,10 +241,10 @@ def _name(word: str) -> str:
     return word if word.startswith("pkcs11:") else word.rpartition("/")[2]
 
 
-def _recipient(word: str, kept: store.Store, now: datetime) -> Certificate:
+def _recipient(word: str, find: Callable[[str], store.Entry | None]) -> Certificate:
     if Path(word).is_file():
         return certificates.read_file(word)[0]
-    found = kept.find(word.rpartition("/")[2], now)
+    found = find(word.rpartition("/")[2])
     if found is None:
         raise UsageError(f"there is no certificate for {word}; `hsmagent contacts add` takes one")
     return found.certificate

@@ -120,7 +120,7 @@ def _write_report(given: Given, report: "Report") -> None:
 
 def _encrypt(given: Given, keys: KeysFactory) -> int:
     """Encrypt for those in To and Cc, and for ourselves."""
-    from hsmagent.mail import encrypt, mime, sign
+    from hsmagent.mail import encrypt, identity, mime, sign
 
     now, kept = datetime.now(UTC), store.default()
     with read(given.word, sealed=True) as spool, Spool(sealed=True) as signed:
@@ -130,6 +130,7 @@ def _encrypt(given: Given, keys: KeysFactory) -> int:
             to=tuple(given.values("--to")),
             given=tuple(store.Entry(c) for c in certificates_in(given.values("--recipient"))),
             own=_own_copy(mime.read(region), given, keys, kept, now),
+            find_own=identity.finder(lambda: keys().keys(), now),
             gcm={"gcm": True, "cbc": False}.get(given.value("--cipher")),
             oaep=given.flag("--oaep"),
         )

@@ -20,19 +20,24 @@ LEFT_OUT = "those in Bcc are left out: give each a message of their own, with --
 _AUTHENTICATED = frozenset(oids.AES_GCM)
 
 
+def _nobody(_: str) -> Entry | None:
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """How to encrypt.
 
     to: addresses, instead of those in To and Cc; given: certificates, besides those found by
-    address; own: what our own copy is encrypted to. gcm: None lets the recipients' capabilities
-    decide.
+    address; own: what our own copy is encrypted to; find_own: finds our own certificate for an
+    address that the store does not know. gcm: None lets the recipients' capabilities decide.
     """
 
     now: datetime
     to: tuple[str, ...] = ()
     given: tuple[Entry, ...] = ()
     own: tuple[Entry, ...] = ()
+    find_own: Callable[[str], Entry | None] = _nobody
     gcm: bool | None = None
     oaep: bool = False
 
@@ -114,6 +119,9 @@ def for_addresses(wanted: Sequence[str], store: Store, options: Options) -> list
     for entry in options.given:
         named = set(map(address.folded, entry.certificate.addresses))
         found.update(dict.fromkeys((a for a in found if address.folded(a) in named), entry))
+    for one in [one for one, entry in found.items() if entry is None]:
+        own = options.find_own(one)
+        found[one] = can_all(own) if own else None
     missing = [one for one, entry in found.items() if entry is None]
     if missing:
         raise NoCertificate(missing)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import cache
 
 from hsmagent.errors import UsageError
 from hsmagent.mail import purpose, selectors
@@ -131,6 +132,12 @@ def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
             "copy to; --not-to-self does without one"
         )
     return found
+
+
+def finder(keys: Callable[[], Sequence[Key]], now: datetime) -> Callable[[str], Entry | None]:
+    """Return what finds our own certificate for an address; `keys` is called once, if at all."""
+    held = cache(keys)
+    return lambda address: own_entry(held(), address, now)
 
 
 def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:

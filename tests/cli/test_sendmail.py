@@ -196,6 +196,14 @@ def test_encrypts_when_asked_one_message_for_each_bcc(sending: Sending) -> None:
         open_for("eve", seen[2])
 
 
+def test_a_copy_for_oneself_needs_no_contact(sending: Sending) -> None:
+    sending.knows("bob", "carol", "eve")
+    message = b"X-HSMAgent: encrypt\n" + MESSAGE.replace(b"carol@", b"alice@")
+    done = sending.send(message, "-t")
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert set(sending.sink.messages[0][1]) >= {"alice@example.org", "bob@example.org"}
+
+
 def test_a_missing_certificate_sends_nothing(sending: Sending) -> None:
     sending.knows("bob", "carol")
     done = sending.send(b"X-HSMAgent: encrypt\n" + MESSAGE, "-t")

@@ -107,6 +107,30 @@ def test_encrypt_says_who_has_no_certificate(hsmagent: str) -> None:
     assert "no valid certificate for bob@example.org" in done.stderr
 
 
+@pytest.mark.parametrize("options", [(), ("--not-to-self",)])
+def test_an_own_address_is_met_by_the_own_certificate(
+    hsmagent: str, options: tuple[str, ...]
+) -> None:
+    mail = MESSAGE.replace("bob@", "alice@")
+    done = run(hsmagent, "smime", "encrypt", *options, stdin=mail)
+    assert done.returncode == 0, done.stderr
+    assert "smime-type=authEnveloped-data" in done.stdout
+    assert "Hello" in run(hsmagent, "smime", "decrypt", stdin=done.stdout).stdout
+    others = run(hsmagent, "smime", "encrypt", *options, stdin="Cc: eve@example.org\n" + mail)
+    assert "no valid certificate for eve@example.org;" in others.stderr
+
+
+def test_the_openssl_face_meets_an_own_address_and_says_what_cbc_proves(tmp_path: Path) -> None:
+    program = script(tmp_path, "hsmagent-smime", "openssl_smime", "rsa")
+    for cipher, said in (("-aes256", True), ("-aes-256-gcm", False)):
+        sealed = run(program, "-encrypt", cipher, "-text", "alice@example.org", stdin="Hello\n")
+        assert (sealed.returncode, sealed.stderr) == (0, "")
+        opened = run(program, "-decrypt", stdin=sealed.stdout)
+        assert opened.returncode == 0
+        assert opened.stdout.endswith("Hello\n")
+        assert ("does not show whether somebody changed" in opened.stderr) is said
+
+
 def test_bcc_is_taken_out_and_said(hsmagent: str, tmp_path: Path) -> None:
     certificate, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
     run(hsmagent, "contacts", "add", certificate)
