@@ -162,7 +162,7 @@ def _choice(token: Token) -> str:
 
 async def look(module: ModuleSpec) -> list[Token]:
     """Return a module's tokens as they are now. Raises TokenError."""
-    async with running(module_program(module)) as worker:
+    async with running(module_program(module), module) as worker:
         slots = (await worker.ask(Look(objects=True), Slots)).slots
     tokens = [Token(module, slot.slot, slot.token) for slot in slots if slot.token is not None]
     if not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
