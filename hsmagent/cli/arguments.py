@@ -1,6 +1,6 @@
 """Reading a command's arguments by the table of commands. Imports next to nothing."""
 
-from hsmagent.cli.command import TIME, Command, Option
+from hsmagent.cli.command import FILE, FOLDER, TIME, Argument, Command, Option
 from hsmagent.errors import UsageError
 
 TYPE_CHECKING = False
@@ -69,12 +69,13 @@ def parse(command: Command, given: "Sequence[str]") -> Given:
                 raise wrong(command, sentence + nearest(name, known))
             value = _value(option, name, value if equals else None, rest)
             options.setdefault(option.names[0], []).append(value)
-    argument = command.argument
-    least, most = (argument.least, argument.most or len(words)) if argument else (0, 0)
-    if not least <= len(words) <= most:
+    places = command.places(len(words))
+    if places is None:
         raise wrong(command, "wrong number of arguments")
     if "" in words:
         raise wrong(command, "an argument is empty")
+    for argument, word in zip(places, words, strict=True):
+        need_text(argument, argument.name, word)
     return Given(command, options, words)
 
 
@@ -86,11 +87,24 @@ def _value(option: Option, name: str, value: "str | None", rest: "Iterator[str]"
     value = next(rest, None) if value is None else value
     if not value:  # an empty one is a variable that somebody forgot to set
         raise UsageError(f"{name} needs a value")
+    need_text(option, name, value)
     if option.choices and value not in option.choices:
         raise UsageError(f"{name} is one of {', '.join(option.choices)}")
     if option.kind == TIME:
         moment(value)
     return value
+
+
+def need_text(part: "Option | Argument", name: str, value: str) -> None:
+    """Refuse what is not UTF-8, except as the name of a file, which may be any bytes."""
+    if part.kind in {FILE, FOLDER}:
+        return
+    try:
+        value.encode()
+    except UnicodeEncodeError:  # os.fsdecode puts surrogates for such bytes
+        from hsmagent.model import printable
+
+        raise UsageError(f"{name} is not UTF-8: {printable(value)!r}") from None
 
 
 def moment(text: str) -> "datetime":

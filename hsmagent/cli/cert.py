@@ -5,8 +5,8 @@ from pathlib import Path
 
 from hsmagent.cli import manage
 from hsmagent.cli.arguments import Given
-from hsmagent.errors import UsageError
-from hsmagent.manage import certs
+from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.manage import certs, files
 from hsmagent.manage.requests import Named, named
 
 _LARGEST = 1 << 20
@@ -46,14 +46,13 @@ def put(given: Given) -> int:
 
 
 def read_file(name: str, most: int) -> bytes:
-    """Return up to `most` bytes of a file, or of standard input. Raises UsageError."""
+    """Return up to `most` bytes of a file, or of standard input. Raises HsmAgentError."""
+    if name != "-":
+        return files.read(Path(name), most)
     try:
-        if name == "-":
-            return sys.stdin.buffer.read(most)
-        with Path(name).open("rb") as file:
-            return file.read(most)
+        return sys.stdin.buffer.read(most)
     except OSError as error:
-        raise UsageError(f"cannot read {name}: {error.strerror}") from None
+        raise HsmAgentError(f"cannot read standard input: {error.strerror}") from None
 
 
 def export(given: Given) -> int:

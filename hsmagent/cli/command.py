@@ -13,10 +13,11 @@ class Option:
     """An option: its spellings, what it means, and its value's name ("" for a flag).
 
     kind: FILE, FOLDER, KEY, TOKEN, TIME, or "" for any text. choices: the only values.
+    offered: what shells offer where there may be other values.
     many: it may be given more than once.
     """
 
-    __slots__ = ("choices", "kind", "many", "meaning", "names", "value")
+    __slots__ = ("choices", "kind", "many", "meaning", "names", "offered", "value")
 
     def __init__(
         self,
@@ -26,6 +27,7 @@ class Option:
         kind: str = "",
         choices: "tuple[str, ...]" = (),
         *,
+        offered: "tuple[str, ...]" = (),
         many: bool = False,
     ) -> None:
         self.names = names.split()
@@ -33,22 +35,34 @@ class Option:
         self.value = value
         self.kind = kind
         self.choices = choices
+        self.offered = choices or offered
         self.many = many
 
 
 class Argument:
-    """What stands by position: its name and meaning, and how often (most 0: without a limit)."""
+    """What stands by position: its name and meaning, and how often (most 0: without a limit).
 
-    __slots__ = ("kind", "least", "meaning", "most", "name")
+    kind and offered: as an option's.
+    """
+
+    __slots__ = ("kind", "least", "meaning", "most", "name", "offered")
 
     def __init__(
-        self, name: str, meaning: str, kind: str = "", *, least: int = 1, most: int = 1
+        self,
+        name: str,
+        meaning: str,
+        kind: str = "",
+        *,
+        least: int = 1,
+        most: int = 1,
+        offered: "tuple[str, ...]" = (),
     ) -> None:
         self.name = name
         self.meaning = meaning
         self.kind = kind
         self.least = least
         self.most = most
+        self.offered = offered
 
     @property
     def shown(self) -> str:
@@ -60,11 +74,12 @@ class Argument:
 class Command:
     """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
 
+    At most one of its arguments may stand there more or less often than once.
     run: "module:function", which takes an `arguments.Given` and returns the exit status; "" for
     a program. own_words: whether it reads its arguments itself, since others follow its own.
     """
 
-    __slots__ = ("argument", "meaning", "name", "options", "own_words", "run")
+    __slots__ = ("arguments", "meaning", "name", "options", "own_words", "run")
 
     def __init__(
         self,
@@ -77,7 +92,7 @@ class Command:
         self.name = name
         self.meaning = meaning
         self.options = [part for part in parts if isinstance(part, Option)]
-        self.argument = next((part for part in parts if isinstance(part, Argument)), None)
+        self.arguments = [part for part in parts if isinstance(part, Argument)]
         self.run = run
         self.own_words = own_words
         if run:
@@ -91,6 +106,17 @@ class Command:
     def option(self, name: str) -> Option | None:
         """Return the option of this spelling."""
         return next((option for option in self.options if name in option.names), None)
+
+    def places(self, count: int) -> "list[Argument] | None":
+        """Return which argument each of `count` words is; None if there are too few or too many."""
+        places: list[Argument] = []
+        for argument in self.arguments:
+            others = len(self.arguments) - 1
+            times = 1 if argument.least == argument.most == 1 else count - others
+            if times < argument.least or times > (argument.most or times):
+                return None
+            places += [argument] * times
+        return places if len(places) == count else None
 
     def load(self) -> "Callable[[Any], int]":
         """Import the function that runs it."""

@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hsmagent.cli.arguments import nearest
+from hsmagent.cli.arguments import nearest, need_text
+from hsmagent.cli.programs import GPGSM
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
@@ -106,6 +107,9 @@ def _option(found: Arguments, name: str, values: Iterator[str]) -> None:
         value = next(values, None)
         if value is None:
             raise UsageError(f"{name} needs a value")
+        part = GPGSM.option(name)
+        if part is not None and name in VALUES:
+            need_text(part, name, value)
         found.values.setdefault(name, []).append(value)
     elif name in COMMANDS:
         _command(found, COMMANDS[name])

@@ -3,6 +3,7 @@
 from hsmagent.cli.command import (
     CONFIG,
     FILE,
+    FOLDER,
     JSON,
     KEY,
     ONE_KEY,
@@ -28,6 +29,11 @@ _DATA = (
 )
 _YES = Option("--yes", "do not ask before something is lost; a PIN is needed all the same")
 _LAST_TRY = Option("--last-try", "go on although one more wrong PIN blocks the token")
+# As `manage.kinds` makes them, which takes longer to import than a quick command to run.
+KEY_TYPES = (
+    *("p256", "p384", "p521", "brainpool256", "brainpool384", "brainpool512"),
+    *("rsa2048", "rsa3072", "rsa4096", "ed25519"),
+)
 
 MANAGEMENT = {
     "Tokens made and kept": (
@@ -95,10 +101,20 @@ MANAGEMENT = {
         Command(
             "key new",
             "make a key in a token",
-            Argument("TYPE", "p256 (the default), rsa2048, ... as `token info` lists", least=0),
+            Argument(
+                "TYPE",
+                "p256 (the default), rsa2048, ... as `token info` lists",
+                least=0,
+                offered=KEY_TYPES,
+            ),
             Option("--token", "in which token", "TOKEN", TOKEN),
             Option("--label", "what it is called; without it, what it is for", "LABEL"),
-            Option("--for", "what it is for: ssh, mail or both (ssh,mail)", "USES"),
+            Option(
+                "--for",
+                "what it is for: ssh, mail or both (ssh,mail)",
+                "USES",
+                offered=("ssh", "mail", "ssh,mail"),
+            ),
             *_MANAGING,
             _LAST_TRY,
             run="hsmagent.cli.key:new",
@@ -121,7 +137,8 @@ MANAGEMENT = {
         Command(
             "key rename",
             "another label for a key and its certificate",
-            Argument("KEY LABEL", "the key, and its new label", KEY, least=2, most=2),
+            ONE_KEY,
+            Argument("LABEL", "its new label"),
             *_MANAGING,
             _LAST_TRY,
             run="hsmagent.cli.key:rename",
@@ -141,7 +158,8 @@ MANAGEMENT = {
         Command(
             "key backup",
             "wrapped keys in files, as sc-hsm-tool has them",
-            Argument("KEY... FOLDER", "the keys, and where to", KEY, least=2, most=0),
+            Argument("KEY", "the keys", KEY, most=0),
+            Argument("FOLDER", "where to", FOLDER),
             *_MANAGING,
             _LAST_TRY,
             run="hsmagent.cli.backup:save",
@@ -198,7 +216,8 @@ MANAGEMENT = {
         Command(
             "data write",
             "put a file into a token",
-            Argument("LABEL FILE", "what it is to be called, and the file", FILE, least=2, most=2),
+            Argument("LABEL", "what it is to be called"),
+            Argument("FILE", "the file; - is standard input", FILE),
             *_DATA,
             Option("--application", "the program that it is for", "NAME"),
             *_MANAGING,

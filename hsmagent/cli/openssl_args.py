@@ -3,7 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from hsmagent.cli.arguments import nearest
+from hsmagent.cli.arguments import nearest, need_text
+from hsmagent.cli.programs import SMIME
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
@@ -89,4 +90,7 @@ def _option(found: Arguments, word: str, rest: Iterator[str]) -> None:
     value = next(rest, None)
     if value is None:
         raise UsageError(f"{word} needs a value")
+    part = SMIME.option(word)
+    if part is not None and word not in HARMLESS:
+        need_text(part, word, value)
     found.values.setdefault(word, []).append(value)

@@ -15,6 +15,7 @@ from hsmagent.setup.record import Record
 from hsmagent.setup.session import Session, others
 from hsmagent.setup.wanted import NO_NETWORK, wanted
 
+_NO_TERMINAL = "ask in, so nothing was done; use --yes"
 ANSWER = 10.0  # seconds for the agent to say its version
 
 
@@ -29,7 +30,7 @@ def run(given: Given) -> int:
     if given.flag("--dry-run"):
         print("Nothing was done." if steps else "There is nothing to do.")
         return 0
-    if steps and not given.flag("--yes") and not terminal.agree("Go on?", "ask in; use --yes"):
+    if steps and not given.flag("--yes") and not terminal.agree("Go on?", _NO_TERMINAL):
         raise HsmAgentError("nothing was done")
     try:
         told = _remove(steps, record, home) if remove else _place(steps, record, home)

@@ -37,20 +37,18 @@ def _listed(some: "Iterable[Command]") -> str:
 
 
 def _called(command: Command) -> str:
-    return f"{command.name} {command.argument.shown}" if command.argument else command.name
+    return " ".join((command.name, *(argument.shown for argument in command.arguments)))
 
 
 def line(command: Command) -> str:
     """Return how a command is called, in one line."""
-    argument = f" {command.argument.shown}" if command.argument else ""
-    return f"usage: {command.path} [options]{argument}"
+    words = (command.path, "[options]", *(argument.shown for argument in command.arguments))
+    return f"usage: {' '.join(words)}"
 
 
 def of(command: Command) -> str:
     """Return the text of `hsmagent COMMAND --help`, or of another program's `--help`."""
-    rows = []
-    if command.argument:
-        rows.append((command.argument.name, command.argument.meaning))
+    rows = [(argument.name, argument.meaning) for argument in command.arguments]
     for option in command.options:
         meaning = option.meaning
         if option.choices:

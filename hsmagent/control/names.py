@@ -8,6 +8,8 @@ from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable, to
 from hsmagent.ssh.keys import blob_for
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
+NONE_PRESENT = "no token is present; plug one in, or see `hsmagent doctor`"
+
 
 def names_key(name: Pkcs11Uri | str, key: Key) -> bool:
     """Whether `name` (a URI, a "SHA256:…" fingerprint or a label) means this key."""
@@ -49,7 +51,7 @@ def find_token(name: str, tokens: Sequence[TokenId]) -> TokenId:
         return found[0]
     choice = ", ".join(_choice(found or tokens))
     if not tokens:
-        raise TokenGone("no token is present; plug one in, or see `hsmagent doctor`")
+        raise TokenGone(NONE_PRESENT)
     if not found:
         raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
     raise UsageError(f"which token? Name one by label, serial or URI: {choice}")

@@ -17,6 +17,7 @@ from hsmagent.model import ModuleSpec, printable, token_name
 from hsmagent.token import pcscd
 from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.tokens import Limits, Tokens
+from hsmagent.token.trouble import why
 
 PROGRAM = Path("/usr/sbin/pcscd")
 INSTALL = "install one: opensc-pkcs11 for smart cards, or name yours as [[module]] path"
@@ -42,9 +43,10 @@ def configuration(where: Surroundings) -> tuple[Finding, Config | None]:
 def from_status(status: Status, settings: Config | None) -> list[Finding]:
     """Read the modules and tokens from what the daemon says."""
     wanted = settings is not None and bool(settings.modules)
+    specs = {spec.path: spec for spec in settings.modules} if settings else {}
     findings = [
-        _module(module["path"], module["error"], _labels(status, module["path"]), wanted=wanted)
-        for module in status["modules"]
+        _module(specs.get(path) or ModuleSpec(path), error, _labels(status, path), wanted=wanted)
+        for path, error in ((module["path"], module["error"]) for module in status["modules"])
     ]
     findings += [
         _note(module["path"], note) for module in status["modules"] for note in module["notes"]
@@ -92,7 +94,7 @@ async def looked_at(settings: Config) -> list[Finding]:
             await tokens.close()
     return [
         _module(
-            spec.path,
+            spec,
             errors.get(spec.path, ""),
             [token.label for token in present if token.module == spec.path],
             wanted=bool(settings.modules),
@@ -129,17 +131,19 @@ def paths(settings: Config) -> list[str]:
     return [module.path for module in settings.modules] or list(discover())
 
 
-def _module(path: str, error: str, tokens: list[str], *, wanted: bool) -> Finding:
+def _module(spec: ModuleSpec, error: str, tokens: list[str], *, wanted: bool) -> Finding:
     """Say how one module is; `wanted`: the configuration names it, else it was discovered."""
-    check = "module"
+    check, path = "module", spec.path
     if not Path(path).is_file():
         remedy = "install it, or correct the path in the configuration"
         return Finding(check, State.BAD, f"the module {path} is not there", remedy)
     if error:
         sentence = error if path in error else f"the module {path} fails: {error}"
-        remedy = f"try `pkcs11-tool --module {path} --list-slots`"
+        # What is known of the cause is in the error, with its remedy.
+        remedies = [] if why(spec) else [f"try `pkcs11-tool --module {path} --list-slots`"]
         if not wanted:
-            remedy += "; or name the modules that you use as [[module]] in the configuration"
+            remedies.append("name the modules that you use as [[module]] in the configuration")
+        remedy = "; or ".join(remedies)
         return Finding(check, State.BAD if wanted else State.WARN, sentence, remedy)
     names = ", ".join(f"“{printable(name)}”" for name in tokens)
     return Finding(check, State.OK, f"{path}: " + (names or "no token is present"))

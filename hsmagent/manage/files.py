@@ -42,10 +42,10 @@ def need_folder(path: Path) -> None:
         raise UsageError(f"there is no folder {path}")
 
 
-def read(path: Path) -> bytes:
-    """Return the content of a small file. Raises UsageError."""
+def read(path: Path, most: int = _LARGEST) -> bytes:
+    """Return up to `most` bytes of a file. Raises HsmAgentError."""
     try:
         with path.open("rb") as file:
-            return file.read(_LARGEST)
+            return file.read(most)
     except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+        raise HsmAgentError(f"cannot read {path}: {error.strerror}") from None

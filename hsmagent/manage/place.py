@@ -7,8 +7,8 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from pathlib import Path
 
-from hsmagent.control.names import find_key
-from hsmagent.errors import TokenError, UsageError
+from hsmagent.control.names import NONE_PRESENT, find_key
+from hsmagent.errors import TokenError, TokenGone, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage.person import Person
 from hsmagent.manage.worker import Worker, card_program, module_program, running
@@ -100,7 +100,8 @@ class Place:
     async def token(self, name: str, *, blank: bool = False) -> Token:
         """Return the token of that name: label, serial number, URI; "" is the only one there is.
 
-        blank: without a name, the only blank one is meant, if there is one. Raises UsageError.
+        blank: without a name, the only blank one is meant, if there is one. Raises UsageError,
+        TokenGone where there is none at all.
         """
         tokens = await self.tokens()
         wanted = parse(name) if name.startswith(SCHEME) else None
@@ -121,7 +122,7 @@ class Place:
             return found[0]
         choice = ", ".join(_choice(token) for token in found or tokens)
         if not tokens:
-            raise UsageError("no token is present; plug one in, or see `hsmagent doctor`")
+            raise TokenGone(NONE_PRESENT)
         if not found:
             raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
         raise UsageError(f"which token? Name one: {choice}")
@@ -161,7 +162,7 @@ def _choice(token: Token) -> str:
 
 async def look(module: ModuleSpec) -> list[Token]:
     """Return a module's tokens as they are now. Raises TokenError."""
-    async with running(module_program(module)) as worker:
+    async with running(module_program(module), module) as worker:
         slots = (await worker.ask(Look(objects=True), Slots)).slots
     tokens = [Token(module, slot.slot, slot.token) for slot in slots if slot.token is not None]
     if not any(token.info.manufacturer == _CARD_MAKER for token in tokens):

@@ -1,6 +1,7 @@
 """`token info`: what a token is and can do, without a PIN."""
 
-from hsmagent.errors import TokenError
+from hsmagent.control.names import NONE_PRESENT
+from hsmagent.errors import TokenGone
 from hsmagent.manage.kinds import made_by
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.worker import module_program, running
@@ -17,7 +18,7 @@ async def info(place: Place, name: str) -> str:
     """
     tokens = (await place.token(name),) if name else await place.tokens()
     if not tokens:
-        raise TokenError("no token is present; plug one in, or see `hsmagent doctor`")
+        raise TokenGone(NONE_PRESENT)
     return "\n\n".join([await _about(token) for token in tokens])
 
 

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from hsmagent.errors import PinIncorrect, PinLocked, TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.schsm.apdu import INS, SW
+from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import Failed, Reply, Request
@@ -112,13 +113,17 @@ def card_program(module: ModuleSpec) -> Program:
 
 
 @asynccontextmanager
-async def running(program: Program) -> AsyncIterator[Worker]:
-    """Start a worker and end it. Raises TokenError when it cannot start."""
+async def running(program: Program, module: ModuleSpec | None = None) -> AsyncIterator[Worker]:
+    """Start a worker and end it. Raises TokenError when it cannot start.
+
+    module: the one that it loads, if any; its files may tell why it does not start.
+    """
     link = Link(program, start_seconds=_START, on_room=_nothing, on_lost=_nothing)
     try:
         ready: Any = await link.ready
         if isinstance(ready, Failed):
-            raise ModuleSaid(ready)
+            reason = why(module) if module else ""
+            raise TokenError(reason, ready.rv) if reason else ModuleSaid(ready)
         yield Worker(link)
     finally:
         link.kill("the command is done")

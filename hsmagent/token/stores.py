@@ -16,9 +16,10 @@ from hsmagent.worker.link import worker_environment
 Stamp = tuple[tuple[str, int, int], ...]
 """Of each file that is there: its path, time of last change (ns) and size."""
 
+SOFTHSM_OWN = "~/.config/softhsm2/softhsm2.conf"
 # softhsm2.conf(5); the last two are where Debian and others put it.
 _SOFTHSM_CONFIGURATIONS = (
-    "~/.config/softhsm2/softhsm2.conf",
+    SOFTHSM_OWN,
     "/etc/softhsm/softhsm2.conf",
     "/etc/softhsm2.conf",
 )

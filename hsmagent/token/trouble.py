@@ -11,6 +11,7 @@ from hsmagent.worker.link import worker_environment
 
 _TPM_DEVICES = (Path("/dev/tpmrm0"), Path("/dev/tpm0"))
 _TPM_ELSEWHERE = ("TPM2_PKCS11_TCTI", "TCTI", "TPM2TOOLS_TCTI")
+_OTHERS = "name files of your own in the module's env"
 
 
 def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
@@ -20,11 +21,11 @@ def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
         if there is None:
             return "there is no TPM in this machine; leave the module out, or name others"
         if not os.access(there, os.R_OK | os.W_OK):
-            return _unreadable(there)
+            return _unreadable(there, _OTHERS)
     for path in stores.files(module):
         closed = _first_closed(path)
         if closed is not None:
-            return _unreadable(closed)
+            return _unreadable(closed, _own_files(module))
     return ""
 
 
@@ -46,8 +47,17 @@ def _first_closed(path: Path) -> Path | None:
     return None
 
 
-def _unreadable(path: Path) -> str:
-    """Say that a file is closed to us, and whom it is open to."""
+def _own_files(module: ModuleSpec) -> str:
+    """Say how the module is given files that are nobody else's."""
+    if "softhsm" not in Path(module.path).name:
+        return _OTHERS
+    if worker_environment(module.env).get("SOFTHSM2_CONF"):
+        return _OTHERS
+    return f"write {stores.SOFTHSM_OWN} with a directories.tokendir of your own"
+
+
+def _unreadable(path: Path, otherwise: str) -> str:
+    """Say that a file is closed to us, and whom it is open to; otherwise: another remedy."""
     sentence = f"{path} cannot be read"
     status = path.stat()
     if not status.st_mode & (stat.S_IRGRP | stat.S_IXGRP):
@@ -58,5 +68,5 @@ def _unreadable(path: Path) -> str:
         group = str(status.st_gid)
     return (
         f"{sentence}: join its group with `sudo usermod --append --groups {group} $USER` and log"
-        " in anew, or name files of your own in the module's env"
+        f" in anew, or {otherwise}"
     )

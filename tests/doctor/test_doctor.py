@@ -112,6 +112,24 @@ def test_a_module_that_is_not_there_or_is_none(session: AgentProcess) -> None:
     assert str(junk) in second["sentence"]
 
 
+@pytest.mark.parametrize("running", [False, True])
+def test_a_module_whose_files_are_closed_to_us(
+    session: AgentProcess, softhsm: SoftHsm, *, running: bool
+) -> None:
+    closed = softhsm.folder / "tokens"
+    mode = closed.stat().st_mode
+    closed.chmod(0o050)
+    try:
+        if running:
+            session.start()
+        (finding,) = doctor(session)[1]["module"]
+    finally:
+        session.stop()
+        closed.chmod(mode)
+    assert f"{closed} cannot be read: join its group" in finding["sentence"]
+    assert "pkcs11-tool" not in finding["remedy"]
+
+
 def test_a_wrong_configuration(tmp_path: Path) -> None:
     (tmp_path / "config.toml").write_text("[prompt]\ncolour = 3\n")
     finding, settings = modules.configuration(place(tmp_path))

@@ -159,6 +159,19 @@ def test_softhsm_from_nothing(soft: Managed) -> None:
     assert "again" in soft.does("token", "info", "again")
 
 
+@pytest.mark.parametrize("closed", ["softhsm2.conf", "tokens"])
+def test_a_module_whose_files_are_closed_to_us(soft: Managed, closed: str) -> None:
+    path = soft.folder / "softhsm" / closed
+    mode = path.stat().st_mode
+    path.chmod(0o050)
+    try:
+        said = soft.fails("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN))
+    finally:
+        path.chmod(mode)
+    assert f"is left out: {path} cannot be read: join its group" in said
+    assert "no token is present" in said
+
+
 def test_a_label_is_needed(soft: Managed) -> None:
     assert "--label" in soft.fails("token", "init", secrets=(SOFT_SO_PIN, PIN), status=2)
     long = "ä" * 17

@@ -95,7 +95,9 @@ def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
     # Without a terminal nobody can say yes.
     done = anna.setup()
     assert (done.returncode, anna.has()) == (1, {})
-    assert done.stderr == "hsmagent: there is no terminal to ask in; use --yes\n"
+    assert (
+        done.stderr == "hsmagent: there is no terminal to ask in, so nothing was done; use --yes\n"
+    )
 
 
 def test_it_asks(anna: Person) -> None:
