@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.mail_keys import FILES
 from hsmagent.cli.smime import KeysFactory, certificates_in, judge_of, own_files, reported, warn
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import UsageError
 from hsmagent.mail import armour, store
 from hsmagent.mail.keys import Context
 from hsmagent.mail.spool import MAX_FILE, OpenFile, Region, Source, Spool, fill
@@ -76,13 +76,7 @@ def _own(addresses: Iterable[str], keys: KeysFactory, now: datetime) -> list[sto
     """Return the tokens' certificates for those of these addresses that are ours."""
     from hsmagent.mail import encrypt, identity
 
-    if not addresses:
-        return []
-    try:
-        held = keys().keys()
-    except HsmAgentError:  # whose certificate is missing is the better answer
-        return []
-    found = (identity.own_entry(held, address, now) for address in addresses)
+    found = map(identity.finder(lambda: keys().keys(), now), addresses)
     return [encrypt.can_all(entry) for entry in found if entry]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
 
-from hsmagent.errors import UsageError
+from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import purpose, selectors
 from hsmagent.mail.address import folded, own_addresses
 from hsmagent.mail.cms import certificates
@@ -136,7 +136,14 @@ def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
 
 def finder(keys: Callable[[], Sequence[Key]], now: datetime) -> Callable[[str], Entry | None]:
     """Return what finds our own certificate for an address; `keys` is called once, if at all."""
-    held = cache(keys)
+
+    @cache
+    def held() -> Sequence[Key]:
+        try:
+            return keys()
+        except HsmAgentError:  # whose certificate is missing is the better answer
+            return ()
+
     return lambda address: own_entry(held(), address, now)
 
 
