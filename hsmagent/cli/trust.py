@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from hsmagent.config import file as config
-from hsmagent.config.mail import Roots
 from hsmagent.mail import roots, store
 from hsmagent.mail.trust import Anchors, Revocation
 from hsmagent.mail.verify import Judge
@@ -39,5 +37,9 @@ def judge(
 
 def _system() -> roots.Bundle | None:
     """Return the system's roots, unless the configuration says that only one's own count."""
+    # Who names the roots need not wait for the configuration's reader.
+    from hsmagent.config import file as config
+    from hsmagent.config.mail import Roots
+
     settings = config.load(config.default_path()).mail
     return None if settings.roots is Roots.OWN else roots.Bundle()
