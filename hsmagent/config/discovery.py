@@ -99,3 +99,9 @@ def _each_once(paths: Iterable[str]) -> Iterator[str]:
         if real not in seen:
             seen.add(real)
             yield path
+
+
+def certificate_files(pattern: str) -> list[str]:
+    """Return the files that a pattern of `[ssh] certificates` names; a folder: those in it."""
+    inside = f"{pattern}/*-cert.pub" if Path(pattern).is_dir() else pattern
+    return sorted(glob.glob(inside))  # noqa: PTH207 - an absolute pattern is no Path

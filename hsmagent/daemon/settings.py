@@ -1,11 +1,10 @@
 """What the configuration means to each part: from `Config` to a part's own options."""
 
-import glob
 import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from hsmagent.config.discovery import discover
+from hsmagent.config.discovery import certificate_files, discover
 from hsmagent.config.file import CacheConfig, Config, KeyConfig, TokenConfig
 from hsmagent.control.names import names_key
 from hsmagent.door.policy import Policy
@@ -63,8 +62,7 @@ def _choice(entry: KeyConfig) -> Choice:
 def _certificates(patterns: tuple[str, ...]) -> Iterator[Certificate]:
     """Read every file that a pattern names; a folder stands for the certificates in it."""
     for pattern in patterns:
-        inside = f"{pattern}/*-cert.pub" if Path(pattern).is_dir() else pattern
-        for name in sorted(glob.glob(inside)):  # noqa: PTH207 - an absolute pattern is no Path
+        for name in certificate_files(pattern):
             try:
                 yield from certificates.from_file(Path(name).read_bytes())
             except (OSError, ProtocolError) as error:

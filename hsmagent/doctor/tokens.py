@@ -1,11 +1,10 @@
 """What the daemon knows of tokens and keys, beside what the configuration says of them."""
 
-import glob
 import shlex
 import socket
 from collections.abc import Iterator
-from pathlib import Path
 
+from hsmagent.config.discovery import certificate_files
 from hsmagent.config.file import Config
 from hsmagent.control.names import names_key
 from hsmagent.control.values import of_token, to_key
@@ -95,8 +94,7 @@ def _unmatched(kind: str, number: int, command: str) -> Finding:
 
 def _certificates(patterns: tuple[str, ...]) -> Iterator[Finding]:
     for pattern in patterns:
-        inside = f"{pattern}/*-cert.pub" if Path(pattern).is_dir() else pattern
-        if not glob.glob(inside):  # noqa: PTH207 - an absolute pattern is no Path
+        if not certificate_files(pattern):
             sentence = f"no certificate is in {printable(pattern, 400)}"
             remedy = "correct certificates under [ssh], or put the certificate there"
             yield Finding("certificates", State.WARN, sentence, remedy)

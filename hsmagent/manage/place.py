@@ -104,17 +104,8 @@ class Place:
         TokenGone where there is none at all.
         """
         tokens = await self.tokens()
-        wanted = parse(name) if name.startswith(SCHEME) else None
-        if wanted is not None:
-            found = [token for token in tokens if wanted.matches_token(token.id)]
-        elif name:
-            found = [
-                token for token in tokens if name in (token.label, token.id.label, token.id.serial)
-            ]
-            # A blank token has no name of its own: its module's does.
-            found = found or [
-                t for t in tokens if t.blank and name in t.module.path.rpartition("/")[2]
-            ]
+        if name:
+            found = _named(name, tokens)
         else:
             usable = [token for token in tokens if token.blank is blank]
             found = usable or [token for token in tokens if not token.blank]
