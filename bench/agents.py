@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.parts.agent import ANY_DATA, AgentProcess, unknown_data
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import ANY_DATA, AgentProcess, unknown_data
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 LIST = bytes([0, 0, 0, 1, 11])
 SHA2_512 = 4

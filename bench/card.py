@@ -10,11 +10,11 @@ import tempfile
 from pathlib import Path
 
 from bench.mail import SMALL, mail_of, quickest, rounds_asked, told
-from tests.parts.agent import PROGRAM, AgentProcess
-from tests.parts.card import DEFAULT_PIN, Card, inserted
-from tests.parts.mail import person
-from tests.parts.provider import Provider
-from tests.parts.ssh_login import started
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.agent.ssh_login import started
+from tests.parts.mail.people import person
+from tests.parts.token.card import DEFAULT_PIN, Card, inserted
+from tests.parts.token.provider import Provider
 
 SIGN, OPENSSL = "sign on a card", "openssl's engine"
 

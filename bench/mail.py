@@ -18,9 +18,9 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tests.parts.agent import PROGRAM, AgentProcess
-from tests.parts.mail import person
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.mail.people import person
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 HEAD = b"From: alice@example.org\nSubject: Hi\nContent-Type: text/plain\n\n"
 SMALL, LARGE = 7_500, 37_500_000  # base64 makes 10 KB and 50 MB of them

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.desktop.bus import PrivateBus, private_bus
 
 # The same examples in every run, so that a failure belongs to the change that shows it, and no
 # deadline, since the tests share few cores. The fuzz targets are there for the long search.

@@ -9,9 +9,9 @@ import time
 from pathlib import Path
 
 from tests.daemon.conftest import module_config
-from tests.parts import sessions
-from tests.parts.softhsm import PIN, SoftHsm
-from tests.parts.systemd import UserManager, missing, user_manager
+from tests.parts.desktop import sessions
+from tests.parts.desktop.systemd import UserManager, missing, user_manager
+from tests.parts.token.softhsm import PIN, SoftHsm
 
 # pipx's own, which `pipx uninstall` takes away.
 PIPX = (".local/bin", ".local/share/pipx", ".local/state/pipx", ".local/pipx", ".cache")

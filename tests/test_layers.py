@@ -203,3 +203,8 @@ def test_a_row_is_read_as_it_is_written() -> None:
     row = read_row("| `daemon/` | the process | everything but `cli` | none |")
     assert row.allows("mail.sign", "mail")
     assert not row.allows("cli.main", "cli")
+
+
+def test_the_root_stays_small() -> None:
+    """What everybody may import is little: ten modules, `__main__` with them."""
+    assert len([module for module in MODULES if module.parent == PACKAGE]) <= 10

@@ -11,7 +11,7 @@ from hsmagent.config import file as config
 from hsmagent.daemon.daemon import Daemon
 from hsmagent.door.journal import reads_stderr
 from hsmagent.folders import runtime_folder, state_folder
-from hsmagent.hardening import forbid_dumps
+from hsmagent.worker.hardening import forbid_dumps
 
 # journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
 _JOURNAL_FORMAT = "<%(syslog)d>%(message)s"

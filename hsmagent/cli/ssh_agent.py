@@ -23,11 +23,11 @@ from hsmagent.cli import output, usage
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.commands import HASHES, SSH_AGENT_OPTIONS
 from hsmagent.cli.programs import SSH_AGENT
+from hsmagent.config.duration import seconds
 from hsmagent.daemon.listening import listen
-from hsmagent.duration import seconds
 from hsmagent.errors import ConfigError, HsmAgentError, UsageError
-from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.model import printable
+from hsmagent.worker.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:

@@ -26,9 +26,8 @@ from hsmagent.config.toml import (
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.folders import home_folder
+from hsmagent.folders import changeable_by_others, home_folder, is_others
 from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
-from hsmagent.ownership import changeable_by_others, is_others
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")

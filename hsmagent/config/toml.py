@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import TypeVar
 
-from hsmagent.duration import seconds
+from hsmagent.config.duration import seconds
 from hsmagent.errors import ConfigError
 from hsmagent.model import printable
 

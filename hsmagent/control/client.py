@@ -5,7 +5,7 @@ import sys
 
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, Unavailable, of_kind
-from hsmagent.folders import runtime_folder
+from hsmagent.folders import changeable_by_others, runtime_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -50,8 +50,6 @@ class Daemon:
 
     def check_place(self) -> None:
         """Raise Unavailable where others could have put their own socket; before a PIN goes in."""
-        from hsmagent.ownership import changeable_by_others
-
         if above := changeable_by_others(self._path):
             raise Unavailable(
                 f"who answers at {self._path} may not be your daemon: "

@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hsmagent.errors import UsageError
-from hsmagent.ownership import changeable_by_others
+from hsmagent.folders import changeable_by_others
 
 BACKLOG = 128
 # An agent looks and binds in far less.

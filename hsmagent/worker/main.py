@@ -14,9 +14,9 @@ from functools import partial
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
-from hsmagent.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.worker import codec
 from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
 from hsmagent.worker.library import ModuleError
 from hsmagent.worker.messages import (
     PCSC,

@@ -4,8 +4,8 @@ from contextlib import ExitStack, closing
 import pytest
 
 from tests.daemon.conftest import furnished, start
-from tests.parts.agent import AgentProcess
-from tests.parts.hostile import Client
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.hostile import Client
 
 __all__ = ["furnished", "start"]
 

@@ -20,10 +20,10 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 from tests.attacks.conftest import Connect
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.hostile import Client, blob_of, mpint, rsa_key, string
-from tests.parts.pki import Authority, Person, authority
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.hostile import Client, blob_of, mpint, rsa_key, string
+from tests.parts.mail.pki import Authority, Person, authority
+from tests.parts.token.softhsm import PIN, SoftHsm
 
 TEXT = b"Content-Type: text/plain\r\n\r\nI owe Mallory 1000 EUR.\r\n"
 SHORT = b"I owe Mallory 1000 EUR.\r\n"

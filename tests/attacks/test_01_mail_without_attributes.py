@@ -11,8 +11,8 @@ from hsmagent.cli import gpgsm, openssl_smime
 from hsmagent.mail import verify
 from hsmagent.mail.cms import der, oids
 from hsmagent.mail.cms.certificates import Certificate
-from tests.parts.mail import home, judge, person, region
-from tests.parts.pki import SoftwareKeys
+from tests.parts.mail.people import home, judge, person, region
+from tests.parts.mail.pki import SoftwareKeys
 
 LOGIN = b"\0\0\0\x20" + bytes(32) + b"\x32\0\0\0\x05Pay M\0\0\0\x0essh-connection"
 SSHSIG = b"SSHSIG\0\0\0\x04file\0\0\0\0"

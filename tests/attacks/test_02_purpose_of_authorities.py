@@ -16,8 +16,8 @@ from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Store
 from hsmagent.mail.trust import Anchors, Trust
 from hsmagent.mail.verify import Judge
-from tests.parts.mail import region
-from tests.parts.pki import NOW, Authority, Person, SoftwareKeys, authority
+from tests.parts.mail.people import region
+from tests.parts.mail.pki import NOW, Authority, Person, SoftwareKeys, authority
 
 MAIL = b"From: alice@example.org\nContent-Type: text/plain\n\nPay Mallory.\n"
 TLS = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])

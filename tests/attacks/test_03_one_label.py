@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.softhsm import PIN, SoftHsm
-from tests.parts.ssh_login import logging_in, serving
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import logging_in, serving
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 
 LABEL = "SmartCard-HSM (UserPIN)"

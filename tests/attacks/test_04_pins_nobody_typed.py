@@ -12,10 +12,10 @@ from hsmagent.model import PinState
 from hsmagent.prompt.base import Answer
 from tests.attacks.conftest import Connect
 from tests.daemon.conftest import Start, module_config
-from tests.parts.card import Reader, inserted
-from tests.parts.card import furnished as card
-from tests.parts.hostile import string
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.agent.hostile import string
+from tests.parts.token.card import Reader, inserted
+from tests.parts.token.card import furnished as card
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.values import STATUS, TOKEN
 
 FAILURE, SUCCESS = b"\x05", b"\x06"

@@ -18,9 +18,9 @@ from hsmagent.prompt.chain import Chain
 from tests.attacks.conftest import Connect
 from tests.daemon.conftest import Start, module_config
 from tests.door.doubles import request
-from tests.parts.agent import AgentProcess
-from tests.parts.hostile import blob_of, is_prime, mpint, string
-from tests.parts.softhsm import SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.hostile import blob_of, is_prime, mpint, string
+from tests.parts.token.softhsm import SoftHsm
 
 FAILURE, SUCCESS = b"\x05", b"\x06"
 ADD, ADD_CONSTRAINED, LOCK, UNLOCK = b"\x11", b"\x19", b"\x16", b"\x17"

@@ -19,8 +19,8 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import Memory, Spool
 from hsmagent.mail.trust import Anchors, Trust
 from hsmagent.mail.verify import Judge
-from tests.parts.mail import region, root
-from tests.parts.pki import NOW, Authority, SoftwareKeys, authority, make_private
+from tests.parts.mail.people import region, root
+from tests.parts.mail.pki import NOW, Authority, SoftwareKeys, authority, make_private
 
 MAIL = b"From: alice@example.org\nContent-Type: text/plain\n\nHello\n"
 SECONDS = 6

@@ -18,8 +18,8 @@ from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.exclusive import applied
 from tests.daemon.conftest import Start
-from tests.parts.agent import AgentProcess
-from tests.parts.card import DEFAULT_PIN, Reader, furnished, inserted
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.token.card import DEFAULT_PIN, Reader, furnished, inserted
 
 # Another program: connects, then sends VERIFY without data for each line on stdin.
 STRANGER = """

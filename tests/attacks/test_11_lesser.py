@@ -7,7 +7,7 @@ import pytest
 
 from hsmagent.door.activity import Activity, Entry
 from tests.door.doubles import request
-from tests.parts.agent import AgentProcess
+from tests.parts.agent.daemon import AgentProcess
 
 HALF_A_MEGABYTE = 512 << 10  # what docs/desktop.md says
 

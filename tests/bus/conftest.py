@@ -6,8 +6,8 @@ from contextlib import AsyncExitStack
 import pytest
 
 from hsmagent.bus import Bus
-from tests.parts.bus import PrivateBus
-from tests.parts.joined import joined
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.joined import joined
 
 Join = Callable[..., Awaitable[Bus]]
 

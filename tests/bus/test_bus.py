@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from hsmagent.bus import Bus, BusError, Match, Message, Variant, codec, connection, errors
-from tests.parts.bus import PrivateBus
+from tests.parts.desktop.bus import PrivateBus
 from tests.parts.until import async_until
 
 Join = Callable[..., Awaitable[Bus]]

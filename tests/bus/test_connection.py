@@ -9,7 +9,7 @@ import pytest
 
 from hsmagent.bus import Message, codec, connection
 from hsmagent.errors import ProtocolError
-from tests.parts.bus import PrivateBus
+from tests.parts.desktop.bus import PrivateBus
 from tests.parts.until import async_until
 
 PATH = "/org/hsmagent/Test"

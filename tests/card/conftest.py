@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.parts.card import Reader, furnished, inserted
+from tests.parts.token.card import Reader, furnished, inserted
 
 
 @pytest.fixture(scope="module")

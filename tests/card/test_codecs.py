@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.schsm.cvc import curve_of
-from tests.parts.card.card import AID, Card
-from tests.parts.card.curves import CURVES, Curve
+from tests.parts.token.card.card import AID, Card
+from tests.parts.token.card.curves import CURVES, Curve
 
 
 @given(st.binary(max_size=300))

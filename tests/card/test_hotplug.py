@@ -11,8 +11,8 @@ import pytest
 from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import Tokens
-from tests.parts.card import DEFAULT_PIN, Reader, furnished
-from tests.parts.loaded import loaded, signer_of, token_of, typed
+from tests.parts.token.card import DEFAULT_PIN, Reader, furnished
+from tests.parts.token.loaded import loaded, signer_of, token_of, typed
 
 SECONDS = 2.0
 SLACK = 4.0  # a busy machine

@@ -16,9 +16,9 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.schsm.apdu import INS, SW
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.card.furnished import BRAINPOOL, P256, RSA
-from tests.parts.pkcs11_tool import ToolFailed, pkcs11_tool, run_tool
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
+from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA
+from tests.parts.token.pkcs11_tool import ToolFailed, pkcs11_tool, run_tool
 from tests.parts.until import until
 
 MESSAGE = b"to be signed"
@@ -223,7 +223,7 @@ def run_on(reader: Reader, folder: Path, number: int, data: bytes, *arguments: s
 
 
 def test_runs_a_command_with_a_card() -> None:
-    command = [sys.executable, "-m", "tests.parts.card", "--genuine", "opensc-tool", "--atr"]
+    command = [sys.executable, "-m", "tests.parts.token.card", "--genuine", "opensc-tool", "--atr"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert "3b:fe:18" in ended.stdout
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.agent import AgentProcess
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.ssh_login import HELLO, logging_in, serving, ssh
-from tests.parts.sshd import Sshd
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import HELLO, logging_in, serving, ssh
+from tests.parts.agent.sshd import Sshd
+from tests.parts.token.card import DEFAULT_PIN, Reader
 from tests.parts.until import until
 
 # One that was just refused is not tried again.

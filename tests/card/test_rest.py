@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hsmagent.token.tokens import Tokens
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.loaded import loaded, token_of, typed
-from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.loaded import loaded, token_of, typed
+from tests.parts.token.pkcs11_tool import pkcs11_tool
 from tests.parts.until import async_until
 
 

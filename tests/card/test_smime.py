@@ -7,11 +7,11 @@ import pytest
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from hsmagent.schsm.apdu import INS
-from tests.parts.agent import AgentProcess
-from tests.parts.card import DEFAULT_PIN, Card, Reader, inserted
-from tests.parts.mail import ca_file, person, root
-from tests.parts.pki import Person
-from tests.parts.ssh_login import started
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import started
+from tests.parts.mail.people import ca_file, person, root
+from tests.parts.mail.pki import Person
+from tests.parts.token.card import DEFAULT_PIN, Card, Reader, inserted
 from tests.parts.until import until
 
 KINDS = ("rsa", "p256", "brainpool")

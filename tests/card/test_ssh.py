@@ -14,11 +14,11 @@ from hsmagent import frame
 from hsmagent.control.client import PIN_PLAIN, Daemon
 from hsmagent.errors import HsmAgentError
 from hsmagent.schsm.apdu import INS, SW
-from tests.parts.agent import AgentProcess
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.pkcs11_tool import ToolFailed, pkcs11_tool, reset_card
-from tests.parts.ssh_login import HELLO, logging_in, serving, ssh, started
-from tests.parts.sshd import Sshd
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import HELLO, logging_in, serving, ssh, started
+from tests.parts.agent.sshd import Sshd
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
+from tests.parts.token.pkcs11_tool import ToolFailed, pkcs11_tool, reset_card
 from tests.parts.until import until
 
 WRONG = "000000"

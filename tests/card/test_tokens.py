@@ -12,10 +12,10 @@ from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, To
 from hsmagent.model import KeyType, PinState, Scheme
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.token.tokens import Token, Tokens
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.card.furnished import P256, RSA
-from tests.parts.loaded import loaded, signer_of, token_of, typed
-from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
+from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.card.furnished import P256, RSA
+from tests.parts.token.loaded import loaded, signer_of, token_of, typed
+from tests.parts.token.pkcs11_tool import pkcs11_tool, reset_card
 from tests.parts.until import async_until
 
 WRONG = "000000"

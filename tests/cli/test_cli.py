@@ -11,7 +11,7 @@ import pytest
 
 from hsmagent.cli import commands, programs, usage
 from hsmagent.cli import main as cli
-from tests.parts.agent import PROGRAM
+from tests.parts.agent.daemon import PROGRAM
 
 ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.mail import ca_file, home, person, root, script
-from tests.parts.peers import CannotDo, Gpgsm, OpenSsl, Peer
+from tests.parts.mail.peers import CannotDo, Gpgsm, OpenSsl, Peer
+from tests.parts.mail.people import ca_file, home, person, root, script
 
 # No text: line ends of every kind, and nothing that reads as a header.
 DATA = bytes(range(256)) * 3000 + b"\r\n\n\r\0"

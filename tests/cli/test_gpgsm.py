@@ -12,8 +12,8 @@ from hsmagent.cli import programs, usage
 from hsmagent.mail import keygrip
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
-from tests.parts.mail import home, person, root, script
-from tests.parts.peers import Gpgsm
+from tests.parts.mail.peers import Gpgsm
+from tests.parts.mail.people import home, person, root, script
 
 
 @dataclass

@@ -12,9 +12,9 @@ from hsmagent.mail import decrypt, verify
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.spool import CHUNK, Spool
 from hsmagent.mail.store import Store
-from tests.parts.mail import home, judge, person, region, script
-from tests.parts.pki import SoftwareKeys
-from tests.parts.smtp import Sink, sink
+from tests.parts.mail.people import home, judge, person, region, script
+from tests.parts.mail.pki import SoftwareKeys
+from tests.parts.mail.smtp import Sink, sink
 
 MESSAGE = (
     b"From: Alice <alice@example.org>\nTo: bob@example.org\nCc: carol@example.org\n"

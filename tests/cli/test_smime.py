@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.mail import ca_file, home, person, script, signed
-from tests.parts.pki import authority
+from tests.parts.mail.people import ca_file, home, person, script, signed
+from tests.parts.mail.pki import authority
 
 BODY = "Content-Type: text/plain\n\nHello\n"
 MESSAGE = f"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n{BODY}"

@@ -13,8 +13,8 @@ import pytest
 
 from hsmagent.cli.ssh_agent import Options, life, parse
 from hsmagent.errors import UsageError
-from tests.parts import softhsm
-from tests.parts.drop_in import ROOT, DropIn
+from tests.parts.agent.drop_in import ROOT, DropIn
+from tests.parts.token import softhsm
 from tests.parts.until import until
 
 SH = re.compile(

@@ -9,9 +9,9 @@ import asyncssh
 import pytest
 
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.softhsm import PIN, SoftHsm
-from tests.parts.sshd import Sshd
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.sshd import Sshd
+from tests.parts.token.softhsm import PIN, SoftHsm
 
 NAMES = ("rsa", "ec", "ed")
 # What `ssh-keygen -Y sign -n file` has signed; data that nobody can read wants a question.

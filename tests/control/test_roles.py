@@ -10,7 +10,7 @@ import pytest
 
 from hsmagent.control.client import CONTROL, MAIL, Daemon
 from hsmagent.errors import ProtocolError, TokenGone, Unavailable, UsageError
-from tests.parts.agent import AgentProcess
+from tests.parts.agent.daemon import AgentProcess
 
 OPERATIONS = {
     CONTROL: (

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.agent import AgentProcess
-from tests.parts.softhsm import MODULE, SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.token.softhsm import MODULE, SoftHsm
 
 Start = Callable[..., AgentProcess]
 

@@ -15,8 +15,8 @@ import pytest
 from hsmagent.control.client import Daemon
 from hsmagent.errors import UsageError
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import PROGRAM, AgentProcess
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 
 

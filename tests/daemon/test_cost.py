@@ -21,8 +21,8 @@ from hsmagent.daemon.daemon import Daemon
 from hsmagent.door import activity
 from hsmagent.ssh import keys, messages
 from tests.daemon.conftest import module_config
-from tests.parts.agent import ANY_DATA, unknown_data
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.agent.daemon import ANY_DATA, unknown_data
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until
 from tests.ssh import builders
 

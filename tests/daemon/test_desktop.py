@@ -18,14 +18,14 @@ from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import AGENT, NAME, PATH, Agent, Caller
 from hsmagent.model import TokenId
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.dbusmock import mocked
-from tests.parts.joined import joined
-from tests.parts.softhsm import PIN, SoftHsm
-from tests.parts.sshd import Sshd
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.sshd import Sshd
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.dbusmock import mocked
+from tests.parts.desktop.joined import joined
+from tests.parts.desktop.xvfb import Screen, screen
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until, until
-from tests.parts.xvfb import Screen, screen
 
 PROMPTER = "org.gnome.keyring.SystemPrompter"
 GNOME = "org.gnome.ScreenSaver"

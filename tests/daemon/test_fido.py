@@ -20,13 +20,13 @@ from hsmagent.ssh import wire
 from hsmagent.ssh.keys import authorized_key
 from hsmagent.ssh.messages import Number
 from tests.daemon.conftest import Start
-from tests.parts.agent import AgentProcess
-from tests.parts.authenticator import Authenticator, FidoKey, new_key, runs
-from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.dbusmock import mocked
-from tests.parts.drop_in import DropIn
-from tests.parts.ssh_login import COMMAND, HELLO
-from tests.parts.sshd import Sshd
+from tests.parts.agent.authenticator import Authenticator, FidoKey, new_key, runs
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.drop_in import DropIn
+from tests.parts.agent.ssh_login import COMMAND, HELLO
+from tests.parts.agent.sshd import Sshd
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.dbusmock import mocked
 from tests.parts.until import until
 
 SK_DUMMY = Path("/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so")

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.agent import AgentProcess
-from tests.parts.softhsm import PIN
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.token.softhsm import PIN
 
 MB = 1024  # kB in /proc
 

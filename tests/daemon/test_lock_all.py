@@ -12,8 +12,8 @@ import pytest
 
 from hsmagent import frame
 from tests.daemon.conftest import Start
-from tests.parts.agent import PROGRAM, AgentProcess
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 

@@ -12,7 +12,7 @@ from hsmagent.errors import PinIncorrect, PinNeeded, TokenError, TokenGone, Unav
 from hsmagent.ssh import fido, keys, signature, wire
 from hsmagent.ssh.fido import FidoSigner
 from hsmagent.ssh.wire import Reader
-from tests.parts.authenticator import TYPES, Authenticator, new_key, runs
+from tests.parts.agent.authenticator import TYPES, Authenticator, new_key, runs
 from tests.parts.until import async_until
 
 KEY = new_key()

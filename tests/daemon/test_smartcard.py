@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import Start
-from tests.parts.agent import ANY_DATA, AgentProcess
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import ANY_DATA, AgentProcess
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 # Some module other than SoftHSM, so that its tokens are not there by themselves.

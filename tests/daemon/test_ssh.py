@@ -9,9 +9,9 @@ import paramiko
 import pytest
 
 from tests.daemon.conftest import Start, module_config
-from tests.parts.agent import ANY_DATA, AgentProcess
-from tests.parts.softhsm import PIN, SoftHsm
-from tests.parts.sshd import Sshd
+from tests.parts.agent.daemon import ANY_DATA, AgentProcess
+from tests.parts.agent.sshd import Sshd
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 
 NAMES = ("rsa", "ec", "ed")

@@ -14,8 +14,8 @@ import pytest
 from hsmagent.model import Destination, Peer, Process
 from hsmagent.who.peer import terminal_of
 from hsmagent.who.terminal import LINE, Terminals
-from tests.parts.agent import AgentProcess
-from tests.parts.softhsm import PIN
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.token.softhsm import PIN
 from tests.parts.until import until
 from tests.parts.values import LOGIN
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import Start, module_config
-from tests.parts.softhsm import SoftHsm
+from tests.parts.token.softhsm import SoftHsm
 
 
 @pytest.fixture

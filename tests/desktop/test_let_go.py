@@ -14,8 +14,8 @@ from hsmagent.desktop import logind
 from hsmagent.desktop.let_go import Closed, Told, Why
 from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.screensaver import ScreenSavers
-from tests.parts.bus import PrivateBus
-from tests.parts.dbusmock import mock, mocked
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.dbusmock import mock, mocked
 from tests.parts.until import async_until
 
 LOGIND, LOGIND_PATH = logind.NAME, logind.PATH

@@ -13,8 +13,8 @@ from hsmagent.desktop import notify
 from hsmagent.desktop.notify import NAME, PATH, Notifications
 from hsmagent.model import Key, KeyType, PinState, Purpose, PurposeKind
 from tests.parts import values
-from tests.parts.bus import PrivateBus
-from tests.parts.dbusmock import mock, mocked
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.dbusmock import mock, mocked
 from tests.parts.until import async_until
 
 WORK = replace(values.TOKEN, label="wo<b>rk\x1b")

@@ -30,7 +30,7 @@ from hsmagent.desktop.service import (
 from hsmagent.errors import Cancelled
 from hsmagent.model import PinState, TokenId, TokenStatus
 from tests.parts import values
-from tests.parts.bus import PrivateBus
+from tests.parts.desktop.bus import PrivateBus
 from tests.parts.until import async_until
 
 WORK = replace(values.TOKEN, label="work\u202e", manufacturer="CardContact")

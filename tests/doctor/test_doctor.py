@@ -16,10 +16,10 @@ from hsmagent.doctor.finding import Finding, State, Surroundings
 from hsmagent.doctor.report import text, total
 from hsmagent.model import ModuleSpec
 from tests.daemon.conftest import module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.bus import private_bus
-from tests.parts.mail import ca_file, person
-from tests.parts.softhsm import MODULE, SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.desktop.bus import private_bus
+from tests.parts.mail.people import ca_file, person
+from tests.parts.token.softhsm import MODULE, SoftHsm
 
 
 def place(tmp_path: Path, **env: str) -> Surroundings:

@@ -10,9 +10,9 @@ from hsmagent.schsm import apdu, backup, cvc, tlv
 from hsmagent.schsm.backup import Backup, Blob, KeyKind
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.schsm.dkek import Dkek
-from tests.parts.card import furnished
-from tests.parts.card.furnished import P256, RSA
-from tests.parts.mail import person
+from tests.parts.mail.people import person
+from tests.parts.token.card import furnished
+from tests.parts.token.card.furnished import P256, RSA
 
 _GOLDEN = json.loads((Path(__file__).parents[1] / "schsm/golden.json").read_text())
 _DKEK = Dkek(bytes.fromhex(_GOLDEN["dkek"]))

@@ -9,7 +9,7 @@ from hsmagent.model import PurposeKind
 from hsmagent.ssh import wire
 from hsmagent.ssh.bindings import Binding
 from hsmagent.ssh.signing_rules import Circumstances
-from tests.parts.ssh_agent import token_signer
+from tests.parts.agent.ssh_agent import token_signer
 from tests.ssh import builders
 
 KINDS = (PurposeKind.SSH, PurposeKind.SSHSIG, PurposeKind.GIT)

@@ -25,9 +25,9 @@ from hsmagent.ssh.keys import decode as decode_key
 from hsmagent.ssh.signing_rules import judge
 from hsmagent.ssh.software import SoftwareSigner
 from tests.fuzz import card, elsewhere, free
-from tests.parts.mail import person, signed
-from tests.parts.pki import NOW
-from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.parts.agent.ssh_agent import PEER, Parts, token_signer
+from tests.parts.mail.people import person, signed
+from tests.parts.mail.pki import NOW
 from tests.ssh import vectors
 
 MESSAGE = b"From: alice@example.org\nTo: b@c\nSubject: Hi\nContent-Type: text/plain\n\nHello\n"

@@ -16,8 +16,8 @@ from hsmagent.mail.identity import NoKey
 from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Store
 from hsmagent.mail.trust import Anchors, Trust
-from tests.parts.mail import judge, person, region, root
-from tests.parts.pki import NOW, Authority, Person, SoftwareKeys, authority, make_private
+from tests.parts.mail.people import judge, person, region, root
+from tests.parts.mail.pki import NOW, Authority, Person, SoftwareKeys, authority, make_private
 
 MAIL = b"From: alice@example.org\nTo: alice@example.org\nContent-Type: text/plain\n\nHello\n"
 LOGIN = (ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SMARTCARD_LOGON)

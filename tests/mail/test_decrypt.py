@@ -14,8 +14,8 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.spool import Spool
 from hsmagent.mail.store import Entry, Store
-from tests.parts.mail import judge, person, region, root, signed
-from tests.parts.pki import NOW, Person, SoftwareKeys
+from tests.parts.mail.people import judge, person, region, root, signed
+from tests.parts.mail.pki import NOW, Person, SoftwareKeys
 
 BODY = b"Content-Type: text/plain\n\nHello\nWorld\n"
 MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n" + BODY

@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from hsmagent.mail import verify
-from tests.parts.mail import ca_file, home, judge, person, region, script, signed
+from tests.parts.mail.people import ca_file, home, judge, person, region, script, signed
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail/hsmagent-smime.el"
 BODY = "Content-Type: text/plain\n\nHello from Emacs\n"

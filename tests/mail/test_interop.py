@@ -15,9 +15,9 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.signers import Covered
 from hsmagent.mail.keys import Context
 from hsmagent.mail.spool import Memory
-from tests.parts.mail import person, root
-from tests.parts.peers import CannotDo, Gpgsm, Nss, OpenSsl, Peer
-from tests.parts.pki import NOW, SoftwareKeys
+from tests.parts.mail.peers import CannotDo, Gpgsm, Nss, OpenSsl, Peer
+from tests.parts.mail.people import person, root
+from tests.parts.mail.pki import NOW, SoftwareKeys
 
 KINDS = ("rsa", "p256", "p384", "ed25519")
 PEERS = ("openssl", "nss", "gpgsm")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.mail import ca_file, person
+from tests.parts.mail.people import ca_file, person
 
 LIMIT_KIB = 64 * 1024
 SIZE = 37 * 1024 * 1024  # 50 MB as base64
@@ -42,7 +42,7 @@ def run(folder: Path, source: str, target: str, *arguments: str) -> None:
     }
     command = [
         sys.executable,
-        str(root / "tests/parts/mailrun.py"),
+        str(root / "tests/parts/mail/run.py"),
         "smime",
         keys,
         "smime",

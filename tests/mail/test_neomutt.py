@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from hsmagent.mail import verify
-from tests.parts.mail import home, judge, person, region, script, signed
-from tests.parts.terminal import drive
+from tests.parts.desktop.terminal import drive
+from tests.parts.mail.people import home, judge, person, region, script, signed
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail"
 MESSAGE = (

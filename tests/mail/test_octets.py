@@ -14,8 +14,8 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.spool import Spool
 from tests.mail.test_decrypt import decrypted, encrypted
-from tests.parts.mail import judge, person, region, signed
-from tests.parts.pki import SoftwareKeys
+from tests.parts.mail.people import judge, person, region, signed
+from tests.parts.mail.pki import SoftwareKeys
 
 OCTETS = b"\x89PNG\r\n\x1a\n\0\0\r\r\nABC\nDEF\r\n\xff"
 HEAD = b"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n"

@@ -21,9 +21,9 @@ from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context
 from hsmagent.mail.spool import Memory
 from hsmagent.model import Scheme
-from tests.parts.mail import judge, person, region, root
-from tests.parts.mail import signed as signed_mail
-from tests.parts.pki import NOW, Person, SoftwareKeys
+from tests.parts.mail.people import judge, person, region, root
+from tests.parts.mail.people import signed as signed_mail
+from tests.parts.mail.pki import NOW, Person, SoftwareKeys
 
 VECTORS = Path(cryptography_vectors.__file__).parent / "x509"
 MAIL = b"From: alice@example.org\nContent-Type: text/plain\n\nHello\n"

@@ -24,9 +24,9 @@ from hsmagent.mail.keys import Context
 from hsmagent.mail.spool import Memory, Region, Spool
 from hsmagent.mail.trust import Anchors, Trust
 from hsmagent.model import Scheme
-from tests.parts.mail import judge, person, region, root
-from tests.parts.mail import signed as signed_mail
-from tests.parts.pki import NOW, SoftwareKeys, authority, make_private
+from tests.parts.mail.people import judge, person, region, root
+from tests.parts.mail.people import signed as signed_mail
+from tests.parts.mail.pki import NOW, SoftwareKeys, authority, make_private
 
 BODY = b"Content-Type: text/plain\n\nHello\n"
 MESSAGE = b"From: alice@example.org\nSubject: Hi\n" + BODY

@@ -25,9 +25,9 @@ from hsmagent.mail.verify import Judge
 from hsmagent.model import Scheme
 from tests.mail.test_decrypt import encrypted
 from tests.mail.test_pkits import DATA, MAILS, WHEN
-from tests.parts.mail import judge, person, region, root
-from tests.parts.mail import signed as signed_mail
-from tests.parts.pki import NOW, SoftwareKeys, authority
+from tests.parts.mail.people import judge, person, region, root
+from tests.parts.mail.people import signed as signed_mail
+from tests.parts.mail.pki import NOW, SoftwareKeys, authority
 
 BODY = b"Content-Type: text/plain\n\nHello\n"
 MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n" + BODY

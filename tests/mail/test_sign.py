@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.mail import verify
-from tests.parts.mail import KINDS, ca_file, judge, person, region, signed
+from tests.parts.mail.people import KINDS, ca_file, judge, person, region, signed
 
 MESSAGE = (
     b"From: Alice Example <alice@example.org>\nTo: bob@example.org\nSubject: Hi\n"

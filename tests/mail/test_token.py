@@ -11,10 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
-from tests.parts.agent import PROGRAM, AgentProcess
-from tests.parts.mail import ca_file, person, root
-from tests.parts.pki import Person
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.mail.people import ca_file, person, root
+from tests.parts.mail.pki import Person
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 KINDS = ("rsa", "p256", "p384", "ed25519")
 LABEL = "mail"

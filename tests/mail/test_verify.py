@@ -14,8 +14,8 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.report import WHOLE
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge
-from tests.parts.mail import judge, person, region, root, signed
-from tests.parts.pki import NOW, authority
+from tests.parts.mail.people import judge, person, region, root, signed
+from tests.parts.mail.pki import NOW, authority
 
 BODY = b"Content-Type: text/plain\n\nHello\nWorld\n"
 MESSAGE = b"From: alice@example.org\nTo: bob@example.org\nSubject: Hi\n" + BODY

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.card import Card, Reader, furnished, inserted
-from tests.parts.managed import Managed
-from tests.parts.provider import Provider
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.card import Card, Reader, furnished, inserted
+from tests.parts.token.managed import Managed
+from tests.parts.token.provider import Provider
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 
 @pytest.fixture

@@ -12,11 +12,11 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from hsmagent.schsm import dkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.schsm.dkek import combine
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.card.domain import Domain
-from tests.parts.card.furnished import BRAINPOOL, P256, RSA
-from tests.parts.managed import Managed
-from tests.parts.pkcs11_tool import pkcs11_tool, run_tool
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA
+from tests.parts.token.managed import Managed
+from tests.parts.token.pkcs11_tool import pkcs11_tool, run_tool
 
 PASSWORD = "correct horse"
 PASSPHRASE = "battery staple"

@@ -8,9 +8,9 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
 from tests.manage.authority import Ca
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.managed import Managed
-from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.managed import Managed
+from tests.parts.token.pkcs11_tool import pkcs11_tool
 
 PIN = "271828"
 SO_PIN = "31415926"

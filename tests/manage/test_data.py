@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.managed import Managed
-from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.managed import Managed
+from tests.parts.token.pkcs11_tool import pkcs11_tool
 
 PIN = "271828"
 SO_PIN = "31415926"

@@ -12,10 +12,10 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.manage.authority import Ca
-from tests.parts.card import Reader
-from tests.parts.managed import START, Managed
-from tests.parts.provider import Provider
-from tests.parts.softhsm import MODULE
+from tests.parts.token.card import Reader
+from tests.parts.token.managed import START, Managed
+from tests.parts.token.provider import Provider
+from tests.parts.token.softhsm import MODULE
 
 DOCS = Path(__file__).parents[2] / "docs"
 SECONDS = 90

@@ -5,10 +5,10 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from hsmagent.schsm.apdu import INS
 from hsmagent.schsm.card import END_ENTITY, file_id
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.card.furnished import BRAINPOOL, P256, RSA
-from tests.parts.managed import Managed
-from tests.parts.pkcs11_tool import pkcs11_tool
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
+from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA
+from tests.parts.token.managed import Managed
+from tests.parts.token.pkcs11_tool import pkcs11_tool
 
 PIN = "271828"
 SO_PIN = "31415926"

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from hsmagent.schsm.apdu import INS, Command
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.card.domain import Domain
-from tests.parts.managed import Managed
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.managed import Managed
 from tests.parts.until import until
 
 STEPS = {

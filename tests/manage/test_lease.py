@@ -9,9 +9,9 @@ import pytest
 
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError
-from tests.parts.agent import AgentProcess
-from tests.parts.card import DEFAULT_PIN, Reader
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 

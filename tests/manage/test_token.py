@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader, furnished
-from tests.parts.managed import Managed
-from tests.parts.pkcs11_tool import pkcs11_tool, run_tool
-from tests.parts.swtpm import blank_tpm
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader, furnished
+from tests.parts.token.managed import Managed
+from tests.parts.token.pkcs11_tool import pkcs11_tool, run_tool
+from tests.parts.token.swtpm import blank_tpm
 
 SO_PIN = "0123456789abcdef"
 PIN = "271828"

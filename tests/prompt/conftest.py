@@ -5,8 +5,8 @@ from collections.abc import AsyncIterator
 import pytest
 
 from hsmagent.bus import Bus
-from tests.parts.bus import PrivateBus
-from tests.parts.joined import joined
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.joined import joined
 from tests.prompt.dialogs import FakeDialog
 
 

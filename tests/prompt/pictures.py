@@ -25,11 +25,11 @@ from hsmagent.model import (
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Text
 from hsmagent.prompt.system import NAME, SystemPrompter, Timeouts
-from tests.parts.bus import private_bus
-from tests.parts.joined import joined
+from tests.parts.desktop.bus import private_bus
+from tests.parts.desktop.joined import joined
+from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.until import async_until
 from tests.parts.values import KEY, STATUS
-from tests.parts.xvfb import Screen, screen
 
 GCR_PROMPTER = "/usr/libexec/gcr-prompter"
 LARGE = {"GDK_SCALE": "2"}  # sharp on today's screens; shown at half their size

@@ -11,8 +11,8 @@ import pytest
 
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt.askpass import Askpass, find_program
+from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.until import async_until
-from tests.parts.xvfb import Screen, screen
 from tests.prompt.dialogs import TEXT, FakeDialog, always
 
 GNOME = "/usr/lib/openssh/gnome-ssh-askpass"

@@ -14,11 +14,11 @@ import pytest
 
 from hsmagent.prompt.system import NAME
 from tests.daemon.conftest import module_config
-from tests.parts.agent import AgentProcess
-from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.xvfb import Screen, screen
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
-from tests.parts.xvfb import Screen, screen
 
 GCR_PROMPTER = "/usr/libexec/gcr-prompter"
 

@@ -10,8 +10,8 @@ import pytest
 
 from hsmagent.bus import Bus, Message, Variant
 from hsmagent.prompt.environment import SessionEnvironment, own_environment, shows_windows
-from tests.parts.bus import PrivateBus
-from tests.parts.xvfb import screen
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.xvfb import screen
 
 SYSTEMD = "org.freedesktop.systemd1"
 THERE = ["DISPLAY=:7", "XDG_CURRENT_DESKTOP=KDE", "PATH=/elsewhere", "LD_PRELOAD=x", "EMPTY"]

@@ -11,8 +11,8 @@ import pytest
 from hsmagent.bus import Bus
 from hsmagent.model import PinState
 from hsmagent.prompt.pin_store import PinStore
-from tests.parts.bus import PrivateBus
-from tests.parts.keyring import gnome_keyring
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.keyring import gnome_keyring
 from tests.parts.until import async_until
 from tests.parts.values import STATUS, TOKEN
 

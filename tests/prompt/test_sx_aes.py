@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from hsmagent.errors import ProtocolError
 from hsmagent.prompt.sx_aes import PRIME, Exchange
-from tests.parts.prompter_fake import PeerExchange
+from tests.parts.desktop.prompter_fake import PeerExchange
 
 # Recorded from gcr-prompter 3.41, which answered to the public key of EXPONENT.
 EXPONENT = 1 << 511 | 0x1234567890ABCDEF

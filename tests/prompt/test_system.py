@@ -9,9 +9,9 @@ from hsmagent.bus import Bus, BusError, errors
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.system import CALLBACK, SystemPrompter, Timeouts
-from tests.parts import prompter_fake as fake
-from tests.parts.bus import PrivateBus
-from tests.parts.prompter_fake import FakePrompter
+from tests.parts.desktop import prompter_fake as fake
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.prompter_fake import FakePrompter
 from tests.parts.until import async_until
 from tests.prompt.dialogs import TEXT, FakeDialog
 

@@ -15,11 +15,11 @@ from hsmagent.bus import Bus
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.prompt import words
 from hsmagent.prompt.system import NAME, SystemPrompter, Timeouts
-from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.joined import joined
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.joined import joined
+from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.until import async_until
 from tests.parts.values import STATUS, TOKEN
-from tests.parts.xvfb import Screen, screen
 from tests.prompt.dialogs import TEXT, FakeDialog
 
 GCR_PROMPTER = Path("/usr/libexec/gcr-prompter")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.drop_in import DropIn
+from tests.parts.agent.drop_in import DropIn
 from tests.regress.suite import INSTALLED, Suite
 
 TESTS = [

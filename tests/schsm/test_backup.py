@@ -14,10 +14,10 @@ from hsmagent.schsm import backup, pkcs15
 from hsmagent.schsm.backup import Backup, KeyKind, WrongDkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.schsm.dkek import Dkek
-from tests.parts.card import Card, furnished
-from tests.parts.card.domain import Domain
-from tests.parts.card.furnished import BRAINPOOL, P256, RSA, rsa_key
-from tests.parts.mail import person
+from tests.parts.mail.people import person
+from tests.parts.token.card import Card, furnished
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA, rsa_key
 
 GOLDEN = json.loads(Path(__file__).with_name("golden.json").read_text())
 DKEK = Dkek(bytes.fromhex(GOLDEN["dkek"]))

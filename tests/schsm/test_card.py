@@ -19,9 +19,9 @@ from hsmagent.schsm.card import (
     free_number,
     key_numbers,
 )
-from tests.parts.card import DEFAULT_PIN, DEFAULT_SO_PIN, Card, furnished
-from tests.parts.card.domain import Domain
-from tests.parts.card.furnished import P256, RSA
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Card, furnished
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.card.furnished import P256, RSA
 
 
 def opened(card: Card) -> SmartCardHsm:

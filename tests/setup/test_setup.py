@@ -15,7 +15,7 @@ from hsmagent.setup.plan import Verb, carry_out, placing, removing
 from hsmagent.setup.record import Record
 from hsmagent.setup.session import others
 from hsmagent.setup.wanted import System, source_line, wanted, with_program
-from tests.parts.terminal import drive
+from tests.parts.desktop.terminal import drive
 
 ROOT = Path(__file__).parents[2]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.faulty import build
+from tests.parts.token.faulty import build
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

@@ -16,12 +16,12 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, utils
 
-from tests.parts.agent import ANY_DATA, AgentProcess, unknown_data
-from tests.parts.bus import PrivateBus, private_bus
-from tests.parts.faulty import Action, Faulty
-from tests.parts.joined import joined
-from tests.parts.prompter_fake import FakePrompter
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.agent.daemon import ANY_DATA, AgentProcess, unknown_data
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.joined import joined
+from tests.parts.desktop.prompter_fake import FakePrompter
+from tests.parts.token.faulty import Action, Faulty
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 SIGNATURES = int(os.environ.get("SOAK_SIGNATURES", "200000"))
 CLIENTS = 64

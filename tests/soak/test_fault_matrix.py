@@ -21,8 +21,8 @@ from hsmagent.model import KeyType, Scheme
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
 from hsmagent.worker.spec import rv_name
-from tests.parts.faulty import FOREVER, FUNCTIONS, Action, Faulty
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.faulty import FOREVER, FUNCTIONS, Action, Faulty
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock
 
 DEADLINES = Deadlines(start=3, look=2, poll=2, login=2, pin_pad=2, operate=2, close=3)

@@ -18,8 +18,8 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hsmagent.errors import LoginNeeded, TokenError
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
-from tests.parts.faulty import Faulty
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.faulty import Faulty
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 
 SIGNATURES = int(os.environ.get("SOAK_SIGNATURES", "200000"))
 CALLERS = 64

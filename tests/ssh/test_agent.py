@@ -17,8 +17,8 @@ from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.wire import Reader
-from tests.parts import softhsm
-from tests.parts.ssh_agent import PEER, OpenDoor, Parts, token_signer
+from tests.parts.agent.ssh_agent import PEER, OpenDoor, Parts, token_signer
+from tests.parts.token import softhsm
 from tests.ssh import builders, vectors
 
 FAILURE, SUCCESS = b"\x05", b"\x06"

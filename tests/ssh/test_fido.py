@@ -20,8 +20,8 @@ from hsmagent.ssh import (
 from hsmagent.ssh.fido import FidoSigner
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
-from tests.parts.authenticator import ECDSA, ED25519, TYPES, FidoKey, new_key
-from tests.parts.ssh_agent import PEER, Parts
+from tests.parts.agent.authenticator import ECDSA, ED25519, TYPES, FidoKey, new_key
+from tests.parts.agent.ssh_agent import PEER, Parts
 from tests.ssh import builders
 
 CA = builders.ed25519_key()

@@ -10,7 +10,7 @@ from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import NEVER, Choice, Identities, Identity, comment_of, offers
 from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.software import SoftwareSigner
-from tests.parts.ssh_agent import token_signer
+from tests.parts.agent.ssh_agent import token_signer
 from tests.ssh import builders
 
 PRIVATE = [builders.ed25519_key() for _ in range(3)]

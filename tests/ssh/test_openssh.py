@@ -9,7 +9,7 @@ import pytest
 
 from hsmagent.model import fingerprint
 from hsmagent.ssh import keys, wire
-from tests.parts.ssh_agent import Parts, Served, new_keys, serve, token_signer
+from tests.parts.agent.ssh_agent import Parts, Served, new_keys, serve, token_signer
 
 # A host's keys of kinds that few or none can verify with yet.
 STRANGE = [

@@ -9,7 +9,7 @@ from hsmagent.model import PROVIDERS
 from hsmagent.ssh import provider_paths as providers
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.patterns import matches_list
-from tests.parts import softhsm
+from tests.parts.token import softhsm
 
 
 def test_a_link_counts_as_what_it_points_to(tmp_path: Path) -> None:

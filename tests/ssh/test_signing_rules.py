@@ -13,7 +13,7 @@ from hsmagent.model import Doubt, Purpose, PurposeKind, fingerprint
 from hsmagent.ssh import signed_data, wire
 from hsmagent.ssh.bindings import Binding
 from hsmagent.ssh.signing_rules import Circumstances, judge
-from tests.parts.ssh_agent import token_signer
+from tests.parts.agent.ssh_agent import token_signer
 from tests.ssh import builders
 
 ED25519 = builders.ed25519_key()

@@ -20,8 +20,8 @@ from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
-from tests.parts.authenticator import new_key
-from tests.parts.ssh_agent import PEER, Parts, token_signer
+from tests.parts.agent.authenticator import new_key
+from tests.parts.agent.ssh_agent import PEER, Parts, token_signer
 from tests.ssh import builders
 
 LIST = b"\x0b"

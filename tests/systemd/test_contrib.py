@@ -21,7 +21,7 @@ from hsmagent.cli import commands, programs
 from hsmagent.cli.command import Command
 from hsmagent.desktop.service import Agent, Service
 from hsmagent.model import PinState, TokenId, TokenStatus
-from tests.parts.bus import PrivateBus, private_bus
+from tests.parts.desktop.bus import PrivateBus, private_bus
 from tests.parts.until import async_until
 
 CONTRIB = Path(__file__).parents[2] / "contrib"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.sessions import PRINT, XSESSION, bus_program, found, ours, x_session
-from tests.parts.systemd import UserManager, missing, user_manager
+from tests.parts.desktop.sessions import PRINT, XSESSION, bus_program, found, ours, x_session
+from tests.parts.desktop.systemd import UserManager, missing, user_manager
 from tests.parts.until import until
 
 WHY_NOT = missing()

@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests.daemon.conftest import module_config
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
-from tests.parts.systemd import UserManager, missing, user_manager
+from tests.parts.desktop.systemd import UserManager, missing, user_manager
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 ROOT = Path(__file__).parents[2]

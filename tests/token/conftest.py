@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
-from tests.parts.faulty import Faulty, build
-from tests.parts.softhsm import MODULE, SoftHsm
+from tests.parts.token.faulty import Faulty, build
+from tests.parts.token.softhsm import MODULE, SoftHsm
 
 
 class FakeClock:

@@ -8,8 +8,8 @@ import pytest
 from hsmagent.model import Scheme
 from hsmagent.token import stores
 from hsmagent.token.tokens import GLANCE, ModuleSpec, Tokens
-from tests.parts.loaded import signer_of, token_of, typed
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.loaded import signer_of, token_of, typed
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens
 
 

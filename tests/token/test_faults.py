@@ -20,8 +20,8 @@ from hsmagent.frame import wipe
 from hsmagent.model import PinState, Scheme
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens, TokenSigner
 from hsmagent.worker import spec
-from tests.parts.faulty import FOREVER, Action, Faulty
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.faulty import FOREVER, Action, Faulty
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens
 
 # Long enough for a busy machine, short enough for a test.

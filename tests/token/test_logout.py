@@ -7,9 +7,9 @@ import pytest
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import ModuleSpec, Tokens
 from hsmagent.worker import spec
-from tests.parts.faulty import Faulty
-from tests.parts.loaded import token_of, typed
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.token.faulty import Faulty
+from tests.parts.token.loaded import token_of, typed
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until
 from tests.token.conftest import NewTokens
 

@@ -13,8 +13,8 @@ from hsmagent.model import Key, KeyType, TokenId
 from hsmagent.token.objects import Listing, key_of, keys_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
-from tests.parts.card.furnished import certificate as issued
-from tests.parts.pki import authority
+from tests.parts.mail.pki import authority
+from tests.parts.token.card.furnished import certificate as issued
 
 TOKEN = TokenId("/module.so", "work", "1", "model")
 P256 = ec.generate_private_key(ec.SECP256R1())

@@ -6,8 +6,8 @@ import pytest
 
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import ModuleSpec
-from tests.parts.loaded import signer_of, typed
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.loaded import signer_of, typed
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens
 
 PROXY = next(Path("/usr/lib").glob("*/p11-kit-proxy.so"), None)

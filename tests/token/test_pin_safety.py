@@ -25,8 +25,8 @@ from hsmagent.errors import TokenError
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Token, Tokens
 from hsmagent.worker import spec
-from tests.parts.faulty import Action, Faulty
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.faulty import Action, Faulty
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock
 
 # A hang costs this long; a healthy SoftHSM answers much sooner even on a busy machine.

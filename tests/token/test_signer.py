@@ -14,7 +14,7 @@ from hsmagent.errors import LoginNeeded, TokenError
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.tokens import Tokens
 from tests.parts.altered import altered
-from tests.parts.softhsm import PIN
+from tests.parts.token.softhsm import PIN
 
 
 async def ready(tokens: Tokens, label: str) -> TokenSigner:

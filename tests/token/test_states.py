@@ -26,9 +26,9 @@ from hsmagent.token.states import (
 from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link
-from tests.parts.faulty import FOREVER, Action, Faulty
-from tests.parts.loaded import token_of, typed
-from tests.parts.softhsm import PIN, SoftHsm
+from tests.parts.token.faulty import FOREVER, Action, Faulty
+from tests.parts.token.loaded import token_of, typed
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until
 from tests.token.conftest import FakeClock, NewTokens
 

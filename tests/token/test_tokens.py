@@ -11,7 +11,7 @@ from hsmagent.model import KeyType, PinState, Scheme, TokenId
 from hsmagent.token.login import Limits
 from hsmagent.token.states import TokenState
 from hsmagent.token.tokens import ModuleSpec, Token, Tokens, TokenSigner
-from tests.parts.softhsm import MODULE, PIN, SoftHsm
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock, NewTokens
 
 SCHEMES = {

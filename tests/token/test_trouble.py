@@ -8,7 +8,7 @@ import pytest
 
 from hsmagent.token import trouble
 from hsmagent.token.tokens import ModuleSpec
-from tests.parts.softhsm import MODULE, SoftHsm
+from tests.parts.token.softhsm import MODULE, SoftHsm
 from tests.token.conftest import NewTokens
 
 TPM2 = next(Path("/usr/lib").glob("*/pkcs11/libtpm2_pkcs11.so"), None)

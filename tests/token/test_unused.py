@@ -9,8 +9,8 @@ from hsmagent.token import pcscd, unused
 from hsmagent.token.tokens import ModuleSpec
 from hsmagent.worker import spec
 from hsmagent.worker.messages import SlotInfo, TokenInfo
-from tests.parts.faulty import Faulty
-from tests.parts.softhsm import MODULE, SoftHsm
+from tests.parts.token.faulty import Faulty
+from tests.parts.token.softhsm import MODULE, SoftHsm
 from tests.parts.until import async_until
 from tests.token.conftest import NewTokens
 

@@ -12,8 +12,8 @@ from hsmagent.errors import ProtocolError, TokenError, TokenGone
 from hsmagent.token.unwrap import unwrap
 from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
 from tests.parts.altered import altered
-from tests.parts.mail import person
-from tests.parts.pki import SoftwareDecrypter
+from tests.parts.mail.people import person
+from tests.parts.mail.pki import SoftwareDecrypter
 
 KEY = bytes(range(1, 33))
 SIZE = 256

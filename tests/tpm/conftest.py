@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.parts import nss, swtpm
-from tests.parts.provider import Provider
+from tests.parts.token import nss, swtpm
+from tests.parts.token.provider import Provider
 
 
 @pytest.fixture(scope="module")

@@ -6,10 +6,10 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from tests.parts.agent import AgentProcess
-from tests.parts.mail import ca_file, root
-from tests.parts.provider import Provider
-from tests.parts.ssh_login import started
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import started
+from tests.parts.mail.people import ca_file, root
+from tests.parts.token.provider import Provider
 
 
 class InTheTpm:

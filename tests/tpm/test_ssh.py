@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.parts.provider import Provider
-from tests.parts.ssh_login import HELLO, serving, ssh, started
+from tests.parts.agent.ssh_login import HELLO, serving, ssh, started
+from tests.parts.token.provider import Provider
 
 KEYS = ("ssh", "mail")  # P-256 and RSA-2048
 

@@ -1,8 +1,8 @@
 """The fixture itself: a real TPM stack, seen through another program."""
 
-from tests.parts import swtpm
-from tests.parts.pkcs11_tool import pkcs11_tool
-from tests.parts.provider import Provider
+from tests.parts.token import swtpm
+from tests.parts.token.pkcs11_tool import pkcs11_tool
+from tests.parts.token.provider import Provider
 
 
 def test_lists_both_keys_without_a_pin(tpm: Provider) -> None:

@@ -6,9 +6,9 @@ import pytest
 
 from hsmagent.errors import PinIncorrect, PinLocked
 from hsmagent.model import Scheme
-from tests.parts import nss, swtpm
-from tests.parts.loaded import loaded, signer_of, token_of, typed
-from tests.parts.provider import Provider
+from tests.parts.token import nss, swtpm
+from tests.parts.token.loaded import loaded, signer_of, token_of, typed
+from tests.parts.token.provider import Provider
 
 MESSAGE = b"to be signed"
 

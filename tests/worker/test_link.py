@@ -10,7 +10,7 @@ from hsmagent.errors import WorkerDied
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import Done, Poll
 
-ECHO = Program("tests.parts.worker_echo", "the echo", ("hello",), (("ECHO", "world"),))
+ECHO = Program("tests.parts.token.worker_echo", "the echo", ("hello",), (("ECHO", "world"),))
 
 
 def link_to(program: Program, lost: list[str]) -> Link:

@@ -9,8 +9,8 @@ import pytest
 
 from hsmagent.schsm.card import ATR, USER_PIN, CardError, SmartCardHsm
 from hsmagent.worker.pcsc import Pcsc, PcscError
-from tests.parts.card import DEFAULT_PIN, Reader, furnished, inserted
-from tests.parts.pkcs11_tool import pkcs11_tool, reset_card
+from tests.parts.token.card import DEFAULT_PIN, Reader, furnished, inserted
+from tests.parts.token.pkcs11_tool import pkcs11_tool, reset_card
 from tests.parts.until import until
 
 

@@ -1,0 +1,44 @@
+"""A provider's module in our own workers, without a daemon around them."""
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from hsmagent.token.tokens import Limits, ModuleSpec, Token, Tokens, TokenSigner
+from tests.parts.token.provider import Provider
+
+UNLIMITED = Limits(3600, 3600)
+
+
+@asynccontextmanager
+async def loaded(provider: Provider, state: Path, *, release: float = 0.0) -> AsyncIterator[Tokens]:
+    """Start a worker with the provider's module; its tokens are listed on entry."""
+    tokens = Tokens(
+        clock=time.monotonic,
+        state_dir=state,
+        limits=lambda _: UNLIMITED,
+        on_change=lambda: None,
+    )
+    env = tuple(provider.environment.items())
+    try:
+        await tokens.add(ModuleSpec(provider.module, 1, provider.parameters, env, release))
+        yield tokens
+    finally:
+        await tokens.close()
+
+
+def token_of(tokens: Tokens) -> Token:
+    """Return the token of the only token, seen now or before."""
+    (status,) = tokens.statuses()
+    return tokens.token(status.id)
+
+
+def signer_of(tokens: Tokens, label: str) -> TokenSigner:
+    """Return the key with this label."""
+    return next(signer for signer in tokens.signers() if signer.key.label == label)
+
+
+def typed(pin: str) -> bytearray:
+    """Return a PIN as it comes from a prompt: once, to be wiped by who takes it."""
+    return bytearray(pin.encode())
