@@ -238,6 +238,16 @@ class PurposeKind(StrEnum):
     MAIL = "mail"
     GIT = "git"
     UNKNOWN = "unknown"
+    PKCS11_MESSAGE = "pkcs11-message"
+    PKCS11_DIGEST = "pkcs11-digest"
+    PKCS11_DECRYPT = "pkcs11-decrypt"
+    GNUPG = "gnupg"
+
+
+# What a program wants through PKCS#11 is known by its kind alone.
+PKCS11_PURPOSES = frozenset(
+    (PurposeKind.PKCS11_MESSAGE, PurposeKind.PKCS11_DIGEST, PurposeKind.PKCS11_DECRYPT)
+)
 
 
 @dataclass(frozen=True, slots=True)

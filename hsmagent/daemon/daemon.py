@@ -11,15 +11,17 @@ from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
-from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
+from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, FACE, MAIL
 from hsmagent.control.conversation import Conversation, Operation
+from hsmagent.control.face import Face
 from hsmagent.control.leases import Leases
 from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
-from hsmagent.daemon.fresh import Fresh
+from hsmagent.daemon.face import FaceSocket
+from hsmagent.daemon.fresh import Fresh, look_anew
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Server
@@ -61,6 +63,8 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self._bound: list[Path] = []
+        self._given: dict[str, socket.socket] = {}
+        self._face_socket: FaceSocket | None = None
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._desktop = desktop = Desktop(
             lambda: self._settings,
@@ -110,6 +114,8 @@ class Daemon:
             await self._parts.load_modules()
             for server in servers:
                 await server.start()
+            self._face_socket = self._new_face_socket()
+            await self._face_socket.follow()
             self._notifier.tell("READY=1")
             log.info("ready: SSH_AUTH_SOCK=%s", self._runtime / f"{SSH}.sock")
             await self._stopping.wait()
@@ -118,6 +124,8 @@ class Daemon:
             self._unbind()
             for server in servers:
                 await server.close()
+            if self._face_socket is not None:
+                await self._face_socket.close()
             desktop.cancel()
             await asyncio.wait([desktop], timeout=GOODBYE)
             await self._parts.close()
@@ -126,9 +134,9 @@ class Daemon:
     # -- sockets -----------------------------------------------------------------------------
 
     def _servers(self) -> list[Server]:
-        given = listen_sockets()
+        self._given = listen_sockets()
         own = os.getuid()
-        listening = self._listen(SSH, given)
+        listening = self._listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
             Server(
@@ -138,7 +146,7 @@ class Daemon:
             ),
             *(
                 Server(
-                    self._listen(role, given),
+                    self._listen(role),
                     partial(self._conversation, table),
                     uids={own},
                     limit=CONTROL_MAX_FRAME,
@@ -147,14 +155,32 @@ class Daemon:
             ),
         ]
 
-    def _listen(self, name: str, given: dict[str, socket.socket]) -> socket.socket:
-        if name in given:
-            return given[name]
+    def _listen(self, name: str) -> socket.socket:
+        if name in self._given:
+            return self._given[name]
         make_folder(self._runtime)
         path = self._runtime / f"{name}.sock"
         listening = listen(path)
         self._bound.append(path)
         return listening
+
+    def _new_face_socket(self) -> FaceSocket:
+        tokens = self._parts.tokens
+        face = Face(
+            tokens,
+            self._parts.gate,
+            serves=lambda: configured.families(self._settings),
+            look=partial(look_anew, tokens),
+            clock=time.monotonic,
+        )
+        return FaceSocket(
+            face, self._given.get(FACE), partial(self._listen, FACE), self._unbind_face
+        )
+
+    def _unbind_face(self) -> None:
+        path = self._runtime / f"{FACE}.sock"
+        self._bound.remove(path)
+        path.unlink(missing_ok=True)
 
     def _unbind(self) -> None:
         # Before we stop listening: after that, a file may be another agent's.
@@ -205,6 +231,7 @@ class Daemon:
         self._desktop.configure()
         self._parts.configure(settings)
         self._agent.configure(self._parts.agent_options())
+        await self._follow_face()
         ended = [name_of(status.id) for status in self._statuses() if status.logged_in]
         await self._parts.tokens.logout_all()
         await self._parts.load_modules()
@@ -214,6 +241,13 @@ class Daemon:
             ", ".join(ended) or "none",
         )
 
+    async def _follow_face(self) -> None:
+        try:
+            if self._face_socket is not None:
+                await self._face_socket.follow()
+        except UsageError as error:
+            log.error("%s", error)  # noqa: TRY400 - no traceback
+
     # -- what the desktop says and is told ---------------------------------------------------
 
     def _statuses(self) -> tuple[TokenStatus, ...]:
@@ -221,6 +255,8 @@ class Daemon:
 
     def _tokens_changed(self) -> None:
         self._agent.changed()
+        if self._face_socket is not None:
+            self._face_socket.changed()
         self._desktop.look(self._statuses())
 
     async def _lock(self, tokens: Sequence[TokenId]) -> None:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from hsmagent import frame
@@ -30,8 +31,9 @@ MAX_CONNECTIONS = 1024
 # channels a hostile host opens, must not keep the others out.
 SHARE = 4
 # Of the files that we may have open: one part each for the connections of the ssh, the control and
-# the mail socket, for the ssh socket's to an upstream agent, and for everything else.
-PARTS = 5
+# the mail socket, for the ssh socket's to an upstream agent, two for the face socket (each of its
+# connections brings a program's own), and one for everything else.
+PARTS = 7
 
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
 _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
@@ -60,8 +62,20 @@ Opener = Callable[[socket.socket], Conversation]
 """Begins a conversation on an accepted socket."""
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a connection tells its server: it begins, it is over, its peer breaks the rules."""
+
+    admit: Callable[["Connection", socket.socket], Conversation | None]
+    gone: Callable[["Connection"], None]
+    complain: Callable[["Connection", ProtocolError], None]
+
+
 class Server:
-    """One listening socket and its connections, for the uids that it serves."""
+    """One listening socket and its connections, for the uids that it serves.
+
+    share: see SHARE. connection: what makes one.
+    """
 
     def __init__(
         self,
@@ -70,13 +84,17 @@ class Server:
         *,
         uids: Collection[int],
         limit: int = frame.SSH_MAX_FRAME,
+        share: int = SHARE,
+        connection: "Callable[[Ends, bytearray, int], Connection] | None" = None,
     ) -> None:
         self._listening = listening
         self._uids = uids
         self._opener = opener
         self._limit = limit
         self._most = room_for_connections()
-        self._most_each = self._most // SHARE
+        self._most_each = self._most // share
+        self._new_connection = connection or Connection
+        self._ends = Ends(self._admit, self._forget, self._complain)
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, Conversation] = {}
         self._processes: dict[Connection, int] = {}
@@ -101,7 +119,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _connection(self) -> "Connection":
-        return Connection(self._admit, self._forget, self._complain, self._buffer, self._limit)
+        return self._new_connection(self._ends, self._buffer, self._limit)
 
     def _admit(self, connection: "Connection", sock: socket.socket) -> Conversation | None:
         pid, uid = credentials_of(sock)
@@ -149,17 +167,8 @@ class Connection(asyncio.BufferedProtocol):
     BufferedProtocol, since its buffer can be wiped: a frame may hold a PIN.
     """
 
-    def __init__(
-        self,
-        admit: Callable[["Connection", socket.socket], Conversation | None],
-        gone: Callable[["Connection"], None],
-        complain: Callable[["Connection", ProtocolError], None],
-        buffer: bytearray,
-        limit: int,
-    ) -> None:
-        self._admit = admit
-        self._gone = gone
-        self._complain = complain
+    def __init__(self, ends: Ends, buffer: bytearray, limit: int) -> None:
+        self._ends = ends
         self._buffer = buffer
         self._limit = limit
         self._reader = frame.Reader(limit)
@@ -172,7 +181,7 @@ class Connection(asyncio.BufferedProtocol):
         if not isinstance(transport, asyncio.Transport):  # pragma: no cover - asyncio's contract
             raise TypeError("a stream transport is needed")
         self._transport = transport
-        conversation = self._admit(self, transport.get_extra_info("socket"))
+        conversation = self._ends.admit(self, transport.get_extra_info("socket"))
         if conversation is None:
             transport.abort()
             return
@@ -209,7 +218,7 @@ class Connection(asyncio.BufferedProtocol):
         try:
             body = self._reader.next_frame()
         except ProtocolError as error:
-            self._complain(self, error)
+            self._ends.complain(self, error)
             self._transport.abort()
             return
         if body is None:
@@ -255,7 +264,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's signature
         """Forget the peer; nobody waits for what it asked."""
-        self._gone(self)
+        self._ends.gone(self)
         if self._task is not None:
             self._task.cancel()
 

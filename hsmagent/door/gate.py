@@ -24,7 +24,7 @@ from hsmagent.door.unlock import (
 )
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
-from hsmagent.model import Operation, PinState, Request, TokenId, name_of
+from hsmagent.model import Key, Operation, PinState, PurposeKind, Request, TokenId, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
@@ -124,6 +124,10 @@ class Gate:
         token = self._tokens(request.key.token)
         if _needs_login(token):
             await self._log_in(token, request)
+
+    def allowed(self, key: Key) -> frozenset[PurposeKind]:
+        """Return what a key may be used for at all, asked or not."""
+        return self._policy.allowed(key)
 
     def forget(self) -> None:
         """Forget remembered confirmations."""

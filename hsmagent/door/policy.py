@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from hsmagent.config.file import KeyConfig
 from hsmagent.model import (
+    PKCS11_PURPOSES,
     Clock,
     Destination,
     Doubt,
@@ -38,6 +39,15 @@ ALLOW = Decision(Verdict.ALLOW)
 
 # A token's key does these unasked only where its `allow` names them.
 WANT_A_WORD = (PurposeKind.SSH_CERT, PurposeKind.UNKNOWN)
+# And these not at all: nobody can tell what is signed or decrypted.
+ONLY_IF_NAMED = PKCS11_PURPOSES | {PurposeKind.GNUPG}
+
+# What `remember` has no word in: random data, and what has a rule of its own.
+NOT_REMEMBERED = PKCS11_PURPOSES | {PurposeKind.UNKNOWN}
+# The words of `confirm` that settle how often ONLY_IF_NAMED are asked about.
+ANSWERS = dict.fromkeys(PKCS11_PURPOSES, ("never", "always")) | {
+    PurposeKind.GNUPG: ("never", "always", "remember")
+}
 
 CACHED = 256  # keys: more than anyone has, and clients may add any number
 
@@ -59,6 +69,10 @@ class Policy:
     certificate, what comes over a forwarded connection. A constraint set with `ssh-add -c`
     asks in any case.
 
+    What PKCS#11 programs and GnuPG want is refused unless `allow` names it. A yes to a PKCS#11
+    program holds for that program and key, until the token's login ends; one to GnuPG, which asks
+    for whoever asked it, for the one request.
+
     unknown: when to heed doubts: "always", or "forwarded" only; as in `KeyConfig.confirm`.
     """
 
@@ -79,7 +93,7 @@ class Policy:
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request, and why when it is not ALLOW."""
         entry = self.entry(request.key)
-        if entry.allow is not None and request.purpose.kind not in entry.allow:
+        if not _is_allowed(entry, request.purpose.kind):
             return Decision(
                 Verdict.DENY,
                 f"the configuration does not allow {key_line(request.key)} "
@@ -94,13 +108,18 @@ class Policy:
             return Decision(Verdict.CONFIRM, "a person must agree to this first")
         return ALLOW
 
+    def allowed(self, key: Key) -> frozenset[PurposeKind]:
+        """Return what a key may be used for at all, asked or not."""
+        entry = self.entry(key)
+        return frozenset(kind for kind in PurposeKind if _is_allowed(entry, kind))
+
     def confirmed(self, request: Request) -> None:
         """Remember that a person agreed to this request, where that holds for others as well."""
         entry = self.entry(request.key)
         doubt = self._doubt(entry, request)
         if doubt is not None and doubt.subject:
             self._agreed.add(_agreement(request, doubt))
-        if entry.confirm == "remember" and request.purpose.kind is not PurposeKind.UNKNOWN:
+        if entry.confirm == "remember" and request.purpose.kind not in NOT_REMEMBERED:
             now = self._clock()
             self._remembered = {what: end for what, end in self._remembered.items() if now < end}
             self._remembered[_what(request)] = now + entry.remember
@@ -130,7 +149,7 @@ class Policy:
                 return True
             case "forwarded":
                 return _is_forwarded(request)
-            case "remember":
+            case "remember" if request.purpose.kind not in PKCS11_PURPOSES:
                 until = self._remembered.get(_what(request), float("-inf"))
                 return until <= self._clock()
         return False
@@ -140,6 +159,8 @@ class Policy:
         if request.key.token is None:
             return None
         to, kind, doubt = request.destination, request.purpose.kind, request.purpose.doubt
+        if kind in ONLY_IF_NAMED:
+            return None if entry.confirm in ANSWERS[kind] else _doubt_of_program(request)
         forwarded = to is not None and to.forwarded
         if doubt is None and kind in WANT_A_WORD:
             doubt = Doubt(kind)
@@ -149,6 +170,17 @@ class Policy:
             return Doubt(subject=_where(request)) if certified else None
         lifted = entry.allow is not None and doubt.lifted_by in entry.allow
         return None if lifted or not (forwarded or self._unknown == "always") else doubt
+
+
+def _is_allowed(entry: KeyConfig, kind: PurposeKind) -> bool:
+    return kind not in ONLY_IF_NAMED if entry.allow is None else kind in entry.allow
+
+
+def _doubt_of_program(request: Request) -> Doubt:
+    """Return the doubt about what cannot be read, and what a yes to it holds for."""
+    if request.purpose.kind is PurposeKind.GNUPG:
+        return Doubt()
+    return Doubt(subject=f"all that {_asker(request)} wants through PKCS#11")
 
 
 def _agreement(request: Request, doubt: Doubt) -> _Agreement:

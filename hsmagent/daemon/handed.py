@@ -1,0 +1,126 @@
+"""Connections over which another program's socket is handed to us, and what becomes of that one.
+
+Its descriptor comes with the first bytes (SCM_RIGHTS, unix(7)), which asyncio would drop. Nothing
+is ever read from it: the kernel tells who made it, and when that program hangs up. Then nobody is
+left to answer, and the connection ends; so do the questions that were put for it.
+"""
+
+import asyncio
+import os
+import select
+import socket
+import sys
+from collections.abc import Callable
+
+from hsmagent.control.face import FaceConversation
+from hsmagent.daemon.server import Connection, Ends
+from hsmagent.errors import ProtocolError
+from hsmagent.who.peer import credentials_of, peer_of
+
+ONE_DESCRIPTOR = socket.CMSG_LEN(4)  # CMSG_SPACE has room for a second one
+
+
+class HangUps:
+    """Tells when programs hang up whose sockets somebody else reads. Make it in a running loop."""
+
+    def __init__(self) -> None:
+        self._epoll = select.epoll()
+        self._watched: dict[int, Callable[[], None]] = {}
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(self._epoll, self._look)
+
+    def watch(self, sock: socket.socket, hung_up: Callable[[], None]) -> None:
+        """Call back, once, when the other end of this socket is closed or shut down."""
+        self._epoll.register(sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
+        self._watched[sock.fileno()] = hung_up
+
+    def forget(self, sock: socket.socket) -> None:
+        """Watch no longer. To close it would not do: others have the same socket open."""
+        if not self._epoll.closed:
+            self._epoll.unregister(sock)
+        del self._watched[sock.fileno()]
+
+    def close(self) -> None:
+        """Watch nothing any more."""
+        self._loop.remove_reader(self._epoll)
+        self._epoll.close()
+
+    def _look(self) -> None:
+        for descriptor, _ in self._epoll.poll(0):
+            self._watched[descriptor]()
+
+
+class HandedConnection(Connection):
+    """A connection of the face socket. hang_ups: who watches the programs' sockets."""
+
+    def __init__(self, hang_ups: HangUps, ends: Ends, buffer: bytearray, limit: int) -> None:
+        super().__init__(ends, buffer, limit)
+        self._hang_ups = hang_ups
+        self._first: socket.socket | None = None
+        self._client: socket.socket | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Admit the peer, and read its first bytes ourselves."""
+        super().connection_made(transport)
+        # asyncio begins to read right after this call, whether or not it was told to pause.
+        asyncio.get_running_loop().call_soon(self._await_first)
+
+    def _await_first(self) -> None:
+        if self._transport.is_closing():
+            return
+        self._transport.pause_reading()
+        self._first = self._transport.get_extra_info("socket").dup()
+        asyncio.get_running_loop().add_reader(self._first, self._take_first)
+
+    def _take_first(self) -> None:
+        if self._first is None:
+            return
+        try:
+            size, ancillary, _, _ = self._first.recvmsg_into(
+                [self._buffer], ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
+            )
+        except BlockingIOError:
+            return
+        except OSError:
+            size, ancillary = 0, []
+        self._stop_first()
+        try:
+            for level, kind, data in ancillary:
+                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                    self._take_client(int.from_bytes(data, sys.byteorder))
+        except ProtocolError as error:
+            self._ends.complain(self, error)
+            size = 0
+        if not size:
+            self._transport.abort()
+            return
+        self._transport.resume_reading()
+        self.buffer_updated(size)
+
+    def _take_client(self, descriptor: int) -> None:
+        try:
+            self._client = client = socket.socket(fileno=descriptor)
+        except OSError:
+            os.close(descriptor)
+            raise ProtocolError("what it handed over is no socket") from None
+        uid = credentials_of(client)[1]
+        if uid != os.getuid():
+            raise ProtocolError(f"it handed over the socket of a program of uid {uid}")
+        self._hang_ups.watch(client, self._transport.abort)
+        if isinstance(self._conversation, FaceConversation):
+            self._conversation.handed(peer_of(client))
+
+    def _stop_first(self) -> None:
+        if self._first is not None:
+            asyncio.get_running_loop().remove_reader(self._first)
+            self._first.close()
+            self._first = None
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Let go of the program's socket, too."""
+        self._stop_first()
+        if self._client is not None:
+            self._hang_ups.forget(self._client)
+            self._client.close()
+            self._client = None
+        super().connection_lost(exc)
