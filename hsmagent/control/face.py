@@ -9,6 +9,7 @@ a key is neither shown nor used here unless its `allow` names the purpose (`door
 """
 
 import asyncio
+import hashlib
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from enum import StrEnum
@@ -34,15 +35,21 @@ from hsmagent.model import (
     token_name,
 )
 from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.unwrap import decrypt, derive
+from hsmagent.unwraps import Kdf, RsaUnwrap
 
 SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
 
-# Of one program: a server signs for each connection that it accepts.
+# Of one program: a server signs for each connection that it accepts; an attack on the padding
+# needs thousands of decryptions.
 SIGNATURES = (12_000, 60.0)
+DECRYPTIONS = (300, 60.0)
+MOST_DERIVED = 512  # bytes
 
 A_MAIL = "make the signature of a mail"
-NOT_DESCRIBED = "sign something it does not describe"
-FOR_GNUPG = "for GnuPG, it does not say what"
+A_MESSAGE = "a message"
+NOT_DESCRIBED = "something it does not describe"
+FOR_GNUPG = "something for GnuPG, it does not say what"
 
 
 class Family(StrEnum):
@@ -87,6 +94,7 @@ class Face:
         self.serves = serves
         self.look = look
         self.signatures = Budgets(*SIGNATURES, clock)
+        self.decryptions = Budgets(*DECRYPTIONS, clock)
         self.change = asyncio.Event()
         self._shown: set[TokenId] = set()
 
@@ -136,6 +144,9 @@ class FaceOperations:
             "tokens": self.tokens,
             "changed": self.changed,
             "sign_message": self.sign_message,
+            "sign_digest": self.sign_digest,
+            "decrypt": self.decrypt,
+            "derive": self.derive,
         }
 
     def handed(self, peer: Callable[[], Peer]) -> None:
@@ -193,8 +204,10 @@ class FaceOperations:
     async def sign_message(self, asked: Asked) -> Answer:
         """Sign a message, which is hashed here. RSA: as PKCS#1 has it; ECDSA: r‖s."""
         message, scheme = asked.binary("message"), _scheme(asked)
-        summary = A_MAIL if is_signed_attributes(message) else NOT_DESCRIBED
-        purpose = Purpose(self._kind(PurposeKind.PKCS11_MESSAGE), summary)
+        if self._speaks_for().family is Family.GNUPG:
+            raise UsageError("GnuPG's programs hash by themselves")
+        summary = A_MAIL if is_signed_attributes(message) else f"sign {NOT_DESCRIBED}"
+        purpose = Purpose(PurposeKind.PKCS11_MESSAGE, summary)
 
         async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
             return await signer.sign(scheme, message, pin)
@@ -202,11 +215,62 @@ class FaceOperations:
         signature = await self._use(asked, purpose, self._face.signatures, sign)
         return {"signature": to_base64(signature)}
 
-    def _kind(self, kind: PurposeKind) -> PurposeKind:
-        """Return the purpose of an operation. Raises UsageError for one that GnuPG has not."""
+    async def sign_digest(self, asked: Asked) -> Answer:
+        """Sign a digest, as long as that of the scheme's hash. RSA: PKCS#1 builds the DigestInfo.
+
+        An ECDSA digest of another hash goes by its length. Returns what `sign_message` does.
+        """
+        digest, scheme = asked.binary("digest"), _scheme(asked)
+        if len(digest) != hashlib.new(scheme.hash_name).digest_size:
+            raise UsageError(f"a digest of {len(digest)} bytes is none for {scheme}")
+        purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
+
+        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await signer.sign(scheme, digest, pin, hashed=True)
+
+        signature = await self._use(asked, purpose, self._face.signatures, sign)
+        return {"signature": to_base64(signature)}
+
+    async def decrypt(self, asked: Asked) -> Answer:
+        """Decrypt with RSA and unpad. What is wrong gives random bytes, as with `unwrap`."""
+        what = RsaUnwrap(
+            asked.binary("encrypted"),
+            asked.text("padding"),
+            asked.text("oaep_hash", "sha1"),
+            asked.text("mgf_hash", "sha1"),
+            asked.binary("label", b""),
+        )
+        purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
+
+        async def plain(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await decrypt(signer, what, pin)
+
+        found = await self._use(asked, purpose, self._face.decryptions, plain)
+        return {"plain": to_base64(found)}
+
+    async def derive(self, asked: Asked) -> Answer:
+        """Agree on a secret with the owner of a point (04‖x‖y): ECDH and the X9.63 KDF.
+
+        GnuPG's programs derive by themselves: with `kdf_hash` "" they get the shared x, and no
+        others do.
+        """
+        point, cofactor = asked.binary("point"), asked.flag("cofactor")
+        kdf: Kdf | None = None
+        if asked.text("kdf_hash") or self._speaks_for().family is not Family.GNUPG:
+            length = asked.number("length", 1, MOST_DERIVED)
+            kdf = Kdf(asked.text("kdf_hash"), length, asked.binary("shared_info", b""))
+        purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
+
+        async def secret(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await derive(signer, point, kdf, cofactor=cofactor, pin=pin)
+
+        found = await self._use(asked, purpose, self._face.decryptions, secret)
+        return {"secret": to_base64(found)}
+
+    def _purpose(self, kind: PurposeKind, verb: str, what: str) -> Purpose:
         if self._speaks_for().family is Family.GNUPG:
-            raise UsageError("GnuPG's programs hash by themselves")
-        return kind
+            return Purpose(PurposeKind.GNUPG, f"{verb} {FOR_GNUPG}")
+        return Purpose(kind, f"{verb} {what}")
 
     async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> bytes:
         client = self._speaks_for()
@@ -216,8 +280,9 @@ class FaceOperations:
         signer = self._face.signer(asked.binary("key"), purpose.kind)
         if not budgets.admit(peer.process.pid):
             raise Refused("too much was asked for in a short time; wait a minute")
-        request = Request(signer.key, purpose, peer)
-        return await self._face.gate.perform(request, partial(use, signer))
+        return await self._face.gate.perform(
+            Request(signer.key, purpose, peer), partial(use, signer), partial(use, signer.unnoticed)
+        )
 
 
 class FaceConversation(Conversation):

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
-from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, FACE, MAIL
+from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
 from hsmagent.control.face import Face
 from hsmagent.control.leases import Leases
@@ -22,7 +22,7 @@ from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
 from hsmagent.daemon.fresh import Fresh, look_anew
-from hsmagent.daemon.listening import listen, make_folder
+from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
@@ -62,8 +62,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
-        self._bound: list[Path] = []
-        self._given: dict[str, socket.socket] = {}
+        self._sockets = Sockets(runtime, listen_sockets())
         self._face_socket: FaceSocket | None = None
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._desktop = desktop = Desktop(
@@ -105,7 +104,7 @@ class Daemon:
         try:
             servers = self._servers()
         except UsageError:
-            self._unbind()
+            self._sockets.unbind_all()
             raise
         self._catch_signals()
         desktop = self._tasks.start(self._desktop.run())
@@ -121,7 +120,7 @@ class Daemon:
             await self._stopping.wait()
         finally:
             self._notifier.tell("STOPPING=1")
-            self._unbind()
+            self._sockets.unbind_all()
             for server in servers:
                 await server.close()
             if self._face_socket is not None:
@@ -134,9 +133,8 @@ class Daemon:
     # -- sockets -----------------------------------------------------------------------------
 
     def _servers(self) -> list[Server]:
-        self._given = listen_sockets()
         own = os.getuid()
-        listening = self._listen(SSH)
+        listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
             Server(
@@ -146,7 +144,7 @@ class Daemon:
             ),
             *(
                 Server(
-                    self._listen(role),
+                    self._sockets.listen(role),
                     partial(self._conversation, table),
                     uids={own},
                     limit=CONTROL_MAX_FRAME,
@@ -154,15 +152,6 @@ class Daemon:
                 for role, table in self._operations().items()
             ),
         ]
-
-    def _listen(self, name: str) -> socket.socket:
-        if name in self._given:
-            return self._given[name]
-        make_folder(self._runtime)
-        path = self._runtime / f"{name}.sock"
-        listening = listen(path)
-        self._bound.append(path)
-        return listening
 
     def _new_face_socket(self) -> FaceSocket:
         tokens = self._parts.tokens
@@ -173,19 +162,7 @@ class Daemon:
             look=partial(look_anew, tokens),
             clock=time.monotonic,
         )
-        return FaceSocket(
-            face, self._given.get(FACE), partial(self._listen, FACE), self._unbind_face
-        )
-
-    def _unbind_face(self) -> None:
-        path = self._runtime / f"{FACE}.sock"
-        self._bound.remove(path)
-        path.unlink(missing_ok=True)
-
-    def _unbind(self) -> None:
-        # Before we stop listening: after that, a file may be another agent's.
-        for path in self._bound:
-            path.unlink(missing_ok=True)
+        return FaceSocket(face, self._sockets)
 
     def _ssh_connection(self, sock: socket.socket) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())

@@ -1,13 +1,12 @@
 """The face socket: there while the configuration wants PKCS#11 programs or GnuPG to be served."""
 
 import os
-import socket
-from collections.abc import Callable
 from functools import partial
 
-from hsmagent.control.client import CONTROL_MAX_FRAME
+from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
 from hsmagent.control.face import Face, FaceConversation
 from hsmagent.daemon.handed import HandedConnection, HangUps
+from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.server import Server
 from hsmagent.who.peer import peer_of
 
@@ -15,30 +14,21 @@ from hsmagent.who.peer import peer_of
 class FaceSocket:
     """The socket and its server. Make it in a running loop.
 
-    given: systemd has made the socket; it is served in any case, to say what the configuration
-    lacks. listen: binds it otherwise; unbind: removes what was bound.
+    One that systemd made is served in any case, to say what the configuration lacks.
     """
 
-    def __init__(
-        self,
-        face: Face,
-        given: socket.socket | None,
-        listen: Callable[[], socket.socket],
-        unbind: Callable[[], None],
-    ) -> None:
+    def __init__(self, face: Face, sockets: Sockets) -> None:
         self._face = face
-        self._given = given
-        self._listen = listen
-        self._unbind = unbind
+        self._sockets = sockets
         self._server: Server | None = None
         self._hang_ups: HangUps | None = None
 
     async def follow(self) -> None:
         """Serve, or serve no longer, as the configuration has it now. Raises UsageError."""
         self._face.changed()
-        wanted = self._given is not None or bool(self._face.serves())
+        wanted = FACE in self._sockets.given or bool(self._face.serves())
         if wanted and self._server is None:
-            listening = self._given or self._listen()
+            listening = self._sockets.listen(FACE)
             self._hang_ups = HangUps()
             self._server = Server(
                 listening,
@@ -50,7 +40,7 @@ class FaceSocket:
             )
             await self._server.start()
         elif not wanted and self._server is not None:
-            self._unbind()
+            self._sockets.unbind(FACE)
             await self.close()
 
     def changed(self) -> None:

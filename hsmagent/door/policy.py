@@ -29,13 +29,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and, when it is not ALLOW, the sentence that says why."""
+    """A verdict and, when it is not ALLOW, the sentence that says why.
+
+    standing: allowed by a yes that was said before, and holds until the token's login ends.
+    """
 
     verdict: Verdict
     reason: str = ""
+    standing: bool = False
 
 
 ALLOW = Decision(Verdict.ALLOW)
+ALLOWED_BEFORE = Decision(Verdict.ALLOW, standing=True)
 
 # A token's key does these unasked only where its `allow` names them.
 WANT_A_WORD = (PurposeKind.SSH_CERT, PurposeKind.UNKNOWN)
@@ -56,7 +61,7 @@ Named = Callable[[Key, KeyConfig], bool]
 
 _Confirmed = tuple[bytes, TokenId | None, str, Purpose, Destination | None]
 
-_Agreement = tuple[bytes, TokenId | None, str]
+Agreement = tuple[bytes, TokenId | None, str]
 """Key, token, and the subject of a doubt."""
 
 
@@ -88,7 +93,7 @@ class Policy:
         # agent behind ours may hold as well.
         self._by_key: dict[Key, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
-        self._agreed: set[_Agreement] = set()
+        self._agreed: set[Agreement] = set()
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request, and why when it is not ALLOW."""
@@ -104,21 +109,28 @@ class Policy:
         if self._must_ask(entry, request):
             return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
         doubt = self._doubt(entry, request)
-        if doubt is not None and _agreement(request, doubt) not in self._agreed:
+        if doubt is None:
+            return ALLOW
+        if _agreement(request, doubt) not in self._agreed:
             return Decision(Verdict.CONFIRM, "a person must agree to this first")
-        return ALLOW
+        return ALLOWED_BEFORE
 
     def allowed(self, key: Key) -> frozenset[PurposeKind]:
         """Return what a key may be used for at all, asked or not."""
         entry = self.entry(key)
         return frozenset(kind for kind in PurposeKind if _is_allowed(entry, kind))
 
+    def holds_for(self, request: Request) -> Agreement | None:
+        """Return what a yes to this request holds for until the token's login ends, if it does."""
+        doubt = self._doubt(self.entry(request.key), request)
+        return _agreement(request, doubt) if doubt is not None and doubt.subject else None
+
     def confirmed(self, request: Request) -> None:
         """Remember that a person agreed to this request, where that holds for others as well."""
         entry = self.entry(request.key)
-        doubt = self._doubt(entry, request)
-        if doubt is not None and doubt.subject:
-            self._agreed.add(_agreement(request, doubt))
+        agreement = self.holds_for(request)
+        if agreement is not None:
+            self._agreed.add(agreement)
         if entry.confirm == "remember" and request.purpose.kind not in NOT_REMEMBERED:
             now = self._clock()
             self._remembered = {what: end for what, end in self._remembered.items() if now < end}
@@ -183,7 +195,7 @@ def _doubt_of_program(request: Request) -> Doubt:
     return Doubt(subject=f"all that {_asker(request)} wants through PKCS#11")
 
 
-def _agreement(request: Request, doubt: Doubt) -> _Agreement:
+def _agreement(request: Request, doubt: Doubt) -> Agreement:
     return request.key.spki, request.key.token, doubt.subject
 
 

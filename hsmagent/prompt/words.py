@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hsmagent.model import (
+    PKCS11_PURPOSES,
     Key,
     KeyType,
     PinState,
@@ -29,6 +30,7 @@ CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
 HIDE = "Hide"  # the token waits for something else than this button
+LASTING = "Allowed once, it may use this key unasked until the login to the token ends."
 FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
@@ -147,12 +149,17 @@ def touch(request: Request) -> Text:
     )
 
 
-def confirm(request: Request) -> Text:
-    """Return the yes-or-no question before one use of a key."""
+def confirm(request: Request, *, lasting: bool = False) -> Text:
+    """Return the yes-or-no question before one use of a key.
+
+    lasting: a yes holds for more than this request, until the login ends.
+    """
+    for_all = LASTING if lasting and request.purpose.kind in PKCS11_PURPOSES else ""
+    lines = (request_line(request), _of_token(request.key), for_all)
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",
-        description="\n".join(filter(None, (request_line(request), _of_token(request.key)))),
+        description="\n".join(filter(None, lines)),
         ok="Allow",
         **_about([request]),
     )

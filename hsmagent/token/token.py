@@ -348,16 +348,16 @@ class Token:
         *,
         parameter: bytes = b"",
         pin: bytearray | None = None,
+        extends: bool = True,
     ) -> bytes:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
-            self._admit(key, data, pin)
-            key_type, label = KEY_TYPES[key.key_type], key.label.encode()
+            self._admit(key, data, pin, extends=extends)
+            kind = KEY_TYPES[key.key_type]
+            what = mechanism, key.id, key.label.encode(), parameter, data, pin
             call = self._pool.operate(
                 self.id,
-                lambda slot: Operate(
-                    action, slot, key_type, mechanism, key.id, label, parameter, data, pin
-                ),
+                lambda slot: Operate(action, slot, kind, *what),
                 needs_login=self.login_required,
             )
             reply = await call.future
@@ -380,7 +380,7 @@ class Token:
             await self._look_quietly(objects=False)  # how many tries are left
         raise failure
 
-    def _admit(self, key: Key, data: bytes, pin: bytearray | None) -> None:
+    def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
         if len(data) > MAX_DATA:
             raise TokenError(f"{len(data)} bytes are too many to sign at once")
@@ -393,6 +393,7 @@ class Token:
             if self._lease.left(now) <= 0:
                 self._expire()
                 raise LoginNeeded(f"the login to {name_of(self.id)} has run out")
-            self._lease = self._lease.used(now)
+            if extends:
+                self._lease = self._lease.used(now)
         elif self.login_required:
             raise LoginNeeded(f"nobody is logged in to {name_of(self.id)}")

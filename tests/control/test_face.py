@@ -10,8 +10,16 @@ from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
+from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
-from hsmagent.errors import Refused, UsageError
+from hsmagent.errors import ProtocolError, Refused, UsageError
 from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.token.check import Checker
 from tests.daemon.conftest import Start, furnished, module_config, start
@@ -53,20 +61,26 @@ def connect() -> Iterator[Connect]:
         yield begin
 
 
-@pytest.fixture
-def agent(start: Start, furnished: SoftHsm) -> AgentProcess:
+@pytest.fixture(scope="module")
+def agent(tmp_path_factory: pytest.TempPathFactory, furnished: SoftHsm) -> Iterator[AgentProcess]:
     every = ("pkcs11-message", "pkcs11-digest", "pkcs11-decrypt")
     allowed = entry("rsa", *every) + entry("ec", "ssh", *every)
-    agent = start(module_config(furnished, ENABLED + allowed))
+    config = module_config(furnished, ENABLED + allowed)
+    agent = AgentProcess(tmp_path_factory.mktemp("a"), config)
+    agent.start()
     assert agent.unlock(PIN).returncode == 0
-    return agent
+    yield agent
+    agent.stop()
 
 
 def key_of(kind: KeyType, spki: bytes) -> Key:
     return Key(spki, kind, 2048 if kind is KeyType.RSA else 256)
 
 
-@pytest.mark.parametrize("scheme", sorted(set(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}))
+SCHEMES = sorted(set(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519})
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_message_is_signed(agent: AgentProcess, connect: Connect, scheme: Scheme) -> None:
     face = connect(agent)
     label, kind = ("ec", KeyType.EC) if "ecdsa" in scheme else ("rsa", KeyType.RSA)
@@ -74,6 +88,116 @@ def test_a_message_is_signed(agent: AgentProcess, connect: Connect, scheme: Sche
     answer = face.call("sign_message", key=spki, scheme=scheme, message=b"a message")
     digest = hashlib.new(scheme.hash_name, b"a message").digest()
     assert Checker(key_of(kind, spki)).holds(scheme, digest, b64decode(answer["signature"]))
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_a_digest_is_signed(agent: AgentProcess, connect: Connect, scheme: Scheme) -> None:
+    face = connect(agent)
+    label, kind = ("ec", KeyType.EC) if "ecdsa" in scheme else ("rsa", KeyType.RSA)
+    spki = face.keys()[label]
+    digest = hashlib.new(scheme.hash_name, b"a message").digest()
+    answer = face.call("sign_digest", key=spki, scheme=scheme, digest=digest)
+    assert Checker(key_of(kind, spki)).holds(scheme, digest, b64decode(answer["signature"]))
+    for wrong in (digest[1:], digest + b"\0", b"", hashlib.sha1(b"").digest()):
+        with pytest.raises(UsageError):
+            face.call("sign_digest", key=spki, scheme=scheme, digest=wrong)
+
+
+OAEP = {"padding": "oaep", "oaep_hash": "sha256", "mgf_hash": "sha1", "label": b"a label"}
+
+
+@pytest.mark.parametrize("message", [b"", b"k", bytes(range(48)), b"m" * 190])
+def test_what_was_encrypted_comes_out(
+    agent: AgentProcess, connect: Connect, message: bytes
+) -> None:
+    face = connect(agent)
+    spki = face.keys()["rsa"]
+    public = load_der_public_key(spki)
+    assert isinstance(public, rsa.RSAPublicKey)
+    encrypted = public.encrypt(message, padding.PKCS1v15())
+    plain = face.call("decrypt", key=spki, encrypted=encrypted, padding="pkcs1")["plain"]
+    assert b64decode(plain) == message
+    if len(message) <= 174:
+        how = padding.OAEP(padding.MGF1(hashes.SHA1()), hashes.SHA256(), b"a label")
+        encrypted = public.encrypt(message, how)
+        assert b64decode(face.call("decrypt", key=spki, encrypted=encrypted, **OAEP)["plain"]) == (
+            message
+        )
+
+
+@pytest.mark.parametrize("hash_name", ["sha1", "sha256", "sha512"])
+def test_a_secret_is_derived(agent: AgentProcess, connect: Connect, hash_name: str) -> None:
+    face = connect(agent)
+    spki = face.keys()["ec"]
+    public = load_der_public_key(spki)
+    assert isinstance(public, ec.EllipticCurvePublicKey)
+    ours = ec.generate_private_key(ec.SECP256R1())
+    point = ours.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    known = {"sha1": hashes.SHA1(), "sha256": hashes.SHA256(), "sha512": hashes.SHA512()}
+    kdf = X963KDF(known[hash_name], 24, b"info")
+    answer = face.call(
+        "derive", key=spki, point=point, kdf_hash=hash_name, shared_info=b"info", length=24
+    )
+    assert b64decode(answer["secret"]) == kdf.derive(ours.exchange(ec.ECDH(), public))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"point": b"\4" + b"\1" * 64},
+        {"point": b""},
+        {"point": b"\0"},
+        {"kdf_hash": "", "length": 32},
+        {"kdf_hash": "md5"},
+        {"length": 0},
+        {"length": 1 << 20},
+    ],
+    ids=["off the curve", "no point", "infinity", "raw", "md5", "nothing", "too long"],
+)
+def test_no_raw_secret_and_no_odd_point(
+    agent: AgentProcess, connect: Connect, wrong: dict[str, object]
+) -> None:
+    face = connect(agent)
+    spki = face.keys()["ec"]
+    right = ec.generate_private_key(ec.SECP256R1()).public_key()
+    point = right.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    fields = {"key": spki, "point": point, "kdf_hash": "sha256", "length": 32, **wrong}
+    with pytest.raises((UsageError, ProtocolError)):
+        face.call("derive", **fields)
+
+
+def test_gnupg_gets_the_shared_x(start: Start, furnished: SoftHsm) -> None:
+    agent = start(module_config(furnished, entry("ec", "gnupg") + entry("rsa", "pkcs11-digest")))
+    assert agent.unlock(PIN).returncode == 0
+    ours = ec.generate_private_key(ec.SECP256R1())
+    point = ours.public_key().public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+    with closing(FaceClient(agent.face_socket)) as face:
+        face.client(None, "gnupg")
+        [(label, spki)] = face.keys().items()
+        public = load_der_public_key(spki)
+        assert label == "ec"
+        assert isinstance(public, ec.EllipticCurvePublicKey)
+        secret = face.call("derive", key=spki, point=point, kdf_hash="")["secret"]
+        assert b64decode(secret) == ours.exchange(ec.ECDH(), public)
+        with pytest.raises(UsageError, match="hash"):
+            face.call("sign_message", key=spki, scheme="ecdsa-sha256", message=b"")
+    [used] = [line for line in agent.json("log")["entries"] if line["outcome"] == "used"]
+    assert used["purpose"] == "gnupg"
+    assert used["summary"] == "decrypt something for GnuPG, it does not say what"
+    assert used["pid"] == os.getppid(), "it is for whoever started the process that asks"
+
+
+def test_a_change_is_told_to_who_waits(start: Start, furnished: SoftHsm, connect: Connect) -> None:
+    agent = start(module_config(furnished, ENABLED + entry("rsa", "pkcs11-digest")))
+    face, other = connect(agent), connect(agent)
+    face.call("changed")  # nothing was told yet
+    assert list(face.keys()) == ["rsa"]
+    face.send("changed")
+    assert list(other.keys()) == ["rsa"], "nobody else waits"
+    agent.configure(module_config(furnished, ENABLED + entry("ec", "pkcs11-digest")))
+    agent.signal(signal.SIGHUP)
+    assert face.answer() == {}
+    assert list(face.keys()) == ["ec"]
 
 
 @pytest.mark.parametrize("scheme", ["rsa-pkcs1-sha1", "ed25519", "rsa-x509", ""])
