@@ -62,6 +62,10 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 completions: venv ## make the completions for shells anew (contrib/completions)
 	$(BIN)/python build-aux/completions contrib/completions
 
+.PHONY: manpages
+manpages: venv ## make the manual pages anew (contrib/man)
+	$(BIN)/python build-aux/manpages contrib/man
+
 .PHONY: coverage
 coverage: venv ## run the tests and measure what they reach; fails below the bound in .coveragerc
 	@build-aux/coverage $(BIN) --numprocesses $(WORKERS) --dist worksteal --timeout 600 $(ARGS)
