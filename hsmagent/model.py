@@ -275,7 +275,9 @@ class Purpose:
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
+    program that asks, where its protocol can, that it waits and what for; and whether the line
+    about that is on its terminal already.
     """
 
     key: Key
@@ -283,6 +285,7 @@ class Request:
     peer: Peer
     destination: Destination | None = None
     confirm: bool = False
+    on_wait: Callable[[str, bool], None] | None = field(default=None, compare=False, repr=False)
 
 
 # -- the interfaces --------------------------------------------------------------------------

@@ -202,7 +202,8 @@ def unlock(given: "Given") -> int:
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
     finally:
         daemon.close()
-    output.write(f"{asked['token']} is unlocked\n")
+    served = ", and what waited for the PIN goes on" if asked.get("waiting") else ""
+    output.write(f"{asked['token']} is unlocked{served}\n")
     return 0
 
 

@@ -25,6 +25,8 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> bytearray:
     """Ask for the PIN of the token that the daemon described; return the frame to send it in."""
     body = bytearray([PIN_LAST_TRY_CONFIRMED if last_try else PIN_PLAIN])
+    if asked.get("waiting"):  # the PIN is a yes to that
+        print(asked["waiting"], file=sys.stderr, flush=True)
     if asked["pin_pad"]:
         write(f"Type the PIN of {asked['token']} on the reader.\n")
         return body

@@ -25,7 +25,7 @@ from hsmagent.control.values import Fields, of_key
 from hsmagent.door.activity import Activity, sentence
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
-from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable, token_name
+from hsmagent.model import Key, PinState, Request, TokenId, TokenStatus, printable, token_name
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_for
@@ -127,6 +127,7 @@ class ControlOperations:
     async def unlock(self, fields: Fields) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given.
 
+        A token that is unlocked wants it still where a key wants it for the use that waits.
         Who wants to log in breaks every lease: its holder may be stuck.
         """
         await self._leases.break_all()
@@ -134,20 +135,24 @@ class ControlOperations:
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs
         status = token.status()
-        if not status.logged_in:
+        wants = self._gate.wants_pin(status.id)
+        if not status.logged_in or wants is not None:
             check_usable(status)
         asked = {
             "token": token_name(status.id),
-            "logged_in": status.logged_in or not status.login_required,
+            "logged_in": wants is None and (status.logged_in or not status.login_required),
+            "waiting": "" if wants is None else words.describe([wants]),
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
             "warning": " ".join(
                 filter(None, (words.tries(status.pin_state), words.tpm_note(status.id)))
             ),
         }
-        return asked if asked["logged_in"] else Secret(asked, partial(self._log_in, status.id))
+        if asked["logged_in"]:
+            return asked
+        return Secret(asked, partial(self._log_in, status.id, wants))
 
-    async def _log_in(self, token: TokenId, secret: bytearray) -> Answer:
+    async def _log_in(self, token: TokenId, wants: Request | None, secret: bytearray) -> Answer:
         """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
         if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
             raise UsageError("the frame after unlock holds no PIN; nothing was tried")
@@ -159,7 +164,7 @@ class ControlOperations:
         # A copy, which the gate wipes: a login that has begun goes on when the terminal hangs up,
         # and those who wait for it must learn of it.
         pin = None if status.pin_pad else secret[1:]
-        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst))
+        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst, wants))
         unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(unlocking)

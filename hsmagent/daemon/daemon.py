@@ -65,6 +65,7 @@ class Daemon:
         self._sockets = Sockets(runtime, listen_sockets())
         self._face_socket: FaceSocket | None = None
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
+        self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
             lambda: self._settings,
             agent=BusAgent(self._statuses, self._lock, self._raise_prompt, time.time),
@@ -81,7 +82,7 @@ class Daemon:
             record=self._record,
             store=desktop.store,
             waiting=desktop.waiting,
-            tell=Terminals(time.monotonic).tell,
+            tell=self._tell,
         )
         self._agent = Agent(
             door=parts.gate,
@@ -263,6 +264,12 @@ class Daemon:
         purpose = Purpose(PurposeKind.UNKNOWN, "unlock the token")
         peer = peer_of_process(caller.pid, caller.uid)
         await self._parts.gate.raise_prompt(Request(status.keys[0], purpose, peer))
+
+    def _tell(self, request: Request, sentence: str) -> None:
+        """Tell who asks that their request waits for a terminal."""
+        on_terminal = self._terminals.tell(request)
+        if request.on_wait is not None:
+            request.on_wait(sentence, on_terminal)
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))

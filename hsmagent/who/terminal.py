@@ -26,23 +26,25 @@ class Terminals:
         self._clock = clock
         self._told: dict[int, float] = {}  # device → when
 
-    def tell(self, request: Request) -> None:
+    def tell(self, request: Request) -> bool:
         """Write the line where this request comes from, if that is a terminal of ours.
 
         Not for a forwarded request, nor for a process that sees other files than we do, nor where
-        messages are not wanted (mesg(1)). Never raises.
+        messages are not wanted (mesg(1)). Says whether it was written. Never raises.
         """
         if request.destination is not None and request.destination.forwarded:
-            return
+            return False
         pid = request.peer.process.pid
         with suppress(OSError):
             device = terminal_of(pid)
             if not device or self._told.get(device, -PAUSE) > self._clock() - PAUSE:
-                return
+                return False
             if _mounts(pid) == _mounts(os.getpid()) and _write(device):
                 self._told[device] = self._clock()
                 if len(self._told) > _MOST_TERMINALS:
                     del self._told[next(iter(self._told))]
+                return True
+        return False
 
 
 def _mounts(pid: int) -> int:
