@@ -109,6 +109,12 @@ COMMANDS = {
             run="hsmagent.cli.main:unlock",
         ),
         Command(
+            "ask-here",
+            "be asked in this terminal what no window can ask",
+            RUNTIME_DIR,
+            run="hsmagent.cli.ask_here:run",
+        ),
+        Command(
             "lock",
             "log out of one token, or of all",
             SOME_TOKEN,

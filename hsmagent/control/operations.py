@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent import __version__
 from hsmagent.config.toml import Expected, duration
+from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.control.conversation import Answer, Operation, Secret
 from hsmagent.control.leases import Leases
@@ -50,6 +51,7 @@ class ControlOperations:
         forget_pin: Callable[[TokenId], Awaitable[bool]],
         *,
         leases: Leases,
+        ask_here: AskHereOperation,
     ) -> None:
         self._tokens = tokens
         self._added = added
@@ -57,6 +59,7 @@ class ControlOperations:
         self._activity = activity
         self._forget_pin = forget_pin
         self._leases = leases
+        self._ask_here = ask_here
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -71,6 +74,7 @@ class ControlOperations:
             "forget_pin": self.forget_pin,
             "let_go": self._leases.let_go,
             "take_back": self._leases.take_back,
+            "ask_here": self._ask_here.open,
         }
 
     # -- looking -----------------------------------------------------------------------------
@@ -91,6 +95,7 @@ class ControlOperations:
                 for module in self._tokens.modules()
             ],
             "leases": self._leases.shown(),
+            "ask_here": self._ask_here.shown(),
         }
 
     async def keys(self, _fields: Fields) -> Answer:

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
+from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
 from hsmagent.control.face import Face
@@ -24,13 +25,13 @@ from hsmagent.daemon.face import FaceSocket
 from hsmagent.daemon.fresh import Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.door.activity import Activity, Entry
+from hsmagent.door.activity import ASKED, Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
@@ -72,6 +73,7 @@ class Daemon:
             told=Told(self._let_go, self._screen),
             state=state,
             clock=time.monotonic,
+            asked=self._note_asked,
         )
         self._parts = parts = Parts(
             settings,
@@ -83,6 +85,7 @@ class Daemon:
             store=desktop.store,
             waiting=desktop.waiting,
             tell=self._tell,
+            arrival=desktop.ask_here.arrival,
         )
         self._agent = Agent(
             door=parts.gate,
@@ -165,19 +168,23 @@ class Daemon:
         )
         return FaceSocket(face, self._sockets)
 
-    def _ssh_connection(self, sock: socket.socket) -> Fresh:
+    def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
         return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
 
-    def _conversation(self, table: Mapping[str, Operation], sock: socket.socket) -> Fresh:
-        return Fresh(Conversation(table, peer_of(sock)), self._parts.tokens, lambda _: True)
+    def _conversation(
+        self, table: Mapping[str, Operation], sock: socket.socket, send: Send
+    ) -> Fresh:
+        return Fresh(Conversation(table, peer_of(sock), send), self._parts.tokens, lambda _: True)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
         tokens, gate = self._parts.tokens, self._parts.gate
         added, leases = self._agent.identities.added_keys, Leases(tokens, time.monotonic)
         for_persons = ControlOperations(
-            tokens, added, gate, self._activity, self._desktop.forget_pin, leases=leases
+            *(tokens, added, gate, self._activity, self._desktop.forget_pin),
+            leases=leases,
+            ask_here=AskHereOperation(self._desktop.ask_here),
         )
         for_mail = MailOperations(tokens, gate, time.monotonic)
         return {CONTROL: for_persons.table(), MAIL: for_mail.table()}
@@ -270,6 +277,11 @@ class Daemon:
         on_terminal = self._terminals.tell(request)
         if request.on_wait is not None:
             request.on_wait(sentence, on_terminal)
+
+    def _note_asked(self, request: Request, where: str) -> None:
+        """Write down that a terminal was asked in: no window was there to be seen."""
+        reason = f"asked in the terminal {where}, by `hsmagent ask-here`"
+        self._activity.record(Entry(time.time(), request, ASKED, reason))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))

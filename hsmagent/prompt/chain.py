@@ -35,14 +35,20 @@ T = TypeVar("T")
 class Chain:
     """A Prompter made of others.
 
-    prompters: in the order of the configuration. environment: of the person's session.
+    prompters: in the order of the configuration. environment: of the person's session. last: asks
+    whatever none of them can.
     """
 
     name = "chain"
 
     def __init__(
-        self, prompters: Sequence[Prompter], environment: Environment, clock: Clock
+        self,
+        prompters: Sequence[Prompter],
+        environment: Environment,
+        clock: Clock,
+        last: Prompter | None = None,
     ) -> None:
+        self._last = () if last is None else (last,)
         self._prompters = tuple(prompters)
         self._environment = environment
         self._clock = clock
@@ -100,7 +106,8 @@ class Chain:
 
     async def _first_able(self, ask: Callable[[Prompter], Awaitable[T]]) -> T:
         reasons = []
-        for prompter in in_order(self._prompters, await self._environment()):
+        ordered = in_order(self._prompters, await self._environment())
+        for prompter in (*ordered, *self._last):
             try:
                 return await ask(prompter)
             except Unavailable as error:

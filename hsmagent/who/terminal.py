@@ -1,15 +1,17 @@
-"""A line on the terminal of whoever asks: that the agent waits, and for what.
+"""The terminals of those who ask, and of a person who wants to be asked.
 
-Nothing is ever asked there: whoever owns that terminal could answer. The line is always the same,
-so that nobody can have us write what they like.
+On the terminal of whoever asks stands a line: that the agent waits, and for what. Nothing is ever
+asked there: whoever owns that terminal could answer. The line is always the same, so that nobody
+can have us write what they like.
 """
 
 import os
 import stat
 from contextlib import suppress
+from dataclasses import dataclass
 
 from hsmagent.model import Clock, Request
-from hsmagent.who.peer import terminal_of
+from hsmagent.who.peer import lineage, terminal_of
 
 LINE = b"\r\nhsmagent waits: run `hsmagent unlock`\r\n"
 PAUSE = 60.0
@@ -45,6 +47,49 @@ class Terminals:
                     del self._told[next(iter(self._told))]
                 return True
         return False
+
+
+@dataclass(frozen=True, slots=True)
+class Seat:
+    """A process that sits at a terminal: its session, and the terminal's device number."""
+
+    pid: int
+    start: int
+    session: int
+    terminal: int
+
+    @property
+    def where(self) -> str:
+        """The terminal's path."""
+        return _path(self.terminal)
+
+    def serves(self, request: Request) -> bool:
+        """Whether this terminal may be asked in about the request, now.
+
+        Its process must be in the foreground; and whoever asks, and all of their ancestors, must
+        belong to other terminals and sessions: they can type what they like into their own.
+        """
+        own = next(lineage(self.pid), None)
+        if own is None or own.start != self.start or own.terminal != self.terminal:
+            return False
+        asker = request.peer.process
+        line = list(lineage(asker.pid))
+        if not own.at_terminal or not line or asker.start not in (0, line[0].start):
+            return False
+        return not any(
+            each.session == self.session or each.terminal == self.terminal for each in line
+        )
+
+
+def seat_of(pid: int) -> Seat | None:
+    """Return where a process sits; None for one without a terminal, or that sees other files."""
+    own = next(lineage(pid), None)
+    try:
+        if own is None or not own.terminal or _mounts(pid) != _mounts(os.getpid()):
+            return None
+    except OSError:
+        return None
+    return Seat(pid, own.start, own.session, own.terminal)
 
 
 def _mounts(pid: int) -> int:
