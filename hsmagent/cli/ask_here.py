@@ -31,6 +31,7 @@ _OVER = {
     "stopped": "It cannot go on; `hsmagent log` says why.",
     "no": "Refused.",
     "gone": "Taken back: nobody waits for it any more.",
+    "over": "Over.",
     "late": "Refused: there was no answer in time.",
 }
 _BELL = "\a"
@@ -120,7 +121,7 @@ class _Attendant:
         self._say("".join(f"{line}\n" for line in _lines(question)))
         self._shown = True
         kind = question["kind"]
-        self._question = question if kind in {"pin", "confirm"} else {}
+        self._question = question
         terminal.set_echo(self._tty, on=kind == "confirm")
         if kind == "pin":
             self._say("PIN: ")
@@ -129,7 +130,9 @@ class _Attendant:
 
     def _read(self) -> None:
         pin = terminal.read_line(self._tty)
-        if self._question["kind"] == "pin":
+        if self._question["kind"] == "notice":
+            pass  # there is nothing to be typed here
+        elif self._question["kind"] == "pin":
             self._say("\n")
             self._answer(ANSWER_YES, pin)
         else:
@@ -146,9 +149,11 @@ class _Attendant:
 
     def _end(self, how: str) -> None:
         if self._question:  # it was not answered
+            notice = self._question["kind"] == "notice"
             self._question = {}
             self._not_before = time.monotonic() + _PAUSE
             terminal.set_echo(self._tty, on=False)
+            how = "over" if notice and how == "gone" else how
             self._say("\n")
         self._shown = False
         self._say(f"{_OVER.get(how, _OVER['gone'])}\n")

@@ -10,6 +10,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 from hsmagent.door.dialog import ask_for_pin, confirm_last_try
 from hsmagent.door.terminal import Asking, Held, PinStore
@@ -40,6 +41,8 @@ class Unlock:
         self._waiting: dict[_Waiter, Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
         self._held: Held | None = None
+        # What waits at the reader cannot be called back: it serves whoever comes next, too.
+        self._at_pad: asyncio.Task[bool] | None = None
         self._typed = bytearray()  # the PIN that the token accepted, for the one whose key wants it
         # Whose request the dialog shows in full: a PIN confirms that one. It may leave meanwhile.
         self._shown: _Waiter | None = None
@@ -178,10 +181,19 @@ class Unlock:
         status = self.token.status
         at_worst = await confirm_last_try(prompter, status(), self._requests())
         text = words.use_pin_pad(status(), self._requests())
+        if self._at_pad is None or self._at_pad.done():
+            self._at_pad = asyncio.ensure_future(self.token.login(None, at_worst=at_worst))
+            self._at_pad.add_done_callback(lambda done: done.cancelled() or done.exception())
+        login = asyncio.shield(self._at_pad)
         notice = asyncio.create_task(prompter.notice(text))
         try:
-            await self.token.login(None, at_worst=at_worst)
+            both: list[asyncio.Future[Any]] = [login, notice]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if notice.done() and isinstance(notice.exception(), Cancelled) and not login.done():
+                raise Cancelled(f"the PIN of {name_of(self.token.id)} was not wanted at the reader")
+            await login
         finally:
+            login.cancel()
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 

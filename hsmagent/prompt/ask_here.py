@@ -52,7 +52,7 @@ class Place:
         shown = {name: getattr(text, name) for name in words}
         self._send({"ask": {"number": self._number, "kind": kind, **shown}})
 
-    async def ask(self, kind: str, text: Text, seconds: float) -> bytearray | None:
+    async def ask(self, kind: str, text: Text, seconds: float | None) -> bytearray | None:
         """Return what was answered (a PIN, for the caller to wipe), or None for a "no".
 
         Raises TimedOut, and Unavailable when nobody is there any more.
@@ -159,11 +159,11 @@ class AskHere:
         return await self._first_able(ask) == DONE
 
     async def notice(self, text: Text) -> None:
-        """Show `text` until cancelled."""
+        """Show `text` until cancelled, or declined."""
 
         async def show(place: Place) -> str:
-            place.show(NOTICE, text)
-            await asyncio.Event().wait()
+            if await place.ask(NOTICE, text, None) is None:
+                raise Cancelled("the notice was cancelled")
             return DONE
 
         await self._first_able(show)

@@ -75,6 +75,7 @@ class Prompter(Protocol):
     async def notice(self, text: Text) -> None:
         """Show `text` (no entry) until cancelled: "use the PIN pad", "touch the token".
 
-        Returns early when the person closes it; that does not end what the token waits for.
+        Returns early when the person hides it; the token waits on. Raises Cancelled when the
+        person declines, where the prompter has a button for that.
         """
         ...

@@ -78,9 +78,15 @@ class Chain:
             return False
 
     async def notice(self, text: Text) -> None:
-        """Show `text` with the first prompter that can."""
+        """Show `text` with the first prompter that can. Raises Cancelled when it is declined."""
         async with self._turn:
-            await self._first_able(lambda prompter: prompter.notice(text))
+            subject = _subject(text)
+            self._check_declined(subject)
+            try:
+                await self._first_able(lambda prompter: prompter.notice(text))
+            except Cancelled:
+                self._note_declined(subject)
+                raise
 
     @asynccontextmanager
     async def _dialog(self, text: Callable[[], Text]) -> AsyncIterator[tuple[str, str]]:
@@ -88,8 +94,7 @@ class Chain:
         async with self._turn:
             shown = text()
             subject = _subject(shown)
-            if self._clock() < self._declined.get(subject, float("-inf")):
-                raise Cancelled("the same question was declined a moment ago")
+            self._check_declined(subject)
             has_had_its_share = shown.asker and not self._budgets.admit(shown.asker)
             if has_had_its_share or not self._limit.admit():
                 raise Refused("there were too many dialogs in the last minute")
@@ -98,6 +103,10 @@ class Chain:
             except Cancelled:
                 self._note_declined(subject)
                 raise
+
+    def _check_declined(self, subject: tuple[str, str]) -> None:
+        if self._clock() < self._declined.get(subject, float("-inf")):
+            raise Cancelled("the same question was declined a moment ago")
 
     def _note_declined(self, subject: tuple[str, str]) -> None:
         self._declined[subject] = self._clock() + PAUSE

@@ -423,6 +423,37 @@ async def test_a_pin_pad_is_pointed_at() -> None:
     assert door.token.login_calls == 1
 
 
+async def test_who_cancels_the_note_about_the_pin_pad_refuses_who_waits() -> None:
+    """C_Login cannot be called back: it is no second one that serves who comes later."""
+    person = FakePerson(agrees=False)
+    token = FakeToken(pin_pad=True)
+    token.hold = asyncio.Event()
+    door = Door(person, token)
+    with pytest.raises(Cancelled, match="“work” was not wanted at the reader"):
+        await door.sign()
+    person.agrees = True
+    waiting = asyncio.ensure_future(door.sign())
+    await until(lambda: len(person.noticed) > 1)
+    token.hold.set()
+    assert await waiting == b"signed data"
+    assert token.login_calls == 1
+
+
+async def test_a_hidden_note_about_the_pin_pad_changes_nothing() -> None:
+    token = FakeToken(pin_pad=True)
+    token.hold = asyncio.Event()
+    person = FakePerson()
+    person.hides = True
+    door = Door(person, token)
+    waiting = asyncio.ensure_future(door.sign())
+    await until(lambda: person.noticed)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    token.hold.set()
+    assert await waiting == b"signed data"
+
+
 EACH_TIME = replace(KEY, always_authenticate=True)
 
 
