@@ -11,6 +11,7 @@ from hsmagent.cli.command import (
     ONE_KEY,
     RUNTIME_DIR,
     SOME_TOKEN,
+    SSH_LINES,
     TIME,
     Argument,
     Command,
@@ -85,7 +86,7 @@ COMMANDS = {
         Command(
             "keys",
             "every key with its fingerprint, URI and certificates",
-            Option("--ssh", "their lines for authorized_keys, and no more"),
+            SSH_LINES,
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:keys",
@@ -101,7 +102,7 @@ COMMANDS = {
         ),
         Command(
             "unlock",
-            "give the PIN in this terminal, or on stdin",
+            "log in to a token: its PIN is typed in this terminal, or comes on stdin",
             SOME_TOKEN,
             Option("--stdin", "read the PIN from standard input instead of the terminal"),
             Option("--last-try", "go on although one more wrong PIN blocks the token"),

@@ -9,6 +9,7 @@ from hsmagent.cli.command import (
     ONE_KEY,
     RUNTIME_DIR,
     SOME_TOKEN,
+    SSH_LINES,
     TOKEN,
     Argument,
     Command,
@@ -122,6 +123,7 @@ MANAGEMENT = {
         Command(
             "key list",
             "every key with its SSH line and certificates: as `hsmagent keys`",
+            SSH_LINES,
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:keys",

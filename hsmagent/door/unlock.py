@@ -119,7 +119,9 @@ class Unlock:
 
     async def _ask(self) -> None:
         self._shown, self._typed = None, bytearray()
-        status = await look_at_pin(self.token)
+        # While the reader waits for a PIN, the token answers nobody.
+        at_pad = self._waits_at_pad()
+        status = self.token.status() if at_pad else await look_at_pin(self.token)
         if status.logged_in:
             return  # a login ended well whose own requests have left meanwhile
         asking = self._asking()
@@ -179,11 +181,11 @@ class Unlock:
 
     async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
         status = self.token.status
-        at_worst = await confirm_last_try(prompter, status(), self._requests())
-        text = words.use_pin_pad(status(), self._requests())
         if self._at_pad is None or self._at_pad.done():
+            at_worst = await confirm_last_try(prompter, status(), self._requests())
             self._at_pad = asyncio.ensure_future(self.token.login(None, at_worst=at_worst))
             self._at_pad.add_done_callback(lambda done: done.cancelled() or done.exception())
+        text = words.use_pin_pad(status(), self._requests())
         login = asyncio.shield(self._at_pad)
         notice = asyncio.create_task(prompter.notice(text))
         try:
@@ -196,6 +198,9 @@ class Unlock:
             login.cancel()
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
+
+    def _waits_at_pad(self) -> bool:
+        return self._at_pad is not None and not self._at_pad.done()
 
     def _requests(self) -> list[Request]:
         """Return the requests that wait, and note whose is shown in full."""

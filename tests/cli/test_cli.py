@@ -11,6 +11,7 @@ import pytest
 
 from hsmagent.cli import commands, programs, usage
 from hsmagent.cli import main as cli
+from hsmagent.cli.command import Command
 from tests.parts.agent.daemon import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -62,7 +63,50 @@ SPEAKING = [
     *([str(BIN / program.name), "--help"] for program in programs.PROGRAMS),
     [*PROGRAM, "doctor"],
     [*PROGRAM, "doctor", "--json"],
+    [*PROGRAM, "setup", "--dry-run"],
 ]
+
+
+def with_words(command: Command) -> list[str]:
+    """Return a command with a word for each argument that it needs."""
+    needed = ["x" for argument in command.arguments if argument.least]
+    return [*PROGRAM, *command.name.split(), *needed]
+
+
+# What a command is given beside the words that it needs: nothing, or how a program would call it.
+CALLS = [
+    (name, option)
+    for name, command in sorted(commands.BY_NAME.items())
+    for option in ("", "--json", "--stdin")
+    if name not in {"ssh-agent", "daemon", "setup"} and (not option or command.option(option))
+]
+
+
+@pytest.mark.parametrize(("name", "option"), [*CALLS, ("setup", "--dry-run")])
+def test_no_command_ends_in_a_traceback(name: str, option: str, tmp_path: Path) -> None:
+    """Where there is nothing: no daemon, no token, no terminal, no input."""
+    command = commands.BY_NAME[name]
+    (tmp_path / "hsmagent").mkdir(mode=0o700)
+    (tmp_path / "hsmagent" / "config.toml").write_text('[[module]]\npath = "/nonexistent.so"\n')
+    done = subprocess.run(
+        [*with_words(command), *filter(None, [option])],
+        env={
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path),
+            "XDG_RUNTIME_DIR": str(tmp_path),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode in {0, 1, 2}
+    assert "Traceback" not in done.stderr
 
 
 def shell(command: list[str], redirection: str) -> "subprocess.CompletedProcess[str]":

@@ -104,6 +104,17 @@ def test_what_waits_already_is_asked_when_it_starts(
     assert client.wait(60) == 0
 
 
+def test_a_dead_display_is_no_window(
+    start: Start, furnished: SoftHsm, terminal: Open, tmp_path: Path
+) -> None:
+    agent = start(module_config(furnished), DISPLAY=":4711", WAYLAND_DISPLAY="wayland-4711")
+    place = attended(agent, terminal)
+    client = signing(agent, tmp_path)
+    place.wait_for("PIN: ")
+    place.type(f"{PIN}\n")
+    assert client.wait(60) == 0
+
+
 @pytest.mark.parametrize("within", ["{}", "script -qc '{}' /dev/null"])
 def test_a_program_of_its_own_terminal_is_never_asked_about_there(
     agent: AgentProcess, terminal: Open, tmp_path: Path, within: str
