@@ -75,7 +75,7 @@ class _Attendant:
         self._daemon = daemon
         self._tty = tty
         self._question: dict[str, Any] = {}  # the one that waits for an answer
-        self._shown = False  # a question or a notice, not over yet
+        self._shown: dict[str, Any] = {}  # a question or a notice, not over yet
         self._not_before = 0.0
 
     def attend(self) -> None:
@@ -118,8 +118,8 @@ class _Attendant:
         time.sleep(max(0.0, self._not_before - time.monotonic()))
         if not self._shown:
             self._say(f"\n{_BELL}{time.strftime('%H:%M:%S')}  {_line(question['title'])}\n")
-        self._say("".join(f"{line}\n" for line in _lines(question)))
-        self._shown = True
+        self._say("".join(f"{line}\n" for line in _lines(question, self._shown)))
+        self._shown = question
         kind = question["kind"]
         self._question = question
         terminal.set_echo(self._tty, on=kind == "confirm")
@@ -155,19 +155,21 @@ class _Attendant:
             terminal.set_echo(self._tty, on=False)
             how = "over" if notice and how == "gone" else how
             self._say("\n")
-        self._shown = False
+        self._shown = {}
         self._say(f"{_OVER.get(how, _OVER['gone'])}\n")
 
     def _say(self, text: str) -> None:
         terminal.write_to(self._tty, text)
 
 
-def _lines(question: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a question; what the daemon did not make printable, is here."""
+def _lines(question: dict[str, Any], before: dict[str, Any]) -> Iterator[str]:
+    """Yield the lines of a question; of one that is put again, what is new.
+
+    What the daemon did not make printable, is here.
+    """
     for part in ("message", "description", "warning"):
-        for line in question[part].split("\n"):
-            if line:
-                yield _line(line)
+        if part == "warning" or question[part] != before.get(part):
+            yield from map(_line, filter(None, question[part].split("\n")))
 
 
 def _line(text: str) -> str:
