@@ -9,6 +9,7 @@ import os
 import stat
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 
 from hsmagent.model import Clock, Request
 from hsmagent.who.peer import lineage, terminal_of
@@ -18,7 +19,7 @@ PAUSE = 60.0
 """Seconds in which a terminal gets the line once, however many programs ask there."""
 
 _MOST_TERMINALS = 100
-_PTS, _PTS_LAST, _VT = 136, 143, 4  # the kernel's major numbers (devices.txt)
+_PTS, _PTS_LAST = 136, 143  # the kernel's major numbers (devices.txt)
 
 
 class Terminals:
@@ -114,4 +115,8 @@ def _path(device: int) -> str:
     major, minor = os.major(device), os.minor(device)
     if _PTS <= major <= _PTS_LAST:
         return f"/dev/pts/{minor}"
-    return f"/dev/tty{minor}" if major == _VT else os.devnull
+    try:
+        name = os.readlink(f"/sys/dev/char/{major}:{minor}")  # noqa: PTH115 - one call
+    except OSError:
+        return os.devnull
+    return f"/dev/{PurePosixPath(name).name}"  # a console, a serial line
