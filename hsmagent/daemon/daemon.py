@@ -75,7 +75,7 @@ class Daemon:
             clock=time.monotonic,
             asked=self._note_asked,
         )
-        self._parts = parts = Parts(
+        self._parts = Parts(
             settings,
             state=state,
             modules=configured.modules,
@@ -87,7 +87,11 @@ class Daemon:
             tell=self._tell,
             arrival=desktop.ask_here.arrival,
         )
-        self._agent = Agent(
+        self._agent = self._new_agent(self._parts)
+
+    @staticmethod
+    def _new_agent(parts: Parts) -> Agent:
+        return Agent(
             door=parts.gate,
             tokens=parts.providers.configured_signers,
             providers=parts.providers,
