@@ -26,7 +26,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 def on_page_markdown(markdown: str, **_: Any) -> str:
     """Turn links as they are in the checkout into the site's; a file that is no page is text."""
-    return re.sub(r"\[([^]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)", _link, markdown)
+    return re.sub(r"(?<!!)\[([^]]*)\]\((?!\w+:|#)([^)#]+)(#[^)]*)?\)", _link, markdown)
 
 
 def _link(found: re.Match[str]) -> str:

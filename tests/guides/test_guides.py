@@ -1,0 +1,107 @@
+"""Every command of README.md and the pages, as it stands there, typed at a terminal."""
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.guides.blocks import ROOT, blocks, commands, pages
+from tests.guides.stage import Stage, stage
+from tests.parts.token.card import Card, inserted
+from tests.parts.token.swtpm import blank_tpm
+
+# What is not typed here, and why. Each is a beginning of commands.
+ELSEWHERE = {
+    "sudo ": "changes the machine; `make fresh` installs these packages on a new one",
+    "pipx ": "build-aux/newcomer installs by pipx, in a session of its own",
+    "hsmagent setup": "tests/setup and build-aux/newcomer set up real sessions",
+    "~/.local/bin/hsmagent setup": "likewise",
+    "systemctl --user": "wants systemd's user manager: tests/systemd has one",
+    "journalctl --user": "likewise",
+    "ssh-keygen -t ed25519-sk": "wants an authenticator: tests/daemon/test_fido.py has OpenSSH's",
+    "ssh-add ~/.ssh/id_ed25519_sk": "likewise",
+}
+
+# Pages that begin with nothing: the commands themselves make token and keys.
+FROM_NOTHING = {"README.md", "docs/index.md"}
+
+
+@contextmanager
+def for_page(page: str, folder: Path) -> Iterator[Stage]:
+    """Set the stage of a page."""
+    match page:
+        case "docs/nitrokey.md":
+            with (
+                inserted(Card.blank()) as reader,
+                stage(folder, reader.provider, keys=False, so="fedcba9876543210") as made,
+            ):
+                yield made
+                card = reader.card
+                assert len(card.keys) == 2
+                assert card.user is not None
+                assert card.so is not None
+                assert (card.user.wrong, card.so.wrong) == (0, 0)
+        case "docs/tpm.md":
+            with blank_tpm() as provider, stage(folder, provider, keys=False) as made:
+                yield made
+        case "docs/first-key.md":
+            with stage(folder, keys=False, folder_for_softhsm=False) as made:
+                yield made
+        case "docs/mail-sendmail.md":
+            with stage(folder) as made:
+                made.type("git clone git.example.org:project.git")
+                made.type("cd project")
+                yield made
+        case _:
+            with stage(folder, keys=page not in FROM_NOTHING) as made:
+                yield made
+
+
+def typed_here(page: str) -> list[str]:
+    return [each for each in commands(page) if not each.startswith(tuple(ELSEWHERE))]
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("page", [page for page in pages() if typed_here(page)])
+def test_every_command_of_the_page_works(page: str, tmp_path: Path) -> None:
+    with for_page(page, tmp_path) as made:
+        for command in typed_here(page):
+            made.type(command)
+
+
+def test_no_command_is_left_out() -> None:
+    """What begins with a prompt is in a console block, and what is not typed here is listed."""
+    for page in pages():
+        prompts = [
+            line
+            for kind, inside in blocks(page)
+            if kind != "console"
+            for line in inside.splitlines()
+            if line.startswith("$ ")
+        ]
+        assert prompts == [], page
+        text = (ROOT / page).read_text()
+        assert text.count("```console\n") == [kind for kind, _ in blocks(page)].count("console")
+    every = [command for page in pages() for command in commands(page)]
+    assert len(every) > 80
+    unused = [name for name in ELSEWHERE if not any(each.startswith(name) for each in every)]
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("page", "kind", "file", "comment"),
+    [
+        ("docs/mail-mutt.md", "muttrc", "neomuttrc", "#"),
+        ("docs/mail-emacs.md", "elisp", "hsmagent-smime.el", ";"),
+    ],
+)
+def test_the_settings_on_a_page_are_those_of_the_file(
+    page: str, kind: str, file: str, comment: str
+) -> None:
+    [shown] = [inside for each, inside in blocks(page) if each == kind]
+    text = (ROOT / "contrib/mail" / file).read_text()
+    lines = [line for line in text.splitlines() if line.strip()]
+    settings = [line for line in lines if not re.match(rf"\s*{comment}|\(provide", line)]
+    assert shown.splitlines() == settings
