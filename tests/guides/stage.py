@@ -174,9 +174,9 @@ class Stage:
         if command.startswith("hsmagent cert request"):
             leaf = self.ca.answer(request.read_text())
             (self.home / "mail.pem").write_bytes(leaf.public_bytes(Encoding.PEM))
-        if command.startswith("hsmagent key new") and (self.home / "server").exists():
-            keys = self.agent.hsmagent("keys", "--ssh").stdout
-            (self.home / "server" / "authorized_keys").write_text(keys)
+        if command.startswith("hsmagent key new --for ssh"):
+            line = self.agent.hsmagent("pubkey", "ssh").stdout
+            (self.home / "server" / "authorized_keys").write_text(line)
         if command.split()[1:3] in (["token", "pin"], ["token", "init"], ["token", "unblock"]):
             self.pins["pin"], self.pins["new"] = self.pins["new"], self.pins["pin"] + "0"
             self.pins["new"] = self.pins["new"][-8:]
@@ -245,6 +245,9 @@ def _server(made: Stage) -> Iterator[None]:
         " IdentityFile none\n RequestTTY no\n"
         f" UserKnownHostsFile {folder}/known_hosts\n GlobalKnownHostsFile none\n"
     )
+    known = made.home / ".ssh" / "known_hosts"
+    known.parent.mkdir(mode=0o700)
+    known.write_text(f"git.example.org {sshd.host_key.with_suffix('.pub').read_text()}")
     # ssh finds its files by the password database and not by HOME.
     made.program("ssh", f'#!/bin/sh\nexec /usr/bin/ssh -F {folder}/ssh_config "$@"\n')
     git = ["git", "-c", "user.name=Bob", "-c", "user.email=bob@example.org"]
