@@ -61,7 +61,7 @@ def _read(path: Path) -> _File:
 # -- from a card to files ------------------------------------------------------------------------
 
 
-async def save(place: Place, names: list[str], folder: Path, *, last_try: bool = False) -> None:
+async def save(place: Place, names: list[str], folder: Path) -> None:
     """`key backup`: a file for each key, named for its label."""
     files.need_folder(folder)
     found = [await place.key(name) for name in names]
@@ -75,7 +75,8 @@ async def save(place: Place, names: list[str], folder: Path, *, last_try: bool =
         files.need_new(path)
     if len(set(wanted.values())) < len(found):
         raise UsageError("two of these keys would get one file: rename one")
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     if pin is None:
         raise UsageError("a backup needs the PIN typed here, not on the reader")
     try:
@@ -101,7 +102,7 @@ def _usable(token: Token, card: CardInfo) -> bytes:
     if card.dkek.missing:
         raise UsageError(
             f"{token.name} still waits for {card.dkek.missing} DKEK shares:"
-            " `hsmagent share import FILE`"
+            " `hsmagent token share import FILE`"
         )
     return card.dkek.kcv
 
@@ -121,10 +122,10 @@ def _path(folder: Path, label: str) -> Path:
 # -- from files to a card ------------------------------------------------------------------------
 
 
-async def restore(place: Place, paths: list[Path], name: str, *, last_try: bool = False) -> None:
+async def restore(place: Place, paths: list[Path]) -> None:
     """`key restore`: each key to the place where it was, or to a free one."""
     read = [_read(path) for path in paths]
-    token = await place.token(name)
+    token = await place.token()
     card = need_card(token)
     kcv = _usable(token, card)
     for file in read:
@@ -136,7 +137,8 @@ async def restore(place: Place, paths: list[Path], name: str, *, last_try: bool 
         if any(key.id == file.said.id for key in card.keys if key.id):
             raise UsageError(f"{token.name} has {file.name} already")
     keys = _placed(card, read)
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     if pin is None:
         raise UsageError("a restoration needs the PIN typed here, not on the reader")
     try:

@@ -22,12 +22,10 @@ _WANTED = (spec.CKA_LABEL, spec.CKA_APPLICATION, spec.CKA_PRIVATE, spec.CKA_VALU
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Which data object: of which token, under which label, and whether it is behind the PIN."""
+    """Which data object: under which label, and whether it is behind the PIN."""
 
-    token: str
     label: str
     private: bool
-    last_try: bool = False
 
     @property
     def matching(self) -> Attributes:
@@ -37,15 +35,14 @@ class Named:
 
 
 @asynccontextmanager
-async def _open(
-    place: Place, token: Token, *, login: bool, last_try: bool
-) -> AsyncIterator[Worker]:
+async def _open(place: Place, token: Token, *, login: bool) -> AsyncIterator[Worker]:
     """Give a worker: logged in, with the daemon held off, or just to look at what is public."""
     if not login:
         async with alone(token) as worker:
             yield worker
         return
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         yield worker
 
@@ -55,10 +52,10 @@ async def _values(worker: Worker, token: Token, matching: Attributes) -> list[di
     return [dict(thing.attributes) for thing in found.objects]
 
 
-async def listing(place: Place, name: str, *, private: bool, last_try: bool = False) -> str:
+async def listing(place: Place, *, private: bool) -> str:
     """Carry out `data list`: a line for each; those behind the PIN only with `private`."""
-    token = await place.token(name)
-    async with _open(place, token, login=private, last_try=last_try) as worker:
+    token = await place.token()
+    async with _open(place, token, login=private) as worker:
         found = await _values(worker, token, (_DATA,))
     return "\n".join(map(_line, found))
 
@@ -75,8 +72,8 @@ def _line(values: dict[int, bytes]) -> str:
 
 async def read(place: Place, wish: Named) -> bytes:
     """Carry out `data read`: return what it holds."""
-    token = await place.token(wish.token)
-    async with _open(place, token, login=wish.private, last_try=wish.last_try) as worker:
+    token = await place.token()
+    async with _open(place, token, login=wish.private) as worker:
         found = await _values(worker, token, wish.matching)
     if not found:
         raise _absent(token, wish)
@@ -96,7 +93,7 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
         raise UsageError("the label must have characters, and all must show")
     if len(content) > LARGEST:
         raise UsageError(f"a token keeps {LARGEST} bytes at most in one data object")
-    token = await place.token(wish.token)
+    token = await place.token()
     template = (
         *wish.matching,
         (spec.CKA_TOKEN, _TRUE),
@@ -106,7 +103,7 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
     if not wish.private:
         async with alone(token) as worker:
             _agree(place, token, wish, bool(await _values(worker, token, wish.matching)))
-    async with _open(place, token, login=True, last_try=wish.last_try) as worker:
+    async with _open(place, token, login=True) as worker:
         there = bool(await _values(worker, token, wish.matching))
         if wish.private:
             _agree(place, token, wish, there)
@@ -126,14 +123,14 @@ def _agree(place: Place, token: Token, wish: Named, there: bool) -> None:  # noq
 
 async def delete(place: Place, wish: Named) -> None:
     """Carry out `data delete`."""
-    token = await place.token(wish.token)
+    token = await place.token()
     if not wish.private:
         async with alone(token) as worker:
             if not await _values(worker, token, wish.matching):
                 raise _absent(token, wish)
     warning = f"This deletes the data “{printable(wish.label)}” on {token.name} for good."
     confirm(place.person, warning, wish.label)
-    async with _open(place, token, login=True, last_try=wish.last_try) as worker:
+    async with _open(place, token, login=True) as worker:
         if not await _values(worker, token, wish.matching):
             raise _absent(token, wish)
         await worker.ask(Destroy(token.slot, wish.matching), Done)

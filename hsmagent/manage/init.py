@@ -24,17 +24,16 @@ NO_BACKUP = 0
 class Wish:
     """The command line. backup_shares: how many, NO_BACKUP, or None where it was not said."""
 
-    token: str
     label: str
     backup_shares: int | None
-    last_try: bool = False
 
 
 async def init(place: Place, wish: Wish) -> None:
     """Carry out `token init`. Raises HsmAgentError."""
-    token = await place.token(wish.token, blank=True)
+    token = await place.token(blank=True)
     label = wish.label or token.label
     _check_label(token, label)
+    place.announce(token)
     if token.card:
         await _init_card(place, token, label, wish)
     else:
@@ -68,7 +67,7 @@ async def _init_card(place: Place, token: Token, label: str, wish: Wish) -> None
     shares = _shares(place, wish)
     present = card.so.is_set
     if present:
-        pins.need_tries(token, so=True, last_try=wish.last_try)
+        pins.need_tries(place, token, so=True)
     if not token.blank:
         _agree(place, token)
     so_pin = pins.present_so_pin(place, token) if present else pins.new_so_pin(place, token)
@@ -107,7 +106,7 @@ async def _read_back_card(place: Place, token: Token, label: str, shares: int) -
         noun = "share" if shares == 1 else "shares"
         place.person.say(
             f"Its keys can be backed up once it has its {shares} DKEK {noun}:"
-            " `hsmagent share make FILE`, then `hsmagent share import FILE`, each."
+            " `hsmagent token share make FILE`, then `hsmagent token share import FILE`, each."
         )
     else:
         place.person.say("Its keys can never be backed up.")

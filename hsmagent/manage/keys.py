@@ -27,11 +27,9 @@ _CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
 class Wish:
     """The command line of `key new`; an empty text was not said."""
 
-    token: str
     kind: str
     label: str
     uses: tuple[str, ...]
-    last_try: bool = False
 
 
 async def new(place: Place, wish: Wish) -> str:
@@ -40,9 +38,10 @@ async def new(place: Place, wish: Wish) -> str:
     label = wish.label or "-".join(wish.uses)
     if printable(label) != label:
         raise UsageError("the label has characters that do not show")
-    token = await place.token(wish.token)
+    token = await place.token()
     await _check(token, kind, label)
-    pin = pins.present_pin(place, token, last_try=wish.last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     key_id = secrets.token_bytes(_ID)
     public, private = kinds.templates(kind, key_id, label, wish.uses)
     async with place.let_go(token), logged_in(token, pin) as worker:
@@ -82,7 +81,7 @@ def _alone(token: Token, key: Key) -> None:
         raise UsageError("the key has no id of its own, by which its objects could be found")
 
 
-async def rename(place: Place, name: str, label: str, *, last_try: bool = False) -> None:
+async def rename(place: Place, name: str, label: str) -> None:
     """`key rename`: key, public key and certificates get the label."""
     if not label or printable(label) != label:
         raise UsageError("the label must have characters, and all must show")
@@ -90,7 +89,8 @@ async def rename(place: Place, name: str, label: str, *, last_try: bool = False)
     _alone(token, key)
     if any(other.label == label for other in token.keys):
         raise UsageError(f"there is a key “{label}” on {token.name} already")
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         for number in _CLASSES:
             attributes = ((spec.CKA_LABEL, label.encode()),)
@@ -105,9 +105,7 @@ def _matching(number: int, key: Key) -> tuple[tuple[int, bytes], ...]:
     return ((spec.CKA_CLASS, spec.ulong(number)), (spec.CKA_ID, key.id))
 
 
-async def delete(
-    place: Place, name: str, *, with_certificate: bool, last_try: bool = False
-) -> None:
+async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
     """`key delete`: the key, its public half and what goes with it."""
     token, key = await place.key(name)
     _alone(token, key)
@@ -116,11 +114,12 @@ async def delete(
             f"“{printable(key.label)}” has a certificate, which would be lost or of no use without"
             " it: `hsmagent cert export` keeps a copy; add --with-cert to delete both"
         )
+    pins.expect_login(place, token)
     warning = f"This deletes the key “{printable(key.label)}” on {token.name} for good."
     if key.certificates:
         warning += " Mail that was encrypted for it can be read no more, and its certificate goes."
     confirm(place.person, warning, key.label or key.id.hex())
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token):
         if token.card and pin is not None:
             await _delete_from_card(token, key, pin)

@@ -51,14 +51,19 @@ def so_pin_of_card(typed: bytearray) -> bytearray:
         wipe(typed)
 
 
-def present_pin(place: Place, token: Token, *, last_try: bool = False) -> bytearray | None:
-    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader.
+def expect_login(place: Place, token: Token, *, so: bool = False) -> None:
+    """Refuse a login that would fail, and say what others will notice of it. Asks for no PIN.
 
-    Raises PinError where it is blocked, and for the last try if that was not allowed.
+    Raises UsageError for a blank token, and what `need_tries` and `Place.announce` raise.
     """
     if token.blank:
         raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=False, last_try=last_try)
+    need_tries(place, token, so=so)
+    place.announce(token)
+
+
+def present_pin(place: Place, token: Token) -> bytearray | None:
+    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader."""
     if token.pad:
         place.person.say(f"Type the PIN of {token.name} on the reader.")
         return None
@@ -98,7 +103,7 @@ def new_so_pin(place: Place, token: Token) -> bytearray:
     return typed
 
 
-def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
+def need_tries(place: Place, token: Token, *, so: bool) -> None:
     """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError."""
     name, left = ("SO-PIN" if so else "PIN"), None
     if token.card:
@@ -110,7 +115,7 @@ def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
     if left == 0:
         remedy = "" if so else "; `hsmagent token unblock` sets a new one"
         raise PinError(f"the {name} of {token.name} is blocked{remedy}")
-    if left == 1 and not last_try:
+    if left == 1 and not place.last_try:
         raise TriesLow(
             f"one try is left for the {name} of {token.name}: a wrong one blocks it;"
             " add --last-try if you are sure"
@@ -120,12 +125,10 @@ def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
 # -- the commands ----------------------------------------------------------------------------
 
 
-async def change_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+async def change_pin(place: Place) -> None:
     """`token pin`: a new PIN for the old one."""
-    token = await place.token(name)
-    if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=False, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token)
     old = place.person.secret(f"PIN of {token.name}")
     new = new_pin(place, token)
     try:
@@ -138,10 +141,10 @@ async def change_pin(place: Place, name: str, *, last_try: bool = False) -> None
     place.person.say(f"{token.name} has a new PIN")
 
 
-async def change_so_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+async def change_so_pin(place: Place) -> None:
     """`token so-pin`: a new SO-PIN for the old one."""
-    token = await place.token(name)
-    need_tries(token, so=True, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token, so=True)
     old = present_so_pin(place, token)
     new = new_so_pin(place, token)
     try:
@@ -175,12 +178,10 @@ async def prove(token: Token, pin: bytearray) -> None:
             await worker.ask(Logout(token.slot), Done)
 
 
-async def unblock(place: Place, name: str, *, last_try: bool = False) -> None:
+async def unblock(place: Place) -> None:
     """`token unblock`: a new PIN by the SO-PIN; keys and all else stay."""
-    token = await place.token(name)
-    if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=True, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token, so=True)
     so_pin = present_so_pin(place, token)
     pin = new_pin(place, token)
     try:

@@ -132,11 +132,9 @@ def need_card(token: Token) -> CardInfo:
     return token.card
 
 
-async def put(
-    place: Place, paths: list[Path], name: str, *, expect: bytes = b"", split: int = 0
-) -> None:
+async def put(place: Place, paths: list[Path], *, expect: bytes = b"", split: int = 0) -> None:
     """`share import`: shares to the card, whose check value tells whether they are right."""
-    token = await place.token(name)
+    token = await place.token()
     card = need_card(token)
     if card.dkek is None:
         raise UsageError(
@@ -146,6 +144,7 @@ async def put(
     if len(paths) > card.dkek.missing:
         missing = card.dkek.missing
         raise UsageError(f"{token.name} takes {missing or 'no'} more DKEK shares, not {len(paths)}")
+    place.announce(token)
     shares = [open_share(place, path, split) for path in paths]
     try:
         if len({bytes(share) for share in shares}) < len(shares):

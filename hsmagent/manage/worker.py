@@ -97,13 +97,13 @@ def _card_error(said: CardSaid) -> TokenError:
     return CardRefused(said)
 
 
-def module_program(module: ModuleSpec, extra: tuple[tuple[str, str], ...] = ()) -> Program:
+def module_program(module: ModuleSpec) -> Program:
     """Return what a worker for a PKCS#11 module runs."""
     return Program(
         "hsmagent.worker.manage",
         f"the module {module.path}",
         (module.path, module.parameters),
-        module.env + extra,
+        module.env,
     )
 
 
