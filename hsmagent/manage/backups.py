@@ -76,15 +76,13 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
     if len(set(wanted.values())) < len(found):
         raise UsageError("two of these keys would get one file: rename one")
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
-    if pin is None:
-        raise UsageError("a backup needs the PIN typed here, not on the reader")
+    pin = pins.present_pin(place, token, by_card=True)
     try:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             order = WrapKeys(card.serial, pin, tuple(wanted))
             answer = await worker.ask(order, WrappedKeys, _SECONDS)
     finally:
-        wipe(pin)
+        pins.forget(pin)
     for key in answer.keys:
         path = wanted[key.number]
         files.create(path, Backup(key.blob, key.description, key.certificate).encode())
@@ -138,14 +136,12 @@ async def restore(place: Place, paths: list[Path]) -> None:
             raise UsageError(f"{token.name} has {file.name} already")
     keys = _placed(card, read)
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
-    if pin is None:
-        raise UsageError("a restoration needs the PIN typed here, not on the reader")
+    pin = pins.present_pin(place, token, by_card=True)
     try:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             await worker.ask(UnwrapKeys(card.serial, pin, keys), Done, _SECONDS)
     finally:
-        wipe(pin)
+        pins.forget(pin)
     now = need_card(await place.again(token))
     for key, file in zip(keys, read, strict=True):
         if CardKey(key.number, file.said.label, file.said.id, _certified(file)) not in now.keys:

@@ -16,7 +16,7 @@ from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION
 from hsmagent.ssh.keys import authorized_key, blob_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
-from hsmagent.worker.orders import Change, DeleteFiles, Destroy, Generate
+from hsmagent.worker.orders import CardInfo, Change, DeleteFiles, Destroy, Generate
 
 _ID = 8  # bytes of a new CKA_ID; OpenSC cannot change one cheaply
 _MAKING = 570.0  # seconds; RSA-4096 takes a card minutes, and the daemon waits for ten
@@ -119,10 +119,10 @@ async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
     if key.certificates:
         warning += " Mail that was encrypted for it can be read no more, and its certificate goes."
     confirm(place.person, warning, key.label or key.id.hex())
-    pin = pins.present_pin(place, token)
+    pin = pins.present_pin(place, token, by_card=True)
     async with place.let_go(token):
-        if token.card and pin is not None:
-            await _delete_from_card(token, key, pin)
+        if token.card:
+            await _delete_from_card(token, token.card, key, pin)
         else:
             async with logged_in(token, pin) as worker:
                 await _delete(worker, token, key)
@@ -137,11 +137,10 @@ async def _delete(worker: Worker, token: Token, key: Key) -> None:
         await worker.ask(Destroy(token.slot, _matching(number, key)), Done)
 
 
-async def _delete_from_card(token: Token, key: Key, pin: bytearray) -> None:
+async def _delete_from_card(token: Token, card: CardInfo, key: Key, pin: bytearray | None) -> None:
     """Delete by APDU: OpenSC leaves the certificate's file, which then bars the key's place."""
-    card = token.card
-    numbers = [each.number for each in card.keys if each.id == key.id] if card else []
-    if card is None or len(numbers) != 1:
+    numbers = [each.number for each in card.keys if each.id == key.id]
+    if len(numbers) != 1:
         raise TokenError(f"the key cannot be found on {token.name}")
     files = tuple(
         file_id(high, numbers[0]) for high in (PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, END_ENTITY)
@@ -150,4 +149,4 @@ async def _delete_from_card(token: Token, key: Key, pin: bytearray) -> None:
         try:
             await worker.ask(DeleteFiles(card.serial, pin, files), Done)
         finally:
-            pin[:] = bytes(len(pin))
+            pins.forget(pin)

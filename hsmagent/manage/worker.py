@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from hsmagent.errors import PinIncorrect, PinLocked, TokenError
+from hsmagent.errors import PinError, PinIncorrect, PinLocked, TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.token.trouble import why
@@ -16,6 +16,7 @@ from hsmagent.worker.orders import CardSaid, Order, OrderReply
 
 _START = 20.0
 SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that
+SECONDS_TO_TYPE = 180.0  # three PINs on a reader, each of which has a time limit of its own
 _TRIES = 0x0F
 
 
@@ -29,6 +30,14 @@ _CARD_WORDS = {
     SW.INS_NOT_SUPPORTED: "it does not do that, as it was initialised",
     SW.CONDITIONS_NOT_MET: "it does not do that in its present state",
     SW.WRONG_DATA: "it does not take the data",
+}
+
+
+_PAD_WORDS = {
+    SW.PAD_TIMEOUT: "no PIN was typed",
+    SW.PAD_CANCELLED: "the PIN was cancelled",
+    SW.PAD_PINS_DIFFER: "the two new PINs differed",
+    SW.PAD_PIN_LENGTH: "the PIN was too short or too long",
 }
 
 
@@ -85,6 +94,8 @@ def _error(failed: Failed) -> TokenError:
 
 
 def _card_error(said: CardSaid) -> TokenError:
+    if said.sw in _PAD_WORDS:
+        return PinError(f"{_PAD_WORDS[SW(said.sw)]} on the reader; nothing was tried")
     by_so = said.ins == INS.RESET_RETRY_COUNTER
     if said.sw & ~_TRIES == SW.WRONG_PIN:
         left = said.sw & _TRIES
