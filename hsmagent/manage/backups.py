@@ -1,6 +1,7 @@
 """`key backup`, `restore`, `verify-backup`, `export`: wrapped keys in sc-hsm-tool's files."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent.errors import HsmAgentError, TokenError, UsageError
 from hsmagent.frame import wipe
-from hsmagent.manage import files, pins, shares
+from hsmagent.manage import files, kept, pins, shares
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.shares import need_card, shown
 from hsmagent.manage.worker import card_program, running
-from hsmagent.model import printable
+from hsmagent.model import Key, printable
 from hsmagent.schsm import backup, pkcs15
 from hsmagent.schsm.backup import Backup, Blob, PrivateKey, PublicKey, WrongDkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, free_number
@@ -70,10 +71,13 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
         raise UsageError("these keys are not all on one token")
     card = need_card(token)
     kcv = _usable(token, card)
-    wanted = {_number(card, key.id): _path(folder, key.label or key.id.hex()) for _, key in found}
-    for path in wanted.values():
+    wanted = {
+        _number(card, key.id): (key, _path(folder, key.label or key.id.hex())) for _, key in found
+    }
+    paths = [path for _, path in wanted.values()]
+    for path in paths:
         files.need_new(path)
-    if len(set(wanted.values())) < len(found):
+    if len(set(paths)) < len(found):
         raise UsageError("two of these keys would get one file: rename one")
     pins.expect_login(place, token)
     pin = pins.present_pin(place, token, by_card=True)
@@ -83,12 +87,32 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
             answer = await worker.ask(order, WrappedKeys, _SECONDS)
     finally:
         pins.forget(pin)
-    for key in answer.keys:
-        path = wanted[key.number]
-        files.create(path, Backup(key.blob, key.description, key.certificate).encode())
+    for wrapped in answer.keys:
+        key, path = wanted[wrapped.number]
+        content = Backup(wrapped.blob, wrapped.description, wrapped.certificate)
+        files.create(path, content.encode())
         if _read(path).blob.kcv != kcv:
             raise TokenError(f"{path} was wrapped with another DKEK than the card's")
         place.person.say(f"{path} holds {_read(path).name}; check value {shown(kcv)}")
+        with suppress(OSError):  # then `key delete` does not know of it, and says so
+            kept.remember(key, path)
+
+
+def known(key: Key) -> str:
+    """Say which backup of a key was made here, and whether it is still there and still its own."""
+    made = kept.backups_of(key)
+    for entry in made:
+        with suppress(HsmAgentError):
+            file = _read(entry.path)
+            public = _public(file)
+            if public is not None and _spki(public) == key.spki:
+                return (
+                    f"Its backup of {entry.day} is in {entry.path}, for a card whose DKEK has the"
+                    f" check value {shown(file.blob.kcv)}."
+                )
+    if made:
+        return f"The backup that was made of it here is no longer in {made[0].path}."
+    return "No backup of it was made here."
 
 
 def _usable(token: Token, card: CardInfo) -> bytes:

@@ -86,7 +86,7 @@ async def put(place: Place, content: bytes, key_name: str) -> None:
     if not found:
         raise UsageError("the file holds no certificate")
     token, key, own = await _match(place, found, key_name)
-    there = {certificate.der for certificate in _all(token)}
+    there = {certificate.der for certificate in in_token(token)}
     issuers = [c for c in certificates.chain(own, found)[1:] if c.der not in there]
     if own.der in key.certificates and not issuers:
         place.person.say(f"it is on {token.name} already")
@@ -179,12 +179,12 @@ def _of(key: Key) -> tuple[tuple[int, bytes], ...]:
 
 
 async def _see(place: Place, token: Token, wanted: Iterable[bytes]) -> None:
-    there = {certificate.der for certificate in _all(await place.again(token))}
+    there = {certificate.der for certificate in in_token(await place.again(token))}
     if not there.issuperset(wanted):
         raise TokenError(f"{token.name} said yes, but does not show the certificate")
 
 
-def _all(token: Token) -> list[Certificate]:
+def in_token(token: Token) -> list[Certificate]:
     """Return every certificate in a token that can be read."""
     found = []
     for thing in token.info.objects:
@@ -212,7 +212,7 @@ async def delete(place: Place, name: str) -> None:
     pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         await worker.ask(Destroy(token.slot, _of(key)), Done)
-    left = {certificate.der for certificate in _all(await place.again(token))}
+    left = {certificate.der for certificate in in_token(await place.again(token))}
     if left.intersection(key.certificates):
         raise TokenError(f"{token.name} said yes, but still shows the certificate")
     place.person.say(f"“{printable(key.label)}” has no certificate any more")
@@ -231,7 +231,7 @@ async def listing(place: Place) -> str:
     lines = []
     for token in await place.chosen():
         owners = {each: key.label for key in token.keys for each in key.certificates}
-        for certificate in _all(token):
+        for certificate in in_token(token):
             owner = owners.get(certificate.der)
             where = f"key “{printable(owner)}”" if owner else "an authority's"
             lines.append(

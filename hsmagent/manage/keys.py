@@ -4,7 +4,9 @@ import secrets
 from dataclasses import dataclass
 
 from hsmagent.errors import TokenError, UsageError
-from hsmagent.manage import kinds, pins
+from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.manage import backups, certs, kinds, pins
 from hsmagent.manage.kinds import MAIL, Kind
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, logged_in, objects_now
@@ -115,10 +117,7 @@ async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
             " it: `hsmagent cert export` keeps a copy; add --with-cert to delete both"
         )
     pins.expect_login(place, token)
-    warning = f"This deletes the key “{printable(key.label)}” on {token.name} for good."
-    if key.certificates:
-        warning += " Mail that was encrypted for it can be read no more, and its certificate goes."
-    confirm(place.person, warning, key.label or key.id.hex())
+    confirm(place.person, _loss(token, key), key.label or key.id.hex())
     pin = pins.present_pin(place, token, by_card=True)
     async with place.let_go(token):
         if token.card:
@@ -130,6 +129,24 @@ async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
     if any(other.id == key.id for other in now.keys):
         raise TokenError(f"{token.name} said yes, but the key still shows")
     place.person.say(f"“{printable(key.label)}” is deleted")
+
+
+def _loss(token: Token, key: Key) -> str:
+    """Say what goes with a key, what could bring it back, and what stays behind."""
+    said = [f"This deletes the key “{printable(key.label)}” on {token.name} for good."]
+    if key.can_decrypt or key.can_derive:
+        said.append("Mail and files that were encrypted for it can be read no more.")
+    said.append(backups.known(key))
+    own = [Certificate(each) for each in key.certificates]
+    if own:
+        said.append("Its certificate goes with it.")
+        there = certs.in_token(token)
+        above = {each.issuer for one in own for each in certificates.chain(one, there)}
+        issuers = {each.name for each in there if each.subject in above and each not in own}
+        if issuers:
+            names = ", ".join(sorted(map(printable, issuers)))
+            said.append(f"The certificates of its authorities stay: {names}.")
+    return " ".join(said)
 
 
 async def _delete(worker: Worker, token: Token, key: Key) -> None:

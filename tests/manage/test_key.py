@@ -1,12 +1,16 @@
 """`hsmagent key …` on a card through OpenSC and pcscd, and on SoftHSM; pkcs11-tool as witness."""
 
+import stat
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from hsmagent.schsm.apdu import INS
 from hsmagent.schsm.card import END_ENTITY, file_id
 from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.card.furnished import AUTHORITY, BRAINPOOL, P256, RSA
 from tests.parts.token.managed import Managed
 from tests.parts.token.pkcs11_tool import pkcs11_tool
 
@@ -93,6 +97,34 @@ def test_a_key_leaves_nothing_behind_on_a_card(reader: Reader, card: Managed) ->
     card.does("key", "delete", "old", "--yes", secrets=(DEFAULT_PIN,))
     assert set(reader.card.keys) == {P256}
     assert not reader.card.logged_in
+
+
+def test_it_is_said_what_a_deletion_loses(reader: Reader, card: Managed, tmp_path: Path) -> None:
+    reader.card.domain = Domain.of(0)
+    words = ("key", "delete", "mail", "--with-cert", "--yes")
+    said = card.fails(*words, secrets=("000000",))
+    assert "encrypted for it can be read no more" in said
+    assert "No backup of it was made here." in said
+    assert "Its certificate goes with it." in said
+    assert f"The certificates of its authorities stay: {AUTHORITY}." in said
+    said = card.fails("key", "delete", "old", "--yes", secrets=("000000",))
+    assert "certificate" not in said
+    card("token", "unblock", secrets=(DEFAULT_SO_PIN, "271828"))
+    card.does("key", "backup", "mail", ".", secrets=("271828",))
+    kcv = reader.card.domain.dkek.kcv.hex().upper()
+    noted = tmp_path / "state" / "hsmagent" / "backups.jsonl"
+    assert stat.S_IMODE(noted.stat().st_mode) == 0o600
+    file = tmp_path / "mail.wrapped"
+    said = card.fails(*words, secrets=("000000",))
+    assert f"is in {file}, for a card whose DKEK has the check value {kcv}." in said
+    # Another key's backup in its place is none of it.
+    card.does("key", "backup", "ssh", ".", secrets=("271828",))
+    file.unlink()
+    (tmp_path / "ssh.wrapped").rename(file)
+    noted.write_bytes(b"[1]\n{\n" + noted.read_bytes())
+    ran = card(*words, secrets=("271828",))
+    assert f"is no longer in {file}" in ran.err
+    assert ran.status == 0
 
 
 def test_a_key_of_a_card_is_renamed(reader: Reader, card: Managed) -> None:
