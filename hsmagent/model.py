@@ -50,6 +50,11 @@ class TokenId:
         return "tpm2" in self.module.rpartition("/")[2]
 
     @property
+    def in_nss(self) -> bool:
+        """Whether it is NSS's, Firefox's and Thunderbird's: it knows no security officer."""
+        return "softokn" in self.module.rpartition("/")[2]
+
+    @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
         return _token_uri(self.label, self.serial, self.model, self.manufacturer)

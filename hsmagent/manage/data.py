@@ -8,7 +8,7 @@ from hsmagent.errors import TokenError, UsageError
 from hsmagent.manage import pins
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, alone, logged_in
-from hsmagent.manage.worker import Worker
+from hsmagent.manage.worker import ModuleSaid, Worker
 from hsmagent.model import printable
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
@@ -109,11 +109,19 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
             _agree(place, token, wish, there)
         if there:
             await worker.ask(Destroy(token.slot, wish.matching), Done)
-        await worker.ask(Create(token.slot, template), Done)
+        await _create(worker, token, wish, template)
         now = await _values(worker, token, wish.matching)
         if [each.get(spec.CKA_VALUE, b"") for each in now] != [content]:
             raise TokenError(f"{token.name} said yes, but does not keep what was written")
     place.person.say(f"“{wish.label}” is on {token.name}")
+
+
+async def _create(worker: Worker, token: Token, wish: Named, template: Attributes) -> None:
+    try:
+        await worker.ask(Create(token.slot, template), Done)
+    except ModuleSaid as error:
+        other = "" if wish.private else "; perhaps it does behind its PIN: --private"
+        raise TokenError(f"{token.name} does not keep this data{other} ({error})") from None
 
 
 def _agree(place: Place, token: Token, wish: Named, there: bool) -> None:  # noqa: FBT001 - a fact

@@ -142,6 +142,7 @@ async def _init_token(place: Place, token: Token, label: str, wish: Wish) -> Non
     if not present and any(t.label == label for t in await look(token.module)):
         raise UsageError(f"there is a token “{printable(label)}” already; choose another label")
     if present:
+        pins.need_tries(place, token, so=True)
         if token.info.flags & spec.CKF_SO_PIN_LOCKED:
             raise PinLocked(f"the SO-PIN of {token.name} is blocked")
         _agree(place, token)

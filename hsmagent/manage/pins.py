@@ -121,7 +121,15 @@ def new_so_pin(place: Place, token: Token) -> bytearray:
 
 
 def need_tries(place: Place, token: Token, *, so: bool) -> None:
-    """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError."""
+    """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError.
+
+    Raises UsageError for the SO-PIN of a token that has none.
+    """
+    if so and token.id.in_nss:
+        raise UsageError(
+            f"{token.name} is NSS's and has no SO-PIN: `certutil -N` makes a database anew, and a"
+            " forgotten password is lost with its keys"
+        )
     name, left = ("SO-PIN" if so else "PIN"), None
     if token.card:
         left = (token.card.so if so else token.card.user).left

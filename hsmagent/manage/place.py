@@ -68,6 +68,11 @@ class Token:
         return not self.info.flags & spec.CKF_TOKEN_INITIALIZED or not self.info.label
 
     @property
+    def fixed(self) -> bool:
+        """Whether nothing can be written to it: NSS has such a token beside its database."""
+        return bool(self.info.flags & spec.CKF_WRITE_PROTECTED)
+
+    @property
     def pad(self) -> bool:
         """Whether its PIN is typed on the reader."""
         return bool(self.info.flags & spec.CKF_PROTECTED_AUTHENTICATION_PATH)
@@ -125,8 +130,9 @@ class Place:
         if name:
             found = _named(name, tokens)
         else:
-            usable = [token for token in tokens if token.blank is blank]
-            found = usable or [token for token in tokens if not token.blank]
+            writable = [token for token in tokens if not token.fixed]
+            usable = [token for token in writable if token.blank is blank]
+            found = usable or [token for token in writable if not token.blank]
         if len(found) == 1:
             return found[0]
         choice = ", ".join(_choice(token) for token in found or tokens)
