@@ -1,6 +1,7 @@
 """What every management command needs from the command line: the place where it works."""
 
 import asyncio
+import logging
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -19,6 +20,8 @@ from hsmagent.worker.hardening import forbid_dumps
 def run(given: Given, command: Callable[[Place], Awaitable[str | bytes | None]]) -> int:
     """Run a command of management; what it returns is its output. Raises HsmAgentError."""
     forbid_dumps()  # PINs are typed here
+    # What the log would say of a worker, the person learns as an error.
+    logging.getLogger("hsmagent").addHandler(logging.NullHandler())
     named = given.value("--config")
     settings = config.load(Path(named or config.default_path()), required=bool(named))
     person = Terminal(from_stdin=given.flag("--stdin"), yes=_flag(given, "--yes"))

@@ -114,9 +114,14 @@ class Place:
         found: list[Token] = []
         for module in self.modules:
             try:
-                found += await look(module)
+                tokens = await look(module)
+                if not tokens and exclusive.is_opensc(module.path):
+                    for note in (await _cards(module)).notes:
+                        self.person.say(note)
             except TokenError as error:
                 self.person.say(f"{module.path} is left out: {error}")
+            else:
+                found += tokens
         return tuple(found)
 
     async def token(self, *, blank: bool = False) -> Token:
@@ -221,10 +226,13 @@ async def look(module: ModuleSpec) -> list[Token]:
         return tokens
     cards: dict[str, CardInfo] = {}
     with suppress(TokenError):  # then it is a token like others
-        async with running(card_program(module)) as worker:
-            listed = await worker.ask(ListCards(), Cards)
-            cards = {card.serial: card for card in listed.cards}
+        cards = {card.serial: card for card in (await _cards(module)).cards}
     return [replace(token, card=cards.get(token.id.serial)) for token in tokens]
+
+
+async def _cards(module: ModuleSpec) -> Cards:
+    async with running(card_program(module)) as worker:
+        return await worker.ask(ListCards(), Cards)
 
 
 @asynccontextmanager

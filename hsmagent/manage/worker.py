@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from hsmagent.errors import PinError, PinIncorrect, PinLocked, TokenError
+from hsmagent.errors import PinError, PinIncorrect, PinLocked, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec
 from hsmagent.schsm.apdu import INS, SW
+from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
@@ -15,6 +16,7 @@ from hsmagent.worker.messages import Failed, Reply, Request
 from hsmagent.worker.orders import CardSaid, Order, OrderReply
 
 _START = 20.0
+_CARD = "hsmagent.worker.card"
 SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that
 SECONDS_TO_TYPE = 180.0  # three PINs on a reader, each of which has a time limit of its own
 _TRIES = 0x0F
@@ -120,7 +122,7 @@ def module_program(module: ModuleSpec) -> Program:
 
 def card_program(module: ModuleSpec) -> Program:
     """Return what a worker for cards runs; pcscd is where the module finds it."""
-    return Program("hsmagent.worker.card", "the smart card service", (), module.env)
+    return Program(_CARD, "the smart card service", (), module.env)
 
 
 @asynccontextmanager
@@ -136,9 +138,20 @@ async def running(program: Program, module: ModuleSpec | None = None) -> AsyncIt
             reason = why(module) if module else ""
             raise TokenError(reason, ready.rv) if reason else ModuleSaid(ready)
         yield Worker(link)
+    except WorkerDied as error:
+        raise WorkerDied(_ended(str(error), program)) from None
     finally:
         link.kill("the command is done")
         await asyncio.shield(link.exited)
+
+
+def _ended(reason: str, program: Program) -> str:
+    """Say why a worker ended: nobody restarts it here, and one card may have kept it waiting."""
+    reason = reason.removesuffix(" and was restarted")
+    speaks_to_cards = program.main == _CARD or any(map(is_opensc, program.arguments))
+    if speaks_to_cards and reason.endswith("in time"):
+        reason += "; if another program keeps a card to itself, end that one"
+    return reason
 
 
 def _nothing(*_: object) -> None:
