@@ -17,6 +17,7 @@ from hsmagent.control.leases import LONGEST, Leases
 from hsmagent.errors import HsmAgentError
 from hsmagent.model import Peer, Process
 from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.ssh_login import HELLO, serving, ssh
 from tests.parts.token.card import DEFAULT_PIN, Reader
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
@@ -88,7 +89,7 @@ def test_a_lease_ends_with_its_connection(agent: AgentProcess) -> None:
     holder = Daemon(str(agent.runtime))
     assert agent.unlock(PIN).returncode == 0
     assert holder.call("let_go", module=MODULE) == {"logged_out": ["work"]}
-    assert keys(agent) == set()
+    assert agent.json("status")["tokens"] == []
     assert leases(agent) == [MODULE]
     shown = agent.hsmagent("status").stdout
     assert re.search(rf"python.* \(process {os.getpid()}\) manages it since \d+ s", shown), shown
@@ -99,7 +100,7 @@ def test_a_lease_ends_with_its_connection(agent: AgentProcess) -> None:
     second.close()
     assert leases(agent) == [MODULE]
     holder.close()
-    until(lambda: keys(agent) == {"ec"})
+    until(lambda: [token["label"] for token in agent.json("status")["tokens"]] == ["work"])
     assert leases(agent) == []
     assert re.search(r"taken back after \d+ s, .* is done", agent.logged())
 
@@ -208,10 +209,30 @@ def test_a_reload_does_not_end_a_lease(agent: AgentProcess) -> None:
     holder.call("let_go", module=MODULE)
     agent.signal(signal.SIGHUP)
     until(lambda: "reload" in agent.logged())
-    assert keys(agent) == set()
+    assert agent.json("status")["tokens"] == []
     holder.call("take_back", module=MODULE)
     holder.close()
     assert keys(agent) == {"ec"}
+    assert agent.json("status")["tokens"]
+
+
+def test_an_ssh_login_meanwhile_is_refused_clearly_and_works_right_after(
+    agent: AgentProcess, tmp_path: Path
+) -> None:
+    assert agent.unlock(PIN).returncode == 0
+    with serving(agent, tmp_path, "ec") as sshd:
+        assert ssh(agent, sshd).stdout == HELLO
+        holder = Daemon(str(agent.runtime))
+        holder.call("let_go", module=MODULE)
+        refused = ssh(agent, sshd)
+        assert refused.returncode != 0
+        assert "agent refused operation" in refused.stderr
+        why = agent.hsmagent("log").stdout.splitlines()[-1]
+        assert "“work” is being managed: wait until that is done" in why
+        holder.call("take_back", module=MODULE)
+        holder.close()
+        assert agent.unlock(PIN).returncode == 0
+        assert ssh(agent, sshd).stdout == HELLO
 
 
 def test_a_module_that_the_daemon_does_not_have(agent: AgentProcess) -> None:
