@@ -94,7 +94,8 @@ async def rename(place: Place, name: str, label: str) -> None:
     pins.expect_login(place, token)
     pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
-        for number in _CLASSES:
+        # On a card OpenSC calls public key and certificate what it calls the key, and sets no more.
+        for number in _CLASSES[:1] if token.card else _CLASSES:
             attributes = ((spec.CKA_LABEL, label.encode()),)
             await worker.ask(Change(token.slot, _matching(number, key), attributes), Done)
     now = _made(await place.again(token), key.id)

@@ -25,7 +25,7 @@ from hsmagent.schsm.card import (
     file_id,
     key_numbers,
 )
-from hsmagent.schsm.tlv import SEQUENCE
+from hsmagent.schsm.tlv import SEQUENCE, first
 from hsmagent.worker import main as token_worker
 from hsmagent.worker.messages import Done, Failed, Reply, Request
 from hsmagent.worker.orders import (
@@ -222,9 +222,18 @@ def _change(hsm: SmartCardHsm, order: ChangeCardPin) -> None:
 
 
 def _wrapped(hsm: SmartCardHsm, number: int) -> WrappedKey:
-    description = _content(hsm, file_id(PRIVATE_KEY_DESCRIPTION, number))
-    certificate = _content(hsm, file_id(END_ENTITY, number))
+    description, certificate = (
+        _object(hsm, file_id(high, number)) for high in (PRIVATE_KEY_DESCRIPTION, END_ENTITY)
+    )
     return WrappedKey(number, hsm.wrap(number), description, certificate)
+
+
+def _object(hsm: SmartCardHsm, file: int) -> bytes:
+    """Return the data object in a file, without what an older one left behind it."""
+    try:
+        return first(_content(hsm, file))
+    except ValueError:
+        raise ProtocolError(f"the card's file {file:04X} cannot be read") from None
 
 
 def _unwrap(hsm: SmartCardHsm, key: WrappedKey) -> None:

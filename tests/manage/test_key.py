@@ -127,9 +127,19 @@ def test_it_is_said_what_a_deletion_loses(reader: Reader, card: Managed, tmp_pat
     assert ran.status == 0
 
 
-def test_a_key_of_a_card_is_renamed(reader: Reader, card: Managed) -> None:
-    card.does("key", "rename", "old", "older", secrets=(DEFAULT_PIN,))
-    assert "older" in pkcs11_tool(reader.provider, "-O", pin=DEFAULT_PIN)
+@pytest.mark.parametrize("name", ["ssh", "old"])
+@pytest.mark.parametrize("label", ["longer than before", "b"])
+def test_a_key_of_a_card_is_renamed(reader: Reader, card: Managed, name: str, label: str) -> None:
+    """With a certificate and without; where the label is shorter, its file keeps the old end."""
+    reader.card.domain = Domain.of(0)
+    card.does("key", "rename", name, label, secrets=(DEFAULT_PIN,))
+    listed = pkcs11_tool(reader.provider, "-O", pin=DEFAULT_PIN)
+    assert listed.count(f"label:      {label}\n") == (3 if name == "ssh" else 2)
+    card.does("key", "backup", label, ".", secrets=(DEFAULT_PIN,))
+    card.does("key", "delete", label, "--with-cert", "--yes", secrets=(DEFAULT_PIN,))
+    (file,) = card.folder.glob("*.wrapped")
+    card.does("key", "restore", str(file), secrets=(DEFAULT_PIN,))
+    assert "failed" not in card.does("key", "test", label, secrets=(DEFAULT_PIN,))
 
 
 def test_the_last_try_is_not_spent(reader: Reader, card: Managed) -> None:
