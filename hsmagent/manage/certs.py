@@ -205,6 +205,12 @@ async def delete(place: Place, name: str) -> None:
     token, key = await place.key(name)
     if not key.certificates:
         raise UsageError(f"“{printable(key.label)}” has no certificate")
+    if token.card:
+        raise UsageError(
+            f"{token.name} keeps the public key in the certificate alone, and nobody could find"
+            f" “{printable(key.label)}” without it: `hsmagent cert self-sign` or `cert import` puts"
+            " another in its place, `hsmagent key delete --with-cert` deletes both"
+        )
     names = "; ".join(printable(Certificate(each).name) for each in key.certificates)
     warning = f"This deletes the certificate of “{printable(key.label)}” on {token.name}: {names}."
     pins.expect_login(place, token)

@@ -12,7 +12,7 @@ from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, logged_in, objects_now
 from hsmagent.manage.proof import prove_signature
 from hsmagent.manage.tokens import kinds_of
-from hsmagent.manage.worker import Worker, card_program, running
+from hsmagent.manage.worker import ModuleSaid, Worker, card_program, running
 from hsmagent.model import Key, printable
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.ssh.keys import authorized_key, blob_of
@@ -49,7 +49,11 @@ async def new(place: Place, wish: Wish) -> str:
     async with place.let_go(token), logged_in(token, pin) as worker:
         if token.card and kind.seconds > 10:  # noqa: PLR2004 - worth to be said
             place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
-        await worker.ask(Generate(token.slot, kind.mechanism, public, private), Done, _MAKING)
+        order = Generate(token.slot, kind.mechanism, public, private)
+        try:
+            await worker.ask(order, Done, _MAKING)
+        except ModuleSaid as error:
+            raise TokenError(f"{token.name} did not make the {kind.name} key: {error}") from None
         key = _made(await objects_now(worker, token), key_id)
         await prove_signature(worker, token, key)
     place.person.say(f"The {kind.name} key “{label}” is on {token.name}.")
@@ -136,7 +140,7 @@ def _loss(token: Token, key: Key) -> str:
     """Say what goes with a key, what could bring it back, and what stays behind."""
     said = [f"This deletes the key “{printable(key.label)}” on {token.name} for good."]
     if key.can_decrypt or key.can_derive:
-        said.append("Mail and files that were encrypted for it can be read no more.")
+        said.append("Mail and files encrypted for it, if there are any, can be read no more.")
     said.append(backups.known(key))
     own = [Certificate(each) for each in key.certificates]
     if own:

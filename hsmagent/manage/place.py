@@ -143,6 +143,13 @@ class Place:
         choice = ", ".join(_choice(token) for token in found or tokens)
         if not tokens:
             raise TokenGone(NONE_PRESENT)
+        if not found and not name:
+            blank_one = next((token.name for token in tokens if token.blank), None)
+            raise UsageError(
+                f"{blank_one} is blank; `hsmagent token init` makes it usable"
+                if blank_one
+                else f"nothing can be written to {choice}"
+            )
         if not found:
             raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
         raise UsageError(f"which token? Name one: {choice}")

@@ -13,7 +13,7 @@ from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import Failed, Reply, Request
-from hsmagent.worker.orders import CardSaid, Order, OrderReply
+from hsmagent.worker.orders import CardSaid, InitPin, InitToken, Order, OrderReply, SetPin
 
 _START = 20.0
 _CARD = "hsmagent.worker.card"
@@ -79,7 +79,7 @@ class Worker:
         """
         reply: Reply | OrderReply = await self._link.request(message, seconds)
         if isinstance(reply, Failed):
-            raise _error(reply)
+            raise _error(reply, by_so=_by_so(message))
         if isinstance(reply, CardSaid):
             raise _card_error(reply)
         if not isinstance(reply, answer):
@@ -87,11 +87,17 @@ class Worker:
         return reply
 
 
-def _error(failed: Failed) -> TokenError:
+def _by_so(message: Request | Order) -> bool:
+    """Whether the first PIN in a message is the security officer's."""
+    return isinstance(message, (InitToken, InitPin)) or (isinstance(message, SetPin) and message.so)
+
+
+def _error(failed: Failed, *, by_so: bool) -> TokenError:
+    name = "SO-PIN" if by_so else "PIN"
     if failed.rv in (spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID):
-        return PinIncorrect("the PIN is wrong", failed.rv)
+        return PinIncorrect(f"the {name} is wrong", failed.rv)
     if failed.rv == spec.CKR_PIN_LOCKED:
-        return PinLocked("the PIN is blocked", failed.rv)
+        return PinLocked(f"the {name} is blocked", failed.rv)
     return ModuleSaid(failed)
 
 

@@ -125,9 +125,16 @@ def test_a_card_from_key_to_certificate(reader: Reader, card: Managed, tmp_path:
     card.does("cert", "import", str(file), secrets=(DEFAULT_PIN,))
     assert leaf.public_bytes(Encoding.DER) in reader.card.files.content.values()
     assert card.does("cert", "export", "post").encode() == leaf.public_bytes(Encoding.PEM)
+    assert f"{ADDRESS}, by CN=a CA" in card.does("cert", "list", "--token", "work")
     assert "failed" not in card.does("key", "test", "post", secrets=(DEFAULT_PIN,))
-    card.does("cert", "delete", "post", "--yes", secrets=(DEFAULT_PIN,))
+    said = card.fails("cert", "delete", "post", "--yes", secrets=(DEFAULT_PIN,), status=2)
+    assert "nobody could find “post” without it" in said
+    assert leaf.public_bytes(Encoding.DER) in reader.card.files.content.values()
+    # Another one takes its place.
+    file.write_bytes(ca.answer(pem).public_bytes(Encoding.PEM))
+    card.does("cert", "import", str(file), "--yes", secrets=(DEFAULT_PIN,))
     assert leaf.public_bytes(Encoding.DER) not in reader.card.files.content.values()
+    assert "failed" not in card.does("key", "test", "post", secrets=(DEFAULT_PIN,))
     assert not reader.card.logged_in
     user = reader.card.user
     assert user is not None

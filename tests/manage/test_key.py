@@ -76,6 +76,8 @@ def test_a_key_is_made_on_a_card(reader: Reader, card: Managed, kind: str) -> No
     assert user.wrong == 0
     assert "failed" not in card.does("key", "test", "new", secrets=(DEFAULT_PIN,))
     assert "new" in pkcs11_tool(reader.provider, "-O")
+    said = card.fails("key", "new", "p521", "--label", "x", secrets=(DEFAULT_PIN,))
+    assert "“work” did not make the p521 key: C_GenerateKeyPair" in said
     assert "does not make ed25519" in card.fails(
         "key", "new", "ed25519", "--label", "x", secrets=(DEFAULT_PIN,), status=2
     )
@@ -103,7 +105,7 @@ def test_it_is_said_what_a_deletion_loses(reader: Reader, card: Managed, tmp_pat
     reader.card.domain = Domain.of(0)
     words = ("key", "delete", "mail", "--with-cert", "--yes")
     said = card.fails(*words, secrets=("000000",))
-    assert "encrypted for it can be read no more" in said
+    assert "Mail and files encrypted for it, if there are any, can be read no more." in said
     assert "No backup of it was made here." in said
     assert "Its certificate goes with it." in said
     assert f"The certificates of its authorities stay: {AUTHORITY}." in said

@@ -39,7 +39,7 @@ STEPS = {
     "key-restore": Step(INS.UNWRAP_KEY, ("key", "restore", "kept/old.wrapped")),
     "cert-request": Step(INS.SIGN, ("cert", "request", "ssh", *EMAIL)),
     "cert-self-sign": Step(INS.UPDATE_BINARY, ("cert", "self-sign", "old", *EMAIL)),
-    "cert-delete": Step(INS.DELETE_FILE, ("cert", "delete", "ssh", "--yes")),
+    "cert-replace": Step(INS.DELETE_FILE, ("cert", "self-sign", "ssh", *EMAIL, "--yes")),
     "data-write": Step(INS.UPDATE_BINARY, ("data", "write", "x", "/etc/hostname")),
     "data-delete": Step(INS.DELETE_FILE, ("data", "delete", "note", "--yes")),
     "share-import": Step(INS.KEY_DOMAIN, ("token", "share", "import", "share.pbe"), (PASSWORD,)),
