@@ -20,7 +20,7 @@ def make_share(given: Given) -> int:
 
 def import_shares(given: Given) -> int:
     """`hsmagent share import`."""
-    expect = shares.hexadecimal(given.value("--expect")) if given.value("--expect") else b""
+    expect = shares.expected(given.value("--expect")) if given.value("--expect") else b""
     split = _parts(given)
     return manage.run(
         given, lambda place: shares.put(place, _paths(given), expect=expect, split=split)

@@ -88,7 +88,12 @@ MANAGEMENT = {
             "give a SmartCard-HSM the shares of its DKEK",
             Argument("FILE", "the shares' files", FILE, most=0),
             _ON,
-            Option("--expect", "the check value that must come out", "HEX"),
+            Option(
+                "--expect",
+                "the check value that must come out, or a backup that has it",
+                "HEX|FILE",
+                FILE,
+            ),
             _PARTS,
             *_OFFLINE,
             _YES,

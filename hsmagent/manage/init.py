@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hsmagent.errors import HsmAgentError, PinLocked, TokenError, UsageError
+from hsmagent.errors import HsmAgentError, PinIncorrect, PinLocked, TokenError, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage import pins
 from hsmagent.manage.person import confirm
@@ -86,12 +86,23 @@ async def _init_card(place: Place, token: Token, label: str, wish: Wish) -> None
             )
             try:
                 await worker.ask(order, Done)
+            except PinIncorrect as error:
+                raise PinIncorrect(f"{error}; {await _tries_left(token)}") from None
             finally:
                 wipe(pin)
     finally:
         wipe(so_pin)
         wipe(new_so_pin)
     await _read_back_card(place, token, label, shares)
+
+
+async def _tries_left(token: Token) -> str:
+    """Say how many tries the SO-PIN has: the card's answer to INITIALIZE does not."""
+    now = next((t for t in await look(token.module) if t.id.serial == token.id.serial), None)
+    left = now.card.so.left if now and now.card else None
+    if left is None:
+        return "how many tries are left, it does not say"
+    return "one try is left" if left == 1 else f"{left} tries are left"
 
 
 async def _read_back_card(place: Place, token: Token, label: str, shares: int) -> None:

@@ -72,7 +72,7 @@ def test_a_card_in_use_is_erased_only_by_its_so_pin(reader: Reader, card: Manage
     words = ("token", "init", "--label", "new", "--backup-shares", "2", "--yes")
     new = ("fedcba9876543210", PIN)
     said = card.fails(*words, secrets=(SO_PIN, PIN))
-    assert "the SO-PIN is wrong; nothing was erased" in said
+    assert "the SO-PIN is wrong; nothing was erased; 14 tries are left" in said
     assert "On it: ssh, mail, old" in said
     assert reader.card.so is not None
     assert (reader.card.so.presented, reader.card.so.wrong, reader.card.so.left) == (1, 1, 14)

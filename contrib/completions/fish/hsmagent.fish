@@ -143,7 +143,7 @@ complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subc
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from make' -s h -l help -d 'say this'
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from make' -F
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l token -xa '(_hsmagent_labels status)' -d 'on which token'
-complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l expect -x -d 'the check value that must come out'
+complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l expect -rF -d 'the check value that must come out, or a backup that has it'
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l parts -x -d 'the shares\' passwords are given in so many parts'
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l stdin -d 'PINs from standard input, one a line, in the order they are asked for'
 complete -c hsmagent -n '__fish_seen_subcommand_from token; and __fish_seen_subcommand_from share; and __fish_seen_subcommand_from import' -l config -rF -d 'the configuration file'
