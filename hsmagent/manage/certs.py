@@ -19,7 +19,7 @@ from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, logged_in
 from hsmagent.manage.proof import sign
 from hsmagent.manage.requests import Named
-from hsmagent.manage.worker import Worker
+from hsmagent.manage.worker import ModuleSaid, Worker
 from hsmagent.model import Key, printable
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
@@ -171,7 +171,13 @@ def _template(certificate: Certificate, key_id: bytes, label: str) -> tuple[tupl
 async def _put(worker: Worker, token: Token, key: Key, certificate: Certificate) -> None:
     if key.certificates:
         await worker.ask(Destroy(token.slot, _of(key)), Done)
-    await worker.ask(Create(token.slot, _template(certificate, key.id, key.label)), Done)
+    try:
+        await worker.ask(Create(token.slot, _template(certificate, key.id, key.label)), Done)
+    except ModuleSaid:
+        # As it was before; on a card the key could not be found without.
+        for old in map(Certificate, key.certificates):
+            await worker.ask(Create(token.slot, _template(old, key.id, key.label)), Done)
+        raise
 
 
 def _of(key: Key) -> tuple[tuple[int, bytes], ...]:

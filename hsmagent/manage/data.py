@@ -15,6 +15,7 @@ from hsmagent.worker.messages import Done
 from hsmagent.worker.orders import Attributes, Create, Destroy, Find, Objects
 
 _TRUE, _FALSE = b"\1", b"\0"
+_TOKEN = (spec.CKA_TOKEN, _TRUE)
 LARGEST = 1 << 16
 _DATA = (spec.CKA_CLASS, spec.ulong(spec.CKO_DATA))
 _WANTED = (spec.CKA_LABEL, spec.CKA_APPLICATION, spec.CKA_PRIVATE, spec.CKA_VALUE)
@@ -96,7 +97,7 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
     token = await place.token()
     template = (
         *wish.matching,
-        (spec.CKA_TOKEN, _TRUE),
+        _TOKEN,
         (spec.CKA_APPLICATION, application.encode()),
         (spec.CKA_VALUE, content),
     )
@@ -104,12 +105,18 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
         async with alone(token) as worker:
             _agree(place, token, wish, bool(await _values(worker, token, wish.matching)))
     async with _open(place, token, login=True) as worker:
-        there = bool(await _values(worker, token, wish.matching))
+        old = await _values(worker, token, wish.matching)
         if wish.private:
-            _agree(place, token, wish, there)
-        if there:
+            _agree(place, token, wish, bool(old))
+        if old:
             await worker.ask(Destroy(token.slot, wish.matching), Done)
-        await _create(worker, token, wish, template)
+        try:
+            await _create(worker, token, wish, template)
+        except TokenError:
+            for each in old:  # as it was before
+                kept = (_DATA, _TOKEN, *each.items())
+                await worker.ask(Create(token.slot, kept), Done)
+            raise
         now = await _values(worker, token, wish.matching)
         if [each.get(spec.CKA_VALUE, b"") for each in now] != [content]:
             raise TokenError(f"{token.name} said yes, but does not keep what was written")

@@ -33,6 +33,7 @@ async def init(place: Place, wish: Wish) -> None:
     token = await place.token(blank=True)
     label = wish.label or token.label
     _check_label(token, label)
+    token.need_reach()
     place.announce(token)
     if token.card:
         await _init_card(place, token, label, wish)

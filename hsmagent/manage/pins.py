@@ -123,8 +123,10 @@ def new_so_pin(place: Place, token: Token) -> bytearray:
 def need_tries(place: Place, token: Token, *, so: bool) -> None:
     """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError.
 
-    Raises UsageError for the SO-PIN of a token that has none.
+    Raises UsageError for the SO-PIN of a token that has none, and what `Token.need_reach` does.
     """
+    if so:
+        token.need_reach()
     if so and token.id.in_nss:
         raise UsageError(
             f"{token.name} is NSS's and has no SO-PIN: `certutil -N` makes a database anew, and a"

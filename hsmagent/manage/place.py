@@ -67,6 +67,17 @@ class Token:
             return not self.card.so.is_set or not self.card.user.is_set
         return not self.info.flags & spec.CKF_TOKEN_INITIALIZED or not self.info.label
 
+    def need_reach(self) -> None:
+        """Refuse a SmartCard-HSM that its own commands do not reach. Raises TokenError.
+
+        By PKCS#11 alone its PIN would become a piece of the SO-PIN, and tries would be lost unseen.
+        """
+        if self.card is None and self.info.manufacturer == _CARD_MAKER:
+            raise TokenError(
+                f"{self.name} is a SmartCard-HSM that answers to OpenSC and not to us; if another"
+                " program keeps it busy, end that one"
+            )
+
     @property
     def fixed(self) -> bool:
         """Whether nothing can be written to it: NSS has such a token beside its database."""

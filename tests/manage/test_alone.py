@@ -12,7 +12,7 @@ import pytest
 
 from hsmagent.schsm.apdu import INS
 from tests.manage.test_killed import Reached
-from tests.parts.token.card import DEFAULT_PIN, Reader
+from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
 from tests.parts.token.managed import Managed
 from tests.parts.token.pkcs11_tool import pkcs11_tool
 
@@ -144,3 +144,35 @@ def test_where_the_login_is_everybodys_it_asks(
     assert ran.status == 0, ran.err
     assert "Every other program" not in card("key", "test", "ssh", secrets=(DEFAULT_PIN,)).err
     assert "ssh" in pkcs11_tool(provider, "-O")
+
+
+# With a worker for cards that knows none of its orders.
+OUT_OF_REACH = """
+from hsmagent.manage import worker
+worker._CARD = "hsmagent.worker.readers"
+from hsmagent.cli.main import main
+main()
+"""
+
+
+@pytest.mark.parametrize(
+    "words", [("init", "--yes", "--no-backup"), ("unblock",), ("so-pin",)], ids=lambda w: w[0]
+)
+def test_a_card_that_only_opensc_reaches_keeps_its_pins(
+    reader: Reader, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    """C_InitToken would set its PIN to a piece of the SO-PIN; C_InitPIN may lose tries unseen."""
+    done = subprocess.run(
+        [sys.executable, "-c", OUT_OF_REACH, "token", *words, "--stdin"],
+        env=Managed(reader.provider, tmp_path).environment,
+        input=f"{DEFAULT_SO_PIN}\n271828\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "answers to OpenSC and not to us" in done.stderr, done.stderr
+    user, so = reader.card.user, reader.card.so
+    assert user is not None
+    assert so is not None
+    assert (user.presented, so.presented) == (0, 0)
+    assert len(reader.card.keys) == 3
