@@ -154,7 +154,8 @@ def test_a_lease_lasts_ten_minutes_at_most(monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(loop, "time", lambda: real() + passed[0])
         tokens = Lent()
         leases = Leases(tokens, loop.time)  # type: ignore[arg-type]
-        await leases.let_go(Asked({"module": "/m.so"}, lambda: PEER, lambda _: None))
+        said = {"module": "/m.so"}
+        await leases.let_go(Asked(said, lambda: PEER, lambda _: None, lambda _: None))
         passed[0] = LONGEST - 5
         for _ in range(3):
             await asyncio.sleep(0)
