@@ -27,6 +27,7 @@ from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Send, Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
+from hsmagent.daemon.turns import Turns
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
@@ -65,6 +66,7 @@ class Daemon:
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
         self._face_socket: FaceSocket | None = None
+        self._turns = Turns()
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
@@ -141,7 +143,7 @@ class Daemon:
     # -- sockets -----------------------------------------------------------------------------
 
     def _servers(self) -> list[Server]:
-        own = os.getuid()
+        own, turns = os.getuid(), self._turns
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
@@ -149,12 +151,14 @@ class Daemon:
                 listening,
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
+                turns=turns,
             ),
             *(
                 Server(
                     self._sockets.listen(role),
                     partial(self._conversation, table),
                     uids={own},
+                    turns=turns,
                     limit=CONTROL_MAX_FRAME,
                 )
                 for role, table in self._operations().items()
@@ -170,7 +174,7 @@ class Daemon:
             look=partial(look_anew, tokens),
             clock=time.monotonic,
         )
-        return FaceSocket(face, self._sockets)
+        return FaceSocket(face, self._sockets, self._turns)
 
     def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
