@@ -66,7 +66,6 @@ class Daemon:
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
         self._face_socket: FaceSocket | None = None
-        self._turns = Turns()
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
@@ -143,7 +142,8 @@ class Daemon:
     # -- sockets -----------------------------------------------------------------------------
 
     def _servers(self) -> list[Server]:
-        own, turns = os.getuid(), self._turns
+        own = os.getuid()
+        self._turns = turns = Turns()
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
