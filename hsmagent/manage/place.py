@@ -252,7 +252,7 @@ async def look(module: ModuleSpec) -> list[Token]:
     for card in cards.values():
         slot = unknown.get(card.reader.encode()[:_SLOT_NAME].rstrip())
         if slot is not None:
-            found.append(Token(module, slot.slot, _described(card), card, removable=True))
+            found.append(Token(module, slot.slot, _described(card), removable=True, card=card))
     return found
 
 
