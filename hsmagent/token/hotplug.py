@@ -16,6 +16,7 @@ from hsmagent.token import pcscd
 from hsmagent.token.failures import told
 from hsmagent.token.pool import Pool
 from hsmagent.token.readers import Readers, is_news, unused
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Failed, Poll, Polled, SlotInfo
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ class Watch:
         self._freshen = freshen
         self._interval = interval
         self._slots: tuple[SlotInfo, ...] | None = None
-        self._events = 0
+        self._events: tuple[Link | None, int] = (None, 0)
         self._readers = Readers(pool.spec, pool.deadlines)
         self._seen: Polled | None = None
         self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
@@ -79,28 +80,34 @@ class Watch:
             if cards_are_others:
                 await self._pool.look(objects=True)
             return
-        polled = await self._poll()
+        link, polled = await self._poll()
         known = tuple((slot.slot, slot.flags) for slot in self._slots or ())
-        if cards_are_others or polled.slots != known or polled.events != self._events:
-            self._events = polled.events
+        if cards_are_others or polled.slots != known or polled.events != self._events_of(link):
+            self._events = link, polled.events
             await self._pool.look(objects=True)
         elif self._pool.uses_pcsc:
             self._pool.rest()
             if self._pool.at_rest and self._seen is not None:
                 self._seen = unused(self._seen)
 
-    async def _poll(self) -> Polled:
+    def _events_of(self, link: Link) -> int:
+        """Return how many events are known of this worker. Another one begins to count anew."""
+        known_of, events = self._events
+        return events if known_of is link else 0
+
+    async def _poll(self) -> tuple[Link, Polled]:
         """Ask a worker of the module which slots have a token. Raises WorkerDied, TokenError."""
         lead = next((member for member in self._pool.members if member.up), None)
         name = f"the module {self._pool.spec.path}"
-        if lead is None or lead.link is None:
+        link = None if lead is None else lead.link
+        if link is None:
             raise WorkerDied(self._pool.last_error or f"{name} is not running")
-        reply = await lead.link.request(Poll(), self._pool.deadlines.poll)
+        reply = await link.request(Poll(), self._pool.deadlines.poll)
         if isinstance(reply, Polled):
-            return reply
+            return link, reply
         what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
         # A module that cannot even list its slots is past help; a new one may not be.
-        lead.link.kill(f"{name} does not list its slots: {what}")
+        link.kill(f"{name} does not list its slots: {what}")
         raise TokenError(self._pool.last_error)
 
     async def _look_at_readers(self) -> bool:

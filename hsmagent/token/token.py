@@ -31,7 +31,7 @@ from hsmagent.model import (
 )
 from hsmagent.token.failures import absent, login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
-from hsmagent.token.member import Member
+from hsmagent.token.member import Call, Member
 from hsmagent.token.pool import Pool
 from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
@@ -371,14 +371,20 @@ class Token:
             return reply.value
         if not isinstance(reply, Failed):
             raise TokenError(f"{name_of(self.id)} gave an answer to something else")
-        failure = operation_error(self.id, reply, with_pin=pin is not None)
+        raise await self._failure(call, reply, with_pin=pin is not None)
+
+    async def _failure(self, call: Call, reply: Failed, *, with_pin: bool) -> TokenError:
+        """Take in that an operation failed; return the error."""
+        # A look in front of it, on the same worker, may have found the login gone.
+        late = self.login_required and call.member is not None and self.id not in call.member.logins
+        failure = operation_error(self.id, reply, with_pin=with_pin, late=late)
         self._failed(str(failure))
         if reply.login_lost and call.member is not None:
             self._pool.login_lost(call.member, self.id, told(reply))
             self._pool.renew_if_lost(call.member, reply)
         if isinstance(failure, PinError):
             await self._look_quietly(objects=False)  # how many tries are left
-        raise failure
+        return failure
 
     def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
