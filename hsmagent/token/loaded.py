@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
-from hsmagent.errors import HsmAgentError
+from hsmagent.errors import HsmAgentError, TokenError
 from hsmagent.model import Listener, ModuleSpec, TokenId
 from hsmagent.tasks import Tasks
 from hsmagent.token import objects, pcscd, unused
@@ -105,7 +105,10 @@ class Loaded:
         """
         self._stamp = stamp(self.spec)
         if self.pool.logged_in:
-            await self.pool.look(objects=True)
+            try:
+                await self.pool.look(objects=True)
+            except TokenError as error:  # it cannot even list its slots; a new worker may
+                self.pool.restart(str(error))
         await self.pool.renew(f"the tokens of {self.spec.path} are looked at anew")
 
     def status(self) -> ModuleStatus:

@@ -199,10 +199,6 @@ class Token:
         release = self._pool.spec.release
         return Limits(min(limits.idle, release), limits.max) if release > 0 else limits
 
-    async def look(self) -> None:
-        """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
-        await self._look_quietly(objects=False)
-
     async def login(
         self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
     ) -> bool:
@@ -253,7 +249,7 @@ class Token:
                     self._check_wanted(logouts)
                     await self._login_with(member, pin, logouts)
         except (PinError, TokenGone):
-            await self._look_quietly(objects=False)
+            await self.look()
             raise
         except WorkerDied:
             # No second try; but what other workers have of it serves.
@@ -261,7 +257,7 @@ class Token:
                 raise
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"{name_of(self.id)} was not asked, its module starts anew: try again")
-        await self._look_quietly(objects=True)
+        await self.look(objects=True)
         self._check_wanted(logouts)
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"the login to {name_of(self.id)} is lost again: {self._last_error}")
@@ -301,8 +297,8 @@ class Token:
         self._check_wanted(logouts)
         self._take(TokenEvent.ACCEPTED)
 
-    async def _look_quietly(self, *, objects: bool) -> None:
-        """Look at the token's flags and objects; the login's outcome stands whatever comes."""
+    async def look(self, *, objects: bool = False) -> None:
+        """Ask the token anew how its PIN stands, and for its `objects`. Never raises."""
         try:
             await self._pool.look(objects=objects)
         except TokenError as error:
@@ -383,7 +379,7 @@ class Token:
             self._pool.login_lost(call.member, self.id, told(reply))
             self._pool.renew_if_lost(call.member, reply)
         if isinstance(failure, PinError):
-            await self._look_quietly(objects=False)  # how many tries are left
+            await self.look()  # how many tries are left
         return failure
 
     def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:

@@ -432,6 +432,19 @@ async def test_a_login_that_a_look_finds_lost_is_asked_for_by_who_waits_behind_i
     assert faulty.calls("C_Login") == 1
 
 
+async def test_a_module_that_lists_its_slots_no_more_is_replaced_by_a_refresh(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    await token_of(tokens).login(pin())
+    before = tokens.modules()[0].pids
+    faulty.strike("C_GetSlotList", Action.RETURN, spec.CKR_DEVICE_ERROR)
+    await tokens.refresh()
+    assert tokens.modules()[0].pids != before
+    assert tokens.signers()
+    assert not token_of(tokens).logged_in
+
+
 async def test_an_event_is_seen_whatever_the_worker_before_has_counted(
     faulty: Faulty, new_tokens: NewTokens
 ) -> None:
