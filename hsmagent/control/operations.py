@@ -117,6 +117,7 @@ class ControlOperations:
 
     async def pubkey(self, fields: Fields) -> Answer:
         """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -136,6 +137,7 @@ class ControlOperations:
         Who wants to log in breaks every lease: its holder may be stuck.
         """
         await self._leases.break_all()
+        await self._tokens.looked()
         token = self._tokens.token(self._find_token(fields.text("token", "")))
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs

@@ -3,17 +3,17 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError, TokenError
-from hsmagent.model import Listener, ModuleSpec, TokenId
+from hsmagent.model import Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.tasks import Tasks
 from hsmagent.token import objects, pcscd, unused
 from hsmagent.token.hotplug import Watch, movable
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
-from hsmagent.token.remembered import Memories, memory_of
+from hsmagent.token.remembered import Memories, Memory, memory_of
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.stores import stamp
 from hsmagent.token.token import Token
@@ -23,6 +23,9 @@ from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
 log = logging.getLogger(__name__)
 
 _STALE = "what other programs changed shows in full when nobody is logged in"
+
+# Of a token that is expected: as long as nobody has looked, it is taken to want a login.
+_UNSEEN = TokenInfo(b"", b"", b"", b"", spec.CKF_LOGIN_REQUIRED, 0, 0, complete=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +73,50 @@ class Loaded:
         self._tasks = Tasks()
         self._freshening: asyncio.Task[None] | None = None
         self.watch = Watch(self.pool, self.freshen)
+        self.starting = True
+        self._expected: set[TokenId] = set()
+
+    async def start(self) -> None:
+        """Start the workers. Until these have looked, the tokens that are remembered are expected.
+
+        Their keys are listed meanwhile: who wants to use one waits for that look.
+        """
+        try:
+            for name, memory in self._memories.of_module(self.spec.path).items():
+                self._expect(name, memory)
+            self._on_change()
+            await self.pool.start()
+        finally:
+            self.starting = False
+            self._forget_expected()
+
+    def _expect(self, name: TokenId, memory: Memory) -> None:
+        token = self.tokens[name] = self._new_token(name, self.pool, _UNSEEN)
+        self.signers[name] = tuple(TokenSigner(token, key) for key in memory.keys.values())
+        self._expected.add(name)
+
+    def _forget_expected(self) -> None:
+        """Forget the tokens that did not show."""
+        expected, self._expected = self._expected, set()
+        for name in expected:
+            token = self.tokens.get(name)
+            if token is None or not token.present:
+                self.tokens.pop(name, None)
+                self.signers.pop(name, None)
+        self._tell_if_changed()
+        if expected:
+            self._on_change()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether nothing is known of its tokens yet."""
+        return self.starting and not self.signers
+
+    def statuses(self) -> Iterator[TokenStatus]:
+        """Yield how each token is that was seen."""
+        for name, token in self.tokens.items():
+            if token.present or name not in self._expected:
+                yield token.status()
 
     async def close(self) -> None:
         """Log out and end the workers."""
@@ -155,6 +202,7 @@ class Loaded:
                 await self._absorb_objects(token, slot.token, slot.notes)
             else:
                 token.seen(slot.token)
+        self._forget_expected()
         for name, token in self.tokens.items():
             if name not in there and token.present:
                 self.signers.pop(name, None)

@@ -29,7 +29,7 @@ from hsmagent.model import (
     name_of,
     quoted,
 )
-from hsmagent.token.failures import absent, login_error, operation_error, told
+from hsmagent.token.failures import login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Call, Member
 from hsmagent.token.pool import Pool
@@ -241,7 +241,7 @@ class Token:
         if all(self.id in member.logins for member in self._pool.members_with(self.id)):
             return False
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
-        self._check_pin(pin)
+        check_pin(self.status(), pin)
         self.check_tries(at_worst)
         try:
             for member in self._pool.members_with(self.id):
@@ -275,12 +275,6 @@ class Token:
         if self._logouts != logouts:
             self._take(TokenEvent.OVERTAKEN)
             raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried")
-
-    def _check_pin(self, pin: bytearray | None) -> None:
-        """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
-        if not self.present:
-            raise absent(self.id)
-        check_pin(self.status(), pin)
 
     async def _login_with(self, member: Member, pin: bytearray | None, logouts: int) -> None:
         """C_Login, the one and only."""
@@ -389,7 +383,7 @@ class Token:
         if pin is None and self._keys.get(key.spki, key).always_authenticate:
             raise PinError(f"the key {quoted(key.label)} wants its PIN for each use: try again")
         if pin is not None:
-            self._check_pin(pin)
+            check_pin(self.status(), pin)
         if self._life.state is _OPEN:
             now = self._clock()
             if self._lease.left(now) <= 0:
