@@ -42,9 +42,9 @@ def login_error(token: TokenId, failed: Failed) -> TokenError:
     return PinError(f"logging in to {name} failed: {told(failed)}", rv)
 
 
-def absent(token: TokenId) -> TokenGone:
-    """Return the error for a token that is not there, with the remedy."""
-    return TokenGone(f"{name_of(token)} is not there: plug it in")
+def absent(token: TokenId, obstacle: str = "") -> TokenGone:
+    """Return the error for a token that is not there, with the remedy; obstacle: what hinders."""
+    return TokenGone(f"{name_of(token)} is not there: {obstacle or 'plug it in'}")
 
 
 def locked(token: TokenId) -> PinLocked:

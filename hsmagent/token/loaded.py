@@ -13,6 +13,7 @@ from hsmagent.token import objects, pcscd, unused
 from hsmagent.token.hotplug import Watch, movable
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
+from hsmagent.token.readers import Seen
 from hsmagent.token.remembered import Memories, Memory, memory_of
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.stores import stamp
@@ -72,7 +73,9 @@ class Loaded:
         self._service = pcscd.Service.SERVES
         self._tasks = Tasks()
         self._freshening: asyncio.Task[None] | None = None
-        self.watch = Watch(self.pool, self.freshen)
+        self._slots: tuple[SlotInfo, ...] = ()
+        self._readers: Seen = ()
+        self.watch = Watch(self.pool, self.freshen, self._see_readers)
         self.starting = True
         self._expected: set[TokenId] = set()
 
@@ -161,9 +164,9 @@ class Loaded:
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
         wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
-        if self.pool.at_rest:
+        if self.pool.holds_nothing:
             state = "at rest"
-        elif living == wanted:
+        elif living == wanted or self.pool.at_rest:
             state = "running"
         elif living:
             state = f"running with {living} of {wanted} workers"
@@ -171,7 +174,7 @@ class Loaded:
             state = "not running"
         else:
             state = "starting"
-        notes = (*self.notes, *((_STALE,) if self.pool.stale else ()))
+        notes = (*self.notes, *self._withheld(), *((_STALE,) if self.pool.stale else ()))
         if self._service is pcscd.Service.REFUSES:
             notes += (pcscd.REFUSED,)
         return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
@@ -210,12 +213,41 @@ class Loaded:
         if not any(slot.rv for slot in looked.slots):
             self._forget_replaced(set(there), movable=movable(looked.slots))
         self.notes = unused.notes(looked.slots, frozenset(there.values()))
+        self._slots = looked.slots
+        self._tell_obstacle()
         self.watch.looked(looked.slots)
         if looked.slots:
             self._service = pcscd.Service.SERVES
         else:
             self._tasks.start(self._ask_pcscd())
         self._tell_if_changed()
+
+    def _see_readers(self, readers: Seen) -> None:
+        """Take in how the card readers are."""
+        self._readers = readers
+        self._tell_obstacle()
+        self._tell_if_changed()
+
+    def _withheld(self) -> tuple[str, ...]:
+        """Say of each reader why its card is not had, if it is pcscd that knows."""
+        seen = () if self.pool.at_rest else self._slots
+        return unused.withheld(self._readers, seen)
+
+    def _tell_obstacle(self) -> None:
+        """Let the tokens that are absent say why that may be."""
+        obstacle = "; ".join(self._withheld())
+        if obstacle != self.pool.obstacle:
+            self.pool.obstacle = obstacle
+            for token in self.tokens.values():
+                token.hindered()
+
+    async def explain(self) -> None:
+        """Ask pcscd, too, why a card may be missing. Never raises."""
+        if self.pool.uses_pcsc:
+            try:
+                await self.watch.see_readers()
+            except TokenError as error:
+                log.info("%s", error)
 
     async def _ask_pcscd(self) -> None:
         self._service = await pcscd.ask(pcscd.socket_of(os.environ | dict(self.spec.env)))

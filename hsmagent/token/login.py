@@ -29,7 +29,7 @@ def pin_state(flags: int) -> PinState:
 def check_usable(status: TokenStatus) -> None:
     """Raise TokenGone, PinLocked or PinError for a token that takes no PIN, whichever it is."""
     if not status.present:
-        raise absent(status.id)
+        raise absent(status.id, status.obstacle)
     if status.pin_state is PinState.LOCKED:
         raise locked(status.id)
     if status.pin_state is PinState.NOT_SET:

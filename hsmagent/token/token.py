@@ -126,6 +126,7 @@ class Token:
             keys=tuple(self._keys.values()),
             last_error=self._last_error,
             notes=self._notes,
+            obstacle="" if self.present else self._pool.obstacle,
         )
 
     def seen(
@@ -138,6 +139,11 @@ class Token:
             self._keys, self._notes = dict(found[0]), found[1]
         self._take(TokenEvent.SEEN)
         if before != (self._info, self._keys, self._notes):
+            self._changed()
+
+    def hindered(self) -> None:
+        """Take in that another thing keeps it from being there, or nothing any more."""
+        if not self.present:
             self._changed()
 
     def tell_by(self, told_by: str) -> None:

@@ -174,6 +174,10 @@ class Tokens:
         """Whether a module was started of whose tokens nothing is known yet."""
         return self._starting > 0 and any(loaded.awaited for loaded in self._modules.values())
 
+    async def explain(self) -> None:
+        """Ask pcscd, too, why a card may be missing: for who does not wait until we watch it."""
+        await asyncio.gather(*(loaded.explain() for loaded in self._modules.values()))
+
     async def looked(self) -> None:
         """Wait until every module has looked at its tokens, or is known not to do it."""
         while self._starting:

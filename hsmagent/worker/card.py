@@ -12,7 +12,6 @@ from hsmagent.errors import ProtocolError
 from hsmagent.schsm import pkcs15
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.schsm.card import (
-    ATR,
     END_ENTITY,
     PRIVATE_KEY_DESCRIPTION,
     SO_PIN,
@@ -24,6 +23,7 @@ from hsmagent.schsm.card import (
     PinStatus,
     SmartCardHsm,
     file_id,
+    is_smartcard_hsm,
     key_numbers,
 )
 from hsmagent.schsm.tlv import SEQUENCE
@@ -50,9 +50,6 @@ from hsmagent.worker.orders import (
     WrappedKeys,
 )
 from hsmagent.worker.pcsc import Pcsc, PcscError
-
-# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
-_HISTORICAL = ATR[9:21]
 
 
 class _Gone(Exception):
@@ -110,7 +107,7 @@ def _card(
 ) -> Iterator[tuple[SmartCardHsm, Applet]]:
     """Find a card by its serial number and keep it, logged in if there is a PIN."""
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         with pcsc.connect(reader.name) as card, card.transaction():
             hsm = SmartCardHsm(card.transmit)
@@ -128,10 +125,6 @@ def _card(
     raise _Gone
 
 
-def _is_ours(atr: bytes) -> bool:
-    return _HISTORICAL in atr
-
-
 # -- looking ---------------------------------------------------------------------------------
 
 
@@ -139,7 +132,7 @@ def _list(pcsc: Pcsc) -> Cards:
     cards: list[CardInfo] = []
     notes: list[str] = []
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         try:
             with pcsc.connect(reader.name) as card, card.transaction():
