@@ -12,7 +12,7 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from hsmagent.errors import TokenError, WorkerDied
+from hsmagent.errors import TokenError
 from hsmagent.token import pcscd
 from hsmagent.token.failures import told
 from hsmagent.token.pool import Pool
@@ -53,6 +53,7 @@ class Watch:
         self._readers = Readers(pool.spec, pool.deadlines)
         self._seen: Seen | None = None
         self._contents = Contents()
+        self._spawned = 0
         self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -90,7 +91,10 @@ class Watch:
             if cards_are_others:
                 await self._pool.look(objects=True)
             return
-        link, polled = await self._poll()
+        link = next((member.link for member in self._pool.members if member.up), None)
+        if link is None:
+            return  # one is being started, or cannot be
+        polled = await self._poll(link)
         known = tuple((slot.slot, slot.flags) for slot in self._slots or ())
         if cards_are_others or polled.slots != known or polled.events != self._events_of(link):
             self._events = link, polled.events
@@ -105,16 +109,12 @@ class Watch:
         known_of, events = self._events
         return events if known_of is link else 0
 
-    async def _poll(self) -> tuple[Link, Polled]:
+    async def _poll(self, link: Link) -> Polled:
         """Ask a worker of the module which slots have a token. Raises WorkerDied, TokenError."""
-        lead = next((member for member in self._pool.members if member.up), None)
         name = f"the module {self._pool.spec.path}"
-        link = None if lead is None else lead.link
-        if link is None:
-            raise WorkerDied(self._pool.last_error or f"{name} is not running")
         reply = await link.request(Poll(), self._pool.deadlines.poll)
         if isinstance(reply, Polled):
-            return link, reply
+            return reply
         what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
         # A module that cannot even list its slots is past help; a new one may not be.
         link.kill(f"{name} does not list its slots: {what}")
@@ -127,7 +127,6 @@ class Watch:
             return False
         ours = not self._pool.at_rest
         if is_news(unused(before) if ours else before, unused(now) if ours else now):
-            self._contents.forget()
             return True
         if self._contents.changed(now, ours=self._pool.logged_in):
             # OpenSC reads a card once in the life of its process.
@@ -136,6 +135,9 @@ class Watch:
 
     async def see_readers(self) -> Seen:
         """Look how the readers are, and tell. Raises TokenError."""
+        if self._spawned != self._pool.spawned:
+            self._spawned = self._pool.spawned
+            self._contents.forget()  # a new worker has read what there is
         due = self._contents.due(self._seen or ())
         self._seen = await self._readers.poll(contents=due)
         self._on_readers(self._seen)

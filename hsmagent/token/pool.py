@@ -47,7 +47,7 @@ class Pool:
     identify: names a slot's token, or returns None for one that is not used.
     on_look: takes what a worker saw, and whether it was asked for objects too.
     on_login_lost: a token's last login ended, for the reason told.
-    on_state: workers came or went. obstacle: why a token may be missing, if that is known.
+    on_state: workers came or went. obstacle: why a token may be missing. spawned: workers so far.
     """
 
     def __init__(
@@ -79,10 +79,9 @@ class Pool:
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
         self._queue = Queue(self.members, self._nobody_for)
-        self.last_error = self.obstacle = ""
-        self._held = 0
+        self.last_error = self.obstacle = self._why_stale = ""
+        self._held = self.spawned = 0
         self.uses_pcsc = self._may_rest = self.at_rest = False
-        self._why_stale = ""
 
     # -- life --------------------------------------------------------------------------------
 
@@ -114,6 +113,7 @@ class Pool:
         """Fill one place with a worker that has looked at the tokens, if it has none."""
         if not member.life.take(WorkerEvent.SPAWNED):
             return
+        self.spawned += 1
         link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
         member.born, member.stale = self._loop.time(), False
         member.link = link
