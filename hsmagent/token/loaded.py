@@ -76,7 +76,7 @@ class Loaded:
         self._slots: tuple[SlotInfo, ...] = ()
         self._readers: Seen = ()
         self.watch = Watch(self.pool, self.freshen, self._see_readers)
-        self.starting = True
+        self.starting = False
         self._expected: set[TokenId] = set()
 
     async def start(self) -> None:
@@ -84,6 +84,7 @@ class Loaded:
 
         Their keys are listed meanwhile: who wants to use one waits for that look.
         """
+        self.starting = True
         try:
             for name, memory in self._memories.of_module(self.spec.path).items():
                 self._expect(name, memory)

@@ -79,6 +79,7 @@ class Tokens:
     async def add(self, spec: ModuleSpec) -> None:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
+            await self._looked_at(spec.path)
             return
         if spec.path in self._lent:
             self._lent[spec.path] = spec
@@ -180,7 +181,11 @@ class Tokens:
 
     async def looked(self) -> None:
         """Wait until every module has looked at its tokens, or is known not to do it."""
-        while self._starting:
+        for path in tuple(self._modules):
+            await self._looked_at(path)
+
+    async def _looked_at(self, path: str) -> None:
+        while (loaded := self._modules.get(path)) is not None and loaded.starting:
             await self._looked.wait()
 
     def outdated(self) -> bool:
