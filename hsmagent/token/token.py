@@ -143,8 +143,7 @@ class Token:
 
     def hindered(self) -> None:
         """Take in that another thing keeps it from being there, or nothing any more."""
-        if not self.present:
-            self._changed()
+        self._changed()
 
     def tell_by(self, told_by: str) -> None:
         """Take in what tells this token from another known one of its label."""
