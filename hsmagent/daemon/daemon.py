@@ -22,7 +22,7 @@ from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
-from hsmagent.daemon.fresh import FIRST_LOOK, PATIENCE, Fresh, look_anew
+from hsmagent.daemon.fresh import FIRST_LOOK, SHOWN, Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Send, Server
@@ -180,8 +180,7 @@ class Daemon:
         self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
     ) -> Fresh:
         conversation = Conversation(table, peer_of(sock), send)
-        # A person sees in the answer that a module is starting; a mail program sees no key.
-        first_look = FIRST_LOOK if role == MAIL else PATIENCE
+        first_look = SHOWN if role == CONTROL else FIRST_LOOK
         return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:

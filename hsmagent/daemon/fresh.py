@@ -16,6 +16,7 @@ from hsmagent.token.tokens import Tokens
 
 PATIENCE = 5.0  # seconds
 FIRST_LOOK = 30.0  # ssh waits for ever, but sshd for the login: two minutes, often one or less
+SHOWN = 10.0  # a person who asks is shown that a module is still starting
 
 
 async def look_anew(tokens: Tokens, first_look: float = FIRST_LOOK) -> None:
