@@ -1,14 +1,13 @@
 """The readers as pcscd sees them, by a worker of their own: who has a card, and who uses it."""
 
 import asyncio
-from collections.abc import Iterator
 from dataclasses import replace
 
 from hsmagent.errors import TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
 from hsmagent.worker.link import Link, Program
-from hsmagent.worker.messages import CardContents, CardReader, CardReaders, PollReaders
+from hsmagent.worker.messages import CardReader, CardReaders, PollReaders
 from hsmagent.worker.pcsc import NO_BLOCKING
 
 Seen = tuple[CardReader, ...]
@@ -46,17 +45,18 @@ class Contents:
     """What each SmartCard-HSM held when its token was last looked at."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[bytes, bool, int], CardContents] = {}
+        self._objects: dict[tuple[bytes, bool, int], bytes] = {}
+        self._labels: dict[tuple[bytes, bool, int], bytes] = {}
         self._polls = 0
 
     def forget(self) -> None:
-        """Take in that all tokens are looked at now."""
-        self._known.clear()
+        """Take in that all tokens are looked at now. Labels stay: they are seldom to be had."""
+        self._objects.clear()
 
     def due(self, readers: Seen) -> bool:
         """Whether it is time to ask for contents: now and then, and as long as they are unknown."""
         self._polls += 1
-        unknown = any(each.has_card and _card(each) not in self._known for each in readers)
+        unknown = any(each.has_card and _card(each) not in self._objects for each in readers)
         return unknown or self._polls % CONTENTS_POLLS == 0
 
     def changed(self, readers: Seen, *, ours: bool) -> bool:
@@ -64,21 +64,20 @@ class Contents:
 
         Not while another program is logged in: to look ends that. ours: we are.
         """
-        changed = [each for each in self._others(readers) if ours or not each[1].logged_in]
-        self._known.update(changed)
-        return bool(changed)
-
-    def _others(self, readers: Seen) -> Iterator[tuple[tuple[bytes, bool, int], CardContents]]:
+        news = False
         for reader in readers:
-            contents = reader.contents
+            contents, card = reader.contents, _card(reader)
             if contents is None:
                 continue
-            known = self._known.setdefault(_card(reader), contents)
-            relabelled = known.label and contents.label and known.label != contents.label
-            if known.objects != contents.objects or relabelled:
-                yield _card(reader), contents
-            elif contents.label:
-                self._known[_card(reader)] = contents
+            label = contents.label or self._labels.get(card, b"")
+            now = contents.objects, label
+            before = self._objects.get(card, now[0]), self._labels.get(card) or label
+            if before != now:
+                if contents.logged_in and not ours:
+                    continue
+                news = True
+            self._objects[card], self._labels[card] = now
+        return news
 
 
 class Readers:
