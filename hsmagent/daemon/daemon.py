@@ -22,7 +22,7 @@ from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
-from hsmagent.daemon.fresh import Fresh, look_anew
+from hsmagent.daemon.fresh import FIRST_LOOK, SHOWN, Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Send, Server
@@ -119,7 +119,7 @@ class Daemon:
         desktop = self._tasks.start(self._desktop.run())
         try:
             self._check(self._parts.upstream)
-            await self._parts.load_modules()
+            await self._parts.start_modules()  # `Fresh` waits for what they see
             for server in servers:
                 await server.start()
             self._face_socket = self._new_face_socket()
@@ -156,7 +156,7 @@ class Daemon:
             *(
                 Server(
                     self._sockets.listen(role),
-                    partial(self._conversation, table),
+                    partial(self._conversation, role, table),
                     uids={own},
                     turns=turns,
                     limit=CONTROL_MAX_FRAME,
@@ -181,9 +181,11 @@ class Daemon:
         return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
 
     def _conversation(
-        self, table: Mapping[str, Operation], sock: socket.socket, send: Send
+        self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
     ) -> Fresh:
-        return Fresh(Conversation(table, peer_of(sock), send), self._parts.tokens, lambda _: True)
+        conversation = Conversation(table, peer_of(sock), send)
+        first_look = SHOWN if role == CONTROL else FIRST_LOOK
+        return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""

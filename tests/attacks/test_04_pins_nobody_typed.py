@@ -62,8 +62,12 @@ async def test_a_token_that_tells_nothing_gets_few() -> None:
         tried.append(bytes(pin))
         raise PinIncorrect("wrong PIN")
 
+    async def looked() -> None: ...
+
     tokens = SimpleNamespace(
-        modules=lambda: [SimpleNamespace(path=TOKEN.module)], statuses=lambda: [STATUS]
+        modules=lambda: [SimpleNamespace(path=TOKEN.module)],
+        statuses=lambda: [STATUS],
+        looked=looked,
     )
     clock = () if "clock" not in signature(TokenProviders).parameters else (lambda: 0.0,)
     providers = TokenProviders(tokens, lambda: {TOKEN.module}, log_in, *clock)  # type: ignore[arg-type]
