@@ -10,9 +10,9 @@ from asn1crypto import algos, cms, tsp
 from cryptography.exceptions import InvalidSignature
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.cms import ber, der, oids, public_keys
+from hsmagent.mail.cms import ber, der, fields, oids, public_keys
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
-from hsmagent.mail.cms.certificates import Certificate, utc
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.parse import (
     ALGORITHM_MAX,
     algorithm,
@@ -197,9 +197,10 @@ def _check_digest(name: str) -> None:
 def _certificate(data: bytes) -> list[Certificate]:
     """Certificates that we cannot read (attribute certificates, odd ones) help nobody: skipped."""
     try:
-        return [Certificate(data)]
+        found = Certificate(data)
     except UsageError:
         return []
+    return [found] if found.can_be_validated else []
 
 
 def _signer_info(data: bytes) -> SignerInfo:
@@ -287,7 +288,7 @@ def _signing_time(attributes: Attributes) -> datetime | None:
     if len(values) != 1:
         return None
     try:
-        return utc(load(cms.Time, values[0], "the signing time").native)
+        return fields.utc(load(cms.Time, values[0], "the signing time").native)
     except (ValueError, OverflowError):
         raise Unsupported("its signing time is not one") from None
 
