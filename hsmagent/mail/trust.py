@@ -5,8 +5,6 @@ library leaves to its caller: purposes along the path, what a root says of itsel
 the CRLs at hand. Nothing is fetched from the net.
 """
 
-import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -80,6 +78,8 @@ class Trust:
             return Verdict(verdict.UNREADABLE)
         if not self._anchors.roots and self._anchors.bundle is None:
             return Verdict(NO_ROOT)
+        import logging
+
         # It logs what it finds, with tracebacks; we say it in a sentence.
         logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
         found = self._best(certificate)
@@ -111,6 +111,8 @@ class Trust:
         """Judge one path, from a root to the signer."""
         if why := next((w for c in path[:-1] if (w := purpose.not_for_issuing(c))), ""):
             return Verdict(why)
+        import asyncio
+
         try:
             if not _may_vouch(path):
                 return Verdict(verdict.NAMES.format(path[-1].name))
