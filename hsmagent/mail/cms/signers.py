@@ -10,6 +10,7 @@ from asn1crypto import algos, cms, tsp
 from cryptography.exceptions import InvalidSignature
 
 from hsmagent.errors import UsageError
+from hsmagent.mail import digest
 from hsmagent.mail.cms import ber, der, fields, oids, public_keys
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate
@@ -47,10 +48,7 @@ class Covered:
     def digest(self, name: str) -> bytes:
         """Return its digest by a hash that hashlib knows."""
         if name not in self._digests:
-            state = hashlib.new(name)
-            for chunk in self._chunks():
-                state.update(chunk)
-            self._digests[name] = state.digest()
+            self._digests[name], _ = digest.of(name, self._chunks())
         return self._digests[name]
 
     @property
