@@ -83,8 +83,7 @@ class Certificate:
     @cached_property
     def serial(self) -> int:
         """The serial number; negative ones exist, though they should not."""
-        value = Reader(Memory(self.serial_der)).octets(len(self.der), "its number", ber.INTEGER)
-        return int.from_bytes(value, "big", signed=True)
+        return int.from_bytes(ber.contents(self.serial_der), "big", signed=True)
 
     @property
     def serial_der(self) -> bytes:

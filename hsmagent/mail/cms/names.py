@@ -62,7 +62,7 @@ def plain(name: bytes) -> list[tuple[str, str]] | None:
         tag = reader.peek() or 0
         if tag not in types:
             return None
-        value = reader.octets(len(name), what, tag)
+        value = ber.contents(reader.element(len(name), what, tag))
         reader.leave(what)
         if (
             reader.peek() is not None

@@ -23,8 +23,7 @@ def open_content(source: Source) -> tuple[str, Reader]:
 
 def object_identifier(reader: Reader, what: str) -> str:
     """Take an OBJECT IDENTIFIER, dotted (X.690, section 8.19)."""
-    data = reader.element(OID_MAX, what, ber.OBJECT_IDENTIFIER)
-    body = Reader(Memory(data)).octets(OID_MAX, what, ber.OBJECT_IDENTIFIER)
+    body = ber.contents(reader.element(OID_MAX, what, ber.OBJECT_IDENTIFIER))
     arcs, arc, starts = list[int](), 0, True
     for octet in body:
         if starts and octet == 0x80:  # noqa: PLR2004 (a leading zero)
