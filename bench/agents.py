@@ -1,19 +1,22 @@
 """How quick the agent is, beside OpenSSH's ssh-agent with the same SoftHSM token.
 
 Both hold the same keys and answer the same requests from the same load generator. They take turns,
-a fraction of a second each, so that the ratios say something where absolute times do not.
+a fraction of a second each, so that the ratios say something where absolute times do not. What an
+answer takes of a processor, in all processes of an agent, says more still on a busy machine.
 """
 
 import statistics
 import tempfile
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench import load, rivals
 from bench.load import EC, RSA, Run
+from bench.processes import processor_microseconds
 from bench.result import AT_LEAST, AT_MOST, Part, Plot, Row, Scale, Series, shown
+from bench.rivals import Rival
 
 Generator = Callable[[Path, bytes, int, float], Run]
 
@@ -49,7 +52,7 @@ def measure(scale: Scale) -> Part:
         token = rivals.hsm(folder / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
         token.generate("bench", "rsa:2048", "02", "rsa")
-        theirs, _ = stack.enter_context(rivals.openssh(folder, token))
+        theirs = stack.enter_context(rivals.openssh(folder, token))
         # A second worker serves clients that ask at once; one asks quicker of a single one.
         one, two = (
             stack.enter_context(rivals.ours(folder / f"h{count}", token, ["bench"], count))
@@ -60,38 +63,44 @@ def measure(scale: Scale) -> Part:
 
 
 def in_turn(
-    paths: Sequence[Path], key: str, clients: int, scale: Scale, generator: Generator = load.load
+    agents: Sequence[Rival], key: str, clients: int, scale: Scale, generator: Generator = load.load
 ) -> list[list[Run]]:
     """Put the same load on each of these agents in turn. Return the runs of each."""
-    requests = [load.request_for(path, key) for path in paths]
-    found: list[list[Run]] = [[] for _ in paths]
-    for path, request in zip(paths, requests, strict=True):
-        generator(path, request, clients, WARM_SECONDS)
+    requests = [load.request_for(agent.path, key) for agent in agents]
+    found: list[list[Run]] = [[] for _ in agents]
+    for agent, request in zip(agents, requests, strict=True):
+        generator(agent.path, request, clients, WARM_SECONDS)
     for _ in range(scale.rounds):
-        for runs, path, request in zip(found, paths, requests, strict=True):
-            runs.append(generator(path, request, clients, scale.seconds))
+        for runs, agent, request in zip(found, agents, requests, strict=True):
+            before = processor_microseconds(agent.pid)
+            run = generator(agent.path, request, clients, scale.seconds)
+            used = processor_microseconds(agent.pid) - before
+            runs.append(replace(run, cpu=used / run.count))
     return found
 
 
-def _row(each: Load, path: Path, other: Path, scale: Scale) -> Row:
-    ours, theirs = in_turn((path, other), each.key, each.clients, scale, each.generator)
+def _row(each: Load, agent: Rival, other: Rival, scale: Scale) -> Row:
+    ours, theirs = in_turn((agent, other), each.key, each.clients, scale, each.generator)
     pairs = zip(ours, theirs, strict=True)
     ratio = statistics.median(getattr(a, each.figure) / getattr(b, each.figure) for a, b in pairs)
     unit = "" if each.figure == "rate" else " µs"
-    mine, other_figure = (f"{load.median(r, each.figure):.0f}{unit}" for r in (ours, theirs))
+    mine, others = (
+        f"{load.median(runs, each.figure):.0f}{unit}, processor {load.median(runs, 'cpu'):.0f} µs"
+        for runs in (ours, theirs)
+    )
     if each.figure == "p99":
         fair = statistics.median(run.p99 * run.rate / each.clients / 1e6 for run in ours)
         mine += f" ({shown(fair)} of {each.clients}/rate)"
-    return Row(each.name, mine, f"ssh-agent {other_figure}", ratio, each.goal, each.better)
+    return Row(each.name, mine, f"ssh-agent {others}", ratio, each.goal, each.better)
 
 
-def _over_clients(one: Path, two: Path, theirs: Path, scale: Scale) -> Plot:
+def _over_clients(one: Rival, two: Rival, theirs: Rival, scale: Scale) -> Plot:
     names = ("ssh-agent", "hsmagent, one worker", "hsmagent, two workers")
     points: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
     for clients in scale.clients:
         found = in_turn((theirs, one, two), EC, clients, scale)
         for name, runs in zip(names, found, strict=True):
-            points[name].append((clients, load.median(runs, "p50") / 1000))
+            points[name].append((clients, load.least(runs, "p50") / 1000))
     return Plot(
         "latency-clients",
         "P-256 signature: p50 over clients that ask without a pause",

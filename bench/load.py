@@ -18,18 +18,20 @@ _GOOD = (12, 14)  # SSH_AGENT_IDENTITIES_ANSWER, SSH_AGENT_SIGN_RESPONSE
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What one load came to: answers a second, and their times in microseconds."""
+    """What one load came to: answers a second, their times in microseconds, and how many."""
 
     rate: float
     p50: float
     p99: float
+    count: int
+    cpu: float = 0.0  # microseconds of a processor for each answer
 
     @classmethod
     def of(cls, times: list[float], seconds: float) -> "Run":
         """Sum up the times of all answers."""
         times.sort()
-        at = int(len(times) * 0.99)
-        return cls(len(times) / seconds, statistics.median(times) * 1e6, times[at] * 1e6)
+        count, at = len(times), int(len(times) * 0.99)
+        return cls(count / seconds, statistics.median(times) * 1e6, times[at] * 1e6, count)
 
 
 def packed(value: bytes) -> bytes:
@@ -150,7 +152,13 @@ def _log_in(path: Path, request: bytes) -> None:
         os._exit(status)
 
 
+def least(runs: Sequence[Run], figure: str) -> float:
+    """Return one figure of the round that other work disturbed least."""
+    found: float = min(getattr(run, figure) for run in runs)
+    return found
+
+
 def median(runs: Sequence[Run], figure: str) -> float:
-    """Return the median of one figure ("rate", "p50", "p99")."""
+    """Return the median of one figure ("rate", "p50", "p99", "cpu")."""
     found: float = statistics.median(getattr(run, figure) for run in runs)
     return found

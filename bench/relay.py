@@ -36,8 +36,8 @@ def measure(scale: Scale) -> Part:
         token = rivals.hsm(folder / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
         raw = _raw(token, scale)
-        with rivals.openssh(folder, token) as (theirs, _):
-            request = load.request_for(theirs, EC)
+        with rivals.openssh(folder, token) as agent:
+            theirs, request = agent.path, load.request_for(agent.path, EC)
             with _relay(folder / "relay.sock", token) as bare:
                 for path in (bare, theirs):
                     load.load(path, request, 1, 0.1)

@@ -1,5 +1,6 @@
 """What the agent costs while nobody asks it: memory, wake-ups; and how soon it is there."""
 
+import math
 import statistics
 import subprocess
 import tempfile
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from bench import load, rivals
+from bench.processes import family, megabytes, switches
 from bench.result import Part, Row, Scale
 from bench.runs import ROOT
 from tests.parts.agent.daemon import PROGRAM, AgentProcess
@@ -35,8 +37,8 @@ def measure(scale: Scale) -> Part:
         folder = Path(name)
         token = rivals.hsm(folder / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
-        with rivals.openssh(folder, token) as (_, pid):
-            theirs = sum(map(_pss, _family(pid)))
+        with rivals.openssh(folder, token) as other:
+            theirs = sum(map(megabytes, family(other.pid)))
         rows = (
             *_wake_ups(folder, token, scale),
             _start(folder, token, scale),
@@ -52,35 +54,16 @@ def _memory(folder: Path, token: SoftHsm, theirs: float) -> Row:
     agent = AgentProcess(folder / "memory", rivals.config(token))
     with _running(agent, _DUMPABLE):
         load.asked(agent.ssh_socket, load.request_for(agent.ssh_socket, ""))
-        daemon, *workers = map(_pss, _family(agent.process.pid))
+        daemon, *workers = map(megabytes, family(agent.process.pid))
     parts = " + ".join(f"{part:.1f}" for part in (daemon, *workers))
     return Row(
         "memory of daemon and worker (PSS)",
         f"{parts} MB",
-        f"ssh-agent and its helper {theirs:.1f} MB",
+        "" if math.isnan(theirs) else f"ssh-agent and its helper {theirs:.1f} MB",
         daemon + sum(workers),
         34,
         unit=" MB",
     )
-
-
-def _pss(pid: int) -> float:
-    """Return a process's share of memory in MB; NaN when the kernel does not tell."""
-    try:
-        text = Path(f"/proc/{pid}/smaps_rollup").read_text()
-    except PermissionError:
-        return float("nan")
-    line = next(line for line in text.splitlines() if line.startswith("Pss:"))
-    return int(line.split()[1]) * 1024 / 1e6
-
-
-def _family(pid: int) -> list[int]:
-    """Return a process and those below it."""
-    found = [pid]
-    for parent in found:
-        tasks = Path(f"/proc/{parent}/task").glob("*/children")
-        found += [int(child) for task in tasks for child in task.read_text().split()]
-    return found
 
 
 @contextmanager
@@ -104,26 +87,16 @@ def _wake_ups(folder: Path, token: SoftHsm, scale: Scale) -> list[Row]:
         agent = AgentProcess(folder / what.partition(" ")[2].replace(" ", ""), text)
         with _running(agent):
             time.sleep(_SETTLED)
-            family = _family(agent.process.pid)
-            before = [_switches(pid) for pid in family]
+            processes = family(agent.process.pid)
+            before = [switches(pid) for pid in processes]
             time.sleep(scale.idle)
             each = [
-                (_switches(pid) - was) * 60 / scale.idle
-                for pid, was in zip(family, before, strict=True)
+                (switches(pid) - was) * 60 / scale.idle
+                for pid, was in zip(processes, before, strict=True)
             ]
         told = " + ".join(f"{count:.0f}" for count in each)
         rows.append(Row(f"wake-ups a minute, idle, {what}", told, "", sum(each), 2))
     return rows
-
-
-def _switches(pid: int) -> int:
-    """Return how often the threads of a process gave up their processor of themselves."""
-    count = 0
-    for status in Path(f"/proc/{pid}/task").glob("*/status"):
-        for line in status.read_text().splitlines():
-            if line.startswith("voluntary_ctxt_switches:"):
-                count += int(line.split()[1])
-    return count
 
 
 # -- the start -------------------------------------------------------------------------------

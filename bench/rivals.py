@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.parts.agent.daemon import ANY_DATA, AgentProcess
@@ -11,9 +12,17 @@ from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 
 
+@dataclass(frozen=True, slots=True)
+class Rival:
+    """An agent that runs: its socket and its process."""
+
+    path: Path
+    pid: int
+
+
 @contextlib.contextmanager
-def openssh(folder: Path, token: SoftHsm) -> Iterator[tuple[Path, int]]:
-    """Start OpenSSH's ssh-agent with the tokens loaded through its helper: socket, process."""
+def openssh(folder: Path, token: SoftHsm) -> Iterator[Rival]:
+    """Start OpenSSH's ssh-agent with the tokens loaded through its helper."""
     path, askpass = folder / "openssh.sock", folder / "askpass"
     environment = {**os.environ, **dict(token.env), "SSH_AUTH_SOCK": str(path)}
     askpass.write_text(f"#!/bin/sh\necho {PIN}\n")
@@ -30,7 +39,7 @@ def openssh(folder: Path, token: SoftHsm) -> Iterator[tuple[Path, int]]:
             check=True,
             capture_output=True,
         )
-        yield path, agent.pid
+        yield Rival(path, agent.pid)
     finally:
         agent.terminate()
         agent.wait()
@@ -44,16 +53,7 @@ def config(token: SoftHsm, workers: int = 1) -> str:
 
 
 @contextlib.contextmanager
-def ours(folder: Path, token: SoftHsm, labels: Sequence[str], workers: int = 1) -> Iterator[Path]:
-    """Start our daemon with these tokens unlocked: its socket."""
-    with daemon(folder, token, labels, workers) as agent:
-        yield agent.ssh_socket
-
-
-@contextlib.contextmanager
-def daemon(
-    folder: Path, token: SoftHsm, labels: Sequence[str], workers: int = 1
-) -> Iterator[AgentProcess]:
+def ours(folder: Path, token: SoftHsm, labels: Sequence[str], workers: int = 1) -> Iterator[Rival]:
     """Start our daemon with these tokens unlocked."""
     agent = AgentProcess(folder, config(token, workers))
     agent.start()
@@ -62,7 +62,7 @@ def daemon(
             done = agent.unlock(PIN, label)
             if done.returncode:
                 raise RuntimeError(done.stderr)
-        yield agent
+        yield Rival(agent.ssh_socket, agent.process.pid)
     finally:
         agent.stop()
 

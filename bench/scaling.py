@@ -10,6 +10,7 @@ from bench import load, rivals
 from bench.agents import in_turn
 from bench.load import EC
 from bench.result import Part, Plot, Scale, Series
+from bench.rivals import Rival
 from tests.parts.token.softhsm import SoftHsm
 
 _NAMES = ("ssh-agent: list", "ssh-agent: sign", "hsmagent: list", "hsmagent: sign")
@@ -47,15 +48,15 @@ def _plot(file: str, title: str, x: str, points: Points) -> Plot:
     return Plot(file, title, x, "microseconds", lines)
 
 
-def _note(points: Points, at: int, paths: Sequence[Path], scale: Scale) -> None:
-    lists, signs = in_turn(paths, "", 1, scale), in_turn(paths, EC, 1, scale)
+def _note(points: Points, at: int, agents: Sequence[Rival], scale: Scale) -> None:
+    lists, signs = in_turn(agents, "", 1, scale), in_turn(agents, EC, 1, scale)
     for name, runs in zip(_NAMES, (lists[0], signs[0], lists[1], signs[1]), strict=True):
-        points[name].append((at, load.median(runs, "p50")))
+        points[name].append((at, load.least(runs, "p50")))
 
 
 @contextmanager
-def _both(folder: Path, token: SoftHsm, labels: Sequence[str]) -> Iterator[tuple[Path, Path]]:
-    with rivals.openssh(folder, token) as (theirs, _), rivals.ours(folder, token, labels) as ours:
+def _both(folder: Path, token: SoftHsm, labels: Sequence[str]) -> Iterator[tuple[Rival, Rival]]:
+    with rivals.openssh(folder, token) as theirs, rivals.ours(folder, token, labels) as ours:
         yield theirs, ours
 
 
@@ -70,8 +71,8 @@ def _stepwise(counts: Sequence[int], scale: Scale, add: Callable[[SoftHsm, int],
                 labels[add(token, made)] = None
             home = Path(name) / str(count)
             home.mkdir()
-            with _both(home, token, list(labels)) as paths:
-                _note(points, count, paths, scale)
+            with _both(home, token, list(labels)) as agents:
+                _note(points, count, agents, scale)
     return points
 
 
@@ -102,14 +103,14 @@ def _over_connections(scale: Scale) -> Points:
     with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as name, ExitStack() as stack:
         token = rivals.hsm(Path(name) / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
-        paths = stack.enter_context(_both(Path(name), token, ["bench"]))
+        agents = stack.enter_context(_both(Path(name), token, ["bench"]))
         open_now = 1  # the load generator's own
         for count in scale.connections:
             while open_now < count:
                 open_now += 1
-                for path in paths:
-                    sock = stack.enter_context(load.connected(path))
+                for agent in agents:
+                    sock = stack.enter_context(load.connected(agent.path))
                     sock.sendall(load.LIST)
                     load.answer(sock)
-            _note(points, count, paths, scale)
+            _note(points, count, agents, scale)
     return points
