@@ -37,7 +37,8 @@ class Certificate:
             self.not_before = fields.moment(self._fields.not_before)
             self.not_after = fields.moment(self._fields.not_after)
             self.issuer, self.subject = names.key(self.issuer_der), names.key(self.subject_der)
-            _ = self.serial, self.key_identifier, self.key_usage, self.purposes, self.addresses
+            _ = self.serial, self.key_type, self.key_identifier, self.key_usage
+            _ = self.purposes, self.addresses
         except (Malformed, *ASN1_ERRORS):
             raise UsageError(_UNREADABLE) from None
 
@@ -54,7 +55,8 @@ class Certificate:
 
         try:
             found = Readable.load(self.der, strict=True)
-            _ = found.ca, found.critical_extensions, found.issuer.hashable, found.subject.hashable
+            _ = found.ca, found.critical_extensions, found["tbs_certificate"]["version"].native
+            _ = found.issuer.hashable, found.subject.hashable
             theirs = found.public_key.dump(), found.issuer.dump(), found.subject.dump()
             times = fields.utc(found.not_valid_before), fields.utc(found.not_valid_after)
             usage, purposes = found.key_usage_value, found.extended_key_usage_value

@@ -6,15 +6,17 @@ from pathlib import Path
 
 import pytest
 from asn1crypto import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hsmagent.errors import UsageError
+from hsmagent.mail import purpose
 from hsmagent.mail.cms import der, names
 from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.parse import object_identifier
 from hsmagent.mail.cms.readable import Readable
+from hsmagent.mail.report import Who
 from hsmagent.mail.roots import SYSTEM
 from hsmagent.mail.spool import Memory
 from hsmagent.model import printable
@@ -100,3 +102,28 @@ def test_object_identifiers_that_are_none(body: str) -> None:
     data = der.tlv(0x06, bytes.fromhex(body))
     with pytest.raises(Malformed):
         object_identifier(Reader(Memory(data)), "it")
+
+
+DAMAGE = st.tuples(st.integers(0, 5000), st.integers(0, 255))
+
+
+@settings(max_examples=500)
+@given(st.sampled_from(["rsa", "p256"]), st.lists(DAMAGE, min_size=1, max_size=3))
+def test_a_damaged_certificate_is_refused_at_once_or_never(
+    kind: str, damage: list[tuple[int, int]]
+) -> None:
+    data = bytearray(person(kind).der)
+    for at, value in damage:
+        data[at % len(data)] = value
+    try:
+        found = Certificate(bytes(data))
+    except UsageError:
+        return
+    _ = found.name, found.issuer_name, found.is_root, Who.of(found), purpose.not_for_signing(found)
+    if found.can_be_validated:
+        purpose.not_for_issuing(found)
+
+
+def test_a_version_that_cannot_be_read_is_seen_before_anybody_relies_on_it() -> None:
+    data = person("p256").der.replace(bytes.fromhex("a003020102"), bytes.fromhex("a003820102"), 1)
+    assert not Certificate(data).can_be_validated
