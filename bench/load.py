@@ -56,6 +56,15 @@ def connected(path: Path) -> socket.socket:
     return sock
 
 
+def answers(path: Path) -> bool:
+    """Tell whether an agent takes connections yet."""
+    try:
+        connected(path).close()
+    except OSError:
+        return False
+    return True
+
+
 def answer(sock: socket.socket) -> bytes:
     """Read one reply. RuntimeError when the agent did not do what it was asked."""
     data = sock.recv(1 << 18)

@@ -1,5 +1,9 @@
 """What /proc tells of a running process and of those below it."""
 
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 
@@ -42,3 +46,19 @@ def switches(pid: int) -> int:
         for line in status.read_text().splitlines()
         if line.startswith("voluntary_ctxt_switches:")
     )
+
+
+@contextmanager
+def forked(work: Callable[..., object], *arguments: object) -> Iterator[int]:
+    """Run `work` in a process of its own, and end it."""
+    child = os.fork()
+    if not child:
+        try:
+            work(*arguments)
+        finally:
+            os._exit(1)
+    try:
+        yield child
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)

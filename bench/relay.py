@@ -8,7 +8,6 @@ import ctypes
 import hashlib
 import os
 import selectors
-import signal
 import socket
 import statistics
 import tempfile
@@ -19,6 +18,7 @@ from pathlib import Path
 
 from bench import load, rivals
 from bench.load import EC
+from bench.processes import forked
 from bench.result import Part, Scale, shown
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
@@ -130,22 +130,6 @@ class _Key:
             raise RuntimeError(f"{name} returned {value:#x}")
 
 
-@contextmanager
-def _forked(work: object, *arguments: object) -> Iterator[int]:
-    """Run `work` in a process of its own, and end it."""
-    child = os.fork()
-    if not child:
-        try:
-            work(*arguments)  # type: ignore[operator] # any function
-        finally:
-            os._exit(1)
-    try:
-        yield child
-    finally:
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-
-
 def _raw(token: SoftHsm, scale: Scale) -> float:
     """Return the median time of a signature in microseconds, in a process of its own."""
     ours, theirs = socket.socketpair()
@@ -159,7 +143,7 @@ def _raw(token: SoftHsm, scale: Scale) -> float:
             times.append(time.perf_counter() - began)
         theirs.sendall(str(statistics.median(times) * 1e6).encode())
 
-    with ours, theirs, _forked(work):
+    with ours, theirs, forked(work):
         ours.settimeout(scale.rounds * scale.seconds + 30)
         return float(ours.recv(100))
 
@@ -175,8 +159,8 @@ def _relay(path: Path, token: SoftHsm) -> Iterator[Path]:
         while digest := back.recv(_DIGEST):
             back.sendall(key.sign(digest))
 
-    with front, back, _forked(sign), _forked(_serve, path, front):
-        until(path.exists)
+    with front, back, forked(sign), forked(_serve, path, front):
+        until(lambda: load.answers(path))
         yield path
 
 

@@ -87,7 +87,7 @@ QUICK = Scale(
     clients=(1, 8, 64),
     keys=(1, 10),
     tokens=(1, 2),
-    connections=(1, 100),
+    connections=(1, 250),
 )
 
 

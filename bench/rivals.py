@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench import load
 from tests.parts.agent.daemon import ANY_DATA, AgentProcess
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
@@ -31,7 +32,7 @@ def openssh(folder: Path, token: SoftHsm) -> Iterator[Rival]:
         ["ssh-agent", "-D", "-a", str(path)], env=environment, stdout=subprocess.DEVNULL
     )
     try:
-        until(path.exists)
+        until(lambda: load.answers(path))
         asked = {"SSH_ASKPASS": str(askpass), "SSH_ASKPASS_REQUIRE": "force"}
         subprocess.run(
             ["ssh-add", "-s", os.path.realpath(MODULE)],

@@ -1,24 +1,30 @@
 """What keys, tokens and open connections cost, beside OpenSSH's agent."""
 
 import resource
+import signal
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from bench import load, rivals
 from bench.agents import in_turn
 from bench.load import EC
+from bench.processes import forked
 from bench.result import Part, Plot, Scale, Series
 from bench.rivals import Rival
 from tests.parts.token.softhsm import SoftHsm
 
 _NAMES = ("ssh-agent: list", "ssh-agent: sign", "hsmagent: list", "hsmagent: sign")
+_MOST_EACH = 200  # connections of one process: the daemon admits 256
 Points = dict[str, list[tuple[float, float]]]
 
 
 def measure(scale: Scale) -> Part:
     """Return a plot over keys, over tokens and over connections."""
+    scale = replace(scale, rounds=(scale.rounds + 1) // 2)
     return Part(
         plots=(
             _plot(
@@ -104,13 +110,32 @@ def _over_connections(scale: Scale) -> Points:
         token = rivals.hsm(Path(name) / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
         agents = stack.enter_context(_both(Path(name), token, ["bench"]))
-        open_now = 1  # the load generator's own
+        held = 1  # the load generator's own
         for count in scale.connections:
-            while open_now < count:
-                open_now += 1
-                for agent in agents:
-                    sock = stack.enter_context(load.connected(agent.path))
-                    sock.sendall(load.LIST)
-                    load.answer(sock)
+            while held < count:
+                more = min(_MOST_EACH, count - held)
+                stack.enter_context(_holding(agents, more))
+                held += more
             _note(points, count, agents, scale)
     return points
+
+
+@contextmanager
+def _holding(agents: Sequence[Rival], count: int) -> Iterator[None]:
+    """Keep `count` connections to each agent in a process of its own; each has listed once."""
+    ours, theirs = socket.socketpair()
+
+    def work() -> None:
+        sockets = []
+        for agent in agents:
+            for _ in range(count):
+                sockets.append(load.connected(agent.path))
+                sockets[-1].sendall(load.LIST)
+                load.answer(sockets[-1])
+        theirs.sendall(b"x")
+        signal.pause()
+
+    with ours, theirs, forked(work):
+        ours.settimeout(60)
+        ours.recv(1)
+        yield
