@@ -39,9 +39,17 @@ def lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
         data = held + chunk if held else chunk
         held = b"\r" if data.endswith(b"\r") else b""
         data = data[: len(data) - len(held)]
-        yield data.replace(b"\r\n", b"\n") if b"\r" in data else data
+        yield _without_cr(data) if b"\r" in data else data
     if held:
         yield held
+
+
+def _without_cr(data: bytes) -> bytes:
+    """Turn CRLF into LF. To drop a byte is twice as quick, and the same when none stands alone."""
+    bare = data.replace(b"\r", b"")
+    if len(data) - len(bare) == data.count(b"\r\n"):
+        return bare
+    return data.replace(b"\r\n", b"\n")
 
 
 def is_binary(entity: Entity, depth: int = 0) -> bool:
@@ -117,7 +125,7 @@ def _fragile(window: bytes) -> bool:
     for byte, marks in _FRAGILE.items():
         if byte in window and any(mark in window for mark in marks):
             return True
-    return b"\r" in window and b"\r" in window.replace(b"\r\n", b"\n")[:-1]
+    return b"\r" in window and b"\r" in _without_cr(window)[:-1]
 
 
 def sendable(region: Region) -> Region:
