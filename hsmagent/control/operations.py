@@ -72,6 +72,7 @@ class ControlOperations:
             "lock": self.lock,
             "refresh": self.refresh,
             "forget_pin": self.forget_pin,
+            "foretell": self._leases.foretell,
             "let_go": self._leases.let_go,
             "take_back": self._leases.take_back,
             "ask_here": self._ask_here.open,
@@ -117,6 +118,7 @@ class ControlOperations:
 
     async def pubkey(self, fields: Fields) -> Answer:
         """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -133,10 +135,12 @@ class ControlOperations:
         """First half of an unlock: say which token, and how its PIN is to be given.
 
         A token that is unlocked wants it still where a key wants it for the use that waits.
-        Who wants to log in breaks every lease: its holder may be stuck.
+        Who wants to log in breaks the lease of that token: its holder may be stuck.
         """
-        await self._leases.break_all()
-        token = self._tokens.token(self._find_token(fields.text("token", "")))
+        await self._tokens.looked()
+        name = self._find_token(fields.text("token", ""), self._leases.tokens())
+        await self._leases.end(name.module)
+        token = self._tokens.token(name)
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs
         status = token.status()
@@ -208,9 +212,12 @@ class ControlOperations:
 
     # -- finding -----------------------------------------------------------------------------
 
-    def _find_token(self, name: str) -> TokenId:
-        """Return the token of that name; with "" the only one that has a PIN. Raises UsageError."""
-        present = [status for status in self._tokens.statuses() if status.present]
+    def _find_token(self, name: str, lent: Sequence[TokenStatus] = ()) -> TokenId:
+        """Return the token of that name; with "" the only one that has a PIN. Raises UsageError.
+
+        lent: tokens that are not ours at the moment, and may be meant too.
+        """
+        present = [status for status in (*self._tokens.statuses(), *lent) if status.present]
         locking = [] if name else [status for status in present if status.login_required]
         return find_token(name, [status.id for status in locking or present])
 
