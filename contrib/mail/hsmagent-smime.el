@@ -22,6 +22,25 @@
 ;; There is no passphrase that Emacs could ask for.
 (advice-add 'smime-ask-passphrase :override #'ignore)
 
+;; To compare the From, Gnus takes the addresses of all certificates that a mail brings; here those of
+;; who has signed it.
+(advice-add 'smime-pkcs7-region :override
+            (lambda (beginning end)
+              (let ((signer (make-temp-file "signer")))
+                (unwind-protect
+                    (when (zerop (call-process-region
+                                  beginning end "hsmagent-smime" nil nil nil "-verify" "-noverify"
+                                  "-signer" signer "-out" "/dev/null"))
+                      (delete-region beginning end)
+                      (insert-file-contents signer)
+                      t)
+                  (delete-file signer)))))
+(advice-add 'smime-pkcs7-certificates-region :override (lambda (_beginning _end) t))
+(advice-add 'smime-pkcs7-email-region :around
+            (lambda (original &rest region)
+              (let ((smime-openssl-program "openssl"))
+                (apply original region))))
+
 ;; smime.el expands key names as if they were files; a name that is not one passes unharmed,
 ;; because hsmagent-smime looks at the last part only.
 

@@ -61,3 +61,29 @@ def test_the_from_decides_whose_key_signs(tmp_path: Path) -> None:
     for sender in ("alice@example.org", "Bob B <bob@example.org>"):
         made = emacs(tmp_path, f"From: {sender}\n--text follows this line--\nHello\n", lisp)
         assert made == sender.partition("<")[2].rstrip(">") or sender == made
+
+
+def read_in_gnus(folder: Path, mail: bytes) -> str:
+    lisp = """(setq mm-verify-option 'always gnus-buttonized-mime-types '("multipart/signed"))
+      (require 'gnus-art) (setq smime-CA-file "{}") (gnus-article-prepare-display)"""
+    return emacs(folder, mail.decode(), lisp.format(ca_file(folder)))
+
+
+def test_gnus_tells_who_signed(tmp_path: Path) -> None:
+    mail = signed(b"From: alice@example.org\n" + BODY.encode(), person("rsa"))
+    shown = read_in_gnus(tmp_path, mail)
+    assert "Hello from Emacs" in shown
+    assert "Signed Part:Ok (sender authenticated)" in shown
+
+
+def test_gnus_believes_no_certificate_that_only_lies_beside_the_signers(tmp_path: Path) -> None:
+    certificate, key = person("rsa").write(tmp_path, "alice")
+    bob, _ = person("p256", "bob@example.org", "Bob").write(tmp_path, "bob")
+    made = subprocess.run(
+        ["openssl", "cms", "-sign", "-signer", certificate, "-inkey", key, "-certfile", bob],
+        input=BODY.encode(),
+        capture_output=True,
+        check=True,
+    )
+    shown = read_in_gnus(tmp_path, b"From: bob@example.org\n" + made.stdout)
+    assert "Signed Part:Sender address forged" in shown
