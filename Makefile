@@ -83,8 +83,9 @@ unused: venv ## functions that no production code calls: only tests do, if anybo
 	@$(BIN)/vulture
 
 .PHONY: pictures
-pictures: venv ## take the pictures of the dialogs anew (docs/pictures)
+pictures: venv ## take the pictures of dialogs and terminals anew (docs/pictures)
 	$(BIN)/python -m tests.prompt.pictures docs/pictures
+	$(BIN)/python -m tests.guides.pictures docs/pictures
 
 .PHONY: soak
 soak: venv ## the long tests: every fault at every call, signatures while workers die (ARGS as for test)

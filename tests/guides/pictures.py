@@ -32,7 +32,7 @@ FORMAT = re.sub(r"@font-face \{\{.*?\}\}\n", "", CONSOLE_SVG_FORMAT, flags=re.DO
 FORMAT = FORMAT.replace("Fira Code, ", "")
 
 ARTICLE = """
-(load "{contrib}/hsmagent-smime.el")
+(load "{contrib}/hsmagent-smime.el" nil t)
 (require 'gnus-art)
 (setq smime-CA-file "{home}/authority.pem" mm-verify-option 'always
       gnus-buttonized-mime-types '("multipart/signed"))
@@ -40,6 +40,7 @@ ARTICLE = """
 (insert-file-contents "{home}/signed.eml")
 (gnus-article-prepare-display)
 (goto-char (point-min))
+(run-with-timer 0 nil (lambda () (message nil)))
 """
 
 
