@@ -88,6 +88,7 @@ class Daemon:
             clock=time.monotonic,
             sleep=asyncio.sleep,
             aside=aside,
+            soon=asyncio.get_running_loop().call_soon,
             describe=parts.known_hosts.describe,
             knows_host=parts.known_hosts.holds,
             options=parts.agent_options(),

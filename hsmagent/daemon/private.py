@@ -75,6 +75,7 @@ class PrivateAgent:
             clock=time.monotonic,
             sleep=asyncio.sleep,
             aside=aside,
+            soon=asyncio.get_running_loop().call_soon,
             describe=self._describe,
             knows_host=self._knows_host,
             options=options,

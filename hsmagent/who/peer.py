@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import pairwise
-from pathlib import PurePosixPath
 
 from hsmagent.model import Peer, Process, printable
 
@@ -84,12 +84,17 @@ class _Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks)."""
+    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
+
+    image: the process's name, and where its code, data, stack and arguments lie: all of that is
+    another thing once it has executed another program.
+    """
 
     parent: int
     session: int
     terminal: int
     start: int
+    image: bytes = b""
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
@@ -145,11 +150,17 @@ def _parents(child: _Stat) -> tuple[Process, ...]:
         stat = _stat(pid)
         if stat is None or stat.start > child.start:  # gone; the number is another process's now
             break
-        parents.append(_process(pid))
+        parents.append(_parent(pid, stat.start, stat.image))
         if stat.session == pid:
             break
         child = stat
     return tuple(parents)
+
+
+@lru_cache(maxsize=64)
+def _parent(pid: int, _start: int, _image: bytes) -> Process:
+    """Return a process that asks through its children: as a rule it has been looked at before."""
+    return _process(pid)
 
 
 def _process(pid: int) -> Process:
@@ -172,28 +183,37 @@ def _identified(process: Process, start: int) -> Process:
         return process
     try:
         file = os.stat(f"/proc/{process.pid}/exe")  # noqa: PTH116 - pathlib is slower
-        own, its = (os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in ("self", process.pid))  # noqa: PTH116
+        its = _mount_namespace(process.pid)
     except OSError:
         return process
     identity = f"{file.st_dev}:{file.st_ino}"
-    if own != its:
+    if _own_mount_namespace() != its:
         group = _control_group(process.pid)
         program = f"{process.program} (sandboxed: {group})"
         return replace(process, program=program, identity=f"{identity} in {its} {group}")
-    name = PurePosixPath(process.exe).name
+    name = _last(process.exe)
     return process if ANYTHING.fullmatch(name) else replace(process, identity=identity)
+
+
+def _mount_namespace(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino  # noqa: PTH116 - pathlib is slower
+
+
+@cache
+def _own_mount_namespace() -> int:
+    return _mount_namespace(os.getpid())
 
 
 def _control_group(pid: int) -> str:
     """Return the last part of a process's control group: "app-flatpak-org.gnome.Geary-1.scope"."""
     for line in _content(f"/proc/{pid}/cgroup", MAX_COMMAND_LINE).decode(errors="replace").split():
         if line.startswith("0::"):
-            return printable(PurePosixPath(line[3:]).name, 60) or "/"
+            return printable(_last(line), 60) or "/"
     return UNKNOWN
 
 
 def _program(exe: str, arguments: tuple[str, ...]) -> str:
-    name = PurePosixPath(exe).name
+    name = _last(exe)
     if name.startswith(INTERPRETERS):
         name = _script(arguments) or name
     return printable(name, 60) or UNKNOWN
@@ -203,8 +223,13 @@ def _script(arguments: tuple[str, ...]) -> str:
     """Return the name of the program that an interpreter runs, or "" for `-c` and the like."""
     for before, argument in pairwise(arguments):
         if not argument.startswith("-"):
-            return "" if before == "-c" else PurePosixPath(argument).name
+            return "" if before == "-c" else _last(argument)
     return ""
+
+
+def _last(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
 
 
 def _arguments(pid: int) -> tuple[str, ...]:
@@ -218,13 +243,16 @@ def _arguments(pid: int) -> tuple[str, ...]:
 def _stat(pid: int) -> _Stat | None:
     """Return the process's place and age, or None if it has ended."""
     # The second field is the name in parentheses, and may itself hold blanks and parentheses.
-    fields = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split(b" ")
+    name, _, rest = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")
+    fields = rest.split(b" ")
     try:
         parent, session, terminal, start = (int(fields[place]) for place in (1, 3, 4, 19))
     except (IndexError, ValueError):
         return None
-    ended = fields[0] in (b"Z", b"X")
-    return None if ended else _Stat(parent, session, terminal, start)
+    if fields[0] in {b"Z", b"X"}:  # it has ended
+        return None
+    image = b" ".join((name, *fields[23:26], *fields[42:49]))
+    return _Stat(parent, session, terminal, start, image)
 
 
 def _content(path: str, most: int) -> bytes:
