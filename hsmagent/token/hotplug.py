@@ -1,9 +1,9 @@
 """Tokens that come and go: cards, sticks, and readers whose daemon was not there at the start.
 
 The workers are asked between requests, by a question that wakes no card: which slots have a token?
-Only modules whose slots are hardware, or that have no slot at all, are asked; a software token
-costs a stat of its files. A module that uses pcscd never notices when that starts anew: its
-socket's age tells us, and a new worker does.
+Only modules whose slots are hardware, or that have no slot at all, are asked; for a software token
+nobody wakes up until the kernel tells of a change to its files. A module that uses pcscd never
+notices when that starts anew: its socket's age tells us, and a new worker does.
 """
 
 import asyncio
@@ -30,14 +30,17 @@ def movable(slots: tuple[SlotInfo, ...]) -> bool:
 
 
 class Watch:
-    """Watches one module; `close` ends it. freshen: looks at software tokens that were changed."""
+    """Watches one module; `close` ends it.
 
-    def __init__(
-        self, pool: Pool, freshen: Callable[[], Awaitable[None]], interval: float = INTERVAL
-    ) -> None:
+    freshen: looks at software tokens that were changed. told: `rouse` is called when they may have
+    been.
+    """
+
+    def __init__(self, pool: Pool, freshen: Callable[[], Awaitable[None]], *, told: bool) -> None:
         self._pool = pool
         self._freshen = freshen
-        self._interval = interval
+        self._told = told
+        self._news = asyncio.Event()
         self._slots: tuple[SlotInfo, ...] | None = None
         self._events = 0
         self._readers = Readers(pool.spec, pool.deadlines)
@@ -54,10 +57,23 @@ class Watch:
     def looked(self, slots: tuple[SlotInfo, ...]) -> None:
         """Take in which slots there are."""
         self._slots = slots
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Look again soon: something may have changed."""
+        self._news.set()
+
+    async def _turn(self) -> None:
+        """Wait until it is worth looking: for what tells itself, until something is told."""
+        told = self._slots is None or (self._told and not movable(self._slots))
+        if told and not self._pool.stale:
+            await self._news.wait()
+        self._news.clear()
+        await asyncio.sleep(INTERVAL)
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            await self._turn()
             if self._slots is None:
                 continue
             try:

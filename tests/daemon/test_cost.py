@@ -1,4 +1,4 @@
-"""What a warm signature costs the daemon, counted in Python calls.
+"""What the daemon costs: a warm signature, and being there; counted in Python calls.
 
 A daemon that sleeps between two signatures runs everything cold, so that the number of functions
 that it goes through says more about its time than a clock on a busy machine does.
@@ -20,6 +20,7 @@ from hsmagent.config.file import Config, read
 from hsmagent.daemon.daemon import Daemon
 from hsmagent.door import activity
 from hsmagent.ssh import keys, messages
+from hsmagent.token import hotplug
 from tests.daemon.conftest import module_config
 from tests.parts.agent.daemon import ANY_DATA, unknown_data
 from tests.parts.token.softhsm import PIN, SoftHsm
@@ -30,6 +31,8 @@ ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
 # counts each time it goes on; functions in C do not count.
 MOST_CALLS = 350
+# In a second in which a watcher that looks by the clock would look twenty times.
+MOST_WHILE_IDLE = 400
 
 HOST, SESSION = builders.ed25519_key(), bytes(range(128, 160))
 
@@ -138,3 +141,18 @@ async def test_a_warm_signature_takes_few_python_calls(
         client.close()
     assert isinstance(messages.decode(reply), messages.SignResponse)
     assert 100 < calls.each(ROUNDS) < MOST_CALLS, calls.table(ROUNDS)
+
+
+async def test_a_daemon_that_nobody_asks_sleeps(
+    furnished: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotplug, "INTERVAL", 0.05)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    config = read(module_config(furnished), "config.toml")
+    async with running(config, tmp_path):
+        await asyncio.sleep(0.5)  # what the start has set off
+        calls = Calls()
+        with calls:
+            await asyncio.sleep(1.0)
+    # A bus that is not there is tried again now and then.
+    assert calls.each(1) < MOST_WHILE_IDLE, calls.table(1)
