@@ -1,12 +1,16 @@
 """A token's key as the rest of the daemon uses it: sign, decrypt, derive, each result checked."""
 
+from functools import lru_cache
+
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme, name_of, quoted
 from hsmagent.token import schemes
 from hsmagent.token.check import Checker
 from hsmagent.token.token import Token
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Action
+from hsmagent.worker.messages import Action, KeyUse
+
+_key_use = lru_cache(maxsize=256)(KeyUse)
 
 
 class TokenSigner:
@@ -32,12 +36,7 @@ class TokenSigner:
         key = self.key
         prepared = schemes.prepare(key, scheme, data)
         signature = await self.token.operate(
-            Action.SIGN,
-            key,
-            prepared.mechanism,
-            prepared.data,
-            parameter=prepared.parameter,
-            pin=pin,
+            key, self._to(Action.SIGN, prepared.mechanism, prepared.parameter), prepared.data, pin
         )
         if not self._check().holds(scheme, prepared.digest, signature):
             raise self._misfit("a signature")
@@ -52,7 +51,7 @@ class TokenSigner:
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("that was not encrypted for this key")
         plain = await self.token.operate(
-            Action.DECRYPT, self.key, spec.CKM_RSA_X_509, ciphertext, pin=pin
+            self.key, self._to(Action.DECRYPT, spec.CKM_RSA_X_509), ciphertext, pin
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
         if not self._check().encrypts(block, ciphertext):
@@ -70,11 +69,16 @@ class TokenSigner:
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("that was not encrypted for this key")
         secret = await self.token.operate(
-            Action.DERIVE, self.key, spec.CKM_ECDH1_DERIVE, point, pin=pin
+            self.key, self._to(Action.DERIVE, spec.CKM_ECDH1_DERIVE), point, pin
         )
         if len(secret) > size:
             raise self._misfit("a shared secret")
         return secret.rjust(size, b"\0")
+
+    def _to(self, action: Action, mechanism: int, parameter: bytes = b"") -> KeyUse:
+        key = self.key
+        key_type = schemes.KEY_TYPES[key.key_type]
+        return _key_use(action, key_type, mechanism, key.id, key.label.encode(), parameter)
 
     def _check(self) -> Checker:
         if self._checker is None:

@@ -33,10 +33,17 @@ from hsmagent.token.failures import absent, login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Member
 from hsmagent.token.pool import Pool
-from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
+from hsmagent.worker.messages import (
+    Done,
+    Failed,
+    KeyUse,
+    Login,
+    Operate,
+    Reply,
+    TokenInfo,
+)
 
 log = logging.getLogger(__name__)
 
@@ -341,23 +348,17 @@ class Token:
 
     async def operate(
         self,
-        action: Action,
         key: Key,
-        mechanism: int,
+        use: KeyUse,
         data: bytes,
-        *,
-        parameter: bytes = b"",
         pin: bytearray | None = None,
     ) -> bytes:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
             self._admit(key, data, pin)
-            key_type, label = KEY_TYPES[key.key_type], key.label.encode()
             call = self._pool.operate(
                 self.id,
-                lambda slot: Operate(
-                    action, slot, key_type, mechanism, key.id, label, parameter, data, pin
-                ),
+                lambda slot: Operate(slot, use, data, pin),
                 needs_login=self.login_required,
             )
             reply = await call.future
