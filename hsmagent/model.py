@@ -44,6 +44,9 @@ class TokenId:
     manufacturer: str = ""
     told_by: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.serial)  # one field tells most of them apart, and a text keeps its hash
+
     @property
     def in_tpm(self) -> bool:
         """Whether a TPM holds it, which counts the wrong PINs of all its tokens together."""
@@ -86,6 +89,9 @@ class Key:
     can_derive: bool = False
     application: str = ""
     touch: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.spki)
 
     @property
     def uri(self) -> str:
@@ -201,6 +207,9 @@ class Process:
     start: int = 0
     identity: str = ""
 
+    def __hash__(self) -> int:
+        return self.pid
+
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -259,6 +268,9 @@ class Purpose:
     kind: PurposeKind
     summary: str
     doubt: Doubt | None = None
+
+    def __hash__(self) -> int:
+        return hash(self.summary)
 
 
 @dataclass(frozen=True, slots=True)

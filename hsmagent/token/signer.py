@@ -13,6 +13,11 @@ from hsmagent.worker.messages import Action, KeyUse
 _key_use = lru_cache(maxsize=256)(KeyUse)
 
 
+def _use(key: Key, action: Action, mechanism: int, parameter: bytes = b"") -> KeyUse:
+    key_type = schemes.KEY_TYPES[key.key_type]
+    return _key_use(action, key_type, mechanism, key.id, key.label.encode(), parameter)
+
+
 class TokenSigner:
     """One key of a token: a model.Signer that also decrypts.
 
@@ -36,7 +41,7 @@ class TokenSigner:
         key = self.key
         prepared = schemes.prepare(key, scheme, data)
         signature = await self.token.operate(
-            key, self._to(Action.SIGN, prepared.mechanism, prepared.parameter), prepared.data, pin
+            key, _use(key, Action.SIGN, prepared.mechanism, prepared.parameter), prepared.data, pin
         )
         if not self._check().holds(scheme, prepared.digest, signature):
             raise self._misfit("a signature")
@@ -50,8 +55,9 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("that was not encrypted for this key")
+        key = self.key
         plain = await self.token.operate(
-            self.key, self._to(Action.DECRYPT, spec.CKM_RSA_X_509), ciphertext, pin
+            key, _use(key, Action.DECRYPT, spec.CKM_RSA_X_509), ciphertext, pin
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
         if not self._check().encrypts(block, ciphertext):
@@ -68,17 +74,13 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("that was not encrypted for this key")
+        key = self.key
         secret = await self.token.operate(
-            self.key, self._to(Action.DERIVE, spec.CKM_ECDH1_DERIVE), point, pin
+            key, _use(key, Action.DERIVE, spec.CKM_ECDH1_DERIVE), point, pin
         )
         if len(secret) > size:
             raise self._misfit("a shared secret")
         return secret.rjust(size, b"\0")
-
-    def _to(self, action: Action, mechanism: int, parameter: bytes = b"") -> KeyUse:
-        key = self.key
-        key_type = schemes.KEY_TYPES[key.key_type]
-        return _key_use(action, key_type, mechanism, key.id, key.label.encode(), parameter)
 
     def _check(self) -> Checker:
         if self._checker is None:
