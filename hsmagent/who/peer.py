@@ -131,15 +131,12 @@ def _runs(pidfd: int) -> bool:
 
 
 def _read(credentials: _Credentials) -> Peer:
-    before = _stat(credentials.pid)
-    if not credentials.start or before is None or before.start != credentials.start:
-        return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
     process = _identified(_process(credentials.pid), credentials.start)
-    parents = _parents(before)
-    after = _stat(credentials.pid)
-    if after is None or after.start != credentials.start:
+    stat = _stat(credentials.pid)
+    # The process that has this number now is the one that connected, and so was all the while.
+    if not credentials.start or stat is None or stat.start != credentials.start:
         return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
-    return Peer(credentials.uid, process, parents)
+    return Peer(credentials.uid, process, _parents(stat))
 
 
 def _parents(child: _Stat) -> tuple[Process, ...]:
@@ -178,21 +175,20 @@ def _identified(process: Process, start: int) -> Process:
 
     Within a mount namespace of its own a process may have any file at /usr/bin/ssh.
     """
-    process = replace(process, start=start)
-    if process.program == UNKNOWN:
-        return process
+    program, identity = process.program, ""
     try:
         file = os.stat(f"/proc/{process.pid}/exe")  # noqa: PTH116 - pathlib is slower
         its = _mount_namespace(process.pid)
     except OSError:
-        return process
-    identity = f"{file.st_dev}:{file.st_ino}"
-    if _own_mount_namespace() != its:
-        group = _control_group(process.pid)
-        program = f"{process.program} (sandboxed: {group})"
-        return replace(process, program=program, identity=f"{identity} in {its} {group}")
-    name = _last(process.exe)
-    return process if ANYTHING.fullmatch(name) else replace(process, identity=identity)
+        return replace(process, start=start)
+    if program != UNKNOWN:
+        identity = f"{file.st_dev}:{file.st_ino}"
+        if _own_mount_namespace() != its:
+            group = _control_group(process.pid)
+            program, identity = f"{program} (sandboxed: {group})", f"{identity} in {its} {group}"
+        elif ANYTHING.fullmatch(_last(process.exe)):
+            identity = ""
+    return Process(process.pid, program, process.exe, process.arguments, start, identity)
 
 
 def _mount_namespace(pid: int) -> int:
@@ -233,11 +229,13 @@ def _last(path: str) -> str:
 
 
 def _arguments(pid: int) -> tuple[str, ...]:
-    raw = _content(f"/proc/{pid}/cmdline", MAX_COMMAND_LINE)
-    words = raw.split(b"\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]
+    line = _content(f"/proc/{pid}/cmdline", MAX_COMMAND_LINE).decode("utf-8", "replace")
+    words = line.split("\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]
     if words and not words[-1]:
         words.pop()
-    return tuple(printable(word.decode("utf-8", "replace"), MAX_ARGUMENT) for word in words)
+    if len(line) <= MAX_ARGUMENT and "".join(words).isprintable():  # as a rule
+        return tuple(words)
+    return tuple(printable(word, MAX_ARGUMENT) for word in words)
 
 
 def _stat(pid: int) -> _Stat | None:
@@ -246,7 +244,7 @@ def _stat(pid: int) -> _Stat | None:
     name, _, rest = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")
     fields = rest.split(b" ")
     try:
-        parent, session, terminal, start = (int(fields[place]) for place in (1, 3, 4, 19))
+        parent, session, terminal, start = map(int, (fields[1], *fields[3:5], fields[19]))
     except (IndexError, ValueError):
         return None
     if fields[0] in {b"Z", b"X"}:  # it has ended
