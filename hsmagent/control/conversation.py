@@ -50,7 +50,7 @@ Operation = Callable[[Asked], Awaitable[Answer | Secret]]
 
 
 class Conversation:
-    """One connection of a socket that serves these operations. Implements `server.Conversation`."""
+    """One connection of a socket that serves these operations: a `connection.Conversation`."""
 
     def __init__(self, operations: Mapping[str, Operation], peer: Callable[[], Peer]) -> None:
         self._operations = operations

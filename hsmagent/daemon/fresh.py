@@ -7,7 +7,7 @@ are looked at again. What a module takes longer for than a client is patient is 
 import asyncio
 from collections.abc import Callable
 
-from hsmagent.daemon.server import Conversation
+from hsmagent.daemon.connection import Conversation
 from hsmagent.token.tokens import Tokens
 
 PATIENCE = 3.0  # seconds
@@ -16,7 +16,7 @@ PATIENCE = 3.0  # seconds
 class Fresh:
     """A conversation in which some frames wait until the tokens have been looked at.
 
-    concerns: whether a frame asks what tokens hold. Implements `server.Conversation`.
+    concerns: whether a frame asks what tokens hold. Implements `connection.Conversation`.
     """
 
     def __init__(

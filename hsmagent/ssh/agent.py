@@ -128,7 +128,7 @@ class Agent:
 
 
 class Connection:
-    """One client's connection. Implements `server.Conversation`."""
+    """One client's connection. Implements `connection.Conversation`."""
 
     def __init__(self, agent: Agent, peer: Callable[[], Peer], upstream: Upstream | None) -> None:
         self._agent = agent

@@ -1,0 +1,204 @@
+"""One connection: frames in, replies out in order; a `Conversation` gives the replies.
+
+It answers one frame at a time, so replies keep the order of the requests and no connection can
+crowd out the others; what waits (a signature, a person) waits alone.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from typing import Protocol
+
+from hsmagent import frame
+from hsmagent.errors import ProtocolError
+
+log = logging.getLogger(__name__)
+
+# A peer is hung up on rather than left without a reply.
+FAULT = "a request failed in a way it should not"
+
+
+class Conversation(Protocol):
+    """What answers the frames of one connection."""
+
+    def respond_now(self, body: bytearray) -> bytes | None:
+        """Return the reply, or None when `respond` must be awaited for it."""
+        ...
+
+    async def respond(self, body: bytearray) -> bytes:
+        """Return the reply; may wait. Raises nothing that a peer can provoke."""
+        ...
+
+    def end(self) -> None:
+        """Release what the conversation held; the connection is gone."""
+        ...
+
+
+class Connection:
+    """Frames of one connection: read, answered one at a time, written.
+
+    The loop tells when the socket can be read and written, and the rest is done here: a login is a
+    connection of its own, and a transport of asyncio takes a third of its time to begin and to end.
+
+    gone: told once, when the connection is no more. complain: told why a peer is hung up on.
+    buffer: what is received goes there, and is wiped before the next turn of the loop.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        conversation: Conversation,
+        *,
+        gone: Callable[["Connection"], None],
+        complain: Callable[["Connection", ProtocolError], None],
+        buffer: bytearray,
+        limit: int,
+    ) -> None:
+        self._socket = sock
+        self._number = sock.fileno()  # the loop would make a text of a socket to look for it
+        self._conversation = conversation
+        self._gone = gone
+        self._complain = complain
+        self._buffer = buffer
+        self._limit = limit
+        self._loop = asyncio.get_running_loop()
+        self._reader = frame.Reader(limit)
+        self._unsent = bytearray()
+        self._reads = True
+        self._has_left = self._closed = False
+        self._task: asyncio.Task[None] | None = None
+        self._turn: asyncio.Handle | None = None
+        sock.settimeout(0)
+        self._loop.add_reader(self._number, self._readable)
+
+    def end(self) -> asyncio.Task[None] | None:
+        """Hang up; nobody waits for what was asked. Return the task that still unwinds, if any."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._number)
+            if self._unsent:
+                self._loop.remove_writer(self._number)
+            self._socket.close()
+            if self._turn is not None:
+                self._turn.cancel()
+            if self._task is not None:
+                self._task.cancel()
+            self._gone(self)
+        return self._task
+
+    # -- reading -----------------------------------------------------------------------------
+
+    def _readable(self) -> None:
+        try:
+            received = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = 0
+        if not received:
+            self._leave()
+            return
+        arrived = memoryview(self._buffer)[:received]
+        self._reader.feed(arrived)
+        frame.wipe(arrived)
+        self._go_on()
+
+    def _leave(self) -> None:
+        """Take in that the peer asks nothing more; what is written for it still goes out."""
+        if self._unsent:
+            self._has_left = True
+            self._loop.remove_reader(self._number)
+        else:
+            self.end()
+
+    def _read_on(self, *, on: bool) -> None:
+        if on is self._reads or self._has_left:
+            return
+        self._reads = on
+        if on:
+            self._loop.add_reader(self._number, self._readable)
+        else:
+            self._loop.remove_reader(self._number)
+
+    # -- answering ---------------------------------------------------------------------------
+
+    def _go_on(self) -> None:
+        """Answer one frame, if one is there and nothing is in its way.
+
+        One in each turn of the loop: who sends a thousand keeps the other connections waiting no
+        longer than who sends one. Who does not read its replies gets no more of them.
+        """
+        if self._task is None and self._turn is None and not self._unsent:
+            self._answer_next()
+        if not self._closed:
+            # A whole frame is left over: it sends faster than it can be served, or than it reads.
+            self._read_on(on=self._reader.pending < self._limit + frame.HEADER)
+
+    def _answer_next(self) -> None:
+        try:
+            body = self._reader.next_frame()
+        except ProtocolError as error:
+            self._complain(self, error)
+            self.end()
+            return
+        if body is None:
+            return
+        try:
+            reply = self._conversation.respond_now(body)
+        except Exception:
+            log.exception(FAULT)
+            self.end()
+            return
+        if reply is None:
+            self._task = self._loop.create_task(self._answer(body))
+            return
+        self._write(frame.encode(reply))
+        if self._reader.pending:
+            self._turn = self._loop.call_soon(self._take_turn)
+
+    def _take_turn(self) -> None:
+        self._turn = None
+        if not self._closed:
+            self._go_on()
+
+    async def _answer(self, body: bytearray) -> None:
+        try:
+            reply = await self._conversation.respond(body)
+        except Exception:
+            log.exception(FAULT)
+            self._task = None
+            self.end()
+            return
+        self._task = None
+        if not self._closed:
+            self._write(frame.encode(reply))
+            self._take_turn()
+
+    # -- writing -----------------------------------------------------------------------------
+
+    def _write(self, reply: bytes) -> None:
+        self._unsent += reply
+        self._send()
+        if self._unsent and not self._closed:
+            self._loop.add_writer(self._number, self._writable)
+
+    def _send(self) -> None:
+        try:
+            sent = self._socket.send(self._unsent)
+        except BlockingIOError:
+            return
+        except OSError:
+            self.end()
+            return
+        del self._unsent[:sent]
+
+    def _writable(self) -> None:
+        self._send()
+        if self._unsent or self._closed:
+            return
+        self._loop.remove_writer(self._number)
+        if self._has_left:
+            self.end()
+        else:
+            self._take_turn()
