@@ -9,7 +9,7 @@ from hsmagent.cli.arguments import Given
 from hsmagent.cli.output import write
 from hsmagent.cli.person import Terminal
 from hsmagent.config import file as config
-from hsmagent.daemon.settings import modules
+from hsmagent.config.discovery import modules
 from hsmagent.manage.lease import let_go
 from hsmagent.manage.place import Place
 from hsmagent.worker.hardening import forbid_dumps

@@ -10,7 +10,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hsmagent.config.file import Config
 from hsmagent.folders import home_folder
+from hsmagent.model import ModuleSpec
 
 # The administrator's before the packages'.
 SYSTEM_MODULES = ("/etc/pkcs11/modules", "/usr/share/p11-kit/modules")
@@ -33,6 +35,11 @@ USUAL = (
     "/usr/lib64/softhsm/libsofthsm2.so",
 )
 LEFT_OUT = ("p11-kit-trust", "p11-kit-proxy", "p11-kit-client", "gnome-keyring")
+
+
+def modules(settings: Config) -> tuple[ModuleSpec, ...]:
+    """Return the modules to load: those that are named, else those that are installed."""
+    return settings.modules or tuple(ModuleSpec(path) for path in discover())
 
 
 def discover() -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from hsmagent.config.discovery import modules
 from hsmagent.config.file import Config
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
@@ -36,6 +37,7 @@ from hsmagent.ssh.agent import LIST, Agent
 from hsmagent.tasks import Tasks
 from hsmagent.who.peer import peer_of, peer_of_process
 from hsmagent.who.terminal import Terminals
+from hsmagent.worker.process import end_unwanted
 
 log = logging.getLogger(__name__)
 
@@ -46,14 +48,23 @@ SSH = "ssh"  # FileDescriptorName= in the socket unit; the file's name too, as C
 GOODBYE = 3.0
 
 
+Load = Callable[[Config], Config]
+"""Reads the configuration, now and at each SIGHUP, given what holds until then; or ConfigError."""
+
+
+def serve(load: Load, runtime: Path, state: Path) -> None:
+    """Run the daemon in a loop of its own. Raises what `Daemon.run` raises."""
+
+    async def run() -> None:
+        await Daemon(load, runtime, state).run()
+
+    asyncio.run(run())
+
+
 class Daemon:
-    """One agent: its sockets, tokens and gate, for the life of a login session.
+    """One agent: its sockets, tokens and gate, for the life of a login session."""
 
-    load: reads the configuration, now and at each SIGHUP, given what holds until then. Raises
-    ConfigError.
-    """
-
-    def __init__(self, load: Callable[[Config], Config], runtime: Path, state: Path) -> None:
+    def __init__(self, load: Load, runtime: Path, state: Path) -> None:
         self._load = load
         self._settings = settings = load(Config())
         self._runtime = runtime
@@ -72,7 +83,7 @@ class Daemon:
         self._parts = parts = Parts(
             settings,
             state=state,
-            modules=configured.modules,
+            modules=modules,
             on_change=self._tokens_changed,
             prompter=desktop.prompter,
             record=self._record,
@@ -109,6 +120,7 @@ class Daemon:
         try:
             self._check(self._parts.upstream)
             await self._parts.load_modules()
+            end_unwanted()
             for server in servers:
                 await server.start()
             self._notifier.tell("READY=1")

@@ -10,9 +10,10 @@ from hsmagent.model import ModuleSpec
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Failed, Reply, Request
 from hsmagent.worker.orders import CardSaid, Order, OrderReply
+from hsmagent.worker.process import Program
 
 _START = 20.0
 SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that

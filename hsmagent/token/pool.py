@@ -20,7 +20,7 @@ from hsmagent.token.queue import Queue
 from hsmagent.token.states import WorkerEvent, WorkerState
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import (
     PCSC,
     Done,
@@ -32,6 +32,7 @@ from hsmagent.worker.messages import (
     SlotInfo,
     Slots,
 )
+from hsmagent.worker.process import token_worker
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +63,7 @@ class Pool:
     ) -> None:
         self.spec = spec
         self.deadlines = deadlines
-        self._program = Program(
-            main="hsmagent.worker.main",
-            name=f"the module {spec.path}",
-            arguments=(spec.path, spec.parameters),
-            env=spec.env,
-        )
+        self._program = token_worker(spec)
         self._identify = identify
         self._on_look = on_look
         self._on_login_lost = on_login_lost

@@ -5,8 +5,9 @@ import asyncio
 from hsmagent.errors import TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import READER_IN_USE, Poll, Polled
+from hsmagent.worker.process import Program
 
 
 def is_news(before: Polled, now: Polled) -> bool:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hsmagent.model import Listener, ModuleSpec
 from hsmagent.token.notices import Notices
-from hsmagent.worker.link import worker_environment
+from hsmagent.worker.process import worker_environment
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Of each file that is there: its path, time of last change (ns) and size."""

@@ -1,6 +1,6 @@
-"""The daemon's end of one worker process: spawn it, talk to it, kill it when it is late.
+"""The daemon's end of one worker process: talk to it, kill it when it is late.
 
-What runs in it is a `Program`; this module knows no more of that than its name.
+What runs in it is a `process.Program`; this module knows no more of that than its name.
 
 The worker answers in order, so requests need no numbers: the oldest one is the one being worked
 on, and its deadline runs from the moment when it became that. A worker that misses a deadline,
@@ -11,56 +11,24 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import hsmagent
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.orders import Order
+from hsmagent.worker.process import Program, spawn
 
 log = logging.getLogger(__name__)
 
 _RECEIVE = 1 << 16
 # What a module may say on stderr before we stop listening until the next worker.
 _STDERR_LINES = 200
-# The interpreter is isolated (-I), so it is told where this very package lies.
-_PACKAGE_ROOT = str(Path(hsmagent.__file__).parent.parent)
-_START = """
-import sys, importlib
-sys.path.insert(0, sys.argv[1])
-importlib.import_module(sys.argv[2]).main()
-"""
-
-
-def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return what a module may see: ours without LD_*, and what the configuration adds."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LD_")}
-    return kept | dict(extra)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a worker runs.
-
-    main: the module whose `main()` never returns; it finds the socket's descriptor, our process id
-    and `arguments` at the end of sys.argv. name: for a person, as in "the module /usr/lib/x.so".
-    env: added to its environment.
-    """
-
-    main: str
-    name: str
-    arguments: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
 
 
 class Link:
@@ -94,9 +62,9 @@ class Link:
         self._said: list[str] = []
         self._alive = True
         self.exited: asyncio.Future[None] = self._loop.create_future()
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = self._spawn(theirs, program)
+        spawned = spawn(program)
+        self._socket, self._process = spawned.socket, spawned.process
+        self._watch(self._process)
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
         self.ready: asyncio.Future[Any] = self._loop.create_future()
@@ -104,24 +72,12 @@ class Link:
         self._expect(start_seconds, self.ready)
         """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
-    def _spawn(self, theirs: socket.socket, program: Program) -> subprocess.Popen[bytes]:
-        ends = (str(theirs.fileno()), str(os.getpid()))
-        arguments = (_PACKAGE_ROOT, program.main, *ends, *program.arguments)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(theirs.fileno(),),
-            env=worker_environment(program.env),
-            start_new_session=True,  # a Ctrl-C at the daemon's terminal is not for the module
-        )
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
         self._pidfd = os.pidfd_open(process.pid)
         self._loop.add_reader(self._pidfd, self._reap)
         if process.stderr is not None:
             os.set_blocking(process.stderr.fileno(), False)
             self._loop.add_reader(process.stderr, self._drain_stderr)
-        return process
 
     @property
     def pid(self) -> int:
