@@ -2,14 +2,16 @@
 
 The workers are asked between requests, by a question that wakes no card: which slots have a token?
 Only modules whose slots are hardware, or that have no slot at all, are asked; for a software token
-nobody wakes up until the kernel tells of a change to its files. A module that uses pcscd never
-notices when that starts anew: its socket's age tells us, and a new worker does.
+nobody wakes up until the kernel tells of a change to its files, and for cards that nobody uses
+until pcscd tells of one. A module that uses pcscd never notices when that starts anew: its socket's
+age tells us, and a new worker does.
 """
 
 import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hsmagent.errors import TokenError, WorkerDied
 from hsmagent.token import pcscd
@@ -32,8 +34,8 @@ def movable(slots: tuple[SlotInfo, ...]) -> bool:
 class Watch:
     """Watches one module; `close` ends it.
 
-    freshen: looks at software tokens that were changed. told: `rouse` is called when they may have
-    been.
+    freshen: looks at software tokens that were changed. told: `rouse` is called when their files,
+    or pcscd's socket, may be others.
     """
 
     def __init__(self, pool: Pool, freshen: Callable[[], Awaitable[None]], *, told: bool) -> None:
@@ -64,12 +66,26 @@ class Watch:
         self._news.set()
 
     async def _turn(self) -> None:
-        """Wait until it is worth looking: for what tells itself, until something is told."""
-        told = self._slots is None or (self._told and not movable(self._slots))
-        if told and not self._pool.stale:
+        """Wait until it is worth looking: for what tells of itself, else for some time."""
+        if self._pool.stale or not self._told:
+            pass
+        elif self._slots is None or not movable(self._slots):
             await self._news.wait()
+        elif self._pool.at_rest:
+            await self._card_news()
         self._news.clear()
         await asyncio.sleep(INTERVAL)
+
+    async def _card_news(self) -> None:
+        """Wait until a reader, a card or pcscd came or went, or somebody looks at the tokens."""
+        news = asyncio.ensure_future(self._news.wait())
+        waiting: set[asyncio.Future[Any]] = {news}
+        if self._readers.served or self._age() is not None:
+            waiting.add(self._readers.change())
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
 
     async def _run(self) -> None:
         while True:

@@ -1,13 +1,16 @@
 """The readers as pcscd sees them, by a worker of their own: who has a card, and who uses it."""
 
 import asyncio
+from contextlib import suppress
 
 from hsmagent.errors import TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
 from hsmagent.worker.link import Link
-from hsmagent.worker.messages import READER_IN_USE, Poll, Polled
+from hsmagent.worker.messages import READER_IN_USE, Await, Poll, Polled
 from hsmagent.worker.process import Program
+
+AT_MOST = 3600  # seconds for which a change is waited for at a time
 
 
 def is_news(before: Polled, now: Polled) -> bool:
@@ -41,9 +44,31 @@ class Readers:
         )
         self._deadlines = deadlines
         self._link: Link | None = None
+        self._last: Polled | None = None
+        self._change: asyncio.Task[None] | None = None
+
+    @property
+    def served(self) -> bool:
+        """Whether pcscd was there when it was last asked."""
+        return self._last is not None and self._last.events != 0
 
     async def poll(self) -> Polled:
         """Return how the readers are now."""
+        if self._last is None or self._change is None or self._change.done():
+            self._last = await self._ask(Poll(), 0)
+        return self._last  # else they are as they were: a change would have been told
+
+    def change(self) -> "asyncio.Task[None]":
+        """Return what ends when the readers are others than `poll` said."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_task(self._await())
+        return self._change
+
+    async def _await(self) -> None:
+        with suppress(TokenError):
+            self._last = await self._ask(Await(AT_MOST), AT_MOST)
+
+    async def _ask(self, request: Poll | Await, seconds: float) -> Polled:
         if self._link is None:
             self._link = link = Link(
                 self._program,
@@ -52,7 +77,7 @@ class Readers:
                 on_lost=lambda _: self._forget(link),
             )
             await link.ready
-        reply = await self._link.request(Poll(), self._deadlines.poll)
+        reply = await self._link.request(request, seconds + self._deadlines.poll)
         if not isinstance(reply, Polled):
             raise TokenError("the card readers cannot be watched")
         return reply
@@ -63,6 +88,8 @@ class Readers:
 
     async def close(self) -> None:
         """End the worker."""
+        if self._change is not None:
+            self._change.cancel()
         link = self._link
         if link is not None:
             link.kill("the agent is closing")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from hsmagent.model import Listener, ModuleSpec
+from hsmagent.token import pcscd
 from hsmagent.token.notices import Notices
 from hsmagent.worker.process import worker_environment
 
@@ -33,11 +34,15 @@ _NSS_FOLDER = re.compile(r"configdir='?(?:sql:)?([^' ]+)")
 
 
 class Store:
-    """The files of one module's tokens. on_change: they may be others now; `outdated` tells."""
+    """The files of one module's tokens. on_change: they may be others now; `outdated` tells.
+
+    It is called for pcscd's socket, too: with it cards may come and go.
+    """
 
     def __init__(self, module: ModuleSpec, on_change: Listener) -> None:
         self._module = module
         self._notices = Notices(on_change)
+        self._pcscd = pcscd.socket_of(worker_environment(module.env))
         self._outdated = False
         self._known: Stamp = ()
         self.seen()
@@ -63,7 +68,8 @@ class Store:
         return self._outdated
 
     def _stamp(self) -> Stamp:
-        self._notices.watch(files(self._module))  # before we look: what comes later is told
+        # Before we look: what comes later is told.
+        self._notices.watch((*files(self._module), self._pcscd))
         return stamp(self._module)
 
 

@@ -29,6 +29,16 @@ class Poll:
 
 
 @dataclass(frozen=True, slots=True)
+class Await:
+    """As Poll, but answered when the readers are others than in the last answer, or after a time.
+
+    Of the watch over the card readers alone. seconds: how long that may take.
+    """
+
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class Login:
     """C_Login as the user, once, if the slot still holds `token` (TokenInfo.identity).
 
@@ -88,7 +98,7 @@ class Operate:
 KEPT = (KeyUse,)
 """What comes again and again: both ends keep it together with its bytes."""
 
-Request = Look | Poll | Login | Logout | Operate
+Request = Look | Poll | Login | Logout | Operate | Await
 
 
 # -- replies ---------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """A worker that tells which readers have a card, without holding any.
 
 A module's worker keeps a connection to each card, and so keeps off every program that wants it to
-itself. This one stands in for it while nobody uses the card. It knows one request: Poll.
+itself. This one stands in for it while nobody uses the card. It knows two requests: Poll and Await.
 """
 
 import sys
@@ -13,6 +13,7 @@ from hsmagent.worker.messages import (
     READER_HAS_CARD,
     READER_IN_USE,
     READER_INSERTIONS,
+    Await,
     Poll,
     Polled,
     Request,
@@ -20,25 +21,37 @@ from hsmagent.worker.messages import (
 from hsmagent.worker.orders import Order
 from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
 
+# Where pcscd tells of readers that come and go (SCardGetStatusChange(3)).
+_COMING_AND_GOING = Reader("\\\\?PnP?\\Notification", 0, 0, b"")
+_SERVED = 1 << 32
+
 
 class Readers:
     """The readers, by a connection to pcscd that is made anew when it was cut."""
 
     def __init__(self) -> None:
         self._pcsc: Pcsc | None = None
+        self._known: tuple[Reader, ...] = ()
 
     def answer(self, request: Request | Order) -> Polled:
-        """Tell each reader's number, and its state and insertions as one number."""
-        if not isinstance(request, Poll):
+        """Tell each reader's number, and its state and insertions as one number.
+
+        `events` is another number when the readers are others; 0: there is no pcscd.
+        """
+        if not isinstance(request, Poll | Await):
             raise ProtocolError("a message that is not for this worker")
         try:
             self._pcsc = self._pcsc or Pcsc()
-            readers = self._pcsc.readers()
+            if isinstance(request, Await):
+                self._pcsc.wait((*self._known, _COMING_AND_GOING), request.seconds)
+            self._known = self._pcsc.readers()
         except (PcscError, OSError):
             self._pcsc = None
+            self._known = ()
             return Polled(0, ())
-        names = zlib.crc32("\0".join(r.name for r in readers).encode(errors="replace"))
-        return Polled(names, tuple(enumerate(map(_state, readers))))
+        names = "\0".join(reader.name for reader in self._known).encode(errors="replace")
+        states = tuple(enumerate(map(_state, self._known)))
+        return Polled(_SERVED + zlib.crc32(names), states)
 
 
 def _state(reader: Reader) -> int:

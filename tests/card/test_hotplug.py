@@ -10,6 +10,7 @@ import pytest
 
 from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
+from hsmagent.token.hotplug import INTERVAL
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader, furnished
 from tests.parts.token.loaded import loaded, signer_of, token_of, typed
@@ -87,6 +88,20 @@ async def test_looking_wakes_no_card(reader: Reader, tokens: Tokens) -> None:
     await asyncio.sleep(2.5)
     assert tokens.signers()
     assert len(log) == before
+
+
+async def test_nobody_looks_at_a_card_that_nobody_uses(reader: Reader, tokens: Tokens) -> None:
+    [module] = tokens._modules.values()
+    readers = module.watch._readers
+    async with asyncio.timeout(30):
+        lasts = False
+        while not lasts:  # what was done with the card shows for a while
+            change = readers._change
+            await asyncio.sleep(2 * INTERVAL)
+            lasts = change is not None and change is readers._change and not change.done()
+    assert module.pool.at_rest
+    reader.unplug()
+    assert await seen(lambda: not tokens.signers()) < SECONDS + SLACK
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:

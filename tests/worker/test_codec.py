@@ -10,6 +10,7 @@ from hsmagent.frame import Reader
 from hsmagent.worker import codec
 from hsmagent.worker.messages import (
     Action,
+    Await,
     Done,
     Failed,
     KeyUse,
@@ -62,6 +63,7 @@ requests = st.one_of(
     st.just(Poll()),
     st.builds(Login, u64, blob, pins),
     st.builds(Logout, u64),
+    st.builds(Await, u64),
     st.builds(Operate, u64, uses, blob, pins),
 )
 objects = st.builds(RawObject, st.lists(st.tuples(u64, blob), max_size=4).map(tuple))
@@ -115,6 +117,7 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
     ),
     (Login(7, b"", None), "0000000e 03 0000000000000007 00000000 00"),
     (Logout(1), "00000009 04 0000000000000001"),
+    (Await(60), "00000009 06 000000000000003c"),
     (
         Operate(1, KeyUse(Action.SIGN, 3, 0x1041, b"\x05", b"l"), b"dd"),
         (
