@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 
 from hsmagent import frame
 from hsmagent.daemon.connection import FAULT, Connection, Conversation
+from hsmagent.daemon.listening import BACKLOG
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
 from hsmagent.who.peer import credentials_of
@@ -80,22 +81,24 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        try:
-            sock, _ = self._listening.accept()
-        except (BlockingIOError, ConnectionAbortedError):
-            return
-        except OSError as error:
-            log.warning("cannot accept a connection: %s", error)
-            self._loop.remove_reader(self._listening)
-            self._loop.call_later(ACCEPT_AGAIN, self._listen)
-            return
-        try:
-            admitted = self._admit(sock)
-        except Exception:
-            log.exception(FAULT)
-            admitted = False
-        if not admitted:
-            sock.close()
+        """Let in all who wait: those who are in already ask again, and would keep them waiting."""
+        for _ in range(BACKLOG):
+            try:
+                sock, _ = self._listening.accept()
+            except (BlockingIOError, ConnectionAbortedError):
+                return
+            except OSError as error:
+                log.warning("cannot accept a connection: %s", error)
+                self._loop.remove_reader(self._listening)
+                self._loop.call_later(ACCEPT_AGAIN, self._listen)
+                return
+            try:
+                admitted = self._admit(sock)
+            except Exception:
+                log.exception(FAULT)
+                admitted = False
+            if not admitted:
+                sock.close()
 
     def _admit(self, sock: socket.socket) -> bool:
         pid, uid = credentials_of(sock)
