@@ -33,10 +33,10 @@ from tests.ssh import builders
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
 # counts each time it goes on; functions in C do not count.
-MOST_CALLS, MOST_CALLS_ALONE = 265, 310
+MOST_CALLS, MOST_CALLS_ALONE = 235, 285
 MOST_CALLS_OF_A_LIST = 38
 # A connection, a list and a signature; who asks is read from /proc.
-MOST_CALLS_OF_A_LOGIN = 440
+MOST_CALLS_OF_A_LOGIN = 410
 # Of the daemon; epoll_wait and its kin are most of a signature's.
 MOST_SYSTEM_CALLS = 11
 MOST_SYSTEM_CALLS_OF_A_LIST = 4.5
