@@ -62,6 +62,10 @@ class Conversation:
         """Return None: every operation may wait."""
         return None
 
+    def is_errand(self, _body: bytearray) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`."""
+        return False
+
     def end(self) -> None:
         """Do what was left for the end."""
         while self._at_end:

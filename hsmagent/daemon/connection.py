@@ -12,6 +12,7 @@ from typing import Protocol
 
 from hsmagent import frame
 from hsmagent.errors import ProtocolError
+from hsmagent.tasks import Errand
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +29,10 @@ class Conversation(Protocol):
 
     async def respond(self, body: bytearray) -> bytes:
         """Return the reply; may wait. Raises nothing that a peer can provoke."""
+        ...
+
+    def is_errand(self, body: bytearray) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`."""
         ...
 
     def end(self) -> None:
@@ -67,12 +72,12 @@ class Connection:
         self._unsent = bytearray()
         self._reads = True
         self._has_left = self._closed = False
-        self._task: asyncio.Task[None] | None = None
+        self._errand: Errand[bytes] | None = None
         self._turn: asyncio.Handle | None = None
         sock.settimeout(0)
         self._loop.add_reader(self._number, self._readable)
 
-    def end(self) -> asyncio.Task[None] | None:
+    def end(self) -> asyncio.Task[bytes] | None:
         """Hang up; nobody waits for what was asked. Return the task that still unwinds, if any."""
         if not self._closed:
             self._closed = True
@@ -82,10 +87,10 @@ class Connection:
             self._socket.close()
             if self._turn is not None:
                 self._turn.cancel()
-            if self._task is not None:
-                self._task.cancel()
+            if self._errand is not None:
+                self._errand.cancel()
             self._gone(self)
-        return self._task
+        return None if self._errand is None else self._errand.task
 
     # -- reading -----------------------------------------------------------------------------
 
@@ -129,7 +134,7 @@ class Connection:
         One in each turn of the loop: who sends a thousand keeps the other connections waiting no
         longer than who sends one. Who does not read its replies gets no more of them.
         """
-        if self._task is None and self._turn is None and not self._unsent:
+        if self._errand is None and self._turn is None and not self._unsent:
             self._answer_next()
         if not self._closed:
             # A whole frame is left over: it sends faster than it can be served, or than it reads.
@@ -151,29 +156,26 @@ class Connection:
             self.end()
             return
         if reply is None:
-            self._task = self._loop.create_task(self._answer(body))
-            return
-        self._write(frame.encode(reply))
-        if self._reader.pending:
-            self._turn = self._loop.call_soon(self._take_turn)
+            self._errand = Errand(self._conversation.respond(body), self._answered)
+            self._errand.start(at_once=self._conversation.is_errand(body))
+        else:
+            self._answered(reply, None)
 
     def _take_turn(self) -> None:
         self._turn = None
         if not self._closed:
             self._go_on()
 
-    async def _answer(self, body: bytearray) -> None:
-        try:
-            reply = await self._conversation.respond(body)
-        except Exception:
-            log.exception(FAULT)
-            self._task = None
+    def _answered(self, reply: bytes | None, error: BaseException | None) -> None:
+        self._errand = None
+        if reply is None:
+            log.error(FAULT, exc_info=error)
             self.end()
-            return
-        self._task = None
-        if not self._closed:
+        elif not self._closed:
             self._write(frame.encode(reply))
-            self._take_turn()
+            # In another turn, also since what is answered without waiting would pile up in here.
+            if self._reader.pending:
+                self._turn = self._loop.call_soon(self._take_turn)
 
     # -- writing -----------------------------------------------------------------------------
 

@@ -34,9 +34,13 @@ class Fresh:
 
     async def respond(self, body: bytearray) -> bytes:
         """Return the reply; may wait."""
-        if self._concerns(body):
+        if self._concerns(body):  # as a task: no list is an errand
             await asyncio.wait([asyncio.ensure_future(self._tokens.freshen())], timeout=PATIENCE)
         return await self._inner.respond(body)
+
+    def is_errand(self, body: bytearray) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`."""
+        return self._inner.is_errand(body)
 
     def end(self) -> None:
         """Release what the conversation held."""

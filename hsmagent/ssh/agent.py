@@ -169,6 +169,10 @@ class Connection:
         finally:
             _wipe(frame, message)
 
+    def is_errand(self, frame: Frame) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`: a signature of our own."""
+        return self._upstream is None and frame[0] == Number.SSH_AGENTC_SIGN_REQUEST
+
     def end(self) -> None:
         """Release what the connection held; its client is gone."""
         if self._upstream is not None:

@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from hsmagent import tasks
 from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId, name_of
 from hsmagent.tasks import Tasks
@@ -374,7 +375,7 @@ class Pool:
         self, token: TokenId, build: Callable[[int], Operate], *, needs_login: bool
     ) -> Call:
         """Queue a private-key operation; `build` makes the message for the worker's slot."""
-        call = Call(token, needs_login, build, self.deadlines.operate, self._loop.create_future())
+        call = Call(token, needs_login, build, self.deadlines.operate, tasks.Reply())
         self._queue.add(call)
         return call
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
@@ -23,6 +23,9 @@ from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.orders import Order
 from hsmagent.worker.process import Program, spawn
+
+if TYPE_CHECKING:
+    from hsmagent.tasks import Reply
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +53,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Any] | Reply[Any]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -99,13 +102,13 @@ class Link:
         return future
 
     def submit(
-        self, message: Request | Order, seconds: float, future: "asyncio.Future[Any]"
+        self, message: Request | Order, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
     ) -> None:
-        """Send a request whose answer goes into `future`."""
+        """Send a request whose answer goes into `reply`."""
         if not self._alive:
-            future.set_exception(WorkerDied(f"{self._name} has ended"))
+            reply.set_exception(WorkerDied(f"{self._name} has ended"))
             return
-        self._expect(seconds, future)
+        self._expect(seconds, reply)
         self._send(codec.encode(message))
 
     def kill(self, why: str) -> None:
@@ -122,18 +125,19 @@ class Link:
         if self._process.returncode is None:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         while self._waiting:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(WorkerDied(why))
-                future.exception()  # whoever gave up waiting need not hear of it
+            _, reply = self._waiting.popleft()
+            if not reply.done():
+                reply.set_exception(WorkerDied(why))
+                if isinstance(reply, asyncio.Future):
+                    reply.exception()  # whoever gave up waiting need not hear of it
         self._on_lost(why)
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, future: "asyncio.Future[Any]") -> None:
+    def _expect(self, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]") -> None:
         if not self._waiting:
             self._since = self._loop.time()
-        self._waiting.append((seconds, future))
+        self._waiting.append((seconds, reply))
         self._arm()
 
     def _arm(self) -> None:
@@ -202,25 +206,28 @@ class Link:
         arrived = self._buffer[:received]
         self._reader.feed(arrived)
         wipe(arrived)
+        settled: list[tuple[asyncio.Future[Any] | Reply[Any], Any]] = []
         try:
-            self._take_replies()
+            self._take_replies(settled)
         except ProtocolError as error:
             log.warning("%s: %s", self._name, error)
             self.kill(f"{self._name} wrecked its worker, which was restarted")
         else:
-            self._on_room()
+            self._on_room()  # first: the worker goes on while we do
+        for reply, value in settled:
+            if not reply.done():
+                reply.set_result(value)
 
-    def _take_replies(self) -> None:
+    def _take_replies(self, settled: "list[tuple[asyncio.Future[Any] | Reply[Any], Any]]") -> None:
         while (body := self._reader.next_frame()) is not None:
             if not self._waiting:
                 raise ProtocolError("a reply that nobody asked for")
-            reply = codec.decode_reply(body)
+            value = codec.decode_reply(body)
             wipe(body)
-            _, future = self._waiting.popleft()
+            _, reply = self._waiting.popleft()
             self._since = self._loop.time()
             self._arm()
-            if not future.done():
-                future.set_result(reply)
+            settled.append((reply, value))
 
     # -- the process -------------------------------------------------------------------------
 

@@ -35,6 +35,9 @@ class Echo:
             raise RuntimeError
         return None if body.startswith((b"wait", b"fail")) else bytes(body)
 
+    def is_errand(self, body: bytearray) -> bool:
+        return b"errand" in body
+
     async def respond(self, body: bytearray) -> bytes:
         if body.startswith(b"fail"):
             raise RuntimeError
@@ -288,13 +291,26 @@ def test_connections_leave_files_for_everything_else(
     assert done.stdout.split() == [str(most), str(raised)]
 
 
-async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running) -> None:
+async def test_errands_that_wait_for_nothing_do_not_pile_up(running: Running) -> None:
+    reader, writer = await running.connect()
+    while not running.conversations:
+        await asyncio.sleep(0)
+    running.conversations[0].held.set()
+    flood = frame.encode(b"wait errand") * 3000
+    writer.write(flood)
+    assert await reader.readexactly(len(flood)) == flood
+    await hang_up(writer)
+
+
+@pytest.mark.parametrize("body", [b"wait", b"wait errand"])
+async def test_a_peer_that_leaves_cancels_what_it_asked(running: Running, body: bytes) -> None:
     _, writer = await running.connect()
-    writer.write(frame.encode(b"wait"))
-    while not any(c._task for c in running.server._connections):
+    writer.write(frame.encode(body))
+    while not any(c._errand for c in running.server._connections):
         await asyncio.sleep(0)
     [connection] = running.server._connections
-    task = connection._task
+    assert connection._errand is not None
+    task = connection._errand.task
     assert task is not None
     await hang_up(writer)
     while not task.done():
@@ -331,7 +347,7 @@ async def test_without_files_left_a_connection_waits(
 
 
 @pytest.mark.parametrize("before", [b"", frame.encode(b"one")])
-@pytest.mark.parametrize("fault", [b"fail", b"break"])
+@pytest.mark.parametrize("fault", [b"fail", b"fail errand", b"break"])
 async def test_a_fault_of_ours_ends_one_connection(
     running: Running, before: bytes, fault: bytes
 ) -> None:
