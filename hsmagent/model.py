@@ -107,7 +107,7 @@ class Key:
 
 
 class Scheme(StrEnum):
-    """How to sign: padding and hash. The signer hashes; callers never hand over a digest."""
+    """How to sign: padding and hash. The signer hashes, but for what comes over the face socket."""
 
     RSA_PKCS1_SHA1 = "rsa-pkcs1-sha1"
     RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"
@@ -247,6 +247,16 @@ class PurposeKind(StrEnum):
     MAIL = "mail"
     GIT = "git"
     UNKNOWN = "unknown"
+    PKCS11_MESSAGE = "pkcs11-message"
+    PKCS11_DIGEST = "pkcs11-digest"
+    PKCS11_DECRYPT = "pkcs11-decrypt"
+    GNUPG = "gnupg"
+
+
+# What a program wants through PKCS#11 is known by its kind alone.
+PKCS11_PURPOSES = frozenset(
+    (PurposeKind.PKCS11_MESSAGE, PurposeKind.PKCS11_DIGEST, PurposeKind.PKCS11_DECRYPT)
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,4 +34,13 @@ class EcdhUnwrap:
     cofactor: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class Kdf:
+    """The ANSI X9.63 key derivation (SEC 1, section 3.6.1): hash, bytes wanted, SharedInfo."""
+
+    hash_name: str
+    length: int
+    shared_info: bytes = b""
+
+
 Unwrap = RsaUnwrap | EcdhUnwrap

@@ -59,11 +59,12 @@ class TokenConfig:
 class KeyConfig:
     """One `[[key]]`: the policy for the keys that `match` names (URI, fingerprint or label).
 
-    allow None: everything, but unknown data only after a question (see `policy`).
+    allow None: everything, but unknown data only after a question (see `policy`), and nothing for
+    PKCS#11 programs and GnuPG. confirm "": unsaid.
     """
 
     match: Pkcs11Uri | str
-    confirm: str = "never"
+    confirm: str = ""
     remember: float = 5 * 60.0
     allow: frozenset[PurposeKind] | None = None
     hide: bool = False
@@ -92,6 +93,13 @@ class SshConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Pkcs11Config:
+    """Whether PKCS#11 programs are served at all."""
+
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """Everything the file says. No `[[module]]` at all: modules are discovered."""
 
@@ -103,6 +111,7 @@ class Config:
     ssh: SshConfig = field(default_factory=SshConfig)
     notify: tuple[str, ...] = ("waiting", "removed", "wrong-pin")
     mail: Settings = field(default_factory=Settings)
+    pkcs11: Pkcs11Config = field(default_factory=Pkcs11Config)
 
 
 def default_path() -> Path:
@@ -184,6 +193,7 @@ def read(content: str, file: str) -> Config:
         ssh=_ssh(top.table("ssh")),
         notify=_notify(top.table("notify")),
         mail=_mail(top.table("mail")),
+        pkcs11=_pkcs11(top.table("pkcs11")),
     )
     top.end()
     return config
@@ -287,6 +297,12 @@ def _mail(table: Table) -> Settings:
     if not mail.sendmail:
         raise table.error("sendmail must name a program")
     return mail
+
+
+def _pkcs11(table: Table) -> Pkcs11Config:
+    pkcs11 = Pkcs11Config(enabled=table.take("enabled", boolean, default=False))
+    table.end()
+    return pkcs11
 
 
 def _notify(table: Table) -> tuple[str, ...]:

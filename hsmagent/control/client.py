@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 CONTROL_MAX_FRAME = 1 << 24
 
-# The roles, each with a socket of its own: what a person asks for, and what mail programs do.
-CONTROL, MAIL = "control", "mail"
+# The roles, each with a socket of its own: what a person asks for, what mail programs do, and what
+# our own processes ask for that serve PKCS#11 programs and GnuPG.
+CONTROL, MAIL, FACE = "control", "mail", "face"
 
 # First byte of the frame that carries a PIN to the daemon.
 PIN_PLAIN = 0
@@ -24,9 +25,9 @@ PIN_LAST_TRY_CONFIRMED = 1
 class Daemon:
     """A connection to one of the daemon's sockets.
 
-    role: which one, CONTROL or MAIL. timeout: seconds for an answer; None where it may wait for a
-    module or a person. Raises Unavailable where no daemon answers, UsageError where none can, else
-    the error that it answers.
+    role: CONTROL, MAIL or FACE. timeout: seconds for an answer; None where it may wait for a module
+    or a person. Raises Unavailable where no daemon answers, UsageError where none can, else the
+    error that it answers.
     """
 
     def __init__(

@@ -51,8 +51,10 @@ class Fields:
         except ValueError:
             raise UsageError(f"{printable(value)!r} is none of: {', '.join(enum)}") from None
 
-    def binary(self, name: str) -> bytes:
+    def binary(self, name: str, default: bytes | None = None) -> bytes:
         """Return the bytes of a base64 field."""
+        if default is not None and name not in self._values:
+            return default
         try:
             return from_base64(self.text(name))
         except (binascii.Error, ValueError):

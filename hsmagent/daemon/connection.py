@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from hsmagent import frame
@@ -40,13 +41,20 @@ class Conversation(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """What a connection tells its server: it is no more, once; why its peer is hung up on."""
+
+    gone: Callable[["Connection"], None]
+    complain: Callable[["Connection", ProtocolError], None]
+
+
 class Connection:
     """Frames of one connection: read, answered one at a time, written.
 
     The loop tells when the socket can be read and written, and the rest is done here: a login is a
     connection of its own, and a transport of asyncio takes a third of its time to begin and to end.
 
-    gone: told once, when the connection is no more. complain: told why a peer is hung up on.
     buffer: what is received goes there, and is wiped before the next turn of the loop.
     """
 
@@ -55,16 +63,14 @@ class Connection:
         sock: socket.socket,
         conversation: Conversation,
         *,
-        gone: Callable[["Connection"], None],
-        complain: Callable[["Connection", ProtocolError], None],
+        ends: Ends,
         buffer: bytearray,
         limit: int,
     ) -> None:
         self._socket = sock
         self._number = sock.fileno()  # the loop would make a text of a socket to look for it
         self._conversation = conversation
-        self._gone = gone
-        self._complain = complain
+        self._ends = ends
         self._buffer = buffer
         self._limit = limit
         self._loop = asyncio.get_running_loop()
@@ -89,18 +95,21 @@ class Connection:
                 self._turn.cancel()
             if self._errand is not None:
                 self._errand.cancel()
-            self._gone(self)
+            self._ends.gone(self)
         return None if self._errand is None else self._errand.task
 
     # -- reading -----------------------------------------------------------------------------
 
     def _readable(self) -> None:
         try:
-            received = self._socket.recv_into(self._buffer)
+            received = self._receive()
         except BlockingIOError:
             return
         except OSError:
             received = 0
+        except ProtocolError as error:
+            self._break_off(error)
+            return
         if not received:
             self._leave()
             return
@@ -108,6 +117,14 @@ class Connection:
         self._reader.feed(arrived)
         frame.wipe(arrived)
         self._go_on()
+
+    def _receive(self) -> int:
+        """Receive into the buffer; return how much. May raise ProtocolError."""
+        return self._socket.recv_into(self._buffer)
+
+    def _break_off(self, error: ProtocolError) -> None:
+        self._ends.complain(self, error)
+        self.end()
 
     def _leave(self) -> None:
         """Take in that the peer asks nothing more; what is written for it still goes out."""
@@ -144,8 +161,7 @@ class Connection:
         try:
             body = self._reader.next_frame()
         except ProtocolError as error:
-            self._complain(self, error)
-            self.end()
+            self._break_off(error)
             return
         if body is None:
             return

@@ -14,14 +14,16 @@ from hsmagent.config.discovery import modules
 from hsmagent.config.file import Config
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
+from hsmagent.control.face import Face
 from hsmagent.control.leases import Leases
 from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
-from hsmagent.daemon.fresh import Fresh
-from hsmagent.daemon.listening import listen, make_folder
+from hsmagent.daemon.face import FaceSocket
+from hsmagent.daemon.fresh import Fresh, look_anew
+from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
@@ -64,6 +66,8 @@ def serve(load: Load, runtime: Path, state: Path) -> None:
 class Daemon:
     """One agent: its sockets, tokens and gate, for the life of a login session."""
 
+    _face_socket: FaceSocket | None = None  # made when we run
+
     def __init__(self, load: Load, runtime: Path, state: Path) -> None:
         self._load = load
         self._settings = settings = load(Config())
@@ -71,7 +75,7 @@ class Daemon:
         self._notifier = Notifier()
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
-        self._bound: list[Path] = []
+        self._sockets = Sockets(runtime, listen_sockets())
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._desktop = desktop = Desktop(
             lambda: self._settings,
@@ -113,7 +117,7 @@ class Daemon:
         try:
             servers = self._servers()
         except UsageError:
-            self._unbind()
+            self._sockets.unbind_all()
             raise
         self._catch_signals()
         desktop = self._tasks.start(self._desktop.run())
@@ -123,14 +127,18 @@ class Daemon:
             end_unwanted()
             for server in servers:
                 await server.start()
+            self._face_socket = self._new_face_socket()
+            await self._face_socket.follow()
             self._notifier.tell("READY=1")
             log.info("ready: SSH_AUTH_SOCK=%s", self._runtime / f"{SSH}.sock")
             await self._stopping.wait()
         finally:
             self._notifier.tell("STOPPING=1")
-            self._unbind()
+            self._sockets.unbind_all()
             for server in servers:
                 await server.close()
+            if self._face_socket is not None:
+                await self._face_socket.close()
             desktop.cancel()
             await asyncio.wait([desktop], timeout=GOODBYE)
             await self._parts.close()
@@ -139,9 +147,8 @@ class Daemon:
     # -- sockets -----------------------------------------------------------------------------
 
     def _servers(self) -> list[Server]:
-        given = listen_sockets()
         own = os.getuid()
-        listening = self._listen(SSH, given)
+        listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
             Server(
@@ -151,7 +158,7 @@ class Daemon:
             ),
             *(
                 Server(
-                    self._listen(role, given),
+                    self._sockets.listen(role),
                     partial(self._conversation, table),
                     uids={own},
                     limit=CONTROL_MAX_FRAME,
@@ -160,19 +167,16 @@ class Daemon:
             ),
         ]
 
-    def _listen(self, name: str, given: dict[str, socket.socket]) -> socket.socket:
-        if name in given:
-            return given[name]
-        make_folder(self._runtime)
-        path = self._runtime / f"{name}.sock"
-        listening = listen(path)
-        self._bound.append(path)
-        return listening
-
-    def _unbind(self) -> None:
-        # Before we stop listening: after that, a file may be another agent's.
-        for path in self._bound:
-            path.unlink(missing_ok=True)
+    def _new_face_socket(self) -> FaceSocket:
+        tokens = self._parts.tokens
+        face = Face(
+            tokens,
+            self._parts.gate,
+            serves=lambda: configured.families(self._settings),
+            look=partial(look_anew, tokens),
+            clock=time.monotonic,
+        )
+        return FaceSocket(face, self._sockets)
 
     def _ssh_connection(self, sock: socket.socket) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
@@ -218,6 +222,7 @@ class Daemon:
         self._desktop.configure()
         self._parts.configure(settings)
         self._agent.configure(self._parts.agent_options())
+        await self._follow_face()
         ended = [name_of(status.id) for status in self._statuses() if status.logged_in]
         await self._parts.tokens.logout_all()
         await self._parts.load_modules()
@@ -227,6 +232,13 @@ class Daemon:
             ", ".join(ended) or "none",
         )
 
+    async def _follow_face(self) -> None:
+        try:
+            if self._face_socket is not None:
+                await self._face_socket.follow()
+        except UsageError as error:
+            log.error("%s", error)  # noqa: TRY400 - no traceback
+
     # -- what the desktop says and is told ---------------------------------------------------
 
     def _statuses(self) -> tuple[TokenStatus, ...]:
@@ -234,6 +246,8 @@ class Daemon:
 
     def _tokens_changed(self) -> None:
         self._agent.changed()
+        if self._face_socket is not None:
+            self._face_socket.changed()
         self._desktop.look(self._statuses())
 
     async def _lock(self, tokens: Sequence[TokenId]) -> None:

@@ -13,6 +13,11 @@ from hsmagent.token.tokens import Tokens
 PATIENCE = 3.0  # seconds
 
 
+async def look_anew(tokens: Tokens) -> None:
+    """See to it that the tokens' keys are those of now, as far as patience goes."""
+    await asyncio.wait([asyncio.ensure_future(tokens.freshen())], timeout=PATIENCE)
+
+
 class Fresh:
     """A conversation in which some frames wait until the tokens have been looked at.
 
@@ -35,7 +40,7 @@ class Fresh:
     async def respond(self, body: bytearray) -> bytes:
         """Return the reply; may wait."""
         if self._concerns(body):  # as a task: no list is an errand
-            await asyncio.wait([asyncio.ensure_future(self._tokens.freshen())], timeout=PATIENCE)
+            await look_anew(self._tokens)
         return await self._inner.respond(body)
 
     def is_errand(self, body: bytearray) -> bool:

@@ -5,7 +5,7 @@ import os
 import socket
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -15,6 +15,41 @@ from hsmagent.folders import changeable_by_others
 BACKLOG = 128
 # An agent looks and binds in far less.
 LOCK_SECONDS = 2.0
+
+
+class Sockets:
+    """The sockets that we listen on: those that systemd made, by name, and those we bind.
+
+    folder: where a socket NAME is bound, as NAME.sock.
+    """
+
+    def __init__(self, folder: Path, given: Mapping[str, socket.socket]) -> None:
+        self.given = given
+        self._folder = folder
+        self._bound: set[str] = set()
+
+    def listen(self, name: str) -> socket.socket:
+        """Return the listening socket of this name. Raises UsageError."""
+        if name in self.given:
+            return self.given[name]
+        make_folder(self._folder)
+        listening = listen(self._path(name))
+        self._bound.add(name)
+        return listening
+
+    def unbind(self, name: str) -> None:
+        """Take our file away, before we stop listening: after that, it may be another agent's."""
+        if name in self._bound:
+            self._bound.remove(name)
+            self._path(name).unlink(missing_ok=True)
+
+    def unbind_all(self) -> None:
+        """Take all our files away."""
+        for name in tuple(self._bound):
+            self.unbind(name)
+
+    def _path(self, name: str) -> Path:
+        return self._folder / f"{name}.sock"
 
 
 def make_folder(folder: Path) -> None:

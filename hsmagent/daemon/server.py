@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Collection
 
 from hsmagent import frame
-from hsmagent.daemon.connection import FAULT, Connection, Conversation
+from hsmagent.daemon.connection import FAULT, Connection, Conversation, Ends
 from hsmagent.daemon.listening import BACKLOG
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
@@ -24,8 +24,9 @@ MAX_CONNECTIONS = 1024
 # channels a hostile host opens, must not keep the others out.
 SHARE = 4
 # Of the files that we may have open: one part each for the connections of the ssh, the control and
-# the mail socket, for the ssh socket's to an upstream agent, and for everything else.
-PARTS = 5
+# the mail socket, for the ssh socket's to an upstream agent, two for the face socket (each of its
+# connections brings a program's own), and one for everything else.
+PARTS = 7
 
 # So long nobody is let in where there are no files left to open.
 ACCEPT_AGAIN = 1.0  # seconds
@@ -35,7 +36,10 @@ Opener = Callable[[socket.socket], Conversation]
 
 
 class Server:
-    """One listening socket and its connections, for the uids that it serves."""
+    """One listening socket and its connections, for the uids that it serves.
+
+    share: see SHARE. connection: what makes one.
+    """
 
     def __init__(
         self,
@@ -44,13 +48,17 @@ class Server:
         *,
         uids: Collection[int],
         limit: int = frame.SSH_MAX_FRAME,
+        share: int = SHARE,
+        connection: Callable[..., Connection] = Connection,
     ) -> None:
         self._listening = listening
         self._uids = uids
         self._opener = opener
         self._limit = limit
         self._most = room_for_connections()
-        self._most_each = self._most // SHARE
+        self._most_each = self._most // share
+        self._new_connection = connection
+        self._ends = Ends(self._forget, self._complain)
         self._accepts = False
         self._connections: dict[Connection, Conversation] = {}
         self._processes: dict[Connection, int] = {}
@@ -112,13 +120,8 @@ class Server:
             self._tell(pid, f"{self._most} are open")
             return False
         conversation = self._opener(sock)
-        connection = Connection(
-            sock,
-            conversation,
-            gone=self._forget,
-            complain=self._complain,
-            buffer=self._buffer,
-            limit=self._limit,
+        connection = self._new_connection(
+            sock, conversation, ends=self._ends, buffer=self._buffer, limit=self._limit
         )
         self._connections[connection] = conversation
         self._processes[connection] = pid

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from hsmagent.config.discovery import certificate_files
 from hsmagent.config.file import CacheConfig, Config, KeyConfig, TokenConfig
+from hsmagent.control.face import Family
 from hsmagent.control.names import names_key
 from hsmagent.door.policy import Policy
 from hsmagent.errors import ProtocolError
-from hsmagent.model import Clock, TokenId
+from hsmagent.model import Clock, PurposeKind, TokenId
 from hsmagent.ssh import certificates
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
@@ -39,6 +40,13 @@ def limits(settings: Config, token: TokenId) -> Limits:
 def policy(settings: Config, clock: Clock, unknown: str = "always") -> Policy:
     """Return the policy of the `[[key]]` entries; unknown: see `Policy`."""
     return Policy(settings.keys, lambda key, entry: names_key(entry.match, key), clock, unknown)
+
+
+def families(settings: Config) -> frozenset[Family]:
+    """Return for whom the face socket is there: PKCS#11 programs, GnuPG, both or neither."""
+    gnupg = any(PurposeKind.GNUPG in (entry.allow or ()) for entry in settings.keys)
+    wanted = {Family.PKCS11: settings.pkcs11.enabled, Family.GNUPG: gnupg}
+    return frozenset(family for family, is_wanted in wanted.items() if is_wanted)
 
 
 def agent_options(settings: Config) -> AgentOptions:

@@ -10,9 +10,10 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
+from weakref import WeakValueDictionary
 
 from hsmagent.door.dialog import ask_for_one_pin, ask_for_pin
-from hsmagent.door.policy import Policy, Verdict
+from hsmagent.door.policy import Agreement, Policy, Verdict
 from hsmagent.door.unlock import (
     Asking,
     PinStore,
@@ -24,7 +25,7 @@ from hsmagent.door.unlock import (
 )
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
-from hsmagent.model import Operation, PinState, Request, TokenId, name_of
+from hsmagent.model import Key, Operation, PinState, PurposeKind, Request, TokenId, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.tasks import Tasks
@@ -77,6 +78,7 @@ class Gate:
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs = Tasks()
         self._one_touch = asyncio.Lock()
+        self._one_question = WeakValueDictionary[Agreement, asyncio.Lock]()
         self._closed_because = ""
 
     def configure(self, policy: Policy, timeout: float) -> None:
@@ -84,10 +86,16 @@ class Gate:
         self._policy = policy
         self._timeout = timeout
 
-    async def perform(self, request: Request, operation: Operation) -> bytes:
-        """Carry out an operation, if policy and person agree. Raises Refused or TokenError."""
+    async def perform(
+        self, request: Request, operation: Operation, unnoticed: Operation | None = None
+    ) -> bytes:
+        """Carry out an operation, if policy and person agree. Raises Refused or TokenError.
+
+        unnoticed: what is done in its place under a standing yes, so that a program which nobody
+        is asked about does not make the token's login last.
+        """
         try:
-            result = await self._pass(request, operation)
+            result = await self._pass(request, operation, unnoticed)
         except Refused as error:
             self._record(request, "refused", str(error))
             raise
@@ -125,6 +133,14 @@ class Gate:
         if _needs_login(token):
             await self._log_in(token, request)
 
+    def allowed(self, key: Key) -> frozenset[PurposeKind]:
+        """Return what a key may be used for at all, asked or not."""
+        return self._policy.allowed(key)
+
+    def lasts(self, request: Request) -> bool:
+        """Whether a yes to this request holds for more than it, until the token's login ends."""
+        return self._policy.holds_for(request) is not None
+
     def forget(self) -> None:
         """Forget remembered confirmations."""
         self._policy.forget()
@@ -143,7 +159,9 @@ class Gate:
 
     # -- the way through ---------------------------------------------------------------------
 
-    async def _pass(self, request: Request, operation: Operation) -> bytes:
+    async def _pass(
+        self, request: Request, operation: Operation, unnoticed: Operation | None
+    ) -> bytes:
         token = None if request.key.token is None else self._tokens(request.key.token)
         locked = token is not None and _needs_login(token)
         if token is not None and locked:
@@ -156,14 +174,20 @@ class Gate:
             return await self._use(request, operation, None, confirm=confirm)
         try:
             if locked:
-                confirm = await self._log_in(token, request) and confirm
-                request = _as_known_now(request, token)
-            return await self._use(request, operation, token, confirm=confirm)
+                return await self._use_after_login(request, operation, token)
+            chosen = unnoticed if unnoticed is not None and decision.standing else operation
+            return await self._use(request, chosen, token, confirm=confirm)
         except LoginNeeded:
             # Somebody else ended the login under us: ask, once more. Nothing is retried unasked.
-            confirm = await self._log_in(token, request) and confirm
-            request = _as_known_now(request, token)
-            return await self._use(request, operation, token, confirm=confirm)
+            self._policy.login_ended(token.id)
+            return await self._use_after_login(request, operation, token)
+
+    async def _use_after_login(self, request: Request, operation: Operation, token: Token) -> bytes:
+        """See to the login first. What was agreed to meanwhile, for others too, counts."""
+        to_confirm = await self._log_in(token, request)
+        request = _as_known_now(request, token)
+        confirm = self._must_confirm(request) and to_confirm
+        return await self._use(request, operation, token, confirm=confirm)
 
     def _forget_if_over(self, token: Token) -> None:
         if _needs_login(token):
@@ -200,13 +224,33 @@ class Gate:
         if request.key.always_authenticate and token is not None:
             return await self._ask(self._use_with_pin(request, operation, token))
         if confirm:
-            if not await self._ask(self._prompter.confirm(words.confirm(request))):
-                raise Cancelled("the person said no")
-            self._policy.confirmed(request)
+            await self._confirm(request)
         if token is None:
             return await self._use_without_token(request, operation)
         with self._waiting(request):
             return await operation(None)
+
+    async def _confirm(self, request: Request) -> None:
+        """Have a person agree. One yes serves all requests that it holds for: they wait for it."""
+        subject = self._policy.holds_for(request)
+        if subject is None:
+            await self._ask_to_confirm(request)
+            return
+        async with self._one_question.setdefault(subject, asyncio.Lock()):
+            if self._must_confirm(request):
+                await self._ask_to_confirm(request)
+
+    def _must_confirm(self, request: Request) -> bool:
+        """Whether a person must agree, as things stand now. Raises Refused."""
+        decision = self._policy.decide(request)
+        if decision.verdict is Verdict.DENY:
+            raise Refused(decision.reason)
+        return decision.verdict is Verdict.CONFIRM
+
+    async def _ask_to_confirm(self, request: Request) -> None:
+        if not await self._ask(self._prompter.confirm(words.confirm(request))):
+            raise Cancelled("the person said no")
+        self._policy.confirmed(request)
 
     async def _use_without_token(self, request: Request, operation: Operation) -> bytes:
         """Use an added key. A FIDO key's PIN is asked for when it wants one, and tried once."""

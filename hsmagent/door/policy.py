@@ -6,6 +6,7 @@ from enum import StrEnum
 
 from hsmagent.config.file import KeyConfig
 from hsmagent.model import (
+    PKCS11_PURPOSES,
     Clock,
     Destination,
     Doubt,
@@ -28,16 +29,30 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """A verdict and, when it is not ALLOW, the sentence that says why."""
+    """A verdict and, when it is not ALLOW, the sentence that says why.
+
+    standing: allowed by a yes that was said before, and holds until the token's login ends.
+    """
 
     verdict: Verdict
     reason: str = ""
+    standing: bool = False
 
 
 ALLOW = Decision(Verdict.ALLOW)
+ALLOWED_BEFORE = Decision(Verdict.ALLOW, standing=True)
 
 # A token's key does these unasked only where its `allow` names them.
 WANT_A_WORD = (PurposeKind.SSH_CERT, PurposeKind.UNKNOWN)
+# And these not at all: nobody can tell what is signed or decrypted.
+ONLY_IF_NAMED = PKCS11_PURPOSES | {PurposeKind.GNUPG}
+
+# What `remember` has no word in: random data, and what has a rule of its own.
+NOT_REMEMBERED = PKCS11_PURPOSES | {PurposeKind.UNKNOWN}
+# The words of `confirm` that settle how often ONLY_IF_NAMED are asked about.
+ANSWERS = dict.fromkeys(PKCS11_PURPOSES, ("never", "always")) | {
+    PurposeKind.GNUPG: ("never", "always", "remember")
+}
 
 CACHED = 256  # keys: more than anyone has, and clients may add any number
 
@@ -46,7 +61,7 @@ Named = Callable[[Key, KeyConfig], bool]
 
 _Confirmed = tuple[bytes, TokenId | None, str, Purpose, Destination | None]
 
-_Agreement = tuple[bytes, TokenId | None, str]
+Agreement = tuple[bytes, TokenId | None, str]
 """Key, token, and the subject of a doubt."""
 
 
@@ -58,6 +73,10 @@ class Policy:
     purpose itself has a doubt about (`ssh.signing_rules`), and where the key has an X.509
     certificate, what comes over a forwarded connection. A constraint set with `ssh-add -c`
     asks in any case.
+
+    What PKCS#11 programs and GnuPG want is refused unless `allow` names it. A yes to a PKCS#11
+    program holds for that program and key, until the token's login ends; one to GnuPG, which asks
+    for whoever asked it, for the one request.
 
     unknown: when to heed doubts: "always", or "forwarded" only; as in `KeyConfig.confirm`.
     """
@@ -74,12 +93,12 @@ class Policy:
         # agent behind ours may hold as well.
         self._by_key: dict[Key, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
-        self._agreed: set[_Agreement] = set()
+        self._agreed: set[Agreement] = set()
 
     def decide(self, request: Request) -> Decision:
         """Return the verdict on a request, and why when it is not ALLOW."""
         entry = self.entry(request.key)
-        if entry.allow is not None and request.purpose.kind not in entry.allow:
+        if not _is_allowed(entry, request.purpose.kind):
             return Decision(
                 Verdict.DENY,
                 f"the configuration does not allow {key_line(request.key)} "
@@ -90,17 +109,29 @@ class Policy:
         if self._must_ask(entry, request):
             return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
         doubt = self._doubt(entry, request)
-        if doubt is not None and _agreement(request, doubt) not in self._agreed:
+        if doubt is None:
+            return ALLOW
+        if _agreement(request, doubt) not in self._agreed:
             return Decision(Verdict.CONFIRM, "a person must agree to this first")
-        return ALLOW
+        return ALLOWED_BEFORE
+
+    def allowed(self, key: Key) -> frozenset[PurposeKind]:
+        """Return what a key may be used for at all, asked or not."""
+        entry = self.entry(key)
+        return frozenset(kind for kind in PurposeKind if _is_allowed(entry, kind))
+
+    def holds_for(self, request: Request) -> Agreement | None:
+        """Return what a yes to this request holds for until the token's login ends, if it does."""
+        doubt = self._doubt(self.entry(request.key), request)
+        return _agreement(request, doubt) if doubt is not None and doubt.subject else None
 
     def confirmed(self, request: Request) -> None:
         """Remember that a person agreed to this request, where that holds for others as well."""
         entry = self.entry(request.key)
-        doubt = self._doubt(entry, request)
-        if doubt is not None and doubt.subject:
-            self._agreed.add(_agreement(request, doubt))
-        if entry.confirm == "remember" and request.purpose.kind is not PurposeKind.UNKNOWN:
+        agreement = self.holds_for(request)
+        if agreement is not None:
+            self._agreed.add(agreement)
+        if entry.confirm == "remember" and request.purpose.kind not in NOT_REMEMBERED:
             now = self._clock()
             self._remembered = {what: end for what, end in self._remembered.items() if now < end}
             self._remembered[_what(request)] = now + entry.remember
@@ -130,7 +161,7 @@ class Policy:
                 return True
             case "forwarded":
                 return _is_forwarded(request)
-            case "remember":
+            case "remember" if request.purpose.kind not in PKCS11_PURPOSES:
                 until = self._remembered.get(_what(request), float("-inf"))
                 return until <= self._clock()
         return False
@@ -140,6 +171,8 @@ class Policy:
         if request.key.token is None:
             return None
         to, kind, doubt = request.destination, request.purpose.kind, request.purpose.doubt
+        if kind in ONLY_IF_NAMED:
+            return None if entry.confirm in ANSWERS[kind] else _doubt_of_program(request)
         forwarded = to is not None and to.forwarded
         if doubt is None and kind in WANT_A_WORD:
             doubt = Doubt(kind)
@@ -151,7 +184,18 @@ class Policy:
         return None if lifted or not (forwarded or self._unknown == "always") else doubt
 
 
-def _agreement(request: Request, doubt: Doubt) -> _Agreement:
+def _is_allowed(entry: KeyConfig, kind: PurposeKind) -> bool:
+    return kind not in ONLY_IF_NAMED if entry.allow is None else kind in entry.allow
+
+
+def _doubt_of_program(request: Request) -> Doubt:
+    """Return the doubt about what cannot be read, and what a yes to it holds for."""
+    if request.purpose.kind is PurposeKind.GNUPG:
+        return Doubt()
+    return Doubt(subject=f"all that {_asker(request)} wants through PKCS#11")
+
+
+def _agreement(request: Request, doubt: Doubt) -> Agreement:
     return request.key.spki, request.key.token, doubt.subject
 
 

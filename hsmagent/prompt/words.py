@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from hsmagent.model import (
+    PKCS11_PURPOSES,
     Key,
     KeyType,
     PinState,
@@ -29,6 +30,7 @@ CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
 HIDE = "Hide"  # the token waits for something else than this button
+LASTING = "Allowed once, it may use this key unasked until the login to the token ends."
 FEW_LEFT = "Few tries may be left."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
@@ -68,12 +70,20 @@ def describe(requests: Sequence[Request]) -> str:
         return ""
     first, *others = requests
     lines = [request_line(first), f"Key: {key_line(first.key)}"]
+    lines += filter(None, [_lasting(first)])
     if others:
         lines.append("Also waiting:")
         lines += [f"• {request_line(request)}" for request in others[: LISTED - 1]]
         if len(requests) > LISTED:
             lines.append(f"• and {len(requests) - LISTED} more")
     return "\n".join(lines)
+
+
+def _lasting(request: Request) -> str:
+    """Return what else a program may do after a yes, or ""."""
+    doubt = request.purpose.doubt
+    is_lasting = doubt is not None and doubt.subject
+    return LASTING if is_lasting and request.purpose.kind in PKCS11_PURPOSES else ""
 
 
 def _about(requests: Sequence[Request]) -> dict[str, Any]:
@@ -149,10 +159,11 @@ def touch(request: Request) -> Text:
 
 def confirm(request: Request) -> Text:
     """Return the yes-or-no question before one use of a key."""
+    lines = (request_line(request), _of_token(request.key), _lasting(request))
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",
-        description="\n".join(filter(None, (request_line(request), _of_token(request.key)))),
+        description="\n".join(filter(None, lines)),
         ok="Allow",
         **_about([request]),
     )

@@ -73,14 +73,24 @@ class _Recipe:
     size: int = 0
 
 
-def prepare(key: Key, scheme: Scheme, data: bytes) -> Prepared:
-    """Hash `data` and choose the mechanism. Raises TokenError when key and scheme do not fit."""
+def prepare(key: Key, scheme: Scheme, data: bytes, *, hashed: bool = False) -> Prepared:
+    """Hash `data` and choose the mechanism; hashed: it is the digest already.
+
+    Raises TokenError when key and scheme do not fit, or a digest is not as long as its hash.
+    """
     recipe = _recipe(key.key_type, key.bits, scheme)
     if scheme is Scheme.ED25519:
         return Prepared(recipe.mechanism, b"", data, data)
-    digest = _HASHES[scheme](data).digest()
+    digest = _digest_of(scheme, data) if hashed else _HASHES[scheme](data).digest()
     wanted = recipe.prefix + (digest[: recipe.size] if recipe.size else digest)
     return Prepared(recipe.mechanism, recipe.parameter, wanted, digest)
+
+
+def _digest_of(scheme: Scheme, digest: bytes) -> bytes:
+    size = hashlib.new(scheme.hash_name).digest_size
+    if len(digest) != size:
+        raise TokenError(f"a digest for {scheme} has {size} bytes, not {len(digest)}")
+    return digest
 
 
 @cache

@@ -21,27 +21,45 @@ def _use(key: Key, action: Action, mechanism: int, parameter: bytes = b"") -> Ke
 class TokenSigner:
     """One key of a token: a model.Signer that also decrypts.
 
-    What `decrypt_raw` and `derive` return never leaves the daemon. `pin`, on every operation, is
-    for a key with always_authenticate, and wiped. All raise
-    LoginNeeded, PinError, TokenGone, WorkerDied or another TokenError.
+    What `decrypt_raw` returns never leaves the daemon, and what `derive` does only to GnuPG. `pin`,
+    on every operation, is for a key with always_authenticate, and wiped. All raise LoginNeeded,
+    PinError, TokenGone, WorkerDied or another TokenError.
     """
 
-    def __init__(self, token: Token, key: Key) -> None:
+    def __init__(self, token: Token, key: Key, *, extends: bool = True) -> None:
         self.token = token
         self._key = key
+        self._extends = extends
         self._checker: Checker | None = None
+        self._unnoticed: TokenSigner | None = None
 
     @property
     def key(self) -> Key:
         """The key; what a login tells about it (always_authenticate, …) shows here at once."""
         return self.token.keys.get(self._key.spki, self._key)
 
-    async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
-        """Sign `data`, per `scheme`, and check the result. See model.Signer."""
+    @property
+    def unnoticed(self) -> "TokenSigner":
+        """The same key, whose use does not make the token's login last longer."""
+        if self._unnoticed is None:
+            self._unnoticed = TokenSigner(self.token, self._key, extends=False)
+        return self._unnoticed
+
+    async def sign(
+        self, scheme: Scheme, data: bytes, pin: bytearray | None = None, *, hashed: bool = False
+    ) -> bytes:
+        """Sign `data`, per `scheme`, and check the result. See model.Signer.
+
+        hashed: `data` is a digest that somebody else made, of the length that the scheme's has.
+        """
         key = self.key
-        prepared = schemes.prepare(key, scheme, data)
+        prepared = schemes.prepare(key, scheme, data, hashed=hashed)
         signature = await self.token.operate(
-            key, _use(key, Action.SIGN, prepared.mechanism, prepared.parameter), prepared.data, pin
+            key,
+            _use(key, Action.SIGN, prepared.mechanism, prepared.parameter),
+            prepared.data,
+            pin,
+            extends=self._extends,
         )
         if not self._check().holds(scheme, prepared.digest, signature):
             raise self._misfit("a signature")
@@ -57,7 +75,11 @@ class TokenSigner:
             raise TokenError("that was not encrypted for this key")
         key = self.key
         plain = await self.token.operate(
-            key, _use(key, Action.DECRYPT, spec.CKM_RSA_X_509), ciphertext, pin
+            key,
+            _use(key, Action.DECRYPT, spec.CKM_RSA_X_509),
+            ciphertext,
+            pin,
+            extends=self._extends,
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
         if not self._check().encrypts(block, ciphertext):
@@ -76,7 +98,11 @@ class TokenSigner:
             raise TokenError("that was not encrypted for this key")
         key = self.key
         secret = await self.token.operate(
-            key, _use(key, Action.DERIVE, spec.CKM_ECDH1_DERIVE), point, pin
+            key,
+            _use(key, Action.DERIVE, spec.CKM_ECDH1_DERIVE),
+            point,
+            pin,
+            extends=self._extends,
         )
         if len(secret) > size:
             raise self._misfit("a shared secret")

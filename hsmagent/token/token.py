@@ -347,10 +347,12 @@ class Token:
         use: KeyUse,
         data: bytes,
         pin: bytearray | None = None,
+        *,
+        extends: bool = True,
     ) -> bytes:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
-            self._admit(key, data, pin)
+            self._admit(key, data, pin, extends=extends)
             call = self._pool.operate(
                 self.id,
                 lambda slot: Operate(slot, use, data, pin),
@@ -376,7 +378,7 @@ class Token:
             await self._look_quietly(objects=False)  # how many tries are left
         raise failure
 
-    def _admit(self, key: Key, data: bytes, pin: bytearray | None) -> None:
+    def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
         if len(data) > MAX_DATA:
             raise TokenError(f"{len(data)} bytes are too many to sign at once")
@@ -389,6 +391,7 @@ class Token:
             if self._lease.left(now) <= 0:
                 self._expire()
                 raise LoginNeeded(f"the login to {name_of(self.id)} has run out")
-            self._lease = self._lease.used(now)
+            if extends:
+                self._lease = self._lease.used(now)
         elif self.login_required:
             raise LoginNeeded(f"nobody is logged in to {name_of(self.id)}")

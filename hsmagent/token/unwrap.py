@@ -1,8 +1,10 @@
-"""The daemon's half of decrypting a mail: from a RecipientInfo's fields to the content key.
+"""The daemon's half of decrypting: from a RecipientInfo's fields to the content key, and the like.
 
 Whoever asks learns nothing about why a key did not come out: for every ciphertext there is a
 key of the length asked for, and when the ciphertext is wrong it is one derived from a secret of
 this process and the ciphertext (implicit rejection), so that asking again gives the same one.
+Where nobody knows the length beforehand (`decrypt`), it is derived in the same way. Both answer
+alike to a wrong ciphertext: with two substitutes of one length, to ask for both would tell it.
 Nothing here branches on unpadded bytes, as far as Python allows. TokenError still says that the
 token is gone or needs a login: that does not depend on the ciphertext.
 """
@@ -19,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError, TokenError
 from hsmagent.token.signer import TokenSigner
-from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
+from hsmagent.unwraps import EcdhUnwrap, Kdf, RsaUnwrap, Unwrap
 
 # Cryptoki's words for "this ciphertext cannot be right" (PKCS#11 v2.40, section 5.1).
 _CKR_OF_CIPHERTEXT = {0x20, 0x21, 0x40, 0x41, 0x13}
@@ -44,33 +46,75 @@ async def unwrap(
     ProtocolError for a request that no mail makes (unknown padding, hash or length) and
     TokenError as the signer does.
     """
-    _check(what, length)
+    _check(what)
+    if length not in _LENGTHS:
+        raise ProtocolError("an unwrap request with an unknown key length")
     if isinstance(what, RsaUnwrap):
-        good, key = await _rsa(signer, what, length, pin)
-    else:
-        good, key = await _ecdh(signer, what, length, pin)
-    # Both keys exist in either case; a mask picks one of them.
-    mask = -int(good) & ((1 << 8 * length) - 1)
-    mine = int.from_bytes(_substitute(signer, what, length), "big")
-    theirs = int.from_bytes(key, "big")
-    return (theirs & mask | mine & ~mask).to_bytes(length, "big")
+        return await _rsa(signer, what, length, pin)
+    good, key = await _ecdh(signer, what, length, pin)
+    return _chosen(good, key, _substitute(signer, what, length))
 
 
-def _check(what: Unwrap, length: int) -> None:
+async def decrypt(signer: TokenSigner, what: RsaUnwrap, pin: bytearray | None = None) -> bytes:
+    """Return what was encrypted, of whatever length; for a wrong ciphertext random-looking bytes.
+
+    Raises as `unwrap` does.
+    """
+    _check(what)
+    return await _rsa(signer, what, None, pin)
+
+
+async def derive(
+    signer: TokenSigner,
+    point: bytes,
+    kdf: Kdf | None,
+    *,
+    cofactor: bool = False,
+    pin: bytearray | None = None,
+) -> bytes:
+    """Return what ECDH with `point` gives, as long as `kdf` says; None: the shared x itself.
+
+    Raises ProtocolError for a point that is not on the key's curve and a hash that is unknown:
+    whoever asks can know both beforehand. TokenError as the signer does.
+    """
+    if kdf is not None and kdf.hash_name not in _HASHES:
+        raise ProtocolError("a key derivation with an unknown hash")
+    if not _on_curve(signer, point):
+        raise ProtocolError("the point is not on the curve of the key")
+    shared = await signer.derive(point, cofactor=cofactor, pin=pin)
+    return shared if kdf is None else _x963(kdf, shared)
+
+
+def _check(what: Unwrap) -> None:
     if isinstance(what, RsaUnwrap):
-        known = what.padding in {"pkcs1", "oaep"} and {what.oaep_hash, what.mgf_hash} <= set(
-            _HASHES
-        )
+        known = what.padding in _PADDINGS and {what.oaep_hash, what.mgf_hash} <= set(_HASHES)
     else:
         known = what.kdf_hash in _HASHES and what.wrap_bits in {128, 192, 256}
-    if not known or length not in _LENGTHS:
-        raise ProtocolError("an unwrap request with an unknown algorithm or key length")
+    if not known:
+        raise ProtocolError("an unwrap request with an unknown algorithm")
+
+
+def _chosen(good: int, key: bytes, substitute: bytes) -> bytes:
+    """Return one of two byte strings of one length. Both exist in either case; a mask picks."""
+    mask = -int(good) & ((1 << 8 * len(substitute)) - 1)
+    mine, theirs = (int.from_bytes(each, "big") for each in (substitute, key))
+    return (theirs & mask | mine & ~mask).to_bytes(len(substitute), "big")
 
 
 def _substitute(signer: TokenSigner, what: Unwrap, length: int) -> bytes:
-    """Return the key for a wrong ciphertext: the same one each time it is asked for.
+    """Return the key for a wrong ciphertext: the same one each time it is asked for."""
+    return _drawn(signer, what, length, length)
 
-    It depends on nothing else that the right key does not depend on. Otherwise, asking once more
+
+def _substitute_length(signer: TokenSigner, what: RsaUnwrap, most: int) -> int:
+    """Return a length from 0 to `most` for a wrong ciphertext; always the same one."""
+    return int.from_bytes(_drawn(signer, what, "length", 16), "big") % (most + 1)
+
+
+def _drawn(signer: TokenSigner, what: Unwrap, for_what: object, size: int) -> bytes:
+    """Return `size` bytes drawn from a pseudorandom function of key and ciphertext.
+
+    They depend on nothing else that the right key does not depend on. Otherwise, asking once more
     with that changed would tell one from the other.
     """
     used: tuple[object, ...]
@@ -80,17 +124,37 @@ def _substitute(signer: TokenSigner, what: Unwrap, length: int) -> bytes:
         used = what.encrypted_key, what.oaep_hash, what.mgf_hash, what.label
     else:
         used = (what.encrypted_key,)
-    message = repr((signer.key.spki, length, used)).encode()
-    return hmac.digest(_SECRET, message, "sha256")[:length]
+    message = repr((signer.key.spki, for_what, used)).encode()
+    blocks = range(-(-size // 32))
+    return b"".join(
+        hmac.digest(_SECRET, number.to_bytes(4, "big") + message, "sha256") for number in blocks
+    )[:size]
 
 
 # -- RSA -------------------------------------------------------------------------------------
 
 
 async def _rsa(
-    signer: TokenSigner, what: RsaUnwrap, length: int, pin: bytearray | None
-) -> tuple[bool, bytes]:
+    signer: TokenSigner, what: RsaUnwrap, length: int | None, pin: bytearray | None
+) -> bytes:
+    """Return the message, or its substitute; length None: as long as the padding says."""
     size = (signer.key.bits + 7) // 8
+    fits, block = await _block(signer, what, size, pin)
+    padding = _PADDINGS[what.padding]
+    clear = padding.clear(block, what)
+    if length is None:
+        ends, found = padding.length(clear, what)
+        drawn = _substitute_length(signer, what, padding.most(size, what))
+        mask = -int(ends & fits)
+        length = found & mask | drawn & ~mask
+    good, key = padding.unpad(clear, what, length)
+    return _chosen(good & fits, key, _substitute(signer, what, length))
+
+
+async def _block(
+    signer: TokenSigner, what: RsaUnwrap, size: int, pin: bytearray | None
+) -> tuple[bool, bytes]:
+    """Return the padded message, and whether the ciphertext could be one at all."""
     # A ciphertext of another length, or not below the modulus, is public knowledge; it is
     # replaced so that the token does its work all the same.
     ciphertext = int.from_bytes(what.encrypted_key, "big")
@@ -102,10 +166,7 @@ async def _rsa(
         if error.rv not in _CKR_OF_CIPHERTEXT:
             raise
         fits, block = False, bytes(size)
-    block = block.rjust(size, b"\0")[-size:]
-    unpad = _unpad_oaep if what.padding == "oaep" else _unpad_pkcs1
-    good, key = unpad(block, what, length)
-    return good & fits, key
+    return fits, block.rjust(size, b"\0")[-size:]
 
 
 def _modulus(signer: TokenSigner) -> int:
@@ -113,32 +174,72 @@ def _modulus(signer: TokenSigner) -> int:
     return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
-def _unpad_pkcs1(block: bytes, _: RsaUnwrap, length: int) -> tuple[bool, bytes]:
-    """EME-PKCS1-v1_5 (RFC 8017, section 7.2.2) for a message whose length is known.
+class _Pkcs1:
+    """EME-PKCS1-v1_5 (RFC 8017, section 7.2.2): 00 02, eight random bytes or more, 00, message."""
 
-    The zero that ends the padding must stand at its one place, so nothing is searched for.
-    """
-    if len(block) < _PKCS1_MIN + length:
-        return False, bytes(length)
-    padding = block[2 : -length - 1]
-    zeros = padding.count(0)
-    wrong = block[0] | block[1] ^ 2 | block[-length - 1] | zeros
-    return not wrong, block[-length:]
+    @staticmethod
+    def most(size: int, _: RsaUnwrap) -> int:
+        return size - _PKCS1_MIN
+
+    @staticmethod
+    def clear(block: bytes, _: RsaUnwrap) -> bytes:
+        return block
+
+    @staticmethod
+    def length(block: bytes, _: RsaUnwrap) -> tuple[bool, int]:
+        """Return whether a message is there, and how long it is."""
+        end = block.find(0, 2)
+        wrong = block[0] | block[1] ^ 2 | (end < _PKCS1_MIN - 1)
+        return not wrong, len(block) - 1 - end
+
+    @staticmethod
+    def unpad(block: bytes, _: RsaUnwrap, length: int) -> tuple[bool, bytes]:
+        """Return whether a message of this length is there, and it.
+
+        The zero that ends the padding must stand at its one place, so nothing is searched for.
+        """
+        if len(block) < _PKCS1_MIN + length:
+            return False, bytes(length)
+        at = len(block) - length
+        zeros = block[2 : at - 1].count(0)
+        wrong = block[0] | block[1] ^ 2 | block[at - 1] | zeros
+        return not wrong, block[at:]
 
 
-def _unpad_oaep(block: bytes, what: RsaUnwrap, length: int) -> tuple[bool, bytes]:
-    """EME-OAEP (RFC 8017, section 7.1.2) for a message whose length is known."""
-    size = new(what.oaep_hash).digest_size
-    if len(block) < 2 * size + 2 + length:
-        return False, bytes(length)
-    seed, masked = block[1 : 1 + size], block[1 + size :]
-    seed = _xor(seed, _mgf1(masked, size, what.mgf_hash))
-    data = _xor(masked, _mgf1(seed, len(masked), what.mgf_hash))
-    expected = (
-        new(what.oaep_hash, what.label).digest() + bytes(len(data) - size - length - 1) + b"\1"
-    )
-    wrong = block[0] | (not hmac.compare_digest(data[:-length], expected))
-    return not wrong, data[-length:]
+class _Oaep:
+    """EME-OAEP (RFC 8017, section 7.1.2). What is clear is Y and DB: 00, hash, zeros, 01, M."""
+
+    @staticmethod
+    def most(size: int, what: RsaUnwrap) -> int:
+        return max(0, size - 2 * new(what.oaep_hash).digest_size - 2)
+
+    @staticmethod
+    def clear(block: bytes, what: RsaUnwrap) -> bytes:
+        size = new(what.oaep_hash).digest_size
+        seed, masked = block[1 : 1 + size], block[1 + size :]
+        seed = _xor(seed, _mgf1(masked, size, what.mgf_hash))
+        return block[:1] + _xor(masked, _mgf1(seed, len(masked), what.mgf_hash))
+
+    @staticmethod
+    def length(clear: bytes, what: RsaUnwrap) -> tuple[bool, int]:
+        """Return where the padding ends; `unpad` sees whether it is one."""
+        rest = clear[1 + new(what.oaep_hash).digest_size :].lstrip(b"\0")
+        good, _ = _Oaep.unpad(clear, what, max(0, len(rest) - 1))
+        return good, max(0, len(rest) - 1)
+
+    @staticmethod
+    def unpad(clear: bytes, what: RsaUnwrap, length: int) -> tuple[bool, bytes]:
+        """Return whether a message of this length is there, and it."""
+        size = new(what.oaep_hash).digest_size
+        if len(clear) < size + 2 + length:
+            return False, bytes(length)
+        at = len(clear) - length
+        zeros = bytes(at - size - 2)
+        expected = b"\0" + new(what.oaep_hash, what.label).digest() + zeros + b"\1"
+        return hmac.compare_digest(clear[:at], expected), clear[at:]
+
+
+_PADDINGS: dict[str, type[_Pkcs1 | _Oaep]] = {"pkcs1": _Pkcs1, "oaep": _Oaep}
 
 
 def _mgf1(seed: bytes, length: int, name: str) -> bytes:
@@ -165,13 +266,16 @@ async def _ecdh(
         if error.rv not in _CKR_OF_CIPHERTEXT:
             raise
         return False, bytes(length)
-    size = what.wrap_bits // 8
-    kek = X963KDF(_HASHES[what.kdf_hash](), size, what.shared_info).derive(shared)
+    kek = _x963(Kdf(what.kdf_hash, what.wrap_bits // 8, what.shared_info), shared)
     try:
         key = keywrap.aes_key_unwrap(kek, what.encrypted_key)
     except (keywrap.InvalidUnwrap, ValueError):
         return False, bytes(length)
     return (True, key) if len(key) == length else (False, bytes(length))
+
+
+def _x963(kdf: Kdf, shared: bytes) -> bytes:
+    return X963KDF(_HASHES[kdf.hash_name](), kdf.length, kdf.shared_info).derive(shared)
 
 
 def _on_curve(signer: TokenSigner, point: bytes) -> bool:

@@ -28,7 +28,8 @@ INTERPRETERS = ("python", "perl", "ruby")
 # What one of these asks for says nothing of the next one: they run or relay what others want.
 ANYTHING = re.compile(
     r"(python|perl|ruby|node|nodejs|deno|bun|java|php|lua|luajit|guile|tclsh|wish|expect|emacs"
-    r"|[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd)[-.0-9]*([.][a-z]+)?"
+    r"|(?!ssh)[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd"
+    r"|p11-kit[a-z-]*|ssh-pkcs11-helper)[-.0-9]*([.][a-z]+)?"
 )
 
 _SO_PEERPIDFD = 77  # Linux 6.5; not in Python's socket module
@@ -65,6 +66,11 @@ def peer_of_process(pid: int, uid: int) -> Peer:
     """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
     stat = _stat(pid)
     return _read(_Credentials(pid, uid, stat.start if stat is not None else 0))
+
+
+def starter_of(peer: Peer) -> Peer:
+    """Return who started this process; itself, when that is not known."""
+    return peer_of_process(peer.parents[0].pid, peer.uid) if peer.parents else peer
 
 
 def terminal_of(pid: int) -> int:

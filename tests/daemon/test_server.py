@@ -275,7 +275,7 @@ async def test_one_process_leaves_room_for_the_others(
 
 @pytest.mark.parametrize(
     ("soft", "hard", "raised", "most"),
-    [(1024, 4096, 4096, 819), (1024, 1024, 1024, 204), (5121, 5121, 5121, 1024)],
+    [(1024, 4096, 4096, 585), (1024, 1024, 1024, 146), (7169, 7169, 7169, 1024)],
 )
 def test_connections_leave_files_for_everything_else(
     soft: int, hard: int, raised: int, most: int

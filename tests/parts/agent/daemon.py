@@ -54,6 +54,7 @@ class AgentProcess:
         self.ssh_socket = self.runtime / "ssh.sock"
         self.control_socket = self.runtime / "control.sock"
         self.mail_socket = self.runtime / "mail.sock"
+        self.face_socket = self.runtime / "face.sock"
         self.config = home / "config" / "hsmagent" / "config.toml"
         self.log = home / "daemon.log"
         self.environment = {

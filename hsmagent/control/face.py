@@ -1,0 +1,333 @@
+"""What the face socket can ask for: our own processes that serve PKCS#11 programs and GnuPG.
+
+Each connection speaks for one program. `client` says which: a PKCS#11 program's own socket comes
+with it, so that the kernel and not the process between tells who asks (`daemon.handed`); for GnuPG
+it is whoever started that process. Without that nothing can be used.
+
+What these programs want cannot be read as an ssh login or a mail can: a digest may be anything. So
+a key is neither shown nor used here unless its `allow` names the purpose (`door.policy`).
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from functools import partial
+
+from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
+from hsmagent.control.signed_attributes import is_signed_attributes
+from hsmagent.control.values import of_key, to_base64
+from hsmagent.door.gate import Gate
+from hsmagent.errors import Refused, TokenGone, UsageError
+from hsmagent.limit import Budgets
+from hsmagent.model import (
+    PKCS11_PURPOSES,
+    Clock,
+    Doubt,
+    Key,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    Scheme,
+    TokenId,
+    TokenStatus,
+    token_name,
+)
+from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.unwrap import decrypt, derive
+from hsmagent.unwraps import Kdf, RsaUnwrap
+
+SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
+
+# Of one program: a server signs for each connection that it accepts; an attack on the padding
+# needs thousands of decryptions.
+SIGNATURES = (12_000, 60.0)
+DECRYPTIONS = (300, 60.0)
+MOST_DERIVED = 512  # bytes
+
+A_MAIL = "make the signature of a mail"
+A_MESSAGE = "a message"
+NOT_DESCRIBED = "something it does not describe"
+LASTING = "whatever it wants with this key"
+FOR_GNUPG = "something for GnuPG, it does not say what"
+
+
+class Family(StrEnum):
+    """On whose behalf a connection speaks."""
+
+    PKCS11 = "pkcs11"
+    GNUPG = "gnupg"
+
+
+PURPOSES = {Family.PKCS11: PKCS11_PURPOSES, Family.GNUPG: frozenset({PurposeKind.GNUPG})}
+
+Use = Callable[[TokenSigner, bytearray | None], Awaitable[bytes]]
+"""What is done with a key, given the PIN of one that wants it each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Client:
+    """For whom a connection speaks; peer None: nobody was named, who may only look."""
+
+    family: Family
+    peer: Callable[[], Peer] | None
+
+
+class Face:
+    """What all connections of the face socket share.
+
+    serves: which families the configuration wants served, as of now. look: sees to it that the
+    tokens' objects are those of now.
+    """
+
+    def __init__(
+        self,
+        tokens: Tokens,
+        gate: Gate,
+        *,
+        serves: Callable[[], Collection[Family]],
+        look: Callable[[], Awaitable[None]],
+        clock: Clock,
+    ) -> None:
+        self.tokens = tokens
+        self.gate = gate
+        self.serves = serves
+        self.look = look
+        self.signatures = Budgets(*SIGNATURES, clock)
+        self.decryptions = Budgets(*DECRYPTIONS, clock)
+        self.change = asyncio.Event()
+        self._shown: set[TokenId] = set()
+
+    def changed(self) -> None:
+        """Wake who waits: tokens, keys or the configuration are others now."""
+        self.change.set()
+        self.change = asyncio.Event()
+
+    def shown(self, purposes: frozenset[PurposeKind]) -> list[Answer]:
+        """Return every token with a key that may be used for one of these, and those keys.
+
+        A token that was here stays in the list when it is removed.
+        """
+        answers = []
+        for status in self.tokens.statuses():
+            keys = [(key, self.gate.allowed(key) & purposes) for key in status.keys]
+            allowed = [(key, kinds) for key, kinds in keys if kinds]
+            if allowed:
+                self._shown.add(status.id)
+            if allowed or (status.id in self._shown and not status.present):
+                answers.append(_token(status, allowed))
+        return answers
+
+    def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
+        """Return the key of this name; of two on two tokens one that may be used for this."""
+        found = [signer for signer in self.tokens.signers() if signer.key.spki == spki]
+        if not found:
+            raise TokenGone("the key is not on any token that is present")
+        allowed = [signer for signer in found if kind in self.gate.allowed(signer.key)]
+        return (allowed or found)[0]
+
+
+class FaceOperations:
+    """The operations of one connection of the face socket.
+
+    starter: who started the process that made it; GnuPG's agent, where that is for GnuPG.
+    """
+
+    def __init__(self, face: Face, starter: Callable[[], Peer]) -> None:
+        self._face = face
+        self._starter = starter
+        self._handed: Callable[[], Peer] | None = None
+        self._client: _Client | None = None
+        self._told: list[Answer] | None = None
+
+    def table(self) -> dict[str, Operation]:
+        """Return the operations by name."""
+        return {
+            "client": self.client,
+            "tokens": self.tokens,
+            "changed": self.changed,
+            "sign_message": self.sign_message,
+            "sign_digest": self.sign_digest,
+            "decrypt": self.decrypt,
+            "derive": self.derive,
+        }
+
+    def handed(self, peer: Callable[[], Peer]) -> None:
+        """Take in who is at the other end of the socket that came with the first frame."""
+        self._handed = peer
+
+    # -- who asks ----------------------------------------------------------------------------
+
+    async def client(self, asked: Asked) -> Answer:
+        """Say for whom this connection speaks: `for` "pkcs11" or "gnupg"; once, and first.
+
+        A PKCS#11 program's socket must have come with the frame, or nothing can be used.
+        """
+        if self._client is not None:
+            raise UsageError("this connection speaks for a program already")
+        family = asked.one_of(Family, "for")
+        if family not in self._face.serves():
+            raise Refused(_HOW_TO_SERVE[family])
+        if family is Family.GNUPG and self._handed is not None:
+            raise UsageError("GnuPG's programs hand no socket over")
+        peer = self._handed if family is Family.PKCS11 else self._starter
+        self._client = _Client(family, peer)
+        return {}
+
+    def _speaks_for(self) -> _Client:
+        if self._client is None:
+            raise UsageError("the connection does not say yet for whom it speaks")
+        if self._client.family not in self._face.serves():
+            raise Refused(_HOW_TO_SERVE[self._client.family])
+        return self._client
+
+    # -- looking -----------------------------------------------------------------------------
+
+    async def tokens(self, _: Asked) -> Answer:
+        """Return the tokens that have a key for this client, those keys, and CAs beside them."""
+        self._speaks_for()
+        await self._face.look()
+        self._told = self._shown()
+        return {"tokens": self._told}
+
+    async def changed(self, _: Asked) -> Answer:
+        """Answer when `tokens` would say something else than it last did on this connection."""
+        self._speaks_for()
+        while True:
+            change = self._face.change
+            if self._shown() != self._told:
+                return {}
+            await change.wait()
+
+    def _shown(self) -> list[Answer]:
+        return self._face.shown(PURPOSES[self._speaks_for().family])
+
+    # -- using -------------------------------------------------------------------------------
+
+    async def sign_message(self, asked: Asked) -> Answer:
+        """Sign a message, which is hashed here. RSA: as PKCS#1 has it; ECDSA: r‖s."""
+        message, scheme = asked.binary("message"), _scheme(asked)
+        if self._speaks_for().family is Family.GNUPG:
+            raise UsageError("GnuPG's programs hash by themselves")
+        summary = A_MAIL if is_signed_attributes(message) else f"sign {NOT_DESCRIBED}"
+        purpose = Purpose(PurposeKind.PKCS11_MESSAGE, summary)
+
+        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await signer.sign(scheme, message, pin)
+
+        signature = await self._use(asked, purpose, self._face.signatures, sign)
+        return {"signature": to_base64(signature)}
+
+    async def sign_digest(self, asked: Asked) -> Answer:
+        """Sign a digest, as long as that of the scheme's hash. RSA: PKCS#1 builds the DigestInfo.
+
+        An ECDSA digest of another hash goes by its length. Returns what `sign_message` does.
+        """
+        digest, scheme = asked.binary("digest"), _scheme(asked)
+        if len(digest) != hashlib.new(scheme.hash_name).digest_size:
+            raise UsageError(f"a digest of {len(digest)} bytes is none for {scheme}")
+        purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
+
+        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await signer.sign(scheme, digest, pin, hashed=True)
+
+        signature = await self._use(asked, purpose, self._face.signatures, sign)
+        return {"signature": to_base64(signature)}
+
+    async def decrypt(self, asked: Asked) -> Answer:
+        """Decrypt with RSA and unpad. What is wrong gives random bytes, as with `unwrap`."""
+        what = RsaUnwrap(
+            asked.binary("encrypted"),
+            asked.text("padding"),
+            asked.text("oaep_hash", "sha1"),
+            asked.text("mgf_hash", "sha1"),
+            asked.binary("label", b""),
+        )
+        purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
+
+        async def plain(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await decrypt(signer, what, pin)
+
+        found = await self._use(asked, purpose, self._face.decryptions, plain)
+        return {"plain": to_base64(found)}
+
+    async def derive(self, asked: Asked) -> Answer:
+        """Agree on a secret with the owner of a point (04‖x‖y): ECDH and the X9.63 KDF.
+
+        GnuPG's programs derive by themselves: with `kdf_hash` "" they get the shared x, and no
+        others do.
+        """
+        point, cofactor = asked.binary("point"), asked.flag("cofactor")
+        kdf: Kdf | None = None
+        if asked.text("kdf_hash") or self._speaks_for().family is not Family.GNUPG:
+            length = asked.number("length", 1, MOST_DERIVED)
+            kdf = Kdf(asked.text("kdf_hash"), length, asked.binary("shared_info", b""))
+        purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
+
+        async def secret(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            return await derive(signer, point, kdf, cofactor=cofactor, pin=pin)
+
+        found = await self._use(asked, purpose, self._face.decryptions, secret)
+        return {"secret": to_base64(found)}
+
+    def _purpose(self, kind: PurposeKind, verb: str, what: str) -> Purpose:
+        if self._speaks_for().family is Family.GNUPG:
+            return Purpose(PurposeKind.GNUPG, f"{verb} {FOR_GNUPG}")
+        return Purpose(kind, f"{verb} {what}")
+
+    async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> bytes:
+        client = self._speaks_for()
+        if client.peer is None:
+            raise Refused("no program was named that wants to use the key")
+        peer = client.peer()
+        signer = self._face.signer(asked.binary("key"), purpose.kind)
+        if not budgets.admit(peer.process.pid):
+            raise Refused("too much was asked for in a short time; wait a minute")
+        gate, request = self._face.gate, Request(signer.key, purpose, peer)
+        if gate.lasts(request):  # which the question must say
+            request = replace(request, purpose=replace(purpose, doubt=Doubt(subject=LASTING)))
+        return await gate.perform(request, partial(use, signer), partial(use, signer.unnoticed))
+
+
+class FaceConversation(Conversation):
+    """A connection of the face socket. own: who made it; starter: see `FaceOperations`."""
+
+    def __init__(self, face: Face, own: Callable[[], Peer], starter: Callable[[], Peer]) -> None:
+        operations = FaceOperations(face, starter)
+        self.handed = operations.handed
+        super().__init__(operations.table(), own)
+
+
+_HOW_TO_SERVE = {
+    Family.PKCS11: "PKCS#11 programs are not served: set enabled = true in [pkcs11] of the"
+    " configuration",
+    Family.GNUPG: 'GnuPG is not served: no allow in the configuration names "gnupg"',
+}
+
+
+def _scheme(asked: Asked) -> Scheme:
+    scheme = asked.one_of(Scheme, "scheme")
+    if scheme not in SCHEMES:
+        raise UsageError(f"the face socket does not sign with {scheme}")
+    return scheme
+
+
+def _token(status: TokenStatus, keys: list[tuple[Key, frozenset[PurposeKind]]]) -> Answer:
+    token = status.id
+    authorities = dict.fromkeys(der for key, _ in keys for der in key.authorities)
+    return {
+        "name": token_name(token),
+        "uri": token.uri,
+        "module": token.module,
+        "label": token.label,
+        "serial": token.serial,
+        "model": token.model,
+        "manufacturer": token.manufacturer,
+        "present": status.present,
+        "keys": [of_key(key) | {"allowed": sorted(allowed)} for key, allowed in keys],
+        "certificates": [
+            {"certificate": to_base64(der), "label": "", "id": ""} for der in authorities
+        ],
+    }
