@@ -9,10 +9,13 @@ import sys
 from contextlib import suppress
 from typing import Any, Self
 
-import pkcs11
-from pkcs11 import _pkcs11
-from pkcs11.attributes import AttributeMapper
-from pkcs11.exceptions import PKCS11Error
+from hsmagent.worker import late
+
+with late.imports("pkcs11.util."):  # bring asn1crypto, and what they are for is not asked here
+    import pkcs11
+    from pkcs11 import _pkcs11
+    from pkcs11.attributes import AttributeMapper
+    from pkcs11.exceptions import PKCS11Error
 
 from hsmagent.worker import spec
 from hsmagent.worker.cryptoki import Cryptoki, CryptokiError, check_loadable

@@ -1,6 +1,8 @@
 """Workers that are spawned before anybody asks for them."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -58,3 +60,14 @@ def test_a_module_sees_nothing_that_is_meant_for_us(monkeypatch: pytest.MonkeyPa
     assert environment["KEPT"] == "1"
     assert environment["ADDED"] == "2"
     assert not [name for name in environment if name.startswith(("LD_", "LISTEN_", "NOTIFY"))]
+
+
+def test_a_worker_imports_no_reader_of_certificates() -> None:
+    program = (
+        "import sys; import hsmagent.worker.main;"
+        "print(sorted({'asn1crypto', 'cryptography', 'asyncio', 'pkcs11'} & set(sys.modules)))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "['pkcs11']\n"
