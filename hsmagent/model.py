@@ -53,6 +53,11 @@ class TokenId:
         return "tpm2" in self.module.rpartition("/")[2]
 
     @property
+    def in_nss(self) -> bool:
+        """Whether it is NSS's, Firefox's and Thunderbird's: it knows no security officer."""
+        return "softokn" in self.module.rpartition("/")[2]
+
+    @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
         return _token_uri(self.label, self.serial, self.model, self.manufacturer)
@@ -207,9 +212,6 @@ class Process:
     start: int = 0
     identity: str = ""
 
-    def __hash__(self) -> int:
-        return self.pid
-
 
 @dataclass(frozen=True, slots=True)
 class Peer:
@@ -279,15 +281,14 @@ class Purpose:
     summary: str
     doubt: Doubt | None = None
 
-    def __hash__(self) -> int:
-        return hash(self.summary)
-
 
 @dataclass(frozen=True, slots=True)
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
+    program that asks, where its protocol can, that it waits and what for; and whether the line
+    about that is on its terminal already.
     """
 
     key: Key
@@ -295,6 +296,7 @@ class Request:
     peer: Peer
     destination: Destination | None = None
     confirm: bool = False
+    on_wait: Callable[[str, bool], None] | None = field(default=None, compare=False, repr=False)
 
 
 # -- the interfaces --------------------------------------------------------------------------

@@ -41,6 +41,10 @@ class Conversation(Protocol):
         ...
 
 
+Send = Callable[[bytes], None]
+"""Sends a frame that is no reply, at any time; after the peer has gone it does nothing."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """What a connection tells its server: it is no more, once; why its peer is hung up on."""
@@ -55,13 +59,14 @@ class Connection:
     The loop tells when the socket can be read and written, and the rest is done here: a login is a
     connection of its own, and a transport of asyncio takes a third of its time to begin and to end.
 
-    buffer: what is received goes there, and is wiped before the next turn of the loop.
+    begin: begins the conversation. buffer: what is received goes there, and is wiped before the
+    next turn of the loop.
     """
 
     def __init__(
         self,
         sock: socket.socket,
-        conversation: Conversation,
+        begin: Callable[[Send], Conversation],
         *,
         ends: Ends,
         buffer: bytearray,
@@ -69,7 +74,6 @@ class Connection:
     ) -> None:
         self._socket = sock
         self._number = sock.fileno()  # the loop would make a text of a socket to look for it
-        self._conversation = conversation
         self._ends = ends
         self._buffer = buffer
         self._limit = limit
@@ -80,6 +84,7 @@ class Connection:
         self._has_left = self._closed = False
         self._errand: Errand[bytes] | None = None
         self._turn: asyncio.Handle | None = None
+        self.conversation = begin(self.send)
         sock.settimeout(0)
         self._loop.add_reader(self._number, self._readable)
 
@@ -166,14 +171,14 @@ class Connection:
         if body is None:
             return
         try:
-            reply = self._conversation.respond_now(body)
+            reply = self.conversation.respond_now(body)
         except Exception:
             log.exception(FAULT)
             self.end()
             return
         if reply is None:
-            self._errand = Errand(self._conversation.respond(body), self._answered)
-            self._errand.start(at_once=self._conversation.is_errand(body))
+            self._errand = Errand(self.conversation.respond(body), self._answered)
+            self._errand.start(at_once=self.conversation.is_errand(body))
         else:
             self._answered(reply, None)
 
@@ -194,6 +199,11 @@ class Connection:
                 self._turn = self._loop.call_soon(self._take_turn)
 
     # -- writing -----------------------------------------------------------------------------
+
+    def send(self, body: bytes) -> None:
+        """Send a frame that is no reply."""
+        if not self._closed:
+            self._write(frame.encode(body))
 
     def _write(self, reply: bytes) -> None:
         self._unsent += reply

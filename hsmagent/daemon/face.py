@@ -6,6 +6,7 @@ from functools import partial
 
 from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
 from hsmagent.control.face import Face, FaceConversation
+from hsmagent.daemon.connection import Send
 from hsmagent.daemon.handed import HandedConnection, HangUps
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.server import Server
@@ -44,9 +45,9 @@ class FaceSocket:
             self._sockets.unbind(FACE)
             await self.close()
 
-    def _conversation(self, sock: socket.socket) -> FaceConversation:
+    def _conversation(self, sock: socket.socket, send: Send) -> FaceConversation:
         own = peer_of(sock)
-        return FaceConversation(self._face, own, lambda: starter_of(own()))
+        return FaceConversation(self._face, own, lambda: starter_of(own()), send)
 
     def changed(self) -> None:
         """Take in that tokens or keys are others now."""

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from hsmagent.control.face import FaceConversation
-from hsmagent.daemon.connection import Connection, Conversation, Ends
+from hsmagent.daemon.connection import Connection, Conversation, Ends, Send
 from hsmagent.errors import ProtocolError
 from hsmagent.who.peer import credentials_of, peer_of
 
@@ -57,13 +57,13 @@ class HandedConnection(Connection):
         self,
         hang_ups: HangUps,
         sock: socket.socket,
-        conversation: Conversation,
+        begin: Callable[[Send], Conversation],
         *,
         ends: Ends,
         buffer: bytearray,
         limit: int,
     ) -> None:
-        super().__init__(sock, conversation, ends=ends, buffer=buffer, limit=limit)
+        super().__init__(sock, begin, ends=ends, buffer=buffer, limit=limit)
         self._hang_ups = hang_ups
         self._begun = False
         self._client: socket.socket | None = None
@@ -85,8 +85,8 @@ class HandedConnection(Connection):
         client = _ours(descriptor)
         self._hang_ups.watch(client, self.end)
         self._client = client
-        if isinstance(self._conversation, FaceConversation):
-            self._conversation.handed(peer_of(client))
+        if isinstance(self.conversation, FaceConversation):
+            self.conversation.handed(peer_of(client))
 
     def end(self) -> "asyncio.Task[bytes] | None":
         """Let go of the program's socket, too."""

@@ -7,9 +7,10 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Collection
+from functools import partial
 
 from hsmagent import frame
-from hsmagent.daemon.connection import FAULT, Connection, Conversation, Ends
+from hsmagent.daemon.connection import FAULT, Connection, Conversation, Ends, Send
 from hsmagent.daemon.listening import BACKLOG
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
@@ -31,7 +32,7 @@ PARTS = 7
 # So long nobody is let in where there are no files left to open.
 ACCEPT_AGAIN = 1.0  # seconds
 
-Opener = Callable[[socket.socket], Conversation]
+Opener = Callable[[socket.socket, Send], Conversation]
 """Begins a conversation on an accepted socket."""
 
 
@@ -119,11 +120,14 @@ class Server:
         if len(self._connections) >= self._most:
             self._tell(pid, f"{self._most} are open")
             return False
-        conversation = self._opener(sock)
         connection = self._new_connection(
-            sock, conversation, ends=self._ends, buffer=self._buffer, limit=self._limit
+            sock,
+            partial(self._opener, sock),
+            ends=self._ends,
+            buffer=self._buffer,
+            limit=self._limit,
         )
-        self._connections[connection] = conversation
+        self._connections[connection] = connection.conversation
         self._processes[connection] = pid
         self._held[pid] += 1
         return True

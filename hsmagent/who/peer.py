@@ -10,7 +10,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from itertools import pairwise
@@ -20,6 +20,7 @@ from hsmagent.model import Peer, Process, printable
 UNKNOWN = "unknown"
 MAX_PARENTS = 8
 MAX_ARGUMENTS = 32
+_MAX_LINEAGE = 64
 MAX_COMMAND_LINE = 4096
 MAX_ARGUMENT = 256  # a host name is at most 255 characters
 
@@ -79,6 +80,17 @@ def terminal_of(pid: int) -> int:
     return found.terminal if found is not None else 0
 
 
+def lineage(pid: int) -> "Iterator[_Stat]":
+    """Yield the process and its ancestors, beyond their sessions too, as they are now."""
+    stat = _stat(pid) if pid > 0 else None
+    for _ in range(_MAX_LINEAGE):
+        if stat is None:
+            return
+        yield stat
+        parent = _stat(stat.parent) if stat.parent > 1 else None
+        stat = None if parent is None or parent.start > stat.start else parent
+
+
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     """Pid and uid of a peer; `start` pins the pid to one process (0: it has gone already)."""
@@ -92,6 +104,7 @@ class _Credentials:
 class _Stat:
     """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
 
+    at_terminal: whether it runs in the foreground of its terminal, and is not stopped.
     image: the process's name, and where its code, data, stack and arguments lie: all of that is
     another thing once it has executed another program.
     """
@@ -100,6 +113,7 @@ class _Stat:
     session: int
     terminal: int
     start: int
+    at_terminal: bool = False
     image: bytes = b""
 
 
@@ -251,12 +265,13 @@ def _stat(pid: int) -> _Stat | None:
     fields = rest.split(b" ")
     try:
         parent, session, terminal, start = map(int, (fields[1], *fields[3:5], fields[19]))
+        at_terminal = fields[2] == fields[5] and fields[0] not in {b"T", b"t"}
     except (IndexError, ValueError):
         return None
     if fields[0] in {b"Z", b"X"}:  # it has ended
         return None
     image = b" ".join((name, *fields[23:26], *fields[42:49]))
-    return _Stat(parent, session, terminal, start, image)
+    return _Stat(parent, session, terminal, start, at_terminal, image)
 
 
 def _content(path: str, most: int) -> bytes:
