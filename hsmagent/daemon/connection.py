@@ -1,7 +1,7 @@
 """One connection: frames in, replies out in order; a `Conversation` gives the replies.
 
-It answers one frame at a time, so replies keep the order of the requests and no connection can
-crowd out the others; what waits (a signature, a person) waits alone.
+It answers one frame at a time, so replies keep the order of the requests, and processes take turns
+(`turns`), so that none can crowd out the others; what waits (a signature, a person) waits alone.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from hsmagent import frame
+from hsmagent.daemon.turns import Answer
 from hsmagent.errors import ProtocolError
 from hsmagent.tasks import Errand
 
@@ -47,10 +48,11 @@ Send = Callable[[bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What a connection tells its server: it is no more, once; why its peer is hung up on."""
+    """What a connection tells its server: it is over, its peer breaks the rules, a frame waits."""
 
     gone: Callable[["Connection"], None]
     complain: Callable[["Connection", ProtocolError], None]
+    take: Callable[["Connection", Answer], None]
 
 
 class Connection:
@@ -83,7 +85,7 @@ class Connection:
         self._reads = True
         self._has_left = self._closed = False
         self._errand: Errand[bytes] | None = None
-        self._turn: asyncio.Handle | None = None
+        self._in_row = False
         self.conversation = begin(self.send)
         sock.settimeout(0)
         self._loop.add_reader(self._number, self._readable)
@@ -96,8 +98,6 @@ class Connection:
             if self._unsent:
                 self._loop.remove_writer(self._number)
             self._socket.close()
-            if self._turn is not None:
-                self._turn.cancel()
             if self._errand is not None:
                 self._errand.cancel()
             self._ends.gone(self)
@@ -151,16 +151,22 @@ class Connection:
     # -- answering ---------------------------------------------------------------------------
 
     def _go_on(self) -> None:
-        """Answer one frame, if one is there and nothing is in its way.
+        """Have one frame answered when it is our turn, if nothing is in its way.
 
-        One in each turn of the loop: who sends a thousand keeps the other connections waiting no
-        longer than who sends one. Who does not read its replies gets no more of them.
+        Who does not read its replies gets no more of them.
         """
-        if self._errand is None and self._turn is None and not self._unsent:
-            self._answer_next()
+        waits = self._reader.pending and self._errand is None and not self._unsent
+        if waits and not self._in_row:
+            self._in_row = True
+            self._ends.take(self, self._our_turn)
         if not self._closed:
             # A whole frame is left over: it sends faster than it can be served, or than it reads.
             self._read_on(on=self._reader.pending < self._limit + frame.HEADER)
+
+    def _our_turn(self) -> None:
+        self._in_row = False
+        if not self._closed and not self._unsent:
+            self._answer_next()
 
     def _answer_next(self) -> None:
         try:
@@ -182,11 +188,6 @@ class Connection:
         else:
             self._answered(reply, None)
 
-    def _take_turn(self) -> None:
-        self._turn = None
-        if not self._closed:
-            self._go_on()
-
     def _answered(self, reply: bytes | None, error: BaseException | None) -> None:
         self._errand = None
         if reply is None:
@@ -194,9 +195,7 @@ class Connection:
             self.end()
         elif not self._closed:
             self._write(frame.encode(reply))
-            # In another turn, also since what is answered without waiting would pile up in here.
-            if self._reader.pending:
-                self._turn = self._loop.call_soon(self._take_turn)
+            self._go_on()
 
     # -- writing -----------------------------------------------------------------------------
 
@@ -229,4 +228,4 @@ class Connection:
         if self._has_left:
             self.end()
         else:
-            self._take_turn()
+            self._go_on()

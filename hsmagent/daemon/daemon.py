@@ -29,6 +29,7 @@ from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
+from hsmagent.daemon.turns import Turns
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
@@ -157,6 +158,7 @@ class Daemon:
 
     def _servers(self) -> list[Server]:
         own = os.getuid()
+        self._turns = turns = Turns()
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
@@ -164,12 +166,14 @@ class Daemon:
                 listening,
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
+                turns=turns,
             ),
             *(
                 Server(
                     self._sockets.listen(role),
                     partial(self._conversation, table),
                     uids={own},
+                    turns=turns,
                     limit=CONTROL_MAX_FRAME,
                 )
                 for role, table in self._operations().items()
@@ -185,7 +189,7 @@ class Daemon:
             look=partial(look_anew, tokens),
             clock=time.monotonic,
         )
-        return FaceSocket(face, self._sockets)
+        return FaceSocket(face, self._sockets, self._turns)
 
     def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())

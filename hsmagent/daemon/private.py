@@ -18,6 +18,7 @@ from pathlib import Path
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.connection import Send
 from hsmagent.daemon.server import Server
+from hsmagent.daemon.turns import Turns
 from hsmagent.model import Operation, Peer, Request, Signer
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
@@ -90,7 +91,7 @@ class PrivateAgent:
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_at)
-        server = Server(listening, self._connection, uids={os.getuid(), ROOT})
+        server = Server(listening, self._connection, uids={os.getuid(), ROOT}, turns=Turns())
         await server.start()
         loading = None if self._loaded is None else loop.create_task(self._loaded.load_modules())
         await stopping.wait()

@@ -12,6 +12,7 @@ from functools import partial
 from hsmagent import frame
 from hsmagent.daemon.connection import FAULT, Connection, Conversation, Ends, Send
 from hsmagent.daemon.listening import BACKLOG
+from hsmagent.daemon.turns import Answer, Turns
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
 from hsmagent.who.peer import credentials_of
@@ -39,7 +40,7 @@ Opener = Callable[[socket.socket, Send], Conversation]
 class Server:
     """One listening socket and its connections, for the uids that it serves.
 
-    share: see SHARE. connection: what makes one.
+    turns: shared by the servers of one loop. share: see SHARE. connection: what makes one.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Server:
         opener: Opener,
         *,
         uids: Collection[int],
+        turns: Turns,
         limit: int = frame.SSH_MAX_FRAME,
         share: int = SHARE,
         connection: Callable[..., Connection] = Connection,
@@ -55,11 +57,12 @@ class Server:
         self._listening = listening
         self._uids = uids
         self._opener = opener
+        self._turns = turns
         self._limit = limit
         self._most = room_for_connections()
         self._most_each = self._most // share
         self._new_connection = connection
-        self._ends = Ends(self._forget, self._complain)
+        self._ends = Ends(self._forget, self._complain, self._take)
         self._accepts = False
         self._connections: dict[Connection, Conversation] = {}
         self._processes: dict[Connection, int] = {}
@@ -143,6 +146,9 @@ class Server:
 
     def _complain(self, connection: Connection, error: ProtocolError) -> None:
         self._log.warning(self._processes.get(connection, 0), "hung up on a client: %s", error)
+
+    def _take(self, connection: Connection, answer: Answer) -> None:
+        self._turns.take(self._processes.get(connection, 0), answer)
 
     def _forget(self, connection: Connection) -> None:
         conversation = self._connections.pop(connection, None)

@@ -75,7 +75,7 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tu
     Nothing is written before the signature is there. The message's own fields stay outside,
     Content-* goes into what is signed.
     """
-    entity = mime.read(region)
+    entity = mime.read(canonical.sendable(region))
     newline = entity.newline
     who = who_signs(entity, keys, options)
     inner = canonical.prepare(inner_fields(entity), entity.body, newline)

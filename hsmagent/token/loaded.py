@@ -51,6 +51,7 @@ class Loaded:
         self._memories = memories
         self._public: dict[TokenId, frozenset[bytes]] = {}
         self.tokens: dict[TokenId, Token] = {}
+        self.readers: dict[TokenId, str] = {}  # where a token that is in one was seen last
         self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
         self.notes: tuple[str, ...] = ()
         self._new_token = new_token
@@ -150,6 +151,8 @@ class Loaded:
             if name is None or slot.token is None or name in there:
                 continue
             there[name] = slot.slot
+            if slot.hardware:
+                self.readers[name] = slot.name.decode(errors="replace")
             token = self.tokens.get(name)
             if token is None:
                 token = self.tokens[name] = self._new_token(name, self.pool, slot.token)

@@ -73,7 +73,7 @@ class Tokens:
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, Loaded] = {}
         self._lent: dict[str, _Lent] = {}
-        self._told_apart: frozenset[TokenId] = frozenset()
+        self._told_apart: dict[TokenId, str] = {}  # with their readers
         self._telling: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._glanced = -inf
@@ -137,7 +137,9 @@ class Tokens:
 
     def _tell_apart(self) -> None:
         tokens = [each for loaded in self._modules.values() for each in loaded.tokens.values()]
-        known = frozenset(token.id for token in tokens)
+        known: dict[TokenId, str] = {}
+        for loaded in self._modules.values():
+            known |= {name: loaded.readers.get(name, "") for name in loaded.tokens}
         if known != self._told_apart:
             self._told_apart = known
             names = told_apart(known)

@@ -26,7 +26,8 @@ def _notes(slot: SlotInfo, *, alone: bool) -> Iterator[str]:
     if slot.rv == spec.CKR_TOKEN_NOT_RECOGNIZED:
         yield (
             f"what is in {place} is not known to the module ({spec.rv_name(slot.rv)}):"
-            " it may be no token, or want another module"
+            " it may be no token, or want another module; a new SmartCard-HSM is made usable by"
+            " `hsmagent token init`"
         )
     elif slot.rv:
         yield (

@@ -29,8 +29,9 @@ def test_a_card_with_three_tries_loses_one_at_most(start: Start, connect: Connec
     with inserted(card()) as reader:
         agent = start(reader.provider.config())
         client = connect(agent)
+        [token] = agent.json("status")["tokens"]
         for number in range(6):
-            assert client.ask(guess("pkcs11:token=work%20%28UserPIN%29", f"{number:06}")) == FAILURE
+            assert client.ask(guess(token["uri"], f"{number:06}")) == FAILURE
         assert presented(reader) == 1
         assert "gives a PIN for the provider" in agent.logged()
 

@@ -83,11 +83,17 @@ async def test_another_card_in_the_same_reader(reader: Reader, tokens: Tokens) -
 
 async def test_looking_wakes_no_card(reader: Reader, tokens: Tokens) -> None:
     log = reader.card.knobs.log
-    await asyncio.sleep(2.5)  # OpenSC reports the card once as new
-    before = len(log)
-    await asyncio.sleep(2.5)
+
+    async def rests() -> bool:
+        before = len(log)
+        await asyncio.sleep(2.5)
+        return len(log) == before
+
+    for _ in range(5):
+        if await rests():  # OpenSC reports the card once as new
+            break
+    assert await rests()
     assert tokens.signers()
-    assert len(log) == before
 
 
 async def test_nobody_looks_at_a_card_that_nobody_uses(reader: Reader, tokens: Tokens) -> None:
