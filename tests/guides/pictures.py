@@ -7,6 +7,7 @@ user's name are written as a person's would be.
 """
 
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from rich.console import Console
 from rich.text import Text
 
 from tests.guides.stage import Stage, stage
+from tests.parts.desktop.xvfb import screen
 from tests.parts.until import until
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail"
@@ -41,6 +43,32 @@ ARTICLE = """
 (gnus-article-prepare-display)
 (goto-char (point-min))
 (run-with-timer 0 nil (lambda () (message nil)))
+"""
+
+PANEL_SECONDS = 5
+BAR = """
+[bar/bar]
+width = 100%
+height = 34
+background = #222222
+foreground = #dddddd
+padding = 2
+font-0 = DejaVu Sans:size=12;2
+modules-left = name
+modules-right = hsmagent date
+
+[module/name]
+type = custom/text
+content = alice@laptop
+
+[module/hsmagent]
+type = custom/script
+exec = {panel} --plain
+tail = true
+
+[module/date]
+type = internal/date
+date = "    %H:%M"
 """
 
 
@@ -93,13 +121,13 @@ class Terminal:
 @contextmanager
 def terminal(made: Stage, command: str = SHELL, height: int = HEIGHT) -> Iterator[Terminal]:
     """Start a command in a terminal of its own."""
-    screen = Terminal(made, Path(tempfile.mkdtemp(dir=made.home)) / "tmux")
-    screen.tmux("new-session", "-d", "-x", str(WIDTH), "-y", str(height), command)
-    screen.tmux("set-option", "status", "off")
+    shell = Terminal(made, Path(tempfile.mkdtemp(dir=made.home)) / "tmux")
+    shell.tmux("new-session", "-d", "-x", str(WIDTH), "-y", str(height), command)
+    shell.tmux("set-option", "status", "off")
     try:
-        yield screen
+        yield shell
     finally:
-        screen.tmux("kill-server")
+        shell.tmux("kill-server")
 
 
 def draw(shown: str, title: str, path: Path) -> None:
@@ -125,12 +153,12 @@ def commands(made: Stage, folder: Path) -> None:
         "doctor": ["hsmagent doctor"],
         "log": ["hsmagent log --since 1h"],
     }.items():
-        with terminal(made) as screen:
+        with terminal(made) as shell:
             for number, command in enumerate(typed, 2):
-                screen.wait_for("$")
-                screen.type(command)
-                screen.wait_for_prompt(number)
-            draw(screen.shown().rstrip("$ \n"), "hsmagent", folder / f"{name}.svg")
+                shell.wait_for("$")
+                shell.type(command)
+                shell.wait_for_prompt(number)
+            draw(shell.shown().rstrip("$ \n"), "hsmagent", folder / f"{name}.svg")
 
 
 def mail(made: Stage, folder: Path) -> None:
@@ -142,15 +170,40 @@ def mail(made: Stage, folder: Path) -> None:
         f"source {CONTRIB}/neomuttrc\nset from = alice@example.org\nset folder = {made.home}\n"
         'set record = ""\nset wait_key = no\nset sort = date\n'
     )
-    with terminal(made, "neomutt -n -F rc -f inbox", height=26) as screen:
-        screen.wait_for("Minutes")
-        screen.type("")
-        screen.wait_for("Good signature")
-        draw(screen.shown(), "neomutt", folder / "neomutt.svg")
+    with terminal(made, "neomutt -n -F rc -f inbox", height=26) as shell:
+        shell.wait_for("Minutes")
+        shell.type("")
+        shell.wait_for("Good signature")
+        draw(shell.shown(), "neomutt", folder / "neomutt.svg")
     (made.home / "article.el").write_text(ARTICLE.format(contrib=CONTRIB, home=made.home))
-    with terminal(made, "emacs -Q -nw -l article.el", height=20) as screen:
-        screen.wait_for("Signed Part:Ok")
-        draw(screen.shown(), "emacs", folder / "emacs.svg")
+    with terminal(made, "emacs -Q -nw -l article.el", height=20) as shell:
+        shell.wait_for("Signed Part:Ok")
+        draw(shell.shown(), "emacs", folder / "emacs.svg")
+
+
+def panel(made: Stage, folder: Path) -> None:
+    """Take the picture of contrib/panel in a polybar: the token is unlocked."""
+    if shutil.which("polybar") is None:
+        sys.stderr.write("panel.png is left as it is: polybar is not installed\n")
+        return
+    (made.home / "polybar.ini").write_text(BAR.format(panel=CONTRIB.parent / "panel"))
+    made.type("ssh git.example.org true")
+    with screen("700x60x24") as display:
+        bar = subprocess.Popen(
+            ["polybar", "--config=polybar.ini", "bar"],
+            env=made.agent.environment | display.environment,
+            cwd=made.home,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            window = display.wait_for_window("polybar")
+            # It shows nothing that a program could wait for; the panel is started with it.
+            time.sleep(PANEL_SECONDS)
+            display.picture(window, folder / "panel.png")
+        finally:
+            bar.terminate()
+            bar.wait()
 
 
 def main() -> None:
@@ -162,6 +215,7 @@ def main() -> None:
         (made.home / "bin/hsmagent").unlink()  # the installed one is meant
         commands(made, folder)
         mail(made, folder)
+        panel(made, folder)
 
 
 if __name__ == "__main__":
