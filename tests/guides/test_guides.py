@@ -1,5 +1,6 @@
 """Every command of README.md and the pages, as it stands there, typed at a terminal."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -87,6 +88,18 @@ def test_no_command_is_left_out() -> None:
     assert len(every) > 80
     unused = [name for name in ELSEWHERE if not any(each.startswith(name) for each in every)]
     assert unused == []
+
+
+def test_every_link_leads_to_a_file() -> None:
+    """Also where the site shows none: what is no page is text there."""
+    for page in pages():
+        text = (ROOT / page).read_text()
+        targets = re.findall(r"\]\((?!\w+:|#)([^)#]+)|<img src=\"([^\"]+)", text)
+        assert [
+            target
+            for target in map("".join, targets)
+            if not ((ROOT / page).parent / target).exists()
+        ] == []
 
 
 def test_the_settings_for_neomutt_are_those_of_the_file() -> None:
