@@ -255,6 +255,7 @@ def _server(made: Stage) -> Iterator[None]:
     work = folder / "work"
     work.mkdir()
     (work / "README").write_text("A project.\n")
+    (folder / ".ssh").mkdir()
     for words in (
         [*git, "init", "--quiet", "--initial-branch=main"],
         [*git, "add", "README"],

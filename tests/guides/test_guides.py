@@ -83,6 +83,7 @@ def test_no_command_is_left_out() -> None:
         ]
         assert prompts == [], page
         text = (ROOT / page).read_text()
+        assert re.findall(r"(?m)^\n {4}(?:hsmagent|ssh|git|openssl) .*", text) == [], page
         assert text.count("```console\n") == [kind for kind, _ in blocks(page)].count("console")
     every = [command for page in pages() for command in commands(page)]
     assert len(every) > 80
