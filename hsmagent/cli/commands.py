@@ -262,6 +262,14 @@ COMMANDS = {
             run="hsmagent.cli.daemon:run",
         ),
         Command(
+            "pkcs11",
+            "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
+            CONFIG,
+            RUNTIME_DIR,
+            Option("--debug", "log more; never secrets"),
+            run="hsmagent.cli.pkcs11:run",
+        ),
+        Command(
             "doctor",
             "what is wrong with the set-up, and the remedy",
             JSON,
@@ -308,7 +316,7 @@ BY_NAME = {command.name: command for commands in COMMANDS.values() for command i
 
 def find(words: "Sequence[str]") -> "tuple[Command | None, Sequence[str]]":
     """Return the command that these words begin with, and what follows its name."""
-    for count in (1, 2):
+    for count in (2, 1):
         command = BY_NAME.get(" ".join(words[:count]))
         if command is not None:
             return command, words[count:]
