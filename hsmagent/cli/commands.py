@@ -286,6 +286,8 @@ COMMANDS = {
             Option("--program", "the hsmagent that the unit runs", "FILE", FILE),
             Option("--no-network", "forbid the agent the network (kept by later runs)"),
             Option("--network", "allow it again, as network HSMs need it"),
+            Option("--pkcs11", "serve PKCS#11 programs, too (kept by later runs)"),
+            Option("--no-pkcs11", "serve them no longer"),
             run="hsmagent.cli.setup:run",
         ),
         Command(
