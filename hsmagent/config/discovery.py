@@ -2,7 +2,8 @@
 
 p11-kit's registration files (pkcs11.conf(5)) say what is installed; OpenSC and SoftHSM are found
 by their usual paths as well, unless a registration keeps them from us. Trust stores and keyrings
-are left out: they hold no keys of a token.
+are left out: they hold no keys of a token. So is what leads to another process's tokens: those may
+be our own.
 """
 
 import glob
@@ -32,7 +33,9 @@ USUAL = (
     "/usr/lib/*/softhsm/libsofthsm2.so",
     "/usr/lib64/softhsm/libsofthsm2.so",
 )
-LEFT_OUT = ("p11-kit-trust", "p11-kit-proxy", "p11-kit-client", "gnome-keyring")
+LEFT_OUT = ("p11-kit-trust", "gnome-keyring")
+# These lead to what others serve, ourselves among them; the proxy is p11-kit's own library.
+LEAD_ELSEWHERE = ("p11-kit-proxy", "p11-kit-client", "libp11-kit.so")
 
 
 def discover() -> tuple[str, ...]:
@@ -75,8 +78,10 @@ def parse(text: str) -> dict[str, str]:
 def _is_for_us(settings: dict[str, str], path: str) -> bool:
     listed = settings.get("enable-in", "")
     programs = {name.strip() for name in listed.split(",")}
+    names = path + os.path.realpath(path)
     return (
-        not any(name in path for name in LEFT_OUT)
+        not any(name in names for name in (*LEFT_OUT, *LEAD_ELSEWHERE))
+        and "remote" not in settings
         and settings.get("trust-policy", "no") != "yes"
         and (not listed or "hsmagent" in programs)
         and "hsmagent" not in settings.get("disable-in", "")

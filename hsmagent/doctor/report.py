@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from hsmagent.doctor import agent, desktop, mail, modules, tokens
+from hsmagent.doctor import agent, desktop, mail, modules, pkcs11, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 
 _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"}
@@ -24,6 +24,7 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         found += await modules.looked_at(settings)
     if settings is not None:
         found += [await modules.smart_cards(modules.paths(settings)), modules.exclusive(settings)]
+        found += [pkcs11.served(settings), *pkcs11.sandboxes(where)]
     for each in (*found, agent.programs(where), agent.ssh_auth_sock(where)):
         if each is not None:
             yield each

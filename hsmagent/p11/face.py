@@ -8,7 +8,7 @@ its connection.
 import os
 from collections.abc import Awaitable, Callable
 
-from hsmagent import __version__
+from hsmagent import MANUFACTURER, __version__
 from hsmagent.errors import HsmAgentError
 from hsmagent.p11 import mechanisms, rpc
 from hsmagent.p11.calls import Call
@@ -20,7 +20,6 @@ from hsmagent.p11.uses import Perform, Uses, Values, return_value
 from hsmagent.worker import spec
 
 HANDSHAKE = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1"
-MANUFACTURER = "hsmagent"  # our own discovery leaves out what says this
 CRYPTOKI = (2, 40)
 MOST_RANDOM = 1 << 16
 # Logins and PINs are the daemon's affair: no LOGIN_REQUIRED, or programs would ask for a PIN.

@@ -28,7 +28,8 @@ INTERPRETERS = ("python", "perl", "ruby")
 # What one of these asks for says nothing of the next one: they run or relay what others want.
 ANYTHING = re.compile(
     r"(python|perl|ruby|node|nodejs|deno|bun|java|php|lua|luajit|guile|tclsh|wish|expect|emacs"
-    r"|[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd)[-.0-9]*([.][a-z]+)?"
+    r"|(?!ssh)[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd"
+    r"|p11-kit[a-z-]*|ssh-pkcs11-helper)[-.0-9]*([.][a-z]+)?"
 )
 
 _SO_PEERPIDFD = 77  # Linux 6.5; not in Python's socket module

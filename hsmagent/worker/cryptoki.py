@@ -9,8 +9,10 @@ import ctypes
 from ctypes import byref, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
+from hsmagent import MANUFACTURER
 from hsmagent.worker.messages import TokenInfo
 from hsmagent.worker.spec import (
+    CKF_TOKEN_PRESENT,
     CKR_FUNCTION_NOT_SUPPORTED,
     CKR_GENERAL_ERROR,
     CKR_NO_EVENT,
@@ -148,10 +150,14 @@ class Cryptoki:
         return tuple(ids[: count.value])
 
     def slot_info(self, slot: int) -> tuple[int, bytes]:
-        """Return the slot's CKF_* flags and its description."""
+        """Return the slot's CKF_* flags and its description.
+
+        One that we show to PKCS#11 programs ourselves has no token for us: that would be a loop.
+        """
         info = _SlotInfo()
         self._call("C_GetSlotInfo", slot, byref(info))
-        return info.flags, _stripped(info.description)
+        ours = _stripped(info.manufacturer) == MANUFACTURER.encode()
+        return info.flags & ~(ours * CKF_TOKEN_PRESENT), _stripped(info.description)
 
     def token(self, slot: int) -> TokenInfo:
         """Return what the token says of itself now, without its objects."""

@@ -30,6 +30,26 @@ def test_registrations_are_read_as_p11_kit_writes_them(tmp_path: Path) -> None:
     assert len(for_us(modules)) == 3
 
 
+@pytest.mark.parametrize(
+    "name", ["p11-kit-client.so", "p11-kit-proxy.so", "link-to-the-proxy", "plain.so"]
+)
+def test_what_leads_to_another_processs_tokens_is_left_out(tmp_path: Path, name: str) -> None:
+    """Whatever the program is called that loads it: ours among them."""
+    library = tmp_path / "libp11-kit.so.0.3.0"
+    library.touch()
+    for each in ("p11-kit-client.so", "plain.so"):
+        (tmp_path / each).touch()
+    for each in ("p11-kit-proxy.so", "link-to-the-proxy"):
+        (tmp_path / each).symlink_to(library)
+    modules = tmp_path / "modules"
+    remote = "remote: unix:path=/run/user/1000/hsmagent/pkcs11/pkcs11.sock\n"
+    register(modules, "remote", remote)
+    register(modules, "both", f"module: {tmp_path / name}\n{remote}")
+    assert for_us(modules) == []
+    register(modules, "one", f"module: {tmp_path / name}\nenable-in: hsmagent, python3\n")
+    assert for_us(modules) == ([str(tmp_path / name)] if name == "plain.so" else [])
+
+
 def test_a_bare_name_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "x86" / "pkcs11"
     folder.mkdir(parents=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.control.client import CONTROL, MAIL, Daemon
+from hsmagent.control.client import CONTROL, FACE, MAIL, Daemon
 from hsmagent.errors import ProtocolError, TokenGone, Unavailable, UsageError
 from tests.parts.agent.daemon import AgentProcess
 
@@ -18,12 +18,14 @@ OPERATIONS = {
         *("let_go", "take_back"),
     ),
     MAIL: ("keys", "sign_attributes", "unwrap"),
+    FACE: (*("client", "tokens", "changed", "sign_message", "sign_digest", "decrypt", "derive"),),
 }
 
 
 @pytest.fixture(scope="module")
 def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
-    agent = AgentProcess(tmp_path_factory.mktemp("a"), '[[module]]\npath = "/nonexistent.so"\n')
+    config = '[[module]]\npath = "/nonexistent.so"\n[pkcs11]\nenabled = true\n'
+    agent = AgentProcess(tmp_path_factory.mktemp("a"), config)
     agent.start()
     yield agent
     agent.stop()

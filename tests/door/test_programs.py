@@ -1,4 +1,4 @@
-"""What PKCS#11 programs and GnuPG may do with a key: the table of docs/pkcs11.md, walked."""
+"""What PKCS#11 programs and GnuPG may do with a key: the table of docs/configuration.md."""
 
 import asyncio
 from dataclasses import replace

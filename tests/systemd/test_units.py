@@ -8,11 +8,14 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from hsmagent.errors import Refused
 from tests.daemon.conftest import module_config
+from tests.parts.agent.face import FaceClient
 from tests.parts.agent.pkcs11 import FREELY
 from tests.parts.desktop.systemd import UserManager, missing, user_manager
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
@@ -66,19 +69,19 @@ def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path, folder:
 
 def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -> None:
     """The first client starts it, and is answered."""
-    ssh, control, mail = (short / name for name in ("s", "c", "m"))
+    ssh, control, mail, face = (short / name for name in ("s", "c", "m", "f"))
     with (short / "log").open("wb") as log:
         listening = subprocess.Popen(
             [
-                *("systemd-socket-activate", "--fdname=ssh:control:mail"),
-                *("--listen", str(ssh), "--listen", str(control), "--listen", str(mail)),
+                *("systemd-socket-activate", "--fdname=ssh:control:mail:face"),
+                *(f"--listen={path}" for path in (ssh, control, mail, face)),
                 *(str(program), "daemon", "--runtime-dir", str(short / "run")),
             ],
             env={"PATH": os.environ["PATH"], "HOME": str(short), "XDG_RUNTIME_DIR": str(short)},
             stderr=log,
         )
     try:
-        until(lambda: ssh.exists() and control.exists() and mail.exists())
+        until(lambda: all(path.exists() for path in (ssh, control, mail, face)))
         listed = subprocess.run(
             ["ssh-add", "-l"],
             env={"SSH_AUTH_SOCK": str(ssh), "PATH": os.environ["PATH"]},
@@ -93,6 +96,9 @@ def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -
             client.connect(str(control))
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(mail))
+        # Nobody has enabled what this one is for: it says so.
+        with closing(FaceClient(face)) as for_nobody, pytest.raises(Refused, match="enabled"):
+            for_nobody.client(None)
         assert not (short / "run").exists()
     finally:
         listening.terminate()

@@ -6,6 +6,7 @@ import pytest
 
 from hsmagent.model import Scheme
 from hsmagent.token.tokens import ModuleSpec
+from tests.parts.token.faulty import Faulty
 from tests.parts.token.loaded import signer_of, typed
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens
@@ -37,3 +38,16 @@ async def test_the_proxy_lists_logs_in_and_signs(
     assert await signer.sign(Scheme.ECDSA_SHA256, b"data")
     await signer.token.logout()
     assert not signer.token.logged_in
+
+
+@pytest.mark.parametrize(("manufacturer", "shown"), [("hsmagent", 0), ("hsmagent of others", 1)])
+async def test_a_slot_that_we_serve_ourselves_is_passed_over(
+    faulty: Faulty, new_tokens: NewTokens, manufacturer: str, shown: int
+) -> None:
+    """By whatever module it comes back to us."""
+    tokens = new_tokens()
+    env = (*faulty.env, ("FAULTY_MANUFACTURER", manufacturer))
+    await tokens.add(ModuleSpec(faulty.module, env=env))
+    (module,) = tokens.modules()
+    assert (module.state, module.last_error) == ("running", "")
+    assert len(tokens.statuses()) == len(tokens.signers()) == shown

@@ -1,10 +1,16 @@
 import asyncio
 import os
 import signal
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 import pytest
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_der_public_key,
+)
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
 from hsmagent.model import KeyType, PinState, Scheme, TokenId
@@ -133,6 +139,28 @@ async def test_a_login_ends_when_unused_and_in_any_case(tokens: Tokens, clock: F
     clock.now += 900
     with pytest.raises(LoginNeeded, match="run out"):
         await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+EPHEMERAL = ec.generate_private_key(ec.SECP384R1()).public_key()
+Use = Callable[[TokenSigner], Awaitable[bytes]]
+POINT = EPHEMERAL.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
+
+
+async def test_a_use_that_is_not_noticed_keeps_no_login(tokens: Tokens, clock: FakeClock) -> None:
+    uses: dict[str, Use] = {
+        "p256": lambda signer: signer.sign(Scheme.ECDSA_SHA256, b"data"),
+        "rsa": lambda signer: signer.decrypt_raw(b"\0" * 255 + b"\2"),
+        "p384": lambda signer: signer.derive(POINT, cofactor=False),
+    }
+    for label, use in uses.items():
+        signer = signer_of(tokens, label)
+        await signer.token.login(pin())
+        clock.now += 899
+        assert await use(signer.unnoticed)
+        assert signer.token.status().idle_left == 1
+        await use(signer)
+        assert signer.token.status().idle_left == 900
+        await signer.token.logout()
 
 
 async def test_a_login_ends_by_itself(hsm: SoftHsm, new_tokens: NewTokens) -> None:

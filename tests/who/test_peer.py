@@ -176,3 +176,16 @@ def test_it_is_cheap(listening: socket.socket, tmp_path: Path) -> None:
         for _ in range(100):
             peer_of(sock)
         assert time.process_time() - start < 0.1
+
+
+@pytest.mark.parametrize(
+    ("name", "relays"),
+    [
+        *((name, True) for name in ("python3.11", "bash", "dash", "sshd-session", "socat", "node")),
+        *((name, True) for name in ("p11-kit", "p11-kit-server", "p11-kit-remote")),
+        ("ssh-pkcs11-helper", True),
+        *((name, False) for name in ("ssh", "thunderbird", "nginx", "p11tool")),
+    ],
+)
+def test_what_relays_is_known_by_name(name: str, *, relays: bool) -> None:
+    assert bool(peer.ANYTHING.fullmatch(name)) is relays

@@ -142,6 +142,11 @@ static CK_RV get_slot_info(CK_SLOT_ID slot, CK_SLOT_INFO *info)
     return CKR_DEVICE_ERROR;
   rv = real->C_GetSlotInfo(slot, info);
   info->flags |= state->slot_flags;
+  if (getenv("FAULTY_MANUFACTURER")) {
+    memset(info->manufacturerID, ' ', sizeof info->manufacturerID);
+    memcpy(info->manufacturerID, getenv("FAULTY_MANUFACTURER"),
+           strlen(getenv("FAULTY_MANUFACTURER")));
+  }
   if (state->unplugged)
     info->flags &= ~CKF_TOKEN_PRESENT;
   return after(INDEX(C_GetSlotInfo), rv, NULL);
