@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -14,6 +15,7 @@ from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
 from tests.parts.mail.people import root
 from tests.parts.mail.pki import Person
+from tests.parts.token.p11_rpc import RpcClient
 from tests.parts.token.softhsm import PIN, SoftHsm
 
 ADDRESS = "alice@example.org"
@@ -140,3 +142,21 @@ def face(shared_face: FaceProcess) -> FaceProcess:
     unlocked = shared_face.agent.unlock(PIN)
     assert unlocked.returncode == 0, unlocked.stderr
     return shared_face
+
+
+Connect = Callable[..., RpcClient]
+
+
+@pytest.fixture
+def connect() -> Iterator[Connect]:
+    """Connect to a face as programs do, C_Initialize included; hang up at the end."""
+    made: list[RpcClient] = []
+
+    def begin(face: FaceProcess, **how: Any) -> RpcClient:
+        client = RpcClient(face.socket, **how)
+        made.append(client)
+        return client.initialize()
+
+    yield begin
+    for client in made:
+        client.close()
