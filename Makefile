@@ -62,6 +62,18 @@ test: venv ## run the tests, as an unprivileged user (ARGS='tests/ssh -k bind' f
 completions: venv ## make the completions for shells anew (contrib/completions)
 	$(BIN)/python build-aux/completions contrib/completions
 
+.PHONY: manpages
+manpages: venv ## make the manual pages anew (contrib/man)
+	$(BIN)/python build-aux/manpages contrib/man
+
+$(VENV)/docs: $(VENV)/ready requirements/docs.txt
+	$(PIP) install --require-hashes --no-deps --only-binary :all: -r requirements/docs.txt
+	@touch $@
+
+.PHONY: docs
+docs: $(VENV)/docs ## build the site of docs/ into site/, without a warning
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 .PHONY: coverage
 coverage: venv ## run the tests and measure what they reach; fails below the bound in .coveragerc
 	@build-aux/coverage $(BIN) --numprocesses $(WORKERS) --dist worksteal --timeout 600 $(ARGS)
@@ -133,5 +145,5 @@ pins: ## compile requirements/*.txt anew (ARGS=--upgrade for the newest versions
 
 .PHONY: clean
 clean: ## remove what the other goals made here
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) build dist site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -prune -exec rm -rf {} +

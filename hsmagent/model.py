@@ -101,7 +101,7 @@ class Key:
 
 
 class Scheme(StrEnum):
-    """How to sign: padding and hash. The signer hashes; callers never hand over a digest."""
+    """How to sign: padding and hash. The signer hashes, but for what comes over the face socket."""
 
     RSA_PKCS1_SHA1 = "rsa-pkcs1-sha1"
     RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"

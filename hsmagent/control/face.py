@@ -128,11 +128,14 @@ class Face:
 
 
 class FaceOperations:
-    """The operations of one connection of the face socket. own: who made the connection."""
+    """The operations of one connection of the face socket.
 
-    def __init__(self, face: Face, own: Callable[[], Peer]) -> None:
+    starter: who started the process that made it; GnuPG's agent, where that is for GnuPG.
+    """
+
+    def __init__(self, face: Face, starter: Callable[[], Peer]) -> None:
         self._face = face
-        self._own = own
+        self._starter = starter
         self._handed: Callable[[], Peer] | None = None
         self._client: _Client | None = None
         self._told: list[Answer] | None = None
@@ -167,7 +170,7 @@ class FaceOperations:
             raise Refused(_HOW_TO_SERVE[family])
         if family is Family.GNUPG and self._handed is not None:
             raise UsageError("GnuPG's programs hand no socket over")
-        peer = self._handed if family is Family.PKCS11 else partial(_parent, self._own)
+        peer = self._handed if family is Family.PKCS11 else self._starter
         self._client = _Client(family, peer)
         return {}
 
@@ -286,10 +289,10 @@ class FaceOperations:
 
 
 class FaceConversation(Conversation):
-    """A connection of the face socket."""
+    """A connection of the face socket. own: who made it; starter: see `FaceOperations`."""
 
-    def __init__(self, face: Face, own: Callable[[], Peer]) -> None:
-        operations = FaceOperations(face, own)
+    def __init__(self, face: Face, own: Callable[[], Peer], starter: Callable[[], Peer]) -> None:
+        operations = FaceOperations(face, starter)
         self.handed = operations.handed
         super().__init__(operations.table(), own)
 
@@ -299,13 +302,6 @@ _HOW_TO_SERVE = {
     " configuration",
     Family.GNUPG: 'GnuPG is not served: no allow in the configuration names "gnupg"',
 }
-
-
-def _parent(own: Callable[[], Peer]) -> Peer:
-    """Return who started the process that made this connection: gpg-agent."""
-    peer = own()
-    parents = peer.parents
-    return Peer(peer.uid, parents[0], parents[1:]) if parents else peer
 
 
 def _scheme(asked: Asked) -> Scheme:

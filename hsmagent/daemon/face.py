@@ -1,6 +1,7 @@
 """The face socket: there while the configuration wants PKCS#11 programs or GnuPG to be served."""
 
 import os
+import socket
 from functools import partial
 
 from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
@@ -8,7 +9,7 @@ from hsmagent.control.face import Face, FaceConversation
 from hsmagent.daemon.handed import HandedConnection, HangUps
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.server import Server
-from hsmagent.who.peer import peer_of
+from hsmagent.who.peer import peer_of, starter_of
 
 
 class FaceSocket:
@@ -32,7 +33,7 @@ class FaceSocket:
             self._hang_ups = HangUps()
             self._server = Server(
                 listening,
-                lambda sock: FaceConversation(self._face, peer_of(sock)),
+                self._conversation,
                 uids={os.getuid()},
                 limit=CONTROL_MAX_FRAME,
                 share=1,  # one process serves all PKCS#11 programs
@@ -42,6 +43,10 @@ class FaceSocket:
         elif not wanted and self._server is not None:
             self._sockets.unbind(FACE)
             await self.close()
+
+    def _conversation(self, sock: socket.socket) -> FaceConversation:
+        own = peer_of(sock)
+        return FaceConversation(self._face, own, lambda: starter_of(own()))
 
     def changed(self) -> None:
         """Take in that tokens or keys are others now."""

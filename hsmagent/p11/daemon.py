@@ -15,7 +15,7 @@ from typing import Any
 from hsmagent import frame
 from hsmagent.control.client import CONTROL_MAX_FRAME, uid_of_server
 from hsmagent.control.values import from_base64, to_base64
-from hsmagent.errors import ProtocolError, Refused, Unavailable, of_kind
+from hsmagent.errors import HsmAgentError, ProtocolError, Refused, Unavailable, of_kind
 from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Wish
 
@@ -78,7 +78,7 @@ class Connection:
                 raise ProtocolError("the daemon's answer is none; is it an older one?")
             answer = json.loads(await self._reader.readexactly(length))
             if "error" in answer:
-                raise of_kind(answer["error"]["kind"], answer["error"]["message"])
+                raise _told(of_kind(answer["error"]["kind"], answer["error"]["message"]))
             result: Answer = answer["ok"]
         except (OSError, asyncio.IncompleteReadError):
             raise _lost() from None
@@ -99,6 +99,11 @@ class Connection:
 def _check_server(sock: socket.socket, path: str) -> None:
     if uid_of_server(sock) != os.getuid():
         raise Unavailable(f"no daemon of yours answers at {path}")
+
+
+def _told(error: HsmAgentError) -> HsmAgentError:
+    """Return what the daemon answers: it is there, so nothing that it says is Unavailable."""
+    return Refused(str(error)) if isinstance(error, Unavailable) else error
 
 
 def _lost() -> Unavailable:

@@ -68,6 +68,11 @@ def peer_of_process(pid: int, uid: int) -> Peer:
     return _read(_Credentials(pid, uid, stat.start if stat is not None else 0))
 
 
+def starter_of(peer: Peer) -> Peer:
+    """Return who started this process; itself, when that is not known."""
+    return peer_of_process(peer.parents[0].pid, peer.uid) if peer.parents else peer
+
+
 def terminal_of(pid: int) -> int:
     """Return the device number of a process's controlling terminal, or 0."""
     found = _stat(pid) if pid > 0 else None

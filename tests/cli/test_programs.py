@@ -1,5 +1,6 @@
 """The tables say what the programs take, all of it and no more; the completions say the same."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -19,6 +20,7 @@ from hsmagent.errors import UsageError
 
 ROOT = Path(__file__).parents[2]
 COMPLETIONS = ROOT / "contrib" / "completions"
+MANUAL = ROOT / "contrib" / "man"
 SAID = {"--help", "-help", "--version"}  # by `usage.about`, before anything reads the arguments
 EVERY = [*programs.PROGRAMS, *commands.BY_NAME.values()]
 
@@ -85,6 +87,32 @@ def test_the_completions_are_what_is_made_of_the_table(tmp_path: Path) -> None:
     """`make completions` mends this."""
     subprocess.run([sys.executable, ROOT / "build-aux/completions", tmp_path], check=True)
     assert texts(COMPLETIONS) == texts(tmp_path)
+
+
+def test_the_manual_is_what_is_made_of_the_table_and_the_configuration(tmp_path: Path) -> None:
+    """`make manpages` mends this. Each program has a page, and mandoc finds nothing to say."""
+    subprocess.run([sys.executable, ROOT / "build-aux/manpages", tmp_path], check=True)
+    assert texts(MANUAL) == texts(tmp_path)
+    pages = sorted(str(page) for page in MANUAL.rglob("*.?"))
+    assert {f"{each.name}.1" for each in programs.PROGRAMS} < {Path(page).name for page in pages}
+    lint = ["mandoc", "-T", "lint", "-W", "warning", *pages]
+    assert subprocess.run(lint, check=False, capture_output=True, text=True).stdout == ""
+
+
+def test_the_manual_shows_every_command_and_every_key_of_the_configuration() -> None:
+    """What is read is the page as a terminal shows it, so that nothing was lost as markup."""
+    manual = shown("man1/hsmagent.1")
+    assert [name for name in commands.BY_NAME if f" hsmagent {name}" not in manual] == []
+    keys = re.findall(r"^\| `(\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
+    assert len(keys) > 20
+    assert [key for key in keys if key not in shown("man5/hsmagent.toml.5")] == []
+
+
+def shown(page: str) -> str:
+    """Return a manual page's text, without the backspaces that make it bold, on single lines."""
+    command = ["mandoc", "-T", "ascii", str(MANUAL / page)]
+    text = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    return " ".join(re.sub(r".\x08", "", text).split())
 
 
 def texts(folder: Path) -> dict[Path, str]:

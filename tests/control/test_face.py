@@ -19,6 +19,7 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
+from hsmagent.control.face import DECRYPTIONS
 from hsmagent.errors import ProtocolError, Refused, UsageError
 from hsmagent.model import Key, KeyType, Scheme
 from hsmagent.token.check import Checker
@@ -314,3 +315,63 @@ def test_frames_may_come_byte_by_byte(agent: AgentProcess) -> None:
             assert face.answer() == {}
             spki = face.keys()["ec"]
             face.call("sign_message", message=b"", scheme="ecdsa-sha256", key=spki)
+
+
+def test_many_descriptors_are_one_and_later_ones_none(
+    start: Start, furnished: SoftHsm, tmp_path: Path
+) -> None:
+    """The kernel closes what nobody takes: a flood of descriptors fills no table of ours."""
+    agent = AgentProcess(tmp_path / "h", module_config(furnished, ENABLED), dumpable=True)
+    agent.start()
+    body = b'{"op": "client", "for": "pkcs11"}'
+    frame = len(body).to_bytes(4, "big") + body
+    looks = b'\0\0\0\x10{"op": "tokens"}'
+    try:
+        before = agent.descriptors()
+        with ExitStack() as stack:
+            face = stack.enter_context(closing(FaceClient(agent.face_socket)))
+            pairs = [socket.socketpair() for _ in range(50)]
+            for each in (sock for pair in pairs for sock in pair):
+                stack.enter_context(each)
+            ours = [pair[0].fileno() for pair in pairs]
+            socket.send_fds(face.socket, [frame], ours)
+            assert face.answer() == {}
+            for _ in range(20):
+                socket.send_fds(face.socket, [looks], ours)
+                face.answer()
+            until(lambda: agent.descriptors() - before <= 2)  # the connection, one program's
+        until(lambda: agent.descriptors() <= before)
+    finally:
+        agent.stop()
+
+
+def test_what_one_program_asks_for_is_counted(
+    agent: AgentProcess, connect: Connect, tmp_path: Path
+) -> None:
+    with program(tmp_path) as asks:
+        face = connect(agent, asks.connection)
+        spki = face.keys()["ec"]
+        wrong = {"key": spki, "encrypted": b"", "padding": "none"}
+        for _ in range(DECRYPTIONS[0]):
+            with pytest.raises(ProtocolError):
+                face.call("decrypt", **wrong)
+        with pytest.raises(Refused, match="short time"):
+            face.call("decrypt", **wrong)
+        face.call("sign_digest", key=spki, scheme="ecdsa-sha256", digest=bytes(32))
+    with program(tmp_path) as another, pytest.raises(ProtocolError):
+        connect(agent, another.connection).call("decrypt", **wrong)
+
+
+def test_a_token_that_is_away_stays_in_the_list(
+    start: Start, connect: Connect, tmp_path: Path
+) -> None:
+    token = SoftHsm.create(tmp_path / "hsm")
+    for name in ("work", "other"):
+        token.init_token(name)
+    token.generate("work", "EC:prime256v1", "01", "ec")
+    token.generate("other", "EC:prime256v1", "02", "unnamed")
+    agent = start(module_config(token, ENABLED + entry("ec", "pkcs11-digest")))
+    face = connect(agent)
+    [shown] = face.call("tokens")["tokens"]
+    assert (shown["name"], shown["present"], len(shown["keys"])) == ("work", True, 1)
+    assert shown["certificates"] == []

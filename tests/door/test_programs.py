@@ -9,7 +9,7 @@ from hsmagent.config.file import KeyConfig
 from hsmagent.door.policy import Policy, Verdict
 from hsmagent.errors import Cancelled, Refused
 from hsmagent.model import PKCS11_PURPOSES, Process, Purpose, PurposeKind, Request, Scheme
-from tests.door.doubles import RIGHT, FakePerson, FakeSigner, FakeToken
+from tests.door.doubles import RIGHT, FakePerson, FakeSigner, FakeStore, FakeToken
 from tests.door.test_gate import Door, until
 from tests.parts.values import KEY, PEER
 
@@ -176,6 +176,16 @@ async def test_a_yes_ends_with_a_login_that_was_ended_under_us() -> None:
     person.hold.set()
     await asyncio.gather(first, second)
     assert len(person.confirmed) == 1
+
+
+async def test_a_yes_ends_with_a_login_that_a_stored_pin_replaces() -> None:
+    person, store = FakePerson([RIGHT]), FakeStore()
+    door = Door(person, entries=OPEN, store=store)
+    await door.sign(wish())
+    store.pin = RIGHT
+    door.signer.loses_login = 1
+    await door.sign(wish())
+    assert (len(store.given), len(person.shown), len(person.confirmed)) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(("confirm", "noticed"), [("", False), ("always", True), ("never", True)])
