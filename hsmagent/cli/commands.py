@@ -270,6 +270,12 @@ COMMANDS = {
             run="hsmagent.cli.pkcs11:run",
         ),
         Command(
+            "pkcs11 thunderbird",
+            "the settings by which Thunderbird signs with your certificate",
+            Argument("ADDRESS", "the address that it sends as"),
+            run="hsmagent.cli.thunderbird:run",
+        ),
+        Command(
             "doctor",
             "what is wrong with the set-up, and the remedy",
             JSON,
@@ -302,6 +308,7 @@ COMMANDS = {
 }
 
 GROUPS = {
+    "pkcs11": "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
     "token": "tokens made usable, and their PINs",
     "data": "data that tokens keep",
     "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
