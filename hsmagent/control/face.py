@@ -11,7 +11,7 @@ a key is neither shown nor used here unless its `allow` names the purpose (`door
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
@@ -24,6 +24,7 @@ from hsmagent.limit import Budgets
 from hsmagent.model import (
     PKCS11_PURPOSES,
     Clock,
+    Doubt,
     Key,
     Peer,
     Purpose,
@@ -49,6 +50,7 @@ MOST_DERIVED = 512  # bytes
 A_MAIL = "make the signature of a mail"
 A_MESSAGE = "a message"
 NOT_DESCRIBED = "something it does not describe"
+LASTING = "whatever it wants with this key"
 FOR_GNUPG = "something for GnuPG, it does not say what"
 
 
@@ -283,9 +285,10 @@ class FaceOperations:
         signer = self._face.signer(asked.binary("key"), purpose.kind)
         if not budgets.admit(peer.process.pid):
             raise Refused("too much was asked for in a short time; wait a minute")
-        return await self._face.gate.perform(
-            Request(signer.key, purpose, peer), partial(use, signer), partial(use, signer.unnoticed)
-        )
+        gate, request = self._face.gate, Request(signer.key, purpose, peer)
+        if gate.lasts(request):  # which the question must say
+            request = replace(request, purpose=replace(purpose, doubt=Doubt(subject=LASTING)))
+        return await gate.perform(request, partial(use, signer), partial(use, signer.unnoticed))
 
 
 class FaceConversation(Conversation):

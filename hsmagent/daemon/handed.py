@@ -98,15 +98,9 @@ class HandedConnection(Connection):
         self.buffer_updated(size)
 
     def _take_client(self, descriptor: int) -> None:
-        try:
-            self._client = client = socket.socket(fileno=descriptor)
-        except OSError:
-            os.close(descriptor)
-            raise ProtocolError("what it handed over is no socket") from None
-        uid = credentials_of(client)[1]
-        if uid != os.getuid():
-            raise ProtocolError(f"it handed over the socket of a program of uid {uid}")
+        client = _ours(descriptor)
         self._hang_ups.watch(client, self._transport.abort)
+        self._client = client
         if isinstance(self._conversation, FaceConversation):
             self._conversation.handed(peer_of(client))
 
@@ -124,3 +118,20 @@ class HandedConnection(Connection):
             self._client.close()
             self._client = None
         super().connection_lost(exc)
+
+
+def _ours(descriptor: int) -> socket.socket:
+    """Return the socket of a program of our own user. Raises ProtocolError, and closes others."""
+    try:
+        client = socket.socket(fileno=descriptor)
+    except OSError:
+        os.close(descriptor)
+        raise ProtocolError("what it handed over is no socket") from None
+    try:
+        uid = credentials_of(client)[1]
+    except OSError:
+        uid = -1
+    if uid != os.getuid():
+        client.close()
+        raise ProtocolError("it handed over what is no connection of a program of this user")
+    return client

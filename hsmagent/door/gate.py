@@ -137,6 +137,10 @@ class Gate:
         """Return what a key may be used for at all, asked or not."""
         return self._policy.allowed(key)
 
+    def lasts(self, request: Request) -> bool:
+        """Whether a yes to this request holds for more than it, until the token's login ends."""
+        return self._policy.holds_for(request) is not None
+
     def forget(self) -> None:
         """Forget remembered confirmations."""
         self._policy.forget()
@@ -230,11 +234,11 @@ class Gate:
         """Have a person agree. One yes serves all requests that it holds for: they wait for it."""
         subject = self._policy.holds_for(request)
         if subject is None:
-            await self._ask_to_confirm(request, lasting=False)
+            await self._ask_to_confirm(request)
             return
         async with self._one_question.setdefault(subject, asyncio.Lock()):
             if self._must_confirm(request):
-                await self._ask_to_confirm(request, lasting=True)
+                await self._ask_to_confirm(request)
 
     def _must_confirm(self, request: Request) -> bool:
         """Whether a person must agree, as things stand now. Raises Refused."""
@@ -243,8 +247,8 @@ class Gate:
             raise Refused(decision.reason)
         return decision.verdict is Verdict.CONFIRM
 
-    async def _ask_to_confirm(self, request: Request, *, lasting: bool) -> None:
-        if not await self._ask(self._prompter.confirm(words.confirm(request, lasting=lasting))):
+    async def _ask_to_confirm(self, request: Request) -> None:
+        if not await self._ask(self._prompter.confirm(words.confirm(request))):
             raise Cancelled("the person said no")
         self._policy.confirmed(request)
 

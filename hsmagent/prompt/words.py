@@ -70,12 +70,20 @@ def describe(requests: Sequence[Request]) -> str:
         return ""
     first, *others = requests
     lines = [request_line(first), f"Key: {key_line(first.key)}"]
+    lines += filter(None, [_lasting(first)])
     if others:
         lines.append("Also waiting:")
         lines += [f"• {request_line(request)}" for request in others[: LISTED - 1]]
         if len(requests) > LISTED:
             lines.append(f"• and {len(requests) - LISTED} more")
     return "\n".join(lines)
+
+
+def _lasting(request: Request) -> str:
+    """Return what else a program may do after a yes, or ""."""
+    doubt = request.purpose.doubt
+    is_lasting = doubt is not None and doubt.subject
+    return LASTING if is_lasting and request.purpose.kind in PKCS11_PURPOSES else ""
 
 
 def _about(requests: Sequence[Request]) -> dict[str, Any]:
@@ -149,13 +157,9 @@ def touch(request: Request) -> Text:
     )
 
 
-def confirm(request: Request, *, lasting: bool = False) -> Text:
-    """Return the yes-or-no question before one use of a key.
-
-    lasting: a yes holds for more than this request, until the login ends.
-    """
-    for_all = LASTING if lasting and request.purpose.kind in PKCS11_PURPOSES else ""
-    lines = (request_line(request), _of_token(request.key), for_all)
+def confirm(request: Request) -> Text:
+    """Return the yes-or-no question before one use of a key."""
+    lines = (request_line(request), _of_token(request.key), _lasting(request))
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",

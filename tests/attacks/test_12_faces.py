@@ -277,6 +277,35 @@ def test_a_program_in_another_mount_namespace_is_another_program(
     assert questions(log) == 3
 
 
+@pytest.mark.parametrize("said", ["", 'confirm = "always"\n', 'confirm = "remember"\n'])
+def test_a_question_says_what_a_yes_is_for(
+    start: Start, furnished: SoftHsm, tmp_path: Path, said: str
+) -> None:
+    """In the window for the PIN as well as in the one for a yes."""
+    shown, askpass = tmp_path / "shown", tmp_path / "askpass"
+    answer = f'[ -n "$SSH_ASKPASS_PROMPT" ] && echo yes || echo {PIN}'
+    askpass.write_text(f'#!/bin/sh\nprintf "%s\\n---\\n" "$1" >>{shown}\n{answer}\n')
+    askpass.chmod(0o755)
+    config = ENABLED + EVERYTHING.replace('confirm = "never"\n', said)
+    config = module_config(furnished, config + '[prompt]\norder = ["askpass"]\n')
+    agent = start(config, SSH_ASKPASS=str(askpass), DISPLAY=":nowhere")
+    for name in ("one.py", "two.py"):
+        script = tmp_path / name
+        script.write_text(CONNECTS)
+        with program(tmp_path, (sys.executable, str(script))) as asks:
+            face = FaceClient(agent.face_socket)
+            with closing(face):
+                face.client(asks.connection)
+                spki = face.keys()["ec"]
+                face.call("sign_digest", key=spki, scheme="ecdsa-sha256", digest=bytes(32))
+    pin, yes, _ = shown.read_text().split("---\n")
+    assert "wants to sign something it does not describe" in pin
+    assert "two.py" in yes
+    for text in (pin, yes):
+        assert "ec (ECDSA P-256)" in text
+        assert ("may use this key unasked" in text) is (said != 'confirm = "always"\n')
+
+
 def test_the_question_is_taken_back_when_the_program_hangs_up(
     start: Start, furnished: SoftHsm, tmp_path: Path
 ) -> None:
@@ -286,14 +315,18 @@ def test_the_question_is_taken_back_when_the_program_hangs_up(
     config = module_config(furnished, ENABLED + ONCE + '[prompt]\norder = ["askpass"]\n')
     agent = start(config, SSH_ASKPASS=str(askpass), DISPLAY=":nowhere")
     assert agent.unlock(PIN).returncode == 0
-    with program(tmp_path) as asks, closing(FaceClient(agent.face_socket)) as face:
+    talks = CONNECTS.replace("s.recv", "s.send(b'hello'); s.recv")
+    with (
+        program(tmp_path, (sys.executable, "-c", talks)) as asks,
+        closing(FaceClient(agent.face_socket)) as face,
+    ):
         face.client(asks.connection)
         spki = face.keys()["ec"]
         face.send("sign_digest", key=spki, scheme="ecdsa-sha256", digest=bytes(32))
         until(pid.exists)
-        asks.connection.send(b"x")  # what the two say to each other is none of our business
         question = Path("/proc", pid.read_text().strip())
         assert question.exists()
         asks.end()
         until(lambda: not question.exists())
         assert face.socket.recv(1) == b"", "nobody is left to answer"
+        assert asks.connection.recv(9) == b"hello", "what it says is none of the daemon's business"

@@ -7,6 +7,7 @@ import socket
 from base64 import b64decode
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -19,15 +20,16 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from hsmagent.control.face import DECRYPTIONS
+from hsmagent.control.face import DECRYPTIONS, Face
 from hsmagent.errors import ProtocolError, Refused, UsageError
-from hsmagent.model import Key, KeyType, Scheme
+from hsmagent.model import PKCS11_PURPOSES, Key, KeyType, PurposeKind, Scheme, TokenStatus
 from hsmagent.token.check import Checker
 from tests.daemon.conftest import Start, furnished, module_config, start
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.face import FaceClient, program
 from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
+from tests.parts.values import KEY, STATUS, TOKEN
 
 __all__ = ["furnished", "start"]
 
@@ -274,7 +276,9 @@ def test_what_is_no_programs_socket_is_hung_up_on(agent: AgentProcess, handed: s
         what = file if handed == "a file" else other
         with pytest.raises((EOFError, ConnectionError)):
             face.client(what)  # type: ignore[arg-type]
-    assert "hung up on a client" in agent.logged()
+    until(lambda: "hung up on a client" in agent.logged())
+    assert agent.hsmagent("status").returncode == 0
+    assert "Traceback" not in agent.logged()
 
 
 def test_the_connection_ends_with_the_program(
@@ -362,7 +366,7 @@ def test_what_one_program_asks_for_is_counted(
         connect(agent, another.connection).call("decrypt", **wrong)
 
 
-def test_a_token_that_is_away_stays_in_the_list(
+def test_only_tokens_with_a_key_to_show_are_listed(
     start: Start, connect: Connect, tmp_path: Path
 ) -> None:
     token = SoftHsm.create(tmp_path / "hsm")
@@ -375,3 +379,22 @@ def test_a_token_that_is_away_stays_in_the_list(
     [shown] = face.call("tokens")["tokens"]
     assert (shown["name"], shown["present"], len(shown["keys"])) == ("work", True, 1)
     assert shown["certificates"] == []
+
+
+async def test_a_token_that_is_away_stays_in_the_list() -> None:
+    here = replace(STATUS, present=True, keys=(KEY,))
+    hidden = replace(here, id=replace(TOKEN, serial="2"), keys=(replace(KEY, spki=b"hidden"),))
+    now = [here, hidden]
+
+    class OfNow:
+        def statuses(self) -> list[TokenStatus]:
+            return now
+
+        def allowed(self, key: Key) -> frozenset[PurposeKind]:
+            return frozenset(() if key.spki == b"hidden" else (PurposeKind.PKCS11_DIGEST,))
+
+    face = Face(OfNow(), OfNow(), serves=lambda: (), look=lambda: None, clock=lambda: 0.0)  # type: ignore[arg-type, return-value]
+    assert [token["serial"] for token in face.shown(PKCS11_PURPOSES)] == [TOKEN.serial]
+    now[:] = [replace(each, present=False, keys=()) for each in now]
+    [away] = face.shown(PKCS11_PURPOSES)
+    assert (away["serial"], away["present"], away["keys"]) == (TOKEN.serial, False, [])

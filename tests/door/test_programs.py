@@ -122,7 +122,6 @@ async def test_a_pin_is_a_yes_for_the_request_that_was_shown_in_full_only() -> N
     assert [text.description.splitlines()[0] for text in person.confirmed] == [
         "firefox ← git wants to decrypt a message"
     ]
-    assert "until the login to the token ends" in person.confirmed[0].description
 
 
 async def test_one_question_serves_all_requests_that_its_yes_holds_for() -> None:
