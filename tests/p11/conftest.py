@@ -76,6 +76,7 @@ def holder(tmp_path_factory: pytest.TempPathFactory) -> Holder:
 
 def make_holder(folder: Path, addresses: Mapping[str, str]) -> Holder:
     """Make a token with these kinds of key, and certificates for their addresses."""
+    folder.mkdir(exist_ok=True)
     token = SoftHsm.create(folder / "hsm")
     token.init_token("work")
     (folder / "ca.pem").write_bytes(root().pem)

@@ -145,7 +145,13 @@ class OpenSslServer:
     """`openssl s_server` that wants a client certificate. Its own key is in a file or the token."""
 
     def __init__(
-        self, holder: Holder, openssl: OpenSsl | None = None, kind: str = "", address: str = ""
+        self,
+        holder: Holder,
+        openssl: OpenSsl | None = None,
+        kind: str = "",
+        address: str = "",
+        *,
+        versions: Sequence[str] = (),
     ) -> None:
         self._log = holder.folder / f"s_server.{os.urandom(4).hex()}"
         self._reserved = _reserve()
@@ -160,7 +166,7 @@ class OpenSslServer:
         self._command = [
             *("openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", "-www"),
             *("-CAfile", holder.ca, "-Verify", "1", "-verify_return_error"),
-            *("-cert", certificate, *key),
+            *("-cert", certificate, *key, *versions),
         ]
         self._environment = openssl.environment if openssl else dict(os.environ)
 

@@ -14,6 +14,8 @@ from tests.daemon.conftest import module_config
 from tests.p11.conftest import Holder, StartFace
 from tests.p11.test_with_the_daemon import Desk
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
+from tests.parts.desktop.bus import private_bus
+from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.mail.pki import Person
 from tests.parts.mail.smtp import Sink
 from tests.parts.token.softhsm import PIN
@@ -67,8 +69,8 @@ compose.gSelectedTechnologyIsPGP = false;
 if (!compose.gSendSigned) compose.toggleGlobalSignMessage();
 if (compose.gSendEncrypted != encrypted) compose.toggleEncryptMessage();
 if (encrypted) await until(() => compose.gSMFields.haveValidCertForEmail(to));
-// Not awaited: what is signed is signed in the window's own thread, and may take a person's time.
-compose.setTimeout(() => compose.GenericSendMessage(Ci.nsIMsgCompDeliverMode.Now), 0);
+// A signature holds up all of Thunderbird while it waits for a person: after our answer, then.
+compose.setTimeout(() => compose.GenericSendMessage(Ci.nsIMsgCompDeliverMode.Now), 500);
 """
 SENT = """
 const said = () => windows(null)
@@ -316,3 +318,31 @@ def test_a_no_and_then_a_yes(
         face.agent.unlock(PIN)
         desk.answers("yes")
         assert signed_text(each.sends("rsa"), mailer) == BODY
+
+
+@pytest.fixture
+def display() -> Iterator[Screen]:
+    with screen() as one:
+        yield one
+
+
+def test_a_pin_is_given_in_the_desktops_window_while_it_waits(
+    display: Screen, start_face: StartFace, mailer: Holder, outbox: Sink
+) -> None:
+    with private_bus(display.environment) as bus:
+        bus.add_service("org.gnome.keyring.SystemPrompter", "/usr/libexec/gcr-prompter")
+        bus.start()
+        face = start_face(
+            FREELY + module_config(mailer.token),
+            DBUS_SESSION_BUS_ADDRESS=bus.address,
+            DBUS_SYSTEM_BUS_ADDRESS=bus.address,
+        )
+        for each in running(face, mailer, outbox, DBUS_SESSION_BUS_ADDRESS=bus.address):
+            each.begins("rsa")
+            display.wait_for_window()
+            display.type(PIN)
+            display.press("Return")
+            assert each.program.marionette.run(SENT) == ""
+            until(lambda: outbox.messages)
+            assert signed_text(outbox.messages[-1][2], mailer) == BODY
+            display.wait_until_empty()
