@@ -195,8 +195,14 @@ class OpenSslServer:
 
 
 @contextmanager
-def apache(openssl: OpenSsl, holder: Holder, address: str, folder: Path) -> Iterator[int]:
-    """Run Apache with two processes and the P-256 key in the token; gives its port."""
+def apache(
+    openssl: OpenSsl, holder: Holder, address: str, folder: Path, *, asks: bool = False
+) -> Iterator[int]:
+    """Run Apache with two processes and the P-256 key in the token; gives its port.
+
+    asks: it wants a client certificate.
+    """
+    asking = f"SSLVerifyClient require\nSSLCACertificateFile {holder.ca}\n" if asks else ""
     reserved = _reserve()
     port = reserved.getsockname()[1]
     (folder / "page").write_text("served\n")
@@ -209,7 +215,7 @@ def apache(openssl: OpenSsl, holder: Holder, address: str, folder: Path) -> Iter
         f"PidFile {folder}/pid\nErrorLog {folder}/log\nDocumentRoot {folder}\n"
         "StartServers 2\nServerLimit 2\nSSLEngine on\n"
         f"SSLCertificateFile {holder.certificate('p256')}\n"
-        f"SSLCertificateKeyFile {openssl.apache(address, folder)}\n"
+        f"SSLCertificateKeyFile {openssl.apache(address, folder)}\n{asking}"
     )
     process = subprocess.Popen(
         ["/usr/sbin/apache2", "-f", f"{folder}/apache.conf", "-DFOREGROUND"],

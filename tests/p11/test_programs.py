@@ -207,6 +207,28 @@ def test_apache_serves_with_two_processes(
             assert page == b"served\n"
 
 
+def test_git_clones_with_a_client_certificate(
+    module: FaceProcess, holder: Holder, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    for command in (
+        ("git", "init", "--quiet", str(work)),
+        ("git", "-C", str(work), "-c", "user.name=A", "-c", "user.email=a@b", "commit", "--quiet",
+         "--allow-empty", "--message", "made"),
+        ("git", "clone", "--quiet", "--bare", str(work), str(tmp_path / "repository.git")),
+        ("git", "-C", str(tmp_path / "repository.git"), "update-server-info"),
+    ):  # fmt: skip
+        module.must(*command)
+    with apache(system_openssl(module), holder, ADDRESSES["p256"], tmp_path, asks=True) as port:
+        url = f"https://localhost:{port}/repository.git"
+        server = ("-c", f"http.sslCAInfo={holder.ca}")
+        assert module.run(["git", *server, "clone", url, str(tmp_path / "none")]).returncode
+        certificate = ("-c", f"http.sslCert={ADDRESSES['rsa']};type=cert")
+        key = ("-c", f"http.sslKey={ADDRESSES['rsa']};type=private")
+        module.must("git", *server, *certificate, *key, "clone", url, str(tmp_path / "cloned"))
+        assert "made" in module.must("git", "-C", str(tmp_path / "cloned"), "log")
+
+
 # -- NSS -------------------------------------------------------------------------------------
 
 
