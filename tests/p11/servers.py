@@ -88,9 +88,9 @@ class Provider:
         configuration.write_text(
             "openssl_conf = openssl_init\n"
             "[openssl_init]\nproviders = providers\n"
-            "[providers]\ndefault = default\npkcs11 = pkcs11\n"
-            "[default]\nactivate = 1\n"
-            f"[pkcs11]\nmodule = {_ossl_module()}\n"
+            "[providers]\ndefault = default_sect\npkcs11 = pkcs11_sect\n"
+            "[default_sect]\nactivate = 1\n"
+            f"[pkcs11_sect]\nmodule = {_ossl_module()}\n"
             f"pkcs11-module-path = {face.module}\nactivate = 1\n"
         )
         self._more = {"OPENSSL_CONF": str(configuration)}
