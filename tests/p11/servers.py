@@ -196,13 +196,17 @@ class OpenSslServer:
 
 @contextmanager
 def apache(
-    openssl: OpenSsl, holder: Holder, address: str, folder: Path, *, asks: bool = False
+    holder: Holder, folder: Path, openssl: OpenSsl | None = None, address: str = ""
 ) -> Iterator[int]:
-    """Run Apache with two processes and the P-256 key in the token; gives its port.
+    """Run Apache with two processes and the P-256 key; gives its port.
 
-    asks: it wants a client certificate.
+    With an address the key is in the token. Without one, in a file, it wants client certificates.
     """
-    asking = f"SSLVerifyClient require\nSSLCACertificateFile {holder.ca}\n" if asks else ""
+    if openssl is None:
+        key = f"{holder.folder}/p256.key\nSSLVerifyClient require\nSSLCACertificateFile {holder.ca}"
+        environment = dict(os.environ)
+    else:
+        key, environment = openssl.apache(address, folder), openssl.environment
     reserved = _reserve()
     port = reserved.getsockname()[1]
     (folder / "page").write_text("served\n")
@@ -215,11 +219,11 @@ def apache(
         f"PidFile {folder}/pid\nErrorLog {folder}/log\nDocumentRoot {folder}\n"
         "StartServers 2\nServerLimit 2\nSSLEngine on\n"
         f"SSLCertificateFile {holder.certificate('p256')}\n"
-        f"SSLCertificateKeyFile {openssl.apache(address, folder)}\n{asking}"
+        f"SSLCertificateKeyFile {key}\n"
     )
     process = subprocess.Popen(
         ["/usr/sbin/apache2", "-f", f"{folder}/apache.conf", "-DFOREGROUND"],
-        env=openssl.environment,
+        env=environment,
     )
     try:
         until(lambda: process.poll() is not None or _answers(port))

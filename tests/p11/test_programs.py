@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_ds
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.p11.conftest import KINDS, Holder
-from tests.p11.servers import OpenSslServer, apache, system_openssl
+from tests.p11.servers import Engine, OpenSslServer, apache, system_openssl
 from tests.parts.agent.pkcs11 import FaceProcess
 from tests.parts.agent.sshd import Sshd
 
@@ -163,6 +163,32 @@ def test_openssl_decrypts_mail(
     assert plain.read_bytes() == MAIL
 
 
+def test_openssl_decrypts_mail_to_an_ec_key(
+    face: FaceProcess, holder: Holder, tmp_path: Path
+) -> None:
+    """A provider can; Debian 12's p11-kit does not let an ECDH through."""
+    openssl = system_openssl(face)
+    sent, plain = tmp_path / "sent", tmp_path / "plain"
+    subprocess.run(
+        [
+            *("openssl", "cms", "-encrypt", "-binary", "-aes256", "-outform", "DER"),
+            *("-out", str(sent), holder.certificate("p256")),
+        ],
+        input=MAIL,
+        check=True,
+        timeout=60,
+    )
+    command = (
+        *("cms", "-decrypt", "-binary", "-inform", "DER", "-in", str(sent), "-out", str(plain)),
+        *("-recip", holder.certificate("p256"), *openssl.key("-inkey", ADDRESSES["p256"])),
+    )
+    if isinstance(openssl, Engine):
+        assert face.run(["openssl", *command]).returncode != 0
+    else:
+        openssl.must(*command)
+        assert plain.read_bytes() == MAIL
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_openssl_serves_and_asks(face: FaceProcess, holder: Holder, kind: str) -> None:
     """Both ends of one TLS connection have their keys in the token."""
@@ -195,7 +221,7 @@ def test_apache_serves_with_two_processes(
     face: FaceProcess, holder: Holder, tmp_path: Path
 ) -> None:
     openssl = system_openssl(face)
-    with apache(openssl, holder, ADDRESSES["p256"], tmp_path) as port:
+    with apache(holder, tmp_path, openssl, ADDRESSES["p256"]) as port:
         for _ in range(20):
             page = subprocess.run(
                 ["curl", "--silent", "--show-error", "--cacert", holder.ca,
@@ -219,7 +245,7 @@ def test_git_clones_with_a_client_certificate(
         ("git", "-C", str(tmp_path / "repository.git"), "update-server-info"),
     ):  # fmt: skip
         module.must(*command)
-    with apache(system_openssl(module), holder, ADDRESSES["p256"], tmp_path, asks=True) as port:
+    with apache(holder, tmp_path) as port:
         url = f"https://localhost:{port}/repository.git"
         server = ("-c", f"http.sslCAInfo={holder.ca}")
         assert module.run(["git", *server, "clone", url, str(tmp_path / "none")]).returncode
