@@ -50,6 +50,11 @@ class TokenId:
         return "tpm2" in self.module.rpartition("/")[2]
 
     @property
+    def in_nss(self) -> bool:
+        """Whether it is NSS's, Firefox's and Thunderbird's: it knows no security officer."""
+        return "softokn" in self.module.rpartition("/")[2]
+
+    @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
         return _token_uri(self.label, self.serial, self.model, self.manufacturer)
@@ -275,7 +280,9 @@ class Purpose:
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
+    program that asks, where its protocol can, that it waits and what for; and whether the line
+    about that is on its terminal already.
     """
 
     key: Key
@@ -283,6 +290,7 @@ class Request:
     peer: Peer
     destination: Destination | None = None
     confirm: bool = False
+    on_wait: Callable[[str, bool], None] | None = field(default=None, compare=False, repr=False)
 
 
 # -- the interfaces --------------------------------------------------------------------------

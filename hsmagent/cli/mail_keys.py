@@ -1,5 +1,6 @@
 """The token keys for the mail side, held by the daemon."""
 
+import sys
 from collections.abc import Sequence
 
 from hsmagent.control.client import MAIL, Daemon
@@ -18,7 +19,14 @@ class DaemonKeys:
     """The token keys, over the daemon's mail socket. Implements `mail.keys.MailKeys`."""
 
     def __init__(self) -> None:
-        self._daemon = Daemon(role=MAIL)
+        self._daemon = Daemon(role=MAIL, on_wait=self._say_once)
+        self._said = False
+
+    def _say_once(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - Daemon's
+        """Say why nothing happens, unless the terminal that we would say it on shows it already."""
+        if not self._said and not (on_terminal and sys.stderr.isatty()):
+            print(f"hsmagent: {printable(sentence, 400)}", file=sys.stderr, flush=True)
+        self._said = True
 
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates."""

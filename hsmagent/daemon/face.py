@@ -8,7 +8,7 @@ from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
 from hsmagent.control.face import Face, FaceConversation
 from hsmagent.daemon.handed import HandedConnection, HangUps
 from hsmagent.daemon.listening import Sockets
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
 from hsmagent.who.peer import peer_of, starter_of
 
 
@@ -44,9 +44,9 @@ class FaceSocket:
             self._sockets.unbind(FACE)
             await self.close()
 
-    def _conversation(self, sock: socket.socket) -> FaceConversation:
+    def _conversation(self, sock: socket.socket, send: Send) -> FaceConversation:
         own = peer_of(sock)
-        return FaceConversation(self._face, own, lambda: starter_of(own()))
+        return FaceConversation(self._face, own, lambda: starter_of(own()), send)
 
     def changed(self) -> None:
         """Take in that tokens or keys are others now."""

@@ -19,7 +19,7 @@ from hsmagent.daemon.sk_helper import SkHelper
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.door.gate import Gate, Record, Store, Waiting, no_store, no_waiting
 from hsmagent.door.policy import Policy
-from hsmagent.door.unlock import Tell, tell_nobody
+from hsmagent.door.terminal import Arrival, Tell, never, tell_nobody
 from hsmagent.model import Listener, ModuleSpec, Request, TokenId
 from hsmagent.prompt import words
 from hsmagent.prompt.askpass import Askpass
@@ -58,6 +58,7 @@ class Parts:
         store: Store = no_store,
         waiting: Waiting = no_waiting,
         tell: Tell = tell_nobody,
+        arrival: Arrival = never,
         unknown: str = "always",
     ) -> None:
         self._config = config
@@ -80,6 +81,7 @@ class Parts:
             store=store,
             waiting=waiting,
             tell=tell,
+            arrival=arrival,
         )
         self.providers = TokenProviders(
             self.tokens, self._configured, self.gate.unlock, time.monotonic

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmagent.daemon.aside import aside
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
 from hsmagent.model import Operation, Peer, Request, Signer
 from hsmagent.ssh.agent import Agent, Connection
 from hsmagent.ssh.options import AgentOptions
@@ -101,7 +101,7 @@ class PrivateAgent:
         if self._loaded is not None:
             await self._loaded.close()
 
-    def _connection(self, sock: socket.socket) -> Connection:
+    def _connection(self, sock: socket.socket, _: Send) -> Connection:
         upstream = None if self._loaded is None else self._loaded.upstream_connection()
         return self._agent.connection(peer_of(sock), upstream)
 

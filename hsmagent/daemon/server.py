@@ -58,7 +58,10 @@ class Conversation(Protocol):
         ...
 
 
-Opener = Callable[[socket.socket], Conversation]
+Send = Callable[[bytes], None]
+"""Sends a frame that is no reply, at any time; after the peer has gone it does nothing."""
+
+Opener = Callable[[socket.socket, Send], Conversation]
 """Begins a conversation on an accepted socket."""
 
 
@@ -132,7 +135,7 @@ class Server:
         if len(self._connections) >= self._most:
             self._tell(pid, f"{self._most} are open")
             return None
-        conversation = self._connections[connection] = self._opener(sock)
+        conversation = self._connections[connection] = self._opener(sock, connection.send)
         self._processes[connection] = pid
         self._held[pid] += 1
         return conversation
@@ -252,6 +255,11 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._task = None
         self._go_on()
+
+    def send(self, body: bytes) -> None:
+        """Send a frame that is no reply."""
+        if not self._transport.is_closing():
+            self._transport.write(frame.encode(body))
 
     def pause_writing(self) -> None:
         """Stop answering a peer that does not read its replies."""

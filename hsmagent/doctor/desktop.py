@@ -47,7 +47,7 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
                 "prompter",
                 State.WARN,
                 "nothing can ask for a PIN in a window",
-                "install gcr or a pinentry; or give the PIN with `hsmagent unlock`",
+                "install gcr or a pinentry; or use `hsmagent unlock`, or `hsmagent ask-here`",
             )
         )
     return found

@@ -147,7 +147,9 @@ class Connection(asyncio.BufferedProtocol):
         """Answer one call, if one is there and nothing is in its way."""
         if self._turn is None and self._writable and len(self._tasks) < MOST_WAITING:
             self._answer_next()
-        if self._stream.pending > rpc.MOST_FRAME or len(self._tasks) >= MOST_WAITING:
+        # Whole calls are left over: the program sends faster than it is served, or than it reads.
+        waits = self._turn is not None or not self._writable or len(self._tasks) >= MOST_WAITING
+        if waits or self._stream.pending > rpc.MOST_FRAME:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()

@@ -31,6 +31,8 @@ _RETURN_VALUES = {
 Perform = Callable[[Key, Wish], Awaitable[bytes]]
 Values = tuple[Any, ...]
 """The values of a reply, as the call's signature has them."""
+Handler = Callable[..., Values | Awaitable[Values]]
+"""Takes the values of a request. Raises BadCall."""
 
 
 class Uses:
@@ -40,7 +42,7 @@ class Uses:
         self._sessions = sessions
         self._perform = perform
 
-    def table(self) -> dict[Call, Callable[..., Values | Awaitable[Values]]]:
+    def table(self) -> dict[int, Handler]:
         """Return what answers each of these calls."""
         return {
             Call.C_SignInit: self.sign_init,

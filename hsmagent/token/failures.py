@@ -47,6 +47,14 @@ def absent(token: TokenId) -> TokenGone:
     return TokenGone(f"{name_of(token)} is not there: plug it in")
 
 
+def managed(token: TokenId) -> TokenGone:
+    """Return the error for a token that a command of management has for itself."""
+    return TokenGone(
+        f"{name_of(token)} is being managed: wait until that is done;"
+        " `hsmagent status` says by whom"
+    )
+
+
 def locked(token: TokenId) -> PinLocked:
     """Return the error for a token that takes no PIN any more, with the remedy."""
     name = name_of(token)

@@ -7,6 +7,7 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hsmagent.errors import ConfigError, HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.token import exclusive
 from hsmagent.token.apart import told_apart
-from hsmagent.token.failures import absent
+from hsmagent.token.failures import absent, managed
 from hsmagent.token.loaded import Loaded, ModuleStatus
 from hsmagent.token.login import Limits
 from hsmagent.token.member import Deadlines
@@ -37,6 +38,14 @@ __all__ = [
     "TokenSigner",
     "Tokens",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """A module that is lent, and the keys that it had: they stay listed, and do nothing."""
+
+    spec: ModuleSpec
+    signers: tuple[TokenSigner, ...]
 
 
 class Tokens:
@@ -63,7 +72,7 @@ class Tokens:
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, Loaded] = {}
-        self._lent: dict[str, ModuleSpec] = {}
+        self._lent: dict[str, _Lent] = {}
         self._told_apart: frozenset[TokenId] = frozenset()
         self._telling: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
@@ -79,7 +88,7 @@ class Tokens:
         if spec.path in self._modules:
             return
         if spec.path in self._lent:
-            self._lent[spec.path] = spec
+            self._lent[spec.path] = replace(self._lent[spec.path], spec=spec)
             return
         failure = ""
         try:
@@ -104,17 +113,21 @@ class Tokens:
             self._changed()
 
     async def lend(self, path: str) -> None:
-        """Remove a module until it is taken back; what is not loaded has nothing to let go of."""
-        loaded = self._modules.get(path)
+        """Remove a module until it is taken back; what is not loaded has nothing to let go of.
+
+        Its keys are listed still, so that who wants one is told why it does not serve.
+        """
+        loaded = self._modules.pop(path, None)
         if loaded is not None:
-            await self.remove(path)
-            self._lent[path] = loaded.spec
+            self._lent[path] = _Lent(loaded.spec, _signers(loaded))
+            await loaded.close()
+            self._changed()
 
     async def take_back(self, path: str) -> None:
         """Start a module that was lent, if nobody has removed it meanwhile."""
-        spec = self._lent.pop(path, None)
-        if spec is not None:
-            await self.add(spec)
+        lent = self._lent.pop(path, None)
+        if lent is not None:
+            await self.add(lent.spec)
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""
@@ -148,19 +161,15 @@ class Tokens:
 
     def signers(self) -> tuple[TokenSigner, ...]:
         """Return every key of every token that is there, in the order of modules and objects."""
-        return tuple(
-            signer
-            for loaded in self._modules.values()
-            for signers in loaded.signers.values()
-            for signer in signers
-        )
+        ours = (signer for loaded in self._modules.values() for signer in _signers(loaded))
+        return (*ours, *(signer for lent in self._lent.values() for signer in lent.signers))
 
     def token(self, name: TokenId) -> Token:
         """Return the token of that name. Raises TokenGone."""
         loaded = self._modules.get(name.module)
         token = loaded.tokens.get(name) if loaded is not None else None
         if token is None:
-            raise absent(name)
+            raise managed(name) if name.module in self._lent else absent(name)
         return token
 
     def outdated(self) -> bool:
@@ -210,3 +219,7 @@ class Tokens:
             await self.remove(path)
         if self._telling is not None:
             self._telling.cancel()
+
+
+def _signers(loaded: Loaded) -> tuple[TokenSigner, ...]:
+    return tuple(signer for signers in loaded.signers.values() for signer in signers)

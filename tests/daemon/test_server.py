@@ -13,7 +13,7 @@ import pytest
 
 from hsmagent import frame
 from hsmagent.daemon.listening import listen
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
 
 
 class Echo:
@@ -44,7 +44,7 @@ class Running:
         self.conversations: list[Echo] = []
         self.server = Server(listen(path), self._open, uids=uids)
 
-    def _open(self, _sock: socket.socket) -> Echo:
+    def _open(self, _sock: socket.socket, _: Send) -> Echo:
         self.conversations.append(Echo())
         return self.conversations[-1]
 

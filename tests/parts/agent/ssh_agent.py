@@ -142,7 +142,7 @@ class Served:
         """Listen."""
         self._server = Server(
             listen(self.path),
-            lambda _: self.parts.agent.connection(lambda: PEER),
+            lambda _sock, _send: self.parts.agent.connection(lambda: PEER),
             uids={os.getuid()},
         )
         self._thread.start()

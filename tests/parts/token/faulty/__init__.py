@@ -18,6 +18,7 @@ FUNCTIONS = {
     "C_GetSlotList": 4,
     "C_GetSlotInfo": 5,
     "C_GetTokenInfo": 6,
+    "C_SetPIN": 11,
     "C_OpenSession": 12,
     "C_CloseSession": 13,
     "C_GetSessionInfo": 15,

@@ -322,6 +322,13 @@ static void speak(const char *text)
   }
 }
 
+static CK_RV set_pin(CK_SESSION_HANDLE session, CK_UTF8CHAR_PTR old, CK_ULONG old_length,
+                     CK_UTF8CHAR_PTR new, CK_ULONG new_length)
+{
+  ENTER_SESSION(C_SetPIN);
+  LEAVE(C_SetPIN, (session, old, old_length, new, new_length));
+}
+
 CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 {
   const char *module = getenv("FAULTY_MODULE"), *file = getenv("FAULTY_STATE");
@@ -347,6 +354,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
     ours.C_GetSlotList = get_slot_list;
     ours.C_GetSlotInfo = get_slot_info;
     ours.C_GetTokenInfo = get_token_info;
+    ours.C_SetPIN = set_pin;
     ours.C_OpenSession = open_session;
     ours.C_CloseSession = close_session;
     ours.C_GetSessionInfo = get_session_info;
