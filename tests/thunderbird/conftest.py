@@ -39,7 +39,7 @@ PREFS: dict[str, object] = {
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leave this folder out of a run of everything; `make test-thunderbird` runs it."""
+    """Leave this folder out of a run of everything; `make thunderbird` runs it."""
     del collection_path
     named = any("thunderbird" in str(argument) for argument in config.args)
     return None if named else True
