@@ -87,6 +87,14 @@ class Uses:
     def sign(self, number: int, data: bytes, room: int) -> Values | Awaitable[Values]:
         """C_Sign."""
         session, operation = self._operation(number, decrypts=False)
+        if operation.data:
+            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # begun in parts, and to be ended so
+        return self._finish(session, operation, data, room)
+
+    def _finish(
+        self, session: Session, operation: Operation, data: bytes, room: int
+    ) -> Values | Awaitable[Values]:
+        """Sign, or return the size of a signature for which there is too little room."""
         size = _signature_size(_key(operation))
         if not size <= room < rpc.NULL:
             return (size,)
@@ -106,8 +114,8 @@ class Uses:
 
     def sign_final(self, number: int, room: int) -> Values | Awaitable[Values]:
         """C_SignFinal."""
-        _, operation = self._operation(number, decrypts=False)
-        return self.sign(number, bytes(operation.data), room)
+        session, operation = self._operation(number, decrypts=False)
+        return self._finish(session, operation, bytes(operation.data), room)
 
     def _operation(self, number: int, *, decrypts: bool) -> tuple[Session, Operation]:
         session = self._sessions.get(number)

@@ -227,6 +227,7 @@ def test_a_message_in_parts(client: RpcClient, holder: Holder) -> None:
     client.call(Call.C_SignInit, session, mechanism, key_of(client, session, "01"))
     for part in (DATA[:3], DATA[3:9], DATA[9:]):
         client.call(Call.C_SignUpdate, session, part)
+    assert refused(client, Call.C_Sign, session, b"other", 256) == spec.CKR_OPERATION_ACTIVE
     assert client.call(Call.C_SignFinal, session, 12) == (256,), "too little room: the size"
     (signature,) = client.call(Call.C_SignFinal, session, 256)
     holder.people["rsa"].private.public_key().verify(
