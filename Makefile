@@ -119,11 +119,12 @@ fuzz: venv ## fuzz every parser of foreign bytes (FUZZ_SECONDS=600 for each)
 		$(BIN)/python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0; \
 	done
 
+# Not empty: a try of two minutes, into build/.
+QUICK :=
+
 .PHONY: bench
-bench: venv ## measure the agent beside OpenSSH's, mail beside openssl's (on an idle machine)
-	-$(BIN)/python -m bench.agents
-	-$(BIN)/python -m bench.mail
-	-$(BIN)/python -m bench.card
+bench: venv ## measure beside OpenSSH's agent, openssl and gpgsm; writes docs/performance.md (QUICK=1: a try)
+	$(BIN)/python -m bench $(if $(QUICK),--quick --output build) $(ARGS)
 
 .PHONY: demo
 demo: setup-demo $(VENV)/base ## the main job for real: a token, ssh and git; touches nothing of yours

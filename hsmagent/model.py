@@ -151,7 +151,8 @@ class TokenStatus:
     Times are seconds from now: `idle_left` until the login ends for want of use, `max_left` until
     it ends in any case; None when logged out. `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the
     PIN is typed on the reader. `login_required`: CKF_LOGIN_REQUIRED. `notes` says what was skipped
-    while listing and why, `last_error` the newest failure, both in plain words.
+    while listing and why, `last_error` the newest failure, `obstacle` what may keep it from being
+    there, all in plain words.
     """
 
     id: TokenId
@@ -167,6 +168,7 @@ class TokenStatus:
     max_left: float | None = None
     last_error: str = ""
     notes: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,15 @@
 
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hsmagent.control.client import MAIL, Daemon
 from hsmagent.control.values import from_base64, of_unwrap, to_base64, to_key
 from hsmagent.mail.keys import Context
 from hsmagent.model import Key, PurposeKind, Scheme, printable
-from hsmagent.unwraps import Unwrap
+
+if TYPE_CHECKING:
+    from hsmagent.unwraps import Unwrap
 
 GIT = "git"
 FILES = "hsmagent file"
@@ -45,7 +48,7 @@ class DaemonKeys:
         )
         return from_base64(answer["signature"])
 
-    def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
+    def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
         """Return a content key: the right one, or a random one that nobody can tell from it."""
         answer = self._daemon.call(
             "unwrap",

@@ -14,7 +14,7 @@ from hsmagent.errors import HsmAgentError, Unavailable, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from hsmagent.cli.arguments import Given
 
@@ -25,10 +25,10 @@ HELP = {"--help", "-h"}
 AT_HAND = 30.0
 
 
-def main() -> None:
+def main() -> "NoReturn":
     """Run the command line and exit: 0 done, 1 failed or refused, 2 wrong usage."""
     output.prepare()
-    sys.exit(run(sys.argv[1:]))
+    output.leave(run(sys.argv[1:]))
 
 
 def run(words: "Sequence[str]") -> int:

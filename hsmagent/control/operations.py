@@ -118,6 +118,7 @@ class ControlOperations:
 
     async def pubkey(self, fields: Fields) -> Answer:
         """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -136,6 +137,7 @@ class ControlOperations:
         A token that is unlocked wants it still where a key wants it for the use that waits.
         Who wants to log in breaks the lease of that token: its holder may be stuck.
         """
+        await self._tokens.looked()
         name = self._find_token(fields.text("token", ""), self._leases.tokens())
         await self._leases.end(name.module)
         token = self._tokens.token(name)

@@ -22,11 +22,12 @@ from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
-from hsmagent.daemon.fresh import Fresh, look_anew
+from hsmagent.daemon.fresh import FIRST_LOOK, SHOWN, Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
 from hsmagent.daemon.server import Send, Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
+from hsmagent.daemon.turns import Turns
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
@@ -118,7 +119,7 @@ class Daemon:
         desktop = self._tasks.start(self._desktop.run())
         try:
             self._check(self._parts.upstream)
-            await self._parts.load_modules()
+            await self._parts.start_modules()  # `Fresh` waits for what they see
             for server in servers:
                 await server.start()
             self._face_socket = self._new_face_socket()
@@ -142,6 +143,7 @@ class Daemon:
 
     def _servers(self) -> list[Server]:
         own = os.getuid()
+        self._turns = turns = Turns()
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
@@ -149,12 +151,14 @@ class Daemon:
                 listening,
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
+                turns=turns,
             ),
             *(
                 Server(
                     self._sockets.listen(role),
-                    partial(self._conversation, table),
+                    partial(self._conversation, role, table),
                     uids={own},
+                    turns=turns,
                     limit=CONTROL_MAX_FRAME,
                 )
                 for role, table in self._operations().items()
@@ -170,16 +174,18 @@ class Daemon:
             look=partial(look_anew, tokens),
             clock=time.monotonic,
         )
-        return FaceSocket(face, self._sockets)
+        return FaceSocket(face, self._sockets, self._turns)
 
     def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
         return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
 
     def _conversation(
-        self, table: Mapping[str, Operation], sock: socket.socket, send: Send
+        self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
     ) -> Fresh:
-        return Fresh(Conversation(table, peer_of(sock), send), self._parts.tokens, lambda _: True)
+        conversation = Conversation(table, peer_of(sock), send)
+        first_look = SHOWN if role == CONTROL else FIRST_LOOK
+        return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""

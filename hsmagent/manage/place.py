@@ -21,6 +21,7 @@ from hsmagent.worker.messages import Done, Login, Logout, Look, SlotInfo, Slots,
 from hsmagent.worker.orders import CardInfo, Cards, ListCards
 
 _CARD_MAKER = b"www.CardContact.de"
+_SLOT_NAME = 64  # bytes of CK_SLOT_INFO's description
 _USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
 
 
@@ -240,12 +241,25 @@ async def look(module: ModuleSpec) -> list[Token]:
         for slot in slots
         if slot.token is not None
     ]
-    if not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
+    # To OpenSC 0.26 a card without a PIN is none that it knows; the card itself says more.
+    unknown = {slot.name: slot for slot in slots if slot.rv == spec.CKR_TOKEN_NOT_RECOGNIZED}
+    if not unknown and not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
         return tokens
     cards: dict[str, CardInfo] = {}
     with suppress(TokenError):  # then it is a token like others
         cards = {card.serial: card for card in (await _cards(module)).cards}
-    return [replace(token, card=cards.get(token.id.serial)) for token in tokens]
+    found = [replace(token, card=cards.pop(token.id.serial, None)) for token in tokens]
+    for card in cards.values():
+        slot = unknown.get(card.reader.encode()[:_SLOT_NAME].rstrip())
+        if slot is not None:
+            found.append(Token(module, slot.slot, _described(card), removable=True, card=card))
+    return found
+
+
+def _described(card: CardInfo) -> TokenInfo:
+    """Say of a card what its module would, if it knew it."""
+    serial = card.serial.encode()
+    return TokenInfo(b"", _CARD_MAKER, b"", serial, 0, pin_min=0, pin_max=0, complete=False)
 
 
 async def _cards(module: ModuleSpec) -> Cards:

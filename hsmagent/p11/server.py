@@ -178,7 +178,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(reply, bytes):
             self._transport.write(rpc.frame(frame.code, reply))
         else:
-            self._tasks.start(self._answer_later(frame.code, reply))
+            # After the task has gone from the tasks, which the callback before this one sees to.
+            task = self._tasks.start(self._answer_later(frame.code, reply))
+            task.add_done_callback(self._answered)
         if self._stream.pending:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
@@ -193,9 +195,9 @@ class Connection(asyncio.BufferedProtocol):
             log.exception("a call failed in a way it should not")
             body = rpc.error(CKR_GENERAL_ERROR)
         self._transport.write(rpc.frame(code, body))
-        # The task is still counted until it has ended.
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _answered(self, _: asyncio.Task[None]) -> None:
+        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a program that does not read its replies."""

@@ -17,6 +17,8 @@ Transmit = Callable[[bytearray], bytes]
 """Carries one command to the card and returns its answer."""
 
 ATR = bytes.fromhex("3BFE1800008131FE458031815448534D31738021408107FA")
+# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
+_HISTORICAL = ATR[9:21]
 AID = bytes.fromhex("E82B0601040181C31F0201")
 
 USER_PIN = 0x81  # references of the PINs
@@ -291,6 +293,11 @@ class SmartCardHsm:
     def unwrap(self, number: int, blob: bytes) -> None:
         """Put a wrapped private key in a free place. Needs the login."""
         self._run(Command(0x80, INS.UNWRAP_KEY, number, _UNWRAP, blob))
+
+
+def is_smartcard_hsm(atr: bytes) -> bool:
+    """Whether a card that answers so to reset is one."""
+    return _HISTORICAL in atr
 
 
 def file_id(high: int, low: int) -> int:

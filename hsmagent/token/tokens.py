@@ -73,10 +73,12 @@ class Tokens:
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, Loaded] = {}
         self._lent: dict[str, _Lent] = {}
-        self._told_apart: frozenset[TokenId] = frozenset()
+        self._told_apart: dict[TokenId, str] = {}  # with their readers
         self._telling: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._glanced = -inf
+        self._starting = 0
+        self._looked = asyncio.Event()
 
     def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
         return Token(
@@ -86,6 +88,7 @@ class Tokens:
     async def add(self, spec: ModuleSpec) -> None:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
+            await self._looked_at(spec.path)
             return
         if spec.path in self._lent:
             self._lent[spec.path] = replace(self._lent[spec.path], spec=spec)
@@ -102,7 +105,13 @@ class Tokens:
             loaded.pool.last_error = failure
             self._changed()
             return
-        await loaded.pool.start()
+        self._starting += 1
+        try:
+            await loaded.start()
+        finally:
+            self._starting -= 1
+            self._looked.set()
+            self._looked = asyncio.Event()
 
     async def remove(self, path: str) -> None:
         """Log out of a module's tokens and end its workers."""
@@ -137,7 +146,9 @@ class Tokens:
 
     def _tell_apart(self) -> None:
         tokens = [each for loaded in self._modules.values() for each in loaded.tokens.values()]
-        known = frozenset(token.id for token in tokens)
+        known: dict[TokenId, str] = {}
+        for loaded in self._modules.values():
+            known |= {name: loaded.readers.get(name, "") for name in loaded.tokens}
         if known != self._told_apart:
             self._told_apart = known
             names = told_apart(known)
@@ -155,9 +166,7 @@ class Tokens:
 
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return how each token is that was seen since the start."""
-        return tuple(
-            token.status() for loaded in self._modules.values() for token in loaded.tokens.values()
-        )
+        return tuple(status for loaded in self._modules.values() for status in loaded.statuses())
 
     def signers(self) -> tuple[TokenSigner, ...]:
         """Return every key of every token that is there, in the order of modules and objects."""
@@ -172,11 +181,32 @@ class Tokens:
             raise managed(name) if name.module in self._lent else absent(name)
         return token
 
+    @property
+    def awaited(self) -> bool:
+        """Whether a module was started of whose tokens nothing is known yet."""
+        return self._starting > 0 and any(loaded.awaited for loaded in self._modules.values())
+
+    async def explain(self) -> None:
+        """Ask pcscd, too, why a card may be missing: for who does not wait until we watch it."""
+        await asyncio.gather(*(loaded.explain() for loaded in self._modules.values()))
+
+    async def looked(self) -> None:
+        """Wait until every module has looked at its tokens, or is known not to do it."""
+        for path in tuple(self._modules):
+            await self._looked_at(path)
+
+    async def _looked_at(self, path: str) -> None:
+        while (loaded := self._modules.get(path)) is not None and loaded.starting:
+            await self._looked.wait()
+
     def outdated(self) -> bool:
         """Whether another program has changed a software token, and nobody has looked since.
 
-        A few stats, and not at every call: a flood of questions costs little.
+        Or nobody has looked yet. A few stats, and not at every call: a flood of questions costs
+        little.
         """
+        if self._starting and self.awaited:
+            return True
         now = self._loop.time()
         if now - self._glanced < GLANCE:
             return False

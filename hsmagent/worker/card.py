@@ -12,7 +12,6 @@ from hsmagent.errors import ProtocolError
 from hsmagent.schsm import pkcs15
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.schsm.card import (
-    ATR,
     END_ENTITY,
     PRIVATE_KEY_DESCRIPTION,
     SO_PIN,
@@ -23,6 +22,7 @@ from hsmagent.schsm.card import (
     PinStatus,
     SmartCardHsm,
     file_id,
+    is_smartcard_hsm,
     key_numbers,
 )
 from hsmagent.schsm.tlv import SEQUENCE, first
@@ -49,9 +49,6 @@ from hsmagent.worker.orders import (
     WrappedKeys,
 )
 from hsmagent.worker.pcsc import Pcsc, PcscError
-
-# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
-_HISTORICAL = ATR[9:21]
 
 
 class _Gone(Exception):
@@ -107,7 +104,7 @@ def _carry_out(pcsc: Pcsc, order: Request | Order) -> Reply | OrderReply:
 def _card(pcsc: Pcsc, serial: str) -> Iterator[SmartCardHsm]:
     """Find a card by its serial number and keep it."""
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         with pcsc.connect(reader.name) as card, card.transaction():
             hsm = SmartCardHsm(card.transmit, card.pad())
@@ -131,10 +128,6 @@ def _logged_in(pcsc: Pcsc, serial: str, pin: bytearray | None) -> Iterator[Smart
         yield hsm
 
 
-def _is_ours(atr: bytes) -> bool:
-    return _HISTORICAL in atr
-
-
 # -- looking ---------------------------------------------------------------------------------
 
 
@@ -142,7 +135,7 @@ def _list(pcsc: Pcsc) -> Cards:
     cards: list[CardInfo] = []
     notes: list[str] = []
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         try:
             with pcsc.connect(reader.name) as card, card.transaction():

@@ -25,6 +25,8 @@ from hsmagent.worker import pinpad
 from hsmagent.worker.pinpad import CM_IOCTL_GET_FEATURE_REQUEST, Feature
 
 _LIBRARY = "libpcsclite.so.1"
+# In the environment, it makes every call fail at once that would wait for another's transaction.
+NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 
 SCARD_E_CANCELLED = 0x80100002
 SCARD_E_TIMEOUT = 0x8010000A
@@ -42,7 +44,9 @@ _SCARD_SHARE_SHARED = 2
 _SCARD_PROTOCOL_ANY = 3  # T=0 or T=1
 _SCARD_LEAVE_CARD = 0
 _SCARD_STATE_PRESENT = 0x20
+_SCARD_STATE_EXCLUSIVE = 0x80
 _SCARD_STATE_INUSE = 0x100
+_SCARD_STATE_MUTE = 0x200
 _FLAGS = 0xFFFF  # of a reader's event word; above them it counts insertions
 _RV = 0xFFFFFFFF
 _LONGEST_ATR = 33
@@ -90,8 +94,18 @@ class Reader:
 
     @property
     def in_use(self) -> bool:
-        """Whether some program is connected to its card."""
+        """Whether programs are connected to its card, beside one another."""
         return bool(self.flags & _SCARD_STATE_INUSE)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one program is connected to its card, and keeps all others off."""
+        return bool(self.flags & _SCARD_STATE_EXCLUSIVE)
+
+    @property
+    def mute(self) -> bool:
+        """Whether there is a card in it that does not answer."""
+        return bool(self.flags & _SCARD_STATE_MUTE)
 
 
 class _ReaderState(ctypes.Structure):

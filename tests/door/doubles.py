@@ -84,7 +84,7 @@ class FakeToken(Token):
             keys=self.shows if self.logged_in else (),
         )
 
-    async def look(self) -> None:
+    async def look(self, *, objects: bool = False) -> None:
         async with self._lock:  # a worker does one thing after the other
             self._look()
 

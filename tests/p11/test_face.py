@@ -377,13 +377,13 @@ def test_a_raw_secret_never_leaves(client: RpcClient) -> None:
 
 
 def test_threads_of_one_program_are_answered_by_their_codes(client: RpcClient) -> None:
-    sessions = [client.open() for _ in range(12)]
+    sessions = [client.open() for _ in range(40)]  # more than wait at once
     for session in sessions:
         mechanism = Mechanism(spec.CKM_SHA256_RSA_PKCS)
         client.call(Call.C_SignInit, session, mechanism, key_of(client, session, "01"))
     uses = {client.send(Call.C_Sign, session, DATA, 256) for session in sessions}
     look = client.send(Call.C_GetInfo)
-    assert {client.next_reply()[0] for _ in range(13)} == uses | {look}
+    assert {client.next_reply()[0] for _ in range(41)} == uses | {look}
 
 
 def test_a_hundred_programs_at_once(face: FaceProcess, holder: Holder) -> None:

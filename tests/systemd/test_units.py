@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -103,14 +101,6 @@ def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -
     finally:
         listening.terminate()
         assert listening.wait(20) == 0, (short / "log").read_text()
-
-
-@pytest.fixture
-def short(tmp_path: Path) -> Iterator[Path]:
-    """Make a folder whose path is short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="sa"))
-    yield folder
-    shutil.rmtree(folder)
 
 
 # -- under a real manager --------------------------------------------------------------------

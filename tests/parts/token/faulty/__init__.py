@@ -62,6 +62,7 @@ class Action(IntEnum):
     CRASH = 3
     GARBAGE = 4  # works, then says the argument for a length
     LIE = 5  # works, then returns the argument
+    WAIT = 6  # until it is healed, and works then
 
 
 def build(folder: Path) -> Path:

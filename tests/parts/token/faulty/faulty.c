@@ -16,7 +16,7 @@
 
 #include <p11-kit/pkcs11.h>
 
-enum action { NOTHING, RETURN, HANG, CRASH, GARBAGE, LIE };
+enum action { NOTHING, RETURN, HANG, CRASH, GARBAGE, LIE, WAIT };
 
 /* One per Cryptoki function, in the order of CK_FUNCTION_LIST. The fault strikes after `skip`
    more calls and then `times` times. */
@@ -81,6 +81,11 @@ static int struck(int index, CK_RV *rv)
   if (fault->action == HANG)
     for (;;)
       pause();
+  if (fault->action == WAIT) {
+    while (__atomic_load_n(&fault->action, __ATOMIC_SEQ_CST) == WAIT)
+      usleep(10000);
+    return 0;
+  }
   *rv = fault->argument;
   return 1;
 }
