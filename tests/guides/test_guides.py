@@ -22,6 +22,14 @@ ELSEWHERE = {
     "journalctl --user": "likewise",
     "ssh-keygen -t ed25519-sk": "wants an authenticator: tests/daemon/test_fido.py has OpenSSH's",
     "ssh-add ~/.ssh/id_ed25519_sk": "likewise",
+    "flatpak ": "wants a flatpak",
+    "hsmagent pkcs11 thunderbird": "wants a Thunderbird with a profile: tests/thunderbird has one",
+    "modutil ": "wants a Firefox with a profile: tests/thunderbird has one",
+    "p11tool ": "wants the face served: tests/p11 tries each of these programs",
+    "gnutls-cli ": "likewise",
+    "openssl cms ": "likewise",
+    "curl ": "likewise",
+    "git config http.ssl": "likewise",
 }
 
 # Pages that begin with nothing: the commands themselves make token and keys.
