@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.errors import UsageError
+from hsmagent.folders import PKCS11_SOCKET
 from hsmagent.setup.home import Home
 from hsmagent.setup.pieces import File, Line, Link
 from hsmagent.setup.plan import Piece
 
 NO_NETWORK = "hsmagent.service.d/no-network.conf"
+PKCS11_UNITS = (
+    "hsmagent-pkcs11.service",
+    "hsmagent-face.socket",
+    "hsmagent-pkcs11.socket",
+)
+PKCS11_MODULE = "pkcs11/modules/hsmagent.module"
 _DBUS_SERVICE = "org.hsmagent.Agent1.service"
 _ENVIRONMENT = "90-hsmagent.conf"
 _AUTOSTART = "gnome-keyring-ssh.desktop"
@@ -70,13 +77,22 @@ _UNITS = ("usr/local/lib/systemd/user", "usr/lib/systemd/user")
 _SERVICES = ("usr/local/share/dbus-1/services", "usr/share/dbus-1/services")
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person has chosen: no network for the agent; PKCS#11 programs served."""
+
+    no_network: bool = False
+    pkcs11: bool = False
+
+
 def wanted(
-    home: Home, shipped: Path, program: Path, *, no_network: bool, system: System | None = None
+    home: Home, shipped: Path, program: Path, choices: Choices, system: System | None = None
 ) -> list[Piece]:
     """Return every piece, units first. Raises UsageError for a program that cannot be run."""
     where = system or System()
     return [
-        *_units(home, shipped, program, where, no_network=no_network),
+        *_units(home, shipped, program, where, choices),
+        *_pkcs11(home, choices),
         *_bus(home, shipped, where),
         File(
             home.config / "environment.d" / _ENVIRONMENT,
@@ -92,12 +108,13 @@ def wanted(
 
 
 def _units(
-    home: Home, shipped: Path, program: Path, system: System, *, no_network: bool
+    home: Home, shipped: Path, program: Path, system: System, choices: Choices
 ) -> Iterator[Piece]:
     folder = home.config / "systemd" / "user"
     source = shipped / "systemd"
-    sockets = sorted(source.glob("*.socket"))
-    for unit in (source / "hsmagent.service", *sockets):
+    named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
+    named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
+    for unit in sorted((source / name for name in named), key=_services_first):
         content = unit.read_text()
         if unit.suffix == ".service":
             content = with_program(content, program)
@@ -108,8 +125,12 @@ def _units(
         if unit.suffix == ".socket":  # what `systemctl --user enable` does, without a manager
             link = folder / "sockets.target.wants" / unit.name
             yield Link(link, elsewhere or file.path)
-    if no_network:
+    if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
+
+
+def _services_first(unit: Path) -> tuple[bool, str]:
+    return unit.suffix != ".service", unit.name
 
 
 def with_program(unit: str, program: Path) -> str:
@@ -128,6 +149,18 @@ def _bus(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
     )
     if system.has(_SERVICES, file) is None:
         yield file
+
+
+# -- PKCS#11 programs ------------------------------------------------------------------------
+
+
+def _pkcs11(home: Home, choices: Choices) -> Iterator[Piece]:
+    """Yield what p11-kit reads: which of its modules there are for this person."""
+    if choices.pkcs11:
+        # p11-kit expands nothing in an address.
+        address = f"unix:path={home.runtime}/hsmagent/{PKCS11_SOCKET}"
+        content = f"# Written by `hsmagent setup --pkcs11`.\nremote: {address}\n"
+        yield File(home.config / PKCS11_MODULE, content.encode())
 
 
 # -- login shells and X sessions -------------------------------------------------------------
