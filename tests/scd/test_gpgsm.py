@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from hsmagent.mail import keygrip
+from hsmagent.mail.cms import signers
+from hsmagent.mail.spool import Memory
 from tests.parts.mail.gnupg import Gnupg, keygrips, version
 from tests.scd.conftest import KINDS, address, owner
 
@@ -40,8 +42,14 @@ def test_it_learns_all_keys_and_the_ca(learned: Gnupg) -> None:
     ],
 )
 def test_it_signs(learned: Gnupg, ca: Path, kind: str, digest: str) -> None:
-    made = learned.gpgsm("--digest-algo", digest, "-u", address(kind), "--sign", data=MESSAGE)
-    learned.gpgsm("--verify", data=made)
+    # One RSA signature in sixty or so gpgsm 2.2 writes with a zero too many in front, which OpenSSL
+    # refuses; what it was given has none.
+    for _ in range(8):
+        made = learned.gpgsm("--digest-algo", digest, "-u", address(kind), "--sign", data=MESSAGE)
+        learned.gpgsm("--verify", data=made)
+        [info] = signers.read(Memory(made)).infos
+        if kind != "rsa" or len(info.signature) == 256:
+            break
     assert openssl("-verify", "-inform", "DER", "-CAfile", ca, data=made) == MESSAGE
     assert not learned.asked_by_pinentry
 

@@ -4,6 +4,7 @@ import hashlib
 import os
 import signal
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -19,9 +20,11 @@ from hsmagent.scd.errors import Code
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.scd import AssuanClient, Reply, Scd, scd, sockets_of
+from tests.parts.desktop.desk import Desk
 from tests.parts.mail.gnupg import version
 from tests.parts.mail.people import root
 from tests.parts.token.softhsm import PIN, SoftHsm
+from tests.parts.until import until
 from tests.scd.conftest import KINDS, allowing, owner
 
 SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
@@ -335,3 +338,20 @@ def test_hostile_lines(client: AssuanClient, line: bytes) -> None:
     reply = client.call(line)
     assert "Traceback" not in reply.text
     assert client.call("NOP") == Reply()
+
+
+def test_a_question_goes_with_its_client(
+    start: Start, people_token: SoftHsm, tmp_path: Path
+) -> None:
+    desk = Desk(tmp_path / "desk")
+    order = '[prompt]\norder = ["askpass"]\n'
+    config = order + allowing("gnupg") + module_config(people_token)
+    agent = start(config, **desk.environment)
+    with scd(agent.environment) as running:
+        for client in (running.more(), running.client):
+            client.call(f"SETDATA {INFO}")
+            client.send(f"PKSIGN --hash=sha256 {ref('rsa')}")
+            until(lambda: desk.askers)
+            client.close()
+            until(lambda: not desk.askers)
+        assert running.process.wait(30) == 0

@@ -72,6 +72,11 @@ class AssuanClient:
                     self.send("END")
         raise EOFError
 
+    def close(self) -> None:
+        """Hang up."""
+        self._sink.close()
+        self._source.close()
+
     def _line(self) -> bytes:
         try:
             return self._source.readline()
@@ -93,7 +98,9 @@ class Scd:
         self.sockets.append(sock)
         sock.settimeout(SECONDS)
         sock.connect(self.client.call("GETINFO socket_name").data.decode())
-        return AssuanClient(sock.makefile("rb"), sock.makefile("wb"))
+        source, sink = sock.makefile("rb"), sock.makefile("wb")
+        sock.close()  # once these two are closed
+        return AssuanClient(source, sink)
 
 
 @contextmanager
