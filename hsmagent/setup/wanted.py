@@ -23,6 +23,8 @@ PKCS11_UNITS = (
     "hsmagent-pkcs11.socket",
 )
 PKCS11_MODULE = "pkcs11/modules/hsmagent.module"
+GNUPG_AGENT = "gpg-agent.conf"
+SCDAEMON = "hsmagent-scd"
 _DBUS_SERVICE = "org.hsmagent.Agent1.service"
 _ENVIRONMENT = "90-hsmagent.conf"
 _AUTOSTART = "gnome-keyring-ssh.desktop"
@@ -79,10 +81,11 @@ _SERVICES = ("usr/local/share/dbus-1/services", "usr/share/dbus-1/services")
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a person has chosen: no network for the agent; PKCS#11 programs served."""
+    """What a person has chosen: no network for the agent; PKCS#11 programs served; GnuPG served."""
 
     no_network: bool = False
     pkcs11: bool = False
+    gnupg: bool = False
 
 
 def wanted(
@@ -93,6 +96,7 @@ def wanted(
     return [
         *_units(home, shipped, program, where, choices),
         *_pkcs11(home, choices),
+        *_gnupg(home, program, choices),
         *_bus(home, shipped, where),
         File(
             home.config / "environment.d" / _ENVIRONMENT,
@@ -161,6 +165,20 @@ def _pkcs11(home: Home, choices: Choices) -> Iterator[Piece]:
         address = f"unix:path={home.runtime}/hsmagent/{PKCS11_SOCKET}"
         content = f"# Written by `hsmagent setup --pkcs11`.\nremote: {address}\n"
         yield File(home.config / PKCS11_MODULE, content.encode())
+
+
+# -- GnuPG -----------------------------------------------------------------------------------
+
+
+def _gnupg(home: Home, program: Path, choices: Choices) -> Iterator[Piece]:
+    """Yield what has GnuPG's agent run our scdaemon. Raises UsageError where it is not there."""
+    if not choices.gnupg:
+        return
+    scdaemon = program.with_name(SCDAEMON)
+    if not scdaemon.is_file():
+        raise UsageError(f"there is no {scdaemon}; install hsmagent anew, with all its programs")
+    option = "scdaemon-program"
+    yield Line(home.gnupg / GNUPG_AGENT, f"{option} {scdaemon}", option)
 
 
 # -- login shells and X sessions -------------------------------------------------------------

@@ -383,6 +383,8 @@ complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l no-network -d 'fo
 complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l network -d 'allow it again, as network HSMs need it'
 complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l pkcs11 -d 'serve PKCS#11 programs, too (kept by later runs)'
 complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l no-pkcs11 -d 'serve them no longer'
+complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l gnupg -d 'serve GnuPG, too, as its scdaemon (kept by later runs)'
+complete -c hsmagent -n '__fish_seen_subcommand_from setup' -l no-gnupg -d 'serve it no longer'
 complete -c hsmagent -n '__fish_seen_subcommand_from setup' -s h -l help -d 'say this'
 complete -c hsmagent -n '__fish_seen_subcommand_from ssh-agent' -s c -d 'print commands for csh'
 complete -c hsmagent -n '__fish_seen_subcommand_from ssh-agent' -s s -d 'print commands for a Bourne shell'
