@@ -138,6 +138,8 @@ class Commands:
                 return assuan.status("SERIALNO", SERIAL)
             case ["APPTYPE"]:
                 return assuan.status("APPTYPE", APP)
+            case ["KEY-FPR"]:
+                return b""  # gpg asks every card for OpenPGP fingerprints; ours has none
             case ["$AUTHKEYID"]:
                 for key in self._shared.card.present:
                     if "a" in key.usage:
