@@ -91,6 +91,12 @@ soak: venv ## the long tests: every fault at every call, signatures while worker
 	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider -p no:logging \
 		--numprocesses $(WORKERS) --dist worksteal tests/soak $(ARGS)
 
+# What a run of everything leaves out: two browsers' worth of packages.
+.PHONY: thunderbird
+thunderbird: venv ## drive a real Thunderbird and a real Firefox, with keys in a token (ARGS as for test)
+	@build-aux/setup tests thunderbird
+	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider tests/thunderbird $(ARGS)
+
 .PHONY: lint
 lint: venv unused ## ruff, mypy --strict, shellcheck, vulture
 	$(BIN)/ruff check
@@ -113,11 +119,12 @@ fuzz: venv ## fuzz every parser of foreign bytes (FUZZ_SECONDS=600 for each)
 		$(BIN)/python -m tests.fuzz.fuzz $$target -max_total_time=$(FUZZ_SECONDS) -verbosity=0; \
 	done
 
+# Not empty: a try of two minutes, into build/.
+QUICK :=
+
 .PHONY: bench
-bench: venv ## measure the agent beside OpenSSH's, mail beside openssl's (on an idle machine)
-	-$(BIN)/python -m bench.agents
-	-$(BIN)/python -m bench.mail
-	-$(BIN)/python -m bench.card
+bench: venv ## measure beside OpenSSH's agent, openssl and gpgsm; writes docs/performance.md (QUICK=1: a try)
+	$(BIN)/python -m bench $(if $(QUICK),--quick --output build) $(ARGS)
 
 .PHONY: demo
 demo: setup-demo $(VENV)/base ## the main job for real: a token, ssh and git; touches nothing of yours

@@ -1,13 +1,14 @@
 """What pyproject.toml cannot say: the metadata that depends on where the project can be found."""
 
 import re
+import tomllib
 from pathlib import Path
 
 from setuptools import setup
 
-# Where the project's files can be read, such as "https://host/project/blob/main/". There is no
-# public place yet. This is the only constant that names it.
-ADDRESS = ""
+SETTINGS = tomllib.loads(Path(__file__).with_name("pyproject.toml").read_text(encoding="utf-8"))
+ADDRESS = SETTINGS["tool"]["hsmagent"]["places"]
+FILES = {"Source": "", "Changelog": "CHANGELOG.md", "Security": "SECURITY.md"}
 
 
 def description() -> str:
@@ -26,5 +27,5 @@ def description() -> str:
 setup(
     long_description=description(),
     long_description_content_type="text/markdown",
-    project_urls={"Source": ADDRESS, "Changelog": f"{ADDRESS}CHANGELOG.md"} if ADDRESS else {},
+    project_urls={name: f"{ADDRESS}{file}" for name, file in FILES.items()} if ADDRESS else {},
 )

@@ -1,22 +1,19 @@
-"""How quick signing a mail is with a card at a card's speed, beside OpenSSL's engine, in one run.
-
-usage: python -m bench.card [--rounds N]
+"""How quick signing a mail is with a card at a card's speed, beside OpenSSL's engine.
 
 The card is virtual and takes the time of a real one; pcscd and OpenSC, which both programs use,
 are real. OpenSSL's engine opens the card, looks through it and logs in for every mail.
 """
 
+import statistics
 import tempfile
 from pathlib import Path
 
-from bench.mail import SMALL, mail_of, quickest, rounds_asked, told
-from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from bench.mail import OURS, SMALL, mail_of
+from bench.result import Part, Row, Scale
+from bench.runs import Program, cost
 from tests.parts.agent.ssh_login import started
 from tests.parts.mail.people import person
 from tests.parts.token.card import DEFAULT_PIN, Card, inserted
-from tests.parts.token.provider import Provider
-
-SIGN, OPENSSL = "sign on a card", "openssl's engine"
 
 
 def genuine_card() -> Card:
@@ -28,33 +25,28 @@ def genuine_card() -> Card:
     return card
 
 
-def measure(agent: AgentProcess, provider: Provider, rounds: int) -> dict[str, float]:
-    """Return the shortest time of both programs in milliseconds, for a mail of 10 KB.
-
-    One after the other: OpenSSL's logout would cost us a login for every mail.
-    """
-    (agent.home / "small").write_bytes(mail_of(SMALL))
-    ours = quickest(agent, {SIGN: ([*PROGRAM, "smime", "sign"], "small")}, rounds)
-    certificate, _ = person("p256").write(agent.home, "p256")
-    agent.environment |= provider.environment
-    agent.environment["PKCS11_MODULE_PATH"] = provider.module
-    key = f"pkcs11:object=mail;type=private;pin-value={provider.pin}"
-    engine = ["-engine", "pkcs11", "-keyform", "engine", "-inkey", key]
-    sign = ["openssl", "cms", "-sign", "-signer", certificate, *engine]
-    return ours | quickest(agent, {OPENSSL: (sign, "small")}, rounds)
-
-
-def main() -> None:
-    """Measure and print."""
-    rounds = rounds_asked()
+def measure(scale: Scale) -> Part:
+    """Return the row about a card."""
     with (
         tempfile.TemporaryDirectory(prefix="c", dir="/tmp") as folder,
         inserted(genuine_card()) as reader,
         started(reader.provider, Path(folder)) as agent,
     ):
         agent.unlock(DEFAULT_PIN)
-        print(told(measure(agent, reader.provider, rounds), SIGN, OPENSSL))
-
-
-if __name__ == "__main__":
-    main()
+        mail = agent.home / "small"
+        mail.write_bytes(mail_of(SMALL))
+        certificate, _ = person("p256").write(agent.home, "p256")
+        provider = reader.provider
+        key = f"pkcs11:object=mail;type=private;pin-value={provider.pin}"
+        engine = ["-engine", "pkcs11", "-keyform", "engine", "-inkey", key]
+        module = {**provider.environment, "PKCS11_MODULE_PATH": provider.module}
+        ours, theirs = (
+            # One after the other: OpenSSL's logout would cost us a login for every mail.
+            statistics.median(cost(program, agent.environment).wall for _ in range(scale.processes))
+            for program in (
+                Program([OURS, "smime", "sign"], mail),
+                Program(["openssl", "cms", "-sign", "-signer", certificate, *engine], mail, module),
+            )
+        )
+    told = f"{ours * 1000:.0f} ms", f"openssl's engine {theirs * 1000:.0f} ms"
+    return Part((Row("sign a mail with a card", *told, ours / theirs, 0.5),))

@@ -50,6 +50,11 @@ class TokenId:
         return "tpm2" in self.module.rpartition("/")[2]
 
     @property
+    def in_nss(self) -> bool:
+        """Whether it is NSS's, Firefox's and Thunderbird's: it knows no security officer."""
+        return "softokn" in self.module.rpartition("/")[2]
+
+    @property
     def uri(self) -> str:
         """The token as a PKCS#11 URI (RFC 7512)."""
         return _token_uri(self.label, self.serial, self.model, self.manufacturer)
@@ -146,7 +151,8 @@ class TokenStatus:
     Times are seconds from now: `idle_left` until the login ends for want of use, `max_left` until
     it ends in any case; None when logged out. `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the
     PIN is typed on the reader. `login_required`: CKF_LOGIN_REQUIRED. `notes` says what was skipped
-    while listing and why, `last_error` the newest failure, both in plain words.
+    while listing and why, `last_error` the newest failure, `obstacle` what may keep it from being
+    there, all in plain words.
     """
 
     id: TokenId
@@ -162,6 +168,7 @@ class TokenStatus:
     max_left: float | None = None
     last_error: str = ""
     notes: tuple[str, ...] = ()
+    obstacle: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +282,9 @@ class Purpose:
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
+    program that asks, where its protocol can, that it waits and what for; and whether the line
+    about that is on its terminal already.
     """
 
     key: Key
@@ -283,6 +292,7 @@ class Request:
     peer: Peer
     destination: Destination | None = None
     confirm: bool = False
+    on_wait: Callable[[str, bool], None] | None = field(default=None, compare=False, repr=False)
 
 
 # -- the interfaces --------------------------------------------------------------------------

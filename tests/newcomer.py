@@ -1,6 +1,8 @@
-"""From nothing to a signature, as somebody goes who has a wheel: `build-aux/newcomer` runs this.
+"""From nothing to a signature, as somebody goes who has a wheel, or a package that is installed.
 
-An ordinary user in a real `systemd --user`. It prints each command with the seconds that it took.
+`build-aux/newcomer` and `build-aux/try-deb` run this, for an ordinary user in a real
+`systemd --user`. It prints each command with the seconds that it took. Nothing but the standard
+library is needed.
 """
 
 import subprocess
@@ -8,10 +10,9 @@ import sys
 import time
 from pathlib import Path
 
-from tests.daemon.conftest import module_config
 from tests.parts.desktop import sessions
 from tests.parts.desktop.systemd import UserManager, missing, user_manager
-from tests.parts.token.softhsm import PIN, SoftHsm
+from tests.parts.token.softhsm import PIN, SoftHsm, module_config
 
 # pipx's own, which `pipx uninstall` takes away.
 PIPX = (".local/bin", ".local/share/pipx", ".local/state/pipx", ".local/pipx", ".cache")
@@ -21,17 +22,20 @@ AGENT = (".local/state/hsmagent/activity", ".local/state/hsmagent/token-")
 
 
 def main() -> None:
-    """Go the whole way with the wheel that is named. Raises AssertionError where it ends."""
-    [wheel] = sys.argv[1:]
+    """Go the whole way, with the wheel if one is named. Raises AssertionError where it ends."""
+    wheels = sys.argv[1:]
     assert not missing(), missing()
     with user_manager() as session:
         give_a_token(session)
         session.environment["SHELL"] = "/bin/bash"
         session.environment["PATH"] = f"{session.home}/.local/bin:{session.environment['PATH']}"
         (session.home / ".profile").write_text("umask 022\n")
-        typed(session, "pipx", "install", wheel)
+        for wheel in wheels:
+            typed(session, "pipx", "install", wheel)
         before = files(session)
         typed(session, "hsmagent", "setup", "--yes")
+        # A package has put the units there for everybody: they are not written again for one.
+        assert (session.home / ".config/systemd/user/hsmagent.service").exists() == bool(wheels)
         look_and_use(session)
         typed(session, "hsmagent", "setup", "--remove", "--yes")
         left = files(session).items() - before.items()

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -98,3 +99,44 @@ def test_an_index_would_take_it(built: Path) -> None:
     assert text.startswith("# hsmagent")
     # Nothing stands beside it there.
     assert re.findall(r"\]\((?!\w+:|#)[^)]*\)|<img src=\"(?!\w+:)", text) == []
+
+
+FILES = ("SECURITY.md", "debian/control", "debian/copyright", "systemd/hsmagent.service")
+
+
+def with_addresses(source: Path, folder: Path, places: str, reports: str) -> dict[str, str]:
+    """Set both in a copy of the project; return what its files say then."""
+    if not folder.exists():
+        shutil.copytree(source, folder)
+    settings = folder / "pyproject.toml"
+    text = settings.read_text()
+    for name, value in (("places", places), ("reports", reports)):
+        text, count = re.subn(rf'^{name} = ".*?"', f'{name} = "{value}"', text, flags=re.MULTILINE)
+        assert count == 1
+    settings.write_text(text)
+    subprocess.run([ROOT / "build-aux/addresses", folder], check=True, timeout=60)
+    return {name: (folder / name).read_text() for name in FILES}
+
+
+def test_an_address_that_is_set_in_one_place_is_named_everywhere(
+    source: Path, tmp_path: Path
+) -> None:
+    now = {name: (ROOT / name).read_text() for name in FILES}
+    here, there = "https://example.org/hsmagent/blob/main/", "security@example.org"
+    named = with_addresses(source, tmp_path / "copy", here, there)
+    assert f"\nReport to {there}.\n" in named["SECURITY.md"]
+    assert "no address" not in named["SECURITY.md"]
+    assert f"\nHomepage: {here}\n" in named["debian/control"]
+    assert f"\nSource: {here}\n" in named["debian/copyright"]
+    assert f"Documentation={here}docs/desktop.md " in named["systemd/hsmagent.service"]
+    built = build(tmp_path / "copy", tmp_path / "built", 0o022)
+    with zipfile.ZipFile(next(built.glob("*.whl"))) as archive:
+        metadata = archive.read(f"{NAME}.dist-info/METADATA").decode()
+    assert f"Project-URL: Security, {here}SECURITY.md" in metadata
+    assert f"]({here}SECURITY.md)" in metadata
+    # Twice is once, and without an address every file is what it is without.
+    assert with_addresses(source, tmp_path / "copy", here, there) == named
+    bare = with_addresses(source, tmp_path / "copy", "", "")
+    assert "no address for reports yet" in bare["SECURITY.md"]
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hsmagent"]
+    assert with_addresses(source, tmp_path / "copy", **settings) == now

@@ -15,8 +15,9 @@
       ;; Nothing else is sent, whatever is said here.
       smime-encrypt-cipher "-aes256")
 
-;; An address names its key.
+;; An address names its key; Emacs 30 wants a list that begins with it.
 (advice-add 'smime-get-key-by-email :override #'identity)
+(advice-add 'smime-get-key-with-certs-by-email :override #'list)
 
 ;; There is no passphrase that Emacs could ask for.
 (advice-add 'smime-ask-passphrase :override #'ignore)

@@ -64,9 +64,7 @@ def parse(command: Command, given: "Sequence[str]") -> Given:
             name, equals, value = word.partition("=")
             option = command.option(name)
             if option is None:
-                known = [each for option in command.options for each in option.names]
-                sentence = f"`{command.path}` has no option {name}"
-                raise wrong(command, sentence + nearest(name, known))
+                raise _no_option(command, name)
             value = _value(option, name, value if equals else None, rest)
             options.setdefault(option.names[0], []).append(value)
     places = command.places(len(words))
@@ -77,6 +75,14 @@ def parse(command: Command, given: "Sequence[str]") -> Given:
     for argument, word in zip(places, words, strict=True):
         need_text(argument, argument.name, word)
     return Given(command, options, words)
+
+
+def _no_option(command: Command, name: str) -> UsageError:
+    from hsmagent.model import printable
+
+    sentence = f"`{command.path}` has no option {name}"
+    meant = nearest(name, [each for option in command.options for each in option.names])
+    return UsageError(f"{printable(sentence)}{meant}") if meant else wrong(command, sentence)
 
 
 def _value(option: Option, name: str, value: "str | None", rest: "Iterator[str]") -> str:

@@ -20,28 +20,22 @@ def make_share(given: Given) -> int:
 
 def import_shares(given: Given) -> int:
     """`hsmagent share import`."""
-    expect = shares.hexadecimal(given.value("--expect")) if given.value("--expect") else b""
-    name, split = given.value("--token"), _parts(given)
+    expect = shares.expected(given.value("--expect")) if given.value("--expect") else b""
+    split = _parts(given)
     return manage.run(
-        given, lambda place: shares.put(place, _paths(given), name, expect=expect, split=split)
+        given, lambda place: shares.put(place, _paths(given), expect=expect, split=split)
     )
 
 
 def save(given: Given) -> int:
     """`hsmagent key backup`."""
     *names, folder = given.words
-    last_try = given.flag("--last-try")
-    return manage.run(
-        given, lambda place: backups.save(place, names, Path(folder), last_try=last_try)
-    )
+    return manage.run(given, lambda place: backups.save(place, names, Path(folder)))
 
 
 def restore(given: Given) -> int:
     """`hsmagent key restore`."""
-    name, last_try = given.value("--token"), given.flag("--last-try")
-    return manage.run(
-        given, lambda place: backups.restore(place, _paths(given), name, last_try=last_try)
-    )
+    return manage.run(given, lambda place: backups.restore(place, _paths(given)))
 
 
 def verify(given: Given) -> int:
@@ -62,7 +56,7 @@ def export(given: Given) -> int:
     async def command(place: Place) -> None:
         backups.export(place, Path(given.word), _shares(given), _parts(given), Path(out))
 
-    return manage.run(given, command, yes=given.flag("--yes"))
+    return manage.run(given, command)
 
 
 def _paths(given: Given) -> list[Path]:

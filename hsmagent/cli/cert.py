@@ -15,20 +15,19 @@ _DAYS = "365"
 
 def request(given: Given) -> int:
     """`hsmagent cert request`."""
-    who, last_try = _who(given), given.flag("--last-try")
-    return manage.run(given, lambda place: certs.request(place, given.word, who, last_try=last_try))
+    who = _who(given)
+    return manage.run(given, lambda place: certs.request(place, given.word, who))
 
 
 def self_sign(given: Given) -> int:
     """`hsmagent cert self-sign`."""
-    who, last_try = _who(given), given.flag("--last-try")
+    who = _who(given)
     days = given.value("--days") or _DAYS
     if not (days.isascii() and days.isdecimal()):
         raise UsageError("--days needs a number")
     return manage.run(
         given,
-        lambda place: certs.self_sign(place, given.word, who, int(days), last_try=last_try),
-        yes=given.flag("--yes"),
+        lambda place: certs.self_sign(place, given.word, who, int(days)),
     )
 
 
@@ -39,10 +38,8 @@ def _who(given: Given) -> Named:
 def put(given: Given) -> int:
     """`hsmagent cert import`."""
     content = read_file(given.word, _LARGEST)
-    wish = certs.Import(
-        given.value("--token"), given.value("--key"), last_try=given.flag("--last-try")
-    )
-    return manage.run(given, lambda place: certs.put(place, content, wish), yes=given.flag("--yes"))
+    key = given.value("--key")
+    return manage.run(given, lambda place: certs.put(place, content, key))
 
 
 def read_file(name: str, most: int) -> bytes:
@@ -62,11 +59,9 @@ def export(given: Given) -> int:
 
 def delete(given: Given) -> int:
     """`hsmagent cert delete`."""
-    last_try = given.flag("--last-try")
     return manage.run(
         given,
-        lambda place: certs.delete(place, given.word, last_try=last_try),
-        yes=given.flag("--yes"),
+        lambda place: certs.delete(place, given.word),
     )
 
 

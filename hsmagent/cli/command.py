@@ -132,6 +132,7 @@ HELP = Option("-h --help", "say this")
 VERSION = Option("--version", "say which version this is")
 VERSION_OF_SSH = Option("--version -V", VERSION.meaning)  # as OpenSSH's programs spell it
 JSON = Option("--json", "for a program")
+SSH_LINES = Option("--ssh", "their lines for authorized_keys, and no more")
 CONFIG = Option("--config", "the configuration file", "FILE", FILE)
 RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
 

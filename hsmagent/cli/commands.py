@@ -11,6 +11,7 @@ from hsmagent.cli.command import (
     ONE_KEY,
     RUNTIME_DIR,
     SOME_TOKEN,
+    SSH_LINES,
     TIME,
     Argument,
     Command,
@@ -85,7 +86,7 @@ COMMANDS = {
         Command(
             "keys",
             "every key with its fingerprint, URI and certificates",
-            Option("--ssh", "their lines for authorized_keys, and no more"),
+            SSH_LINES,
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:keys",
@@ -101,12 +102,18 @@ COMMANDS = {
         ),
         Command(
             "unlock",
-            "give the PIN in this terminal, or on stdin",
+            "log in to a token: its PIN is typed in this terminal, or comes on stdin",
             SOME_TOKEN,
             Option("--stdin", "read the PIN from standard input instead of the terminal"),
             Option("--last-try", "go on although one more wrong PIN blocks the token"),
             RUNTIME_DIR,
             run="hsmagent.cli.main:unlock",
+        ),
+        Command(
+            "ask-here",
+            "be asked in this terminal what no window can ask",
+            RUNTIME_DIR,
+            run="hsmagent.cli.ask_here:run",
         ),
         Command(
             "lock",
@@ -313,7 +320,7 @@ GROUPS = {
     "pkcs11": "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
     "token": "tokens made usable, and their PINs",
     "data": "data that tokens keep",
-    "share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
+    "token share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
     "cert": "certificates in tokens, and requests for them",
     "key": "keys in tokens: made, tested, kept",
     "file": "encrypt and sign files of any kind",
@@ -325,10 +332,28 @@ GROUPS = {
 BY_NAME = {command.name: command for commands in COMMANDS.values() for command in commands}
 
 
+# A group that may be said without the one that it belongs to.
+_SHORT = {"share": ("token", "share")}
+
+
 def find(words: "Sequence[str]") -> "tuple[Command | None, Sequence[str]]":
     """Return the command that these words begin with, and what follows its name."""
-    for count in (2, 1):
+    words = _spelled_out(words)
+    for count in (3, 2, 1):
         command = BY_NAME.get(" ".join(words[:count]))
         if command is not None:
             return command, words[count:]
     return None, words
+
+
+def _spelled_out(words: "Sequence[str]") -> "Sequence[str]":
+    return (*_SHORT.get("".join(words[:1]), words[:1]), *words[1:])
+
+
+def group(words: "Sequence[str]") -> "tuple[str, Sequence[str]]":
+    """Return the group that these words begin with, or "", and what follows."""
+    for count in (2, 1):
+        name = " ".join(words[:count])
+        if name in GROUPS:
+            return name, words[count:]
+    return "", words

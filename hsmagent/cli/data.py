@@ -8,10 +8,8 @@ from hsmagent.manage import data
 
 def listing(given: Given) -> int:
     """`hsmagent data list`."""
-    private, last_try = given.flag("--private"), given.flag("--last-try")
-    return manage.run(
-        given, lambda place: data.listing(place, given.word, private=private, last_try=last_try)
-    )
+    private = given.flag("--private")
+    return manage.run(given, lambda place: data.listing(place, private=private))
 
 
 def read(given: Given) -> int:
@@ -24,23 +22,14 @@ def write(given: Given) -> int:
     label, file = given.words
     content = read_file(file, data.LARGEST + 1)
     wish, application = _named(given, label), given.value("--application")
-    return manage.run(
-        given,
-        lambda place: data.write(place, wish, application, content),
-        yes=given.flag("--yes"),
-    )
+    return manage.run(given, lambda place: data.write(place, wish, application, content))
 
 
 def delete(given: Given) -> int:
     """`hsmagent data delete`."""
     wish = _named(given, given.word)
-    return manage.run(given, lambda place: data.delete(place, wish), yes=given.flag("--yes"))
+    return manage.run(given, lambda place: data.delete(place, wish))
 
 
 def _named(given: Given, label: str) -> data.Named:
-    return data.Named(
-        given.value("--token"),
-        label,
-        private=given.flag("--private"),
-        last_try=given.flag("--last-try"),
-    )
+    return data.Named(label, private=given.flag("--private"))

@@ -75,8 +75,8 @@ def _check(cms: Source, data: Spool | None, arguments: Arguments) -> list[Signat
     from hsmagent.mail.cms import signers
     from hsmagent.mail.cms.signers import Covered
 
-    found = signers.read(cms)
     if data is None:
+        found = signers.read(cms)
         if found.content is None:
             raise UsageError("the signature is detached: name the signed file too, or - for stdin")
         checked = judging.signatures(found, Covered(found.content.chunks), judge(), "the data")

@@ -13,33 +13,28 @@ def new(given: Given) -> int:
     if not set(uses) <= set(USES):
         raise UsageError(f"--for is {' or '.join(USES)}, or both with a comma")
     wish = keys.Wish(
-        token=given.value("--token"),
         kind=given.word,
         label=given.value("--label"),
         uses=uses,
-        last_try=given.flag("--last-try"),
     )
     return manage.run(given, lambda place: keys.new(place, wish))
 
 
 def test(given: Given) -> int:
     """`hsmagent key test`."""
-    last_try = given.flag("--last-try")
-    return manage.run(given, lambda place: proof.try_out(place, given.word, last_try=last_try))
+    return manage.run(given, lambda place: proof.try_out(place, given.word))
 
 
 def rename(given: Given) -> int:
     """`hsmagent key rename`."""
     name, label = given.words
-    last_try = given.flag("--last-try")
-    return manage.run(given, lambda place: keys.rename(place, name, label, last_try=last_try))
+    return manage.run(given, lambda place: keys.rename(place, name, label))
 
 
 def delete(given: Given) -> int:
     """`hsmagent key delete`."""
-    both, last_try = given.flag("--with-cert"), given.flag("--last-try")
+    both = given.flag("--with-cert")
     return manage.run(
         given,
-        lambda place: keys.delete(place, given.word, with_certificate=both, last_try=last_try),
-        yes=given.flag("--yes"),
+        lambda place: keys.delete(place, given.word, with_certificate=both),
     )

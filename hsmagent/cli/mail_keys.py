@@ -1,12 +1,16 @@
 """The token keys for the mail side, held by the daemon."""
 
+import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hsmagent.control.client import MAIL, Daemon
 from hsmagent.control.values import from_base64, of_unwrap, to_base64, to_key
 from hsmagent.mail.keys import Context
 from hsmagent.model import Key, PurposeKind, Scheme, printable
-from hsmagent.unwraps import Unwrap
+
+if TYPE_CHECKING:
+    from hsmagent.unwraps import Unwrap
 
 GIT = "git"
 FILES = "hsmagent file"
@@ -18,7 +22,14 @@ class DaemonKeys:
     """The token keys, over the daemon's mail socket. Implements `mail.keys.MailKeys`."""
 
     def __init__(self) -> None:
-        self._daemon = Daemon(role=MAIL)
+        self._daemon = Daemon(role=MAIL, on_wait=self._say_once)
+        self._said = False
+
+    def _say_once(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - Daemon's
+        """Say why nothing happens, unless the terminal that we would say it on shows it already."""
+        if not self._said and not (on_terminal and sys.stderr.isatty()):
+            print(f"hsmagent: {printable(sentence, 400)}", file=sys.stderr, flush=True)
+        self._said = True
 
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates."""
@@ -37,7 +48,7 @@ class DaemonKeys:
         )
         return from_base64(answer["signature"])
 
-    def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
+    def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
         """Return a content key: the right one, or a random one that nobody can tell from it."""
         answer = self._daemon.call(
             "unwrap",

@@ -4,7 +4,7 @@ import gc
 import sys
 from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from hsmagent.cli import output, programs, usage
 from hsmagent.cli.command import Command
@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 KeysFactory = Callable[[], MailKeys]
 
 
-def openssl_smime() -> int:
+def openssl_smime() -> NoReturn:
     """Run the program hsmagent-smime."""
-    return _run(programs.SMIME, "hsmagent.cli.openssl_smime")
+    output.leave(_run(programs.SMIME, "hsmagent.cli.openssl_smime"))
 
 
-def gpgsm() -> int:
+def gpgsm() -> NoReturn:
     """Run the program hsmagent-gpgsm."""
-    return _run(programs.GPGSM, "hsmagent.cli.gpgsm")
+    output.leave(_run(programs.GPGSM, "hsmagent.cli.gpgsm"))
 
 
-def sendmail() -> int:
+def sendmail() -> NoReturn:
     """Run the program hsmagent-sendmail."""
     import os
 
@@ -38,10 +38,11 @@ def sendmail() -> int:
         return config.load(config.default_path()).mail
 
     try:
-        return _run(programs.SENDMAIL, "hsmagent.cli.sendmail", settings)
+        status = _run(programs.SENDMAIL, "hsmagent.cli.sendmail", settings)
     except (ConfigError, UsageError) as error:
         sys.stderr.write(f"hsmagent-sendmail: {error}\n")
-        return os.EX_CONFIG
+        status = os.EX_CONFIG
+    output.leave(status)
 
 
 def _run(program: Command, module: str, *more: Callable[[], object]) -> int:

@@ -14,7 +14,7 @@ from hsmagent.errors import HsmAgentError, Unavailable, UsageError
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
-    from typing import Any
+    from typing import Any, NoReturn
 
     from hsmagent.cli.arguments import Given
 
@@ -25,10 +25,10 @@ HELP = {"--help", "-h"}
 AT_HAND = 30.0
 
 
-def main() -> None:
+def main() -> "NoReturn":
     """Run the command line and exit: 0 done, 1 failed or refused, 2 wrong usage."""
     output.prepare()
-    sys.exit(run(sys.argv[1:]))
+    output.leave(run(sys.argv[1:]))
 
 
 def run(words: "Sequence[str]") -> int:
@@ -53,7 +53,7 @@ def _dispatch(words: "Sequence[str]") -> int:
         words = [*words[1:], "--help"]
     command, rest = commands.find(words)
     if command is None:
-        return _without_command(words)
+        return _without_command(rest)
     if not HELP.isdisjoint(rest[:1] if command.own_words else rest):
         from hsmagent.cli import usage
 
@@ -63,9 +63,12 @@ def _dispatch(words: "Sequence[str]") -> int:
 
 
 def _without_command(words: "Sequence[str]") -> int:
-    """Say what there is: of all commands, or of one group's. Raises UsageError."""
+    """Say what there is. Raises UsageError."""
     from hsmagent.cli import usage
 
+    group, rest = commands.group(words)
+    if group:
+        return _without_verb(group, rest)
     match words:
         case []:
             output.write(usage.overview())
@@ -74,17 +77,22 @@ def _without_command(words: "Sequence[str]") -> int:
             output.write(usage.overview())
         case ["--version", *_]:
             output.write(f"hsmagent {__version__}\n")
-        case [group, "-h" | "--help", *_] if group in commands.GROUPS:
-            output.write(usage.group(group))
-        case [group] if group in commands.GROUPS:
-            raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
-        case [group, verb, *_] if group in commands.GROUPS:
-            verbs = [name for name in commands.BY_NAME if name.startswith(f"{group} ")]
-            raise _unknown(f"{group} {verb}", verbs, f"hsmagent {group}")
         case [word, second, *_] if arguments.nearest(f"{word} {second}", _PAIRS):
             raise _unknown(f"{word} {second}", _PAIRS, "hsmagent")
         case [word, *_]:
             raise _unknown(word, [*commands.BY_NAME, *commands.GROUPS], "hsmagent")
+    return 0
+
+
+def _without_verb(group: str, words: "Sequence[str]") -> int:
+    if not words:
+        raise UsageError(f"say what `hsmagent {group}` is to do; see `hsmagent {group} --help`")
+    if words[0] not in HELP:
+        verbs = [name for name in commands.BY_NAME if name.startswith(f"{group} ")]
+        raise _unknown(f"{group} {words[0]}", verbs, f"hsmagent {group}")
+    from hsmagent.cli import usage
+
+    output.write(usage.group(group))
     return 0
 
 
@@ -202,7 +210,8 @@ def unlock(given: "Given") -> int:
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
     finally:
         daemon.close()
-    output.write(f"{asked['token']} is unlocked\n")
+    served = ", and what waited for the PIN goes on" if asked.get("waiting") else ""
+    output.write(f"{asked['token']} is unlocked{served}\n")
     return 0
 
 

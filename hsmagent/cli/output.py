@@ -9,6 +9,10 @@ import sys
 
 from hsmagent.errors import HsmAgentError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import NoReturn
+
 _STDERR = 2
 
 
@@ -77,3 +81,17 @@ def tell(program: str, text: str) -> int:
         print(f"{program}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def leave(status: int) -> "NoReturn":
+    """End the process, as every program does that has written what it had to write.
+
+    At once: Python would take all its modules apart, a seventh of the time of a signature.
+    """
+    if sys.stdout:
+        try:
+            sys.stdout.flush()
+        except OSError:
+            status = status or 1
+    sys.stderr.flush()
+    os._exit(status)

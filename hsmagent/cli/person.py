@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 
 from hsmagent.cli import terminal
+from hsmagent.cli.output import write
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 
@@ -60,7 +61,7 @@ class Terminal:
     def shows_once(self, text: str) -> None:
         """Show it on the terminal, and clear that when it was noted; without one, print it."""
         if self._from_stdin or not sys.stderr.isatty():
-            print(text, flush=True)
+            write(f"{text}\n")
             return
         terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ", "show it in")
         terminal.show(_CLEAR)

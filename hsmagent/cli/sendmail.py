@@ -16,7 +16,7 @@ from pathlib import Path
 from hsmagent.cli.sendmail_args import Arguments, parse
 from hsmagent.config.mail import Settings, When
 from hsmagent.errors import HsmAgentError, Refused, TokenError, UsageError
-from hsmagent.mail import address, encrypt, identity, layers, mime, sign, store
+from hsmagent.mail import address, canonical, encrypt, identity, layers, mime, sign, store
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.encrypt import NoCertificate
 from hsmagent.mail.headers import REQUEST
@@ -61,7 +61,8 @@ def main(argv: Sequence[str], keys: KeysFactory, settings: Settings) -> int:
         arguments = parse(argv)
         with Spool(sealed=True) as spool:
             _read(spool, dot_ends=arguments.dot_ends)
-            return _send(prepare(Region.whole(spool), arguments, keys, settings), settings)
+            region = canonical.sendable(Region.whole(spool))
+            return _send(prepare(region, arguments, keys, settings), settings)
     except HsmAgentError as error:
         return _fail(next(s for kind, s in _STATUS if isinstance(error, kind)), error)
     except OSError as error:

@@ -7,6 +7,7 @@ from pathlib import Path
 from hsmagent import __version__
 from hsmagent.cli import terminal
 from hsmagent.cli.arguments import Given
+from hsmagent.cli.output import write
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.setup import gnupg
@@ -16,7 +17,7 @@ from hsmagent.setup.record import Record
 from hsmagent.setup.session import Session, others
 from hsmagent.setup.wanted import GNUPG_AGENT, NO_NETWORK, PKCS11_MODULE, Choices, wanted
 
-_NO_TERMINAL = "ask in, so nothing was done; use --yes"
+_NO_TERMINAL = "ask in, so nothing was done; use --yes, or --dry-run to see what would be"
 ANSWER = 10.0  # seconds for the agent to say its version
 
 
@@ -26,18 +27,21 @@ def run(given: Given) -> int:
     record = Record.read(home.state / "hsmagent" / "setup.json")
     remove = given.flag("--remove")
     steps = removing(record) if remove else _placing(given, home, record)
-    for step in steps:
-        print(_told(step, home))
-    if given.flag("--dry-run"):
-        print("Nothing was done." if steps else "There is nothing to do.")
+    dry, asks = given.flag("--dry-run"), bool(steps) and not given.flag("--yes")
+    if asks and not dry:
+        with terminal.opened(_NO_TERMINAL):  # a list of what is not done helps nobody
+            pass
+    write("".join(f"{_told(step, home)}\n" for step in steps))
+    if dry:
+        write("Nothing was done.\n" if steps else "There is nothing to do.\n")
         return 0
-    if steps and not given.flag("--yes") and not terminal.agree("Go on?", _NO_TERMINAL):
+    if asks and not terminal.agree("Go on?", _NO_TERMINAL):
         raise HsmAgentError("nothing was done")
     try:
         told = _remove(steps, record, home) if remove else _place(steps, record, home)
     except OSError as error:
         raise HsmAgentError(f"{error.filename}: {error.strerror}; run setup again") from None
-    print("\n".join(told))
+    write("".join(f"{line}\n" for line in told))
     return 1 if any(step.verb is Verb.LEAVE for step in steps) else 0
 
 

@@ -23,6 +23,10 @@ def status(answer: "dict[str, Any]") -> str:
     notes = [
         f"module {m['path']}: {note}\n" for m in answer["modules"] for note in m.get("notes", ())
     ]
+    notes += [
+        f"what no window can ask is asked in {each['terminal']} (hsmagent ask-here)\n"
+        for each in answer.get("ask_here", ())
+    ]
     return "\n".join([*blocks, *notes]) if blocks else "".join(["no token is present\n", *notes])
 
 

@@ -3,13 +3,14 @@
 The echo comes back whatever happens: on an error, an interrupt, a hang-up or a stop (Ctrl-Z).
 """
 
+import locale
 import os
 import signal
 import sys
 import termios
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from types import FrameType, MappingProxyType
 from typing import Any
 
 from hsmagent.cli.output import write
@@ -19,12 +20,16 @@ from hsmagent.frame import wipe
 
 MOST = 1024  # no token takes a longer PIN
 _LFLAG = 3
+Handler = Callable[[int, FrameType | None], Any]
+
 _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> bytearray:
     """Ask for the PIN of the token that the daemon described; return the frame to send it in."""
     body = bytearray([PIN_LAST_TRY_CONFIRMED if last_try else PIN_PLAIN])
+    if asked.get("waiting"):  # the PIN is a yes to that
+        print(asked["waiting"], file=sys.stderr, flush=True)
     if asked["pin_pad"]:
         write(f"Type the PIN of {asked['token']} on the reader.\n")
         return body
@@ -47,10 +52,10 @@ def ask_pin(asked: dict[str, Any]) -> bytearray:
 
 def ask_secret(prompt: str) -> bytearray:
     """Read one line from the terminal without echo; what was typed ahead does not count."""
-    with _terminal("ask for the PIN in; use --stdin") as tty:
-        with _without_echo(tty, prompt):
+    with opened("ask for the PIN in; use --stdin") as tty:
+        with without_echo(tty, prompt):
             secret = read_line(tty)
-        os.write(tty, b"\n")
+        write_to(tty, "\n")
     return secret
 
 
@@ -61,16 +66,24 @@ def agree(question: str, otherwise: str) -> bool:
 
 def ask_line(question: str, otherwise: str) -> str:
     """Read one line from the terminal, as it was typed; otherwise: what to do without one."""
-    with _terminal(otherwise) as tty:
+    with opened(otherwise) as tty:
         termios.tcflush(tty, termios.TCIFLUSH)
-        os.write(tty, question.encode())
+        write_to(tty, question)
         return bytes(read_line(tty)).decode(errors="replace").strip()
 
 
 def show(text: str) -> None:
     """Write to the terminal itself, and not into what a command's output goes to."""
-    with _terminal("show it in") as tty:
-        os.write(tty, text.encode())
+    with opened("show it in") as tty:
+        write_to(tty, text)
+
+
+def write_to(tty: int, text: str) -> None:
+    """Write to a terminal in the encoding that it has: other bytes might be its control codes."""
+    try:
+        os.write(tty, text.encode(locale.getencoding(), "backslashreplace"))
+    except OSError as error:
+        raise HsmAgentError(f"the terminal cannot be written to: {error.strerror}") from None
 
 
 def read_line(descriptor: int) -> bytearray:
@@ -90,7 +103,8 @@ def read_line(descriptor: int) -> bytearray:
 
 
 @contextmanager
-def _terminal(otherwise: str) -> Iterator[int]:
+def opened(otherwise: str) -> Iterator[int]:
+    """Open the terminal; otherwise: what cannot be done without one. Raises HsmAgentError."""
     try:
         tty = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
@@ -102,22 +116,27 @@ def _terminal(otherwise: str) -> Iterator[int]:
 
 
 @contextmanager
-def _without_echo(tty: int, prompt: str) -> Iterator[None]:
+def without_echo(
+    tty: int, prompt: str = "", signals: Mapping[signal.Signals, Handler] = MappingProxyType({})
+) -> Iterator[None]:
+    """Show no typing while the block runs, and nothing that was typed then after it.
+
+    signals: how some are handled instead of as they are for a question that is left with them.
+    """
     before = termios.tcgetattr(tty)
-    silent = [*before]
-    silent[_LFLAG] &= ~termios.ECHO
 
     def hide() -> None:
         # In this order: what is typed once the prompt is there must be neither shown nor lost.
-        termios.tcsetattr(tty, termios.TCSAFLUSH, silent)
-        os.write(tty, prompt.encode())
+        set_echo(tty, on=False)
+        write_to(tty, prompt)
 
     def restore() -> None:
         termios.tcsetattr(tty, termios.TCSAFLUSH, before)
 
     def end(number: int, _frame: FrameType | None) -> None:
-        restore()
-        os.write(tty, b"\n")
+        with suppress(HsmAgentError, termios.error):  # the terminal may be what has gone
+            restore()
+            write_to(tty, "\n")
         os._exit(128 + number)
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -125,15 +144,34 @@ def _without_echo(tty: int, prompt: str) -> Iterator[None]:
         _stop_here(number, stop)
         hide()
 
-    handlers = {number: signal.signal(number, end) for number in _ENDS}
-    handlers[signal.SIGTSTP] = signal.signal(signal.SIGTSTP, stop)
+    wanted = {**dict.fromkeys(_ENDS, end), signal.SIGTSTP: stop, **signals}
+    handlers = {number: signal.signal(number, handler) for number, handler in wanted.items()}
     hide()
     try:
         yield
     finally:
-        restore()
+        with suppress(termios.error):
+            restore()
         for number, handler in handlers.items():
             signal.signal(number, handler)
+
+
+def set_echo(tty: int, *, on: bool) -> None:
+    """Show what is typed from now on, or do not; what was typed before does not count."""
+    try:
+        mode = termios.tcgetattr(tty)
+        mode[_LFLAG] = mode[_LFLAG] | termios.ECHO if on else mode[_LFLAG] & ~termios.ECHO
+        termios.tcsetattr(tty, termios.TCSAFLUSH, mode)
+    except termios.error as error:
+        raise HsmAgentError(f"the terminal cannot be set up: {error.args[-1]}") from None
+
+
+def in_foreground(tty: int) -> bool:
+    """Whether we are whom this terminal's typing goes to."""
+    try:
+        return os.tcgetpgrp(tty) == os.getpgrp()
+    except OSError:
+        return False
 
 
 def _stop_here(number: int, handler: Callable[[int, FrameType | None], None]) -> None:

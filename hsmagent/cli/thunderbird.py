@@ -56,10 +56,12 @@ def _settings(name: str, who: Identity) -> Iterator[str]:
     token = who.key.token.label if who.key.token is not None else ""
     shown = f"{token}:{who.key.label or who.certificate.name}"
     uses = ["signing"]
-    if who.key.key_type is KeyType.RSA and not purpose.not_for_encryption(who.certificate):
-        uses.append("encryption")
+    if purpose.not_for_encryption(who.certificate):
+        yield "// this certificate is not for encryption"
     else:
-        yield "// this certificate is not for mail that Thunderbird could decrypt"
+        uses.append("encryption")
+        if who.key.key_type is KeyType.EC:
+            yield "// Thunderbird cannot read mail to it; `hsmagent smime decrypt` can"
     for use in uses:
         for what, value in (("name", shown), ("dbkey", db_key(who.certificate))):
             setting = json.dumps(f"mail.identity.{name}.{use}_cert_{what}")

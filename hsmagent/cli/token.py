@@ -15,31 +15,25 @@ def init(given: Given) -> int:
     if number and not (number.isascii() and number.isdecimal()):
         raise UsageError("--backup-shares needs a number")
     shares = initialize.NO_BACKUP if none else int(number) if number else None
-    wish = initialize.Wish(
-        given.word, given.value("--label"), shares, last_try=given.flag("--last-try")
-    )
-    yes = given.flag("--yes")
-    return manage.run(given, lambda place: initialize.init(place, wish), yes=yes)
+    wish = initialize.Wish(given.value("--label"), shares)
+    return manage.run(given, lambda place: initialize.init(place, wish))
 
 
 def info(given: Given) -> int:
     """`hsmagent token info`."""
-    return manage.run(given, lambda place: tokens.info(place, given.word))
+    return manage.run(given, tokens.info)
 
 
 def pin(given: Given) -> int:
     """`hsmagent token pin`."""
-    last_try = given.flag("--last-try")
-    return manage.run(given, lambda place: pins.change_pin(place, given.word, last_try=last_try))
+    return manage.run(given, pins.change_pin)
 
 
 def so_pin(given: Given) -> int:
     """`hsmagent token so-pin`."""
-    last_try = given.flag("--last-try")
-    return manage.run(given, lambda place: pins.change_so_pin(place, given.word, last_try=last_try))
+    return manage.run(given, pins.change_so_pin)
 
 
 def unblock(given: Given) -> int:
     """`hsmagent token unblock`."""
-    last_try = given.flag("--last-try")
-    return manage.run(given, lambda place: pins.unblock(place, given.word, last_try=last_try))
+    return manage.run(given, pins.unblock)

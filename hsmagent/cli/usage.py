@@ -27,8 +27,11 @@ def overview() -> str:
 def group(name: str) -> str:
     """Return the text of `hsmagent GROUP --help`, such as `hsmagent smime --help`."""
     verbs = [c for c in commands.BY_NAME.values() if c.name.startswith(f"{name} ")]
-    said = f"usage: hsmagent {name} {' | '.join(verb.name.split()[1] for verb in verbs)}"
-    head = "\n".join(wrap(said, WIDTH, subsequent_indent=" " * 16, break_on_hyphens=False))
+    # A verb of two words stays in one line.
+    called = [verb.name.removeprefix(f"{name} ").replace(" ", "\xa0") for verb in verbs]
+    said = f"usage: hsmagent {name} {' | '.join(called)}"
+    lines = wrap(said, WIDTH, subsequent_indent=" " * 16, break_on_hyphens=False)
+    head = "\n".join(lines).replace("\xa0", " ")
     return f"{head}\n\n{_sentence(commands.GROUPS[name])}\n\n{_listed(verbs)}"
 
 

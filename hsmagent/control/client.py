@@ -10,6 +10,7 @@ from hsmagent.folders import changeable_by_others, runtime_folder
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
+    from collections.abc import Callable
     from typing import Any
 
 CONTROL_MAX_FRAME = 1 << 24
@@ -22,20 +23,31 @@ CONTROL, MAIL, FACE = "control", "mail", "face"
 PIN_PLAIN = 0
 PIN_LAST_TRY_CONFIRMED = 1
 
+# First byte of the frame that answers a question of ask-here; then the question's number in four
+# bytes, and the PIN if it was one.
+ANSWER_NO = 0
+ANSWER_YES = 1
+
 
 class Daemon:
     """A connection to one of the daemon's sockets.
 
     role: CONTROL, MAIL or FACE. timeout: seconds for an answer; None where it may wait for a module
-    or a person. Raises Unavailable where no daemon answers, UsageError where none can, else the
-    error that it answers.
+    or a person. on_wait: told when a person must do something first, in a sentence, and
+    whether our terminal shows that already. Raises Unavailable where no daemon answers, UsageError
+    where none can, else the error that it answers.
     """
 
     def __init__(
-        self, runtime_dir: str = "", timeout: float | None = None, role: str = CONTROL
+        self,
+        runtime_dir: str = "",
+        timeout: float | None = None,
+        role: str = CONTROL,
+        on_wait: "Callable[[str, bool], None]" = lambda _sentence, _on_terminal: None,
     ) -> None:
         import _socket
 
+        self._on_wait = on_wait
         self._path = path = f"{runtime_folder(runtime_dir)}/{role}.sock"
         self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
@@ -73,13 +85,10 @@ class Daemon:
 
     def exchange(self, body: bytearray) -> "dict[str, Any]":
         """Send one frame (wiped) and return the answer to it."""
-        import json
-
-        message = bytearray(frame.encode(body))
-        frame.wipe(body)
         try:
-            self._socket.sendall(message)
-            answer = json.loads(self._receive())
+            self.send(body)
+            while "waiting" in (answer := self._next_answer()):
+                self._on_wait(answer["waiting"], answer["on_terminal"])
             if "error" in answer:
                 raise of_kind(answer["error"]["kind"], answer["error"]["message"])
             result: dict[str, Any] = answer["ok"]
@@ -89,17 +98,42 @@ class Daemon:
             raise Unavailable("the daemon hung up; its log says why") from None
         except (ValueError, TypeError, KeyError):
             raise ProtocolError("the daemon's answer is none; is it an older one?") from None
-        finally:
-            frame.wipe(message)
         return result
 
-    def _receive(self) -> bytearray:
-        while (body := self._reader.next_frame()) is None:
-            data = self._socket.recv(65536)
-            if not data:
-                raise OSError
-            self._reader.feed(data)
-        return body
+    def _next_answer(self) -> "dict[str, Any]":
+        while (message := self.next_message()) is None:
+            self.receive()
+        return message
+
+    # -- for who is told things at any time (ask-here) ---------------------------------------
+
+    def fileno(self) -> int:
+        """Return the descriptor to wait on before `receive`."""
+        return self._socket.fileno()
+
+    def send(self, body: bytearray) -> None:
+        """Send one frame (wiped). Raises OSError."""
+        message = bytearray(frame.encode(body))
+        frame.wipe(body)
+        try:
+            self._socket.sendall(message)
+        finally:
+            frame.wipe(message)
+
+    def receive(self) -> None:
+        """Read what has come. Raises OSError."""
+        data = self._socket.recv(65536)
+        if not data:
+            raise OSError
+        self._reader.feed(data)
+
+    def next_message(self) -> "dict[str, Any] | None":
+        """Return the next message that has come whole, or None. Raises ValueError."""
+        import json
+
+        body = self._reader.next_frame()
+        message: dict[str, Any] | None = None if body is None else json.loads(body)
+        return message
 
     def close(self) -> None:
         """Hang up."""

@@ -3,6 +3,9 @@
 A request is `{"op": …, field: …}`; binary travels as base64. An answer is `{"ok": {…}}` or
 `{"error": {"kind": …, "message": …}}`, the kind being the one of `errors.kind_of`. An operation may
 ask for a secret: the connection's next frame goes to it raw, so that it can be wiped on both sides.
+It may also tell something before its answer: an object with neither "ok" nor "error" in it.
+`{"waiting": …, "on_terminal": …}` says that a person must do something first, and whether the
+asker's terminal shows that already.
 
 Operations stand in tables by role, and each table is served on a socket of its own: what a program
 can ask for is decided by which of the sockets it can reach.
@@ -33,17 +36,26 @@ class Secret:
 
 
 class Asked(Fields):
-    """The fields of one request, and who asks. `at_end` takes what is done when they hang up."""
+    """The fields of one request, and who asks.
+
+    at_end takes what is done when they hang up; tell sends an object that is no answer.
+    """
 
     def __init__(
         self,
         values: object,
         peer: Callable[[], Peer],
         at_end: Callable[[Callable[[], None]], None],
+        tell: Callable[[Answer], None],
     ) -> None:
         super().__init__(values)
         self.peer = peer
         self.at_end = at_end
+        self.tell = tell
+
+    def on_wait(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - model.Request's
+        """Tell that the request waits for a person (`model.Request`)."""
+        self.tell({"waiting": sentence, "on_terminal": on_terminal})
 
 
 Operation = Callable[[Asked], Awaitable[Answer | Secret]]
@@ -52,9 +64,15 @@ Operation = Callable[[Asked], Awaitable[Answer | Secret]]
 class Conversation:
     """One connection of a socket that serves these operations. Implements `server.Conversation`."""
 
-    def __init__(self, operations: Mapping[str, Operation], peer: Callable[[], Peer]) -> None:
+    def __init__(
+        self,
+        operations: Mapping[str, Operation],
+        peer: Callable[[], Peer],
+        send: Callable[[bytes], None],
+    ) -> None:
         self._operations = operations
         self._peer = peer
+        self._send = send
         self._secret: Secret | None = None
         self._at_end: list[Callable[[], None]] = []
 
@@ -88,7 +106,7 @@ class Conversation:
 
     async def _carry_out(self, body: bytearray) -> Answer | Secret:
         try:
-            asked = Asked(json.loads(body), self._peer, self._at_end.append)
+            asked = Asked(json.loads(body), self._peer, self._at_end.append, self._tell)
         except (ValueError, RecursionError):
             raise UsageError("the request is not JSON") from None
         op = asked.text("op")
@@ -98,3 +116,6 @@ class Conversation:
                 "is the daemon an older one?"
             )
         return await self._operations[op](asked)
+
+    def _tell(self, message: Answer) -> None:
+        self._send(json.dumps(message).encode())

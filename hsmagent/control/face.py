@@ -297,10 +297,16 @@ class FaceOperations:
 class FaceConversation(Conversation):
     """A connection of the face socket. own: who made it; starter: see `FaceOperations`."""
 
-    def __init__(self, face: Face, own: Callable[[], Peer], starter: Callable[[], Peer]) -> None:
+    def __init__(
+        self,
+        face: Face,
+        own: Callable[[], Peer],
+        starter: Callable[[], Peer],
+        send: Callable[[bytes], None],
+    ) -> None:
         operations = FaceOperations(face, starter)
         self.handed = operations.handed
-        super().__init__(operations.table(), own)
+        super().__init__(operations.table(), own, send)
 
 
 _HOW_TO_SERVE = {

@@ -1,8 +1,8 @@
 """Leases: the daemon lets go of a module's tokens, so that management has them to itself.
 
 Logins end, the workers end, nobody looks. A lease belongs to one connection and ends with it, and
-after ten minutes in any case; `hsmagent unlock` breaks it. Then the module is started anew, which
-is also how what was changed meanwhile is seen.
+after ten minutes in any case; `hsmagent unlock` of one of its tokens breaks it. Then the module is
+started anew, which is also how what was changed meanwhile is seen.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from hsmagent.control.conversation import Answer, Asked
 from hsmagent.errors import Refused
-from hsmagent.model import Clock, Peer, token_name
+from hsmagent.model import Clock, Peer, TokenStatus, token_name
 from hsmagent.tasks import Tasks
 from hsmagent.token.tokens import Tokens
 
@@ -22,9 +22,10 @@ LONGEST = 600.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who has a module, and since when by the clock."""
+    """Who has a module, and since when by the clock. tokens: how they were when it began."""
 
     module: str
+    tokens: tuple[TokenStatus, ...]
     holder: Peer
     since: float
     timer: asyncio.TimerHandle
@@ -45,29 +46,34 @@ class Leases:
         self._leases: dict[str, Lease] = {}
         self._tasks = Tasks()
 
+    async def foretell(self, asked: Asked) -> Answer:
+        """Say which logins `let_go` of the module `module` would end. Raises Refused as it does."""
+        return {"logged_out": _open(self._free(asked.text("module")))}
+
     async def let_go(self, asked: Asked) -> Answer:
         """Let go of the module `module`, until the connection ends; say which logins that ends."""
         path = asked.text("module")
-        if path in self._leases:
-            lease = self._leases[path]
+        tokens = self._free(path)
+        lease: Lease
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._longest, lambda: self._end(lease, "took too long"))
+        lease = Lease(path, tokens, asked.peer(), self._clock(), timer)
+        self._leases[path] = lease
+        asked.at_end(lambda: self._end(lease, "is done"))
+        log.info("%s: let go of for %s", path, lease.name)
+        await self._tokens.lend(path)
+        return {"logged_out": _open(tokens)}
+
+    def _free(self, path: str) -> tuple[TokenStatus, ...]:
+        """Return the module's tokens. Raises Refused when somebody has them."""
+        lease = self._leases.get(path)
+        if lease is not None:
             age = round(self._clock() - lease.since)
             raise Refused(
                 f"{lease.name} manages a token of {path} since {age} s: wait for it, or break that"
                 " with `hsmagent unlock`"
             )
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(self._longest, lambda: self._end(lease, "took too long"))
-        lease = Lease(path, asked.peer(), self._clock(), timer)
-        self._leases[path] = lease
-        asked.at_end(lambda: self._end(lease, "is done"))
-        open_ones = [
-            token_name(status.id)
-            for status in self._tokens.statuses()
-            if status.id.module == path and status.logged_in
-        ]
-        log.info("%s: let go of for %s", path, lease.name)
-        await self._tokens.lend(path)
-        return {"logged_out": open_ones}
+        return tuple(status for status in self._tokens.statuses() if status.id.module == path)
 
     async def take_back(self, asked: Asked) -> Answer:
         """End the lease of `module`; the answer comes when its tokens have been looked at."""
@@ -77,9 +83,14 @@ class Leases:
             await self._tokens.take_back(lease.module)
         return {}
 
-    async def break_all(self) -> None:
-        """End every lease, whoever holds it."""
-        for lease in tuple(self._leases.values()):
+    def tokens(self) -> list[TokenStatus]:
+        """Return the tokens that others have now, as they were before."""
+        return [status for lease in self._leases.values() for status in lease.tokens]
+
+    async def end(self, module: str) -> None:
+        """End the lease of a module, whoever holds it, and look at its tokens."""
+        lease = self._leases.get(module)
+        if lease is not None:
             self._forget(lease, "lost it to `hsmagent unlock`")
             await self._tokens.take_back(lease.module)
 
@@ -101,5 +112,10 @@ class Leases:
             return False
         del self._leases[lease.module]
         lease.timer.cancel()
-        log.info("%s: taken back, %s %s", lease.module, lease.name, why)
+        age = round(self._clock() - lease.since)
+        log.info("%s: taken back after %d s, %s %s", lease.module, age, lease.name, why)
         return True
+
+
+def _open(tokens: tuple[TokenStatus, ...]) -> list[str]:
+    return [token_name(status.id) for status in tokens if status.logged_in]

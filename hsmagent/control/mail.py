@@ -78,4 +78,4 @@ def _request(asked: Asked, key: Key, verb: str) -> Request:
     if kind not in PURPOSES:
         raise UsageError(f"the mail socket does not sign for {kind}")
     summary = printable(f"{verb} {context.text('what', 'a mail')}", 200)
-    return Request(key, Purpose(kind, summary), asked.peer())
+    return Request(key, Purpose(kind, summary), asked.peer(), on_wait=asked.on_wait)

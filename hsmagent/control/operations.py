@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent import __version__
 from hsmagent.config.toml import Expected, duration
+from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.control.conversation import Answer, Operation, Secret
 from hsmagent.control.leases import Leases
@@ -25,7 +26,7 @@ from hsmagent.control.values import Fields, of_key
 from hsmagent.door.activity import Activity, sentence
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
-from hsmagent.model import Key, PinState, TokenId, TokenStatus, printable, token_name
+from hsmagent.model import Key, PinState, Request, TokenId, TokenStatus, printable, token_name
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_for
@@ -50,6 +51,7 @@ class ControlOperations:
         forget_pin: Callable[[TokenId], Awaitable[bool]],
         *,
         leases: Leases,
+        ask_here: AskHereOperation,
     ) -> None:
         self._tokens = tokens
         self._added = added
@@ -57,6 +59,7 @@ class ControlOperations:
         self._activity = activity
         self._forget_pin = forget_pin
         self._leases = leases
+        self._ask_here = ask_here
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -69,8 +72,10 @@ class ControlOperations:
             "lock": self.lock,
             "refresh": self.refresh,
             "forget_pin": self.forget_pin,
+            "foretell": self._leases.foretell,
             "let_go": self._leases.let_go,
             "take_back": self._leases.take_back,
+            "ask_here": self._ask_here.open,
         }
 
     # -- looking -----------------------------------------------------------------------------
@@ -91,6 +96,7 @@ class ControlOperations:
                 for module in self._tokens.modules()
             ],
             "leases": self._leases.shown(),
+            "ask_here": self._ask_here.shown(),
         }
 
     async def keys(self, _fields: Fields) -> Answer:
@@ -112,6 +118,7 @@ class ControlOperations:
 
     async def pubkey(self, fields: Fields) -> Answer:
         """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
             Encoding.PEM, PublicFormat.SubjectPublicKeyInfo
@@ -127,27 +134,34 @@ class ControlOperations:
     async def unlock(self, fields: Fields) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given.
 
-        Who wants to log in breaks every lease: its holder may be stuck.
+        A token that is unlocked wants it still where a key wants it for the use that waits.
+        Who wants to log in breaks the lease of that token: its holder may be stuck.
         """
-        await self._leases.break_all()
-        token = self._tokens.token(self._find_token(fields.text("token", "")))
+        await self._tokens.looked()
+        name = self._find_token(fields.text("token", ""), self._leases.tokens())
+        await self._leases.end(name.module)
+        token = self._tokens.token(name)
         if not token.logged_in:
             await token.look()  # other programs use up tries, and unblock PINs
         status = token.status()
-        if not status.logged_in:
+        wants = self._gate.wants_pin(status.id)
+        if not status.logged_in or wants is not None:
             check_usable(status)
         asked = {
             "token": token_name(status.id),
-            "logged_in": status.logged_in or not status.login_required,
+            "logged_in": wants is None and (status.logged_in or not status.login_required),
+            "waiting": "" if wants is None else words.describe([wants]),
             "pin_pad": status.pin_pad,
             "pin_state": status.pin_state,
             "warning": " ".join(
                 filter(None, (words.tries(status.pin_state), words.tpm_note(status.id)))
             ),
         }
-        return asked if asked["logged_in"] else Secret(asked, partial(self._log_in, status.id))
+        if asked["logged_in"]:
+            return asked
+        return Secret(asked, partial(self._log_in, status.id, wants))
 
-    async def _log_in(self, token: TokenId, secret: bytearray) -> Answer:
+    async def _log_in(self, token: TokenId, wants: Request | None, secret: bytearray) -> Answer:
         """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
         if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
             raise UsageError("the frame after unlock holds no PIN; nothing was tried")
@@ -159,7 +173,7 @@ class ControlOperations:
         # A copy, which the gate wipes: a login that has begun goes on when the terminal hangs up,
         # and those who wait for it must learn of it.
         pin = None if status.pin_pad else secret[1:]
-        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst))
+        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst, wants))
         unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(unlocking)
@@ -198,9 +212,12 @@ class ControlOperations:
 
     # -- finding -----------------------------------------------------------------------------
 
-    def _find_token(self, name: str) -> TokenId:
-        """Return the token of that name; with "" the only one that has a PIN. Raises UsageError."""
-        present = [status for status in self._tokens.statuses() if status.present]
+    def _find_token(self, name: str, lent: Sequence[TokenStatus] = ()) -> TokenId:
+        """Return the token of that name; with "" the only one that has a PIN. Raises UsageError.
+
+        lent: tokens that are not ours at the moment, and may be meant too.
+        """
+        present = [status for status in (*self._tokens.statuses(), *lent) if status.present]
         locking = [] if name else [status for status in present if status.login_required]
         return find_token(name, [status.id for status in locking or present])
 

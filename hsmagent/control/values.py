@@ -6,11 +6,13 @@ Both ends of the sockets use it. Binary travels as base64.
 import base64
 import binascii
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from hsmagent.errors import UsageError
 from hsmagent.model import Key, KeyType, TokenId, printable
-from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
+
+if TYPE_CHECKING:
+    from hsmagent.unwraps import Unwrap
 
 Json = dict[str, Any]
 
@@ -143,8 +145,10 @@ def to_key(values: Json) -> Key:
 # -- what is unwrapped -----------------------------------------------------------------------
 
 
-def of_unwrap(what: Unwrap) -> Json:
+def of_unwrap(what: "Unwrap") -> Json:
     """Return what is to be unwrapped as JSON."""
+    from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
+
     match what:
         case RsaUnwrap():
             return {
@@ -167,8 +171,10 @@ def of_unwrap(what: Unwrap) -> Json:
             }
 
 
-def to_unwrap(fields: Fields) -> Unwrap:
+def to_unwrap(fields: Fields) -> "Unwrap":
     """Read what is to be unwrapped."""
+    from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
+
     match fields.text("kind"):
         case "rsa":
             return RsaUnwrap(

@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from hsmagent.config.file import Config
+from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
 from hsmagent.control.conversation import Conversation, Operation
 from hsmagent.control.face import Face
@@ -21,16 +22,17 @@ from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
-from hsmagent.daemon.fresh import Fresh, look_anew
+from hsmagent.daemon.fresh import FIRST_LOOK, SHOWN, Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
+from hsmagent.daemon.turns import Turns
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.door.activity import Activity, Entry
+from hsmagent.door.activity import ASKED, Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
@@ -65,14 +67,16 @@ class Daemon:
         self._sockets = Sockets(runtime, listen_sockets())
         self._face_socket: FaceSocket | None = None
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
+        self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
             lambda: self._settings,
             agent=BusAgent(self._statuses, self._lock, self._raise_prompt, time.time),
             told=Told(self._let_go, self._screen),
             state=state,
             clock=time.monotonic,
+            asked=self._note_asked,
         )
-        self._parts = parts = Parts(
+        self._parts = Parts(
             settings,
             state=state,
             modules=configured.modules,
@@ -81,9 +85,14 @@ class Daemon:
             record=self._record,
             store=desktop.store,
             waiting=desktop.waiting,
-            tell=Terminals(time.monotonic).tell,
+            tell=self._tell,
+            arrival=desktop.ask_here.arrival,
         )
-        self._agent = Agent(
+        self._agent = self._new_agent(self._parts)
+
+    @staticmethod
+    def _new_agent(parts: Parts) -> Agent:
+        return Agent(
             door=parts.gate,
             tokens=parts.providers.configured_signers,
             providers=parts.providers,
@@ -110,7 +119,7 @@ class Daemon:
         desktop = self._tasks.start(self._desktop.run())
         try:
             self._check(self._parts.upstream)
-            await self._parts.load_modules()
+            await self._parts.start_modules()  # `Fresh` waits for what they see
             for server in servers:
                 await server.start()
             self._face_socket = self._new_face_socket()
@@ -134,6 +143,7 @@ class Daemon:
 
     def _servers(self) -> list[Server]:
         own = os.getuid()
+        self._turns = turns = Turns()
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
@@ -141,12 +151,14 @@ class Daemon:
                 listening,
                 self._ssh_connection,
                 uids={own, ROOT},  # `sudo -E ssh` must work, as with OpenSSH's agent
+                turns=turns,
             ),
             *(
                 Server(
                     self._sockets.listen(role),
-                    partial(self._conversation, table),
+                    partial(self._conversation, role, table),
                     uids={own},
+                    turns=turns,
                     limit=CONTROL_MAX_FRAME,
                 )
                 for role, table in self._operations().items()
@@ -162,21 +174,27 @@ class Daemon:
             look=partial(look_anew, tokens),
             clock=time.monotonic,
         )
-        return FaceSocket(face, self._sockets)
+        return FaceSocket(face, self._sockets, self._turns)
 
-    def _ssh_connection(self, sock: socket.socket) -> Fresh:
+    def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
         return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
 
-    def _conversation(self, table: Mapping[str, Operation], sock: socket.socket) -> Fresh:
-        return Fresh(Conversation(table, peer_of(sock)), self._parts.tokens, lambda _: True)
+    def _conversation(
+        self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
+    ) -> Fresh:
+        conversation = Conversation(table, peer_of(sock), send)
+        first_look = SHOWN if role == CONTROL else FIRST_LOOK
+        return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
         tokens, gate = self._parts.tokens, self._parts.gate
         added, leases = self._agent.identities.added_keys, Leases(tokens, time.monotonic)
         for_persons = ControlOperations(
-            tokens, added, gate, self._activity, self._desktop.forget_pin, leases=leases
+            *(tokens, added, gate, self._activity, self._desktop.forget_pin),
+            leases=leases,
+            ask_here=AskHereOperation(self._desktop.ask_here),
         )
         for_mail = MailOperations(tokens, gate, time.monotonic)
         return {CONTROL: for_persons.table(), MAIL: for_mail.table()}
@@ -263,6 +281,17 @@ class Daemon:
         purpose = Purpose(PurposeKind.UNKNOWN, "unlock the token")
         peer = peer_of_process(caller.pid, caller.uid)
         await self._parts.gate.raise_prompt(Request(status.keys[0], purpose, peer))
+
+    def _tell(self, request: Request, sentence: str) -> None:
+        """Tell who asks that their request waits for a terminal."""
+        on_terminal = self._terminals.tell(request)
+        if request.on_wait is not None:
+            request.on_wait(sentence, on_terminal)
+
+    def _note_asked(self, request: Request, where: str) -> None:
+        """Write down that a terminal was asked in: no window was there to be seen."""
+        reason = f"asked in the terminal {where}, by `hsmagent ask-here`"
+        self._activity.record(Entry(time.time(), request, ASKED, reason))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))

@@ -18,6 +18,7 @@ from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
 from hsmagent.model import PKCS11_PURPOSES, Clock, Request, TokenId, TokenStatus
+from hsmagent.prompt.ask_here import Asked, AskHere
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
 from hsmagent.prompt.chain import Chain
@@ -30,8 +31,8 @@ from hsmagent.prompt.system import SystemPrompter, Timeouts
 class Desktop:
     """Everything of ours on the session bus and the system bus.
 
-    settings: the configuration as it is now; agent, told: what the bus may do with us. prompter:
-    what asks, whatever the configuration comes to name.
+    settings: the configuration as it is now; agent, told: what the bus may do with us. asked: told
+    of each question in a terminal. prompter: what asks, whatever the configuration comes to name.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Desktop:
         told: Told,
         state: Path,
         clock: Clock,
+        asked: Asked,
     ) -> None:
         self._settings = settings
         self._session = Bus(lambda: session_address(os.environ))
         self._system = Bus(lambda: system_address(os.environ), "system")
         self._environment = SessionEnvironment(self._session)
-        self.prompter = Chain((), self._environment, clock)
+        self.ask_here = AskHere(lambda: settings().prompt.timeout, asked)
+        self.prompter = Chain((), self._environment, clock, last=self.ask_here)
         self._store = PinStore(self._session, state)
         self._closed = Closed(told)
         self._watchers = (

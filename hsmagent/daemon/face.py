@@ -8,7 +8,8 @@ from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
 from hsmagent.control.face import Face, FaceConversation
 from hsmagent.daemon.handed import HandedConnection, HangUps
 from hsmagent.daemon.listening import Sockets
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.turns import Turns
 from hsmagent.who.peer import peer_of, starter_of
 
 
@@ -18,9 +19,10 @@ class FaceSocket:
     One that systemd made is served in any case, to say what the configuration lacks.
     """
 
-    def __init__(self, face: Face, sockets: Sockets) -> None:
+    def __init__(self, face: Face, sockets: Sockets, turns: Turns) -> None:
         self._face = face
         self._sockets = sockets
+        self._turns = turns
         self._server: Server | None = None
         self._hang_ups: HangUps | None = None
 
@@ -35,6 +37,7 @@ class FaceSocket:
                 listening,
                 self._conversation,
                 uids={os.getuid()},
+                turns=self._turns,
                 limit=CONTROL_MAX_FRAME,
                 share=1,  # one process serves all PKCS#11 programs
                 connection=partial(HandedConnection, self._hang_ups),
@@ -44,9 +47,9 @@ class FaceSocket:
             self._sockets.unbind(FACE)
             await self.close()
 
-    def _conversation(self, sock: socket.socket) -> FaceConversation:
+    def _conversation(self, sock: socket.socket, send: Send) -> FaceConversation:
         own = peer_of(sock)
-        return FaceConversation(self._face, own, lambda: starter_of(own()))
+        return FaceConversation(self._face, own, lambda: starter_of(own()), send)
 
     def changed(self) -> None:
         """Take in that tokens or keys are others now."""

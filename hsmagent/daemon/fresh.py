@@ -2,34 +2,51 @@
 
 A key made with another program a moment ago is in the answer: before, the tokens that were changed
 are looked at again. What a module takes longer for than a client is patient is answered without.
+
+The first question may be what has started the agent, by its socket, and a card takes seconds to be
+read: it waits for that, unless it is remembered which keys there were.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from hsmagent.daemon.server import Conversation
 from hsmagent.token.tokens import Tokens
 
-PATIENCE = 3.0  # seconds
+PATIENCE = 5.0  # seconds
+FIRST_LOOK = 30.0  # ssh waits for ever, but sshd for the login: two minutes, often one or less
+SHOWN = 10.0  # a person who asks is shown that a module is still starting
 
 
-async def look_anew(tokens: Tokens) -> None:
-    """See to it that the tokens' keys are those of now, as far as patience goes."""
-    await asyncio.wait([asyncio.ensure_future(tokens.freshen())], timeout=PATIENCE)
+async def look_anew(tokens: Tokens, first_look: float = FIRST_LOOK) -> None:
+    """See to it that the tokens' keys are those of now, as far as patience goes.
+
+    first_look: how long (seconds) to wait for tokens of which nothing is known yet.
+    """
+    if tokens.awaited:
+        await _at_most(first_look, tokens.looked())
+    await _at_most(PATIENCE, tokens.freshen())
 
 
 class Fresh:
     """A conversation in which some frames wait until the tokens have been looked at.
 
-    concerns: whether a frame asks what tokens hold. Implements `server.Conversation`.
+    concerns: whether a frame asks what tokens hold. first_look: see `look_anew`. Implements
+    `server.Conversation`.
     """
 
     def __init__(
-        self, inner: Conversation, tokens: Tokens, concerns: Callable[[bytearray], bool]
+        self,
+        inner: Conversation,
+        tokens: Tokens,
+        concerns: Callable[[bytearray], bool],
+        first_look: float = FIRST_LOOK,
     ) -> None:
         self._inner = inner
         self._tokens = tokens
         self._concerns = concerns
+        self._first_look = first_look
 
     def respond_now(self, body: bytearray) -> bytes | None:
         """Return the reply, or None when `respond` must be awaited for it."""
@@ -40,9 +57,14 @@ class Fresh:
     async def respond(self, body: bytearray) -> bytes:
         """Return the reply; may wait."""
         if self._concerns(body):
-            await look_anew(self._tokens)
+            await look_anew(self._tokens, self._first_look)
         return await self._inner.respond(body)
 
     def end(self) -> None:
         """Release what the conversation held."""
         self._inner.end()
+
+
+async def _at_most(seconds: float, work: Coroutine[Any, Any, None]) -> None:
+    """Wait for something that goes on when we do not wait any more."""
+    await asyncio.wait([asyncio.ensure_future(work)], timeout=seconds)

@@ -19,7 +19,7 @@ from hsmagent.daemon.sk_helper import SkHelper
 from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.door.gate import Gate, Record, Store, Waiting, no_store, no_waiting
 from hsmagent.door.policy import Policy
-from hsmagent.door.unlock import Tell, tell_nobody
+from hsmagent.door.terminal import Arrival, Tell, never, tell_nobody
 from hsmagent.model import Listener, ModuleSpec, Request, TokenId
 from hsmagent.prompt import words
 from hsmagent.prompt.askpass import Askpass
@@ -35,8 +35,8 @@ from hsmagent.who.destination import KnownHosts
 
 log = logging.getLogger(__name__)
 
-# A module that hangs is killed at its own deadline; the others' keys do not wait that long.
-FIRST_LISTING = 5.0
+# A module that hangs is killed at its own deadline; a reload does not wait that long.
+RELOAD = 5.0
 
 
 class Parts:
@@ -58,6 +58,7 @@ class Parts:
         store: Store = no_store,
         waiting: Waiting = no_waiting,
         tell: Tell = tell_nobody,
+        arrival: Arrival = never,
         unknown: str = "always",
     ) -> None:
         self._config = config
@@ -80,6 +81,7 @@ class Parts:
             store=store,
             waiting=waiting,
             tell=tell,
+            arrival=arrival,
         )
         self.providers = TokenProviders(
             self.tokens, self._configured, self.gate.unlock, time.monotonic
@@ -100,7 +102,14 @@ class Parts:
         return None if self.upstream is None else Upstream(self.upstream.link())
 
     async def load_modules(self) -> None:
-        """Start the modules that are wanted; end those of before that are not; look at the rest."""
+        """Start the modules that are wanted; end those of before that are not; look at the rest.
+
+        Waits until all have looked, but not as long as one takes that hangs.
+        """
+        await asyncio.wait(await self.start_modules(), timeout=RELOAD)
+
+    async def start_modules(self) -> list[asyncio.Task[None]]:
+        """Do as `load_modules`, and return what is under way."""
         wanted = self._wanted(self._config)
         before, self._modules = self._modules, wanted
         for spec in before:
@@ -108,7 +117,8 @@ class Parts:
                 await self.tokens.remove(spec.path)
         loading = [self._loading.start(self.tokens.refresh())]
         loading += [self._loading.start(self.tokens.add(spec)) for spec in wanted]
-        await asyncio.wait(loading, timeout=FIRST_LISTING)
+        await asyncio.sleep(0)  # so that each is known to be under way
+        return loading
 
     async def close(self) -> None:
         """Log out of every token and end the workers."""

@@ -16,15 +16,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmagent.daemon.aside import aside
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.turns import Turns
 from hsmagent.model import Operation, Peer, Request, Signer
-from hsmagent.ssh.agent import Agent, Connection
+from hsmagent.ssh.agent import LIST, Agent, Connection
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.who.peer import peer_of
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from hsmagent.config.file import Config
+    from hsmagent.daemon.fresh import Fresh
     from hsmagent.daemon.parts import Parts
 
 ROOT = 0
@@ -88,7 +90,7 @@ class PrivateAgent:
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_at)
-        server = Server(listening, self._connection, uids={os.getuid(), ROOT})
+        server = Server(listening, self._connection, uids={os.getuid(), ROOT}, turns=Turns())
         await server.start()
         loading = None if self._loaded is None else loop.create_task(self._loaded.load_modules())
         await stopping.wait()
@@ -101,9 +103,13 @@ class PrivateAgent:
         if self._loaded is not None:
             await self._loaded.close()
 
-    def _connection(self, sock: socket.socket) -> Connection:
-        upstream = None if self._loaded is None else self._loaded.upstream_connection()
-        return self._agent.connection(peer_of(sock), upstream)
+    def _connection(self, sock: socket.socket, _: Send) -> "Connection | Fresh":
+        if self._loaded is None:
+            return self._agent.connection(peer_of(sock), None)
+        from hsmagent.daemon.fresh import Fresh
+
+        connection = self._agent.connection(peer_of(sock), self._loaded.upstream_connection())
+        return Fresh(connection, self._loaded.tokens, lambda frame: frame == LIST)
 
     def _parts(self) -> "Parts":
         if self._loaded is None:

@@ -107,11 +107,11 @@ class TokenProviders:
 
     async def _load(self, path: str) -> str:
         """Load a module, unless it is there under this or another name; return its name here."""
-        if not path:
-            return ""
-        for module in self._tokens.modules():
-            if _same_file(module.path, path):
-                return module.path
+        known = [module.path for module in self._tokens.modules()]
+        found = next((each for each in known if path and _same_file(each, path)), "")
+        if found or not path:
+            await self._tokens.looked()  # the agent may have been started for this
+            return found
         try:
             await self._start(path)
         except BaseException:

@@ -1,8 +1,8 @@
 """Sockets: who may connect, frames in, replies out in order; a `Conversation` gives the replies.
 
 One asyncio protocol serves all of our sockets. A connection answers one frame at a time, so replies
-keep the order of the requests and no connection can crowd out the others; what waits (a signature,
-a person) waits alone.
+keep the order of the requests, and processes take turns (`turns`), so that none can crowd out the
+others; what waits (a signature, a person) waits alone.
 """
 
 import asyncio
@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 from hsmagent import frame
 from hsmagent.daemon.listening import BACKLOG
+from hsmagent.daemon.turns import Answer, Turns
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
 from hsmagent.who.peer import credentials_of
@@ -58,23 +59,27 @@ class Conversation(Protocol):
         ...
 
 
-Opener = Callable[[socket.socket], Conversation]
+Send = Callable[[bytes], None]
+"""Sends a frame that is no reply, at any time; after the peer has gone it does nothing."""
+
+Opener = Callable[[socket.socket, Send], Conversation]
 """Begins a conversation on an accepted socket."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What a connection tells its server: it begins, it is over, its peer breaks the rules."""
+    """What a connection tells its server: it begins, it is over, its peer is odd, a frame waits."""
 
     admit: Callable[["Connection", socket.socket], Conversation | None]
     gone: Callable[["Connection"], None]
     complain: Callable[["Connection", ProtocolError], None]
+    take: Callable[["Connection", Answer], None]
 
 
 class Server:
     """One listening socket and its connections, for the uids that it serves.
 
-    share: see SHARE. connection: what makes one.
+    turns: shared by the servers of one loop. share: see SHARE. connection: what makes one.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class Server:
         opener: Opener,
         *,
         uids: Collection[int],
+        turns: Turns,
         limit: int = frame.SSH_MAX_FRAME,
         share: int = SHARE,
         connection: "Callable[[Ends, bytearray, int], Connection] | None" = None,
@@ -90,11 +96,12 @@ class Server:
         self._listening = listening
         self._uids = uids
         self._opener = opener
+        self._turns = turns
         self._limit = limit
         self._most = room_for_connections()
         self._most_each = self._most // share
         self._new_connection = connection or Connection
-        self._ends = Ends(self._admit, self._forget, self._complain)
+        self._ends = Ends(self._admit, self._forget, self._complain, self._take)
         self._server: asyncio.Server | None = None
         self._connections: dict[Connection, Conversation] = {}
         self._processes: dict[Connection, int] = {}
@@ -132,7 +139,7 @@ class Server:
         if len(self._connections) >= self._most:
             self._tell(pid, f"{self._most} are open")
             return None
-        conversation = self._connections[connection] = self._opener(sock)
+        conversation = self._connections[connection] = self._opener(sock, connection.send)
         self._processes[connection] = pid
         self._held[pid] += 1
         return conversation
@@ -148,6 +155,9 @@ class Server:
 
     def _complain(self, connection: "Connection", error: ProtocolError) -> None:
         self._log.warning(self._processes.get(connection, 0), "hung up on a client: %s", error)
+
+    def _take(self, connection: "Connection", answer: Answer) -> None:
+        self._turns.take(self._processes.get(connection, 0), answer)
 
     def _forget(self, connection: "Connection") -> None:
         conversation = self._connections.pop(connection, None)
@@ -174,7 +184,7 @@ class Connection(asyncio.BufferedProtocol):
         self._reader = frame.Reader(limit)
         self._writable = True
         self._task: asyncio.Task[None] | None = None
-        self._turn: asyncio.Handle | None = None
+        self._in_row = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Admit the peer, or hang up on it."""
@@ -199,47 +209,45 @@ class Connection(asyncio.BufferedProtocol):
         self._go_on()
 
     def _go_on(self) -> None:
-        """Answer one frame, if one is there and nothing is in its way.
-
-        One in each turn of the loop: who sends a thousand keeps the other connections waiting no
-        longer than who sends one.
-        """
-        if self._task is None and self._turn is None and self._writable:
-            self._answer_next()
+        """Have one frame answered when it is our turn, if nothing is in its way."""
+        if self._reader.pending and self._task is None and self._writable and not self._in_row:
+            self._in_row = True
+            self._ends.take(self, self._our_turn)
         # A whole frame is left over: the peer sends faster than it can be served, or than it reads.
         if self._reader.pending >= self._limit + frame.HEADER:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
 
-    def _answer_next(self) -> None:
+    def _our_turn(self) -> None:
+        self._in_row = False
+        if self._writable and self._answer_next():
+            self._go_on()
+
+    def _answer_next(self) -> bool:
+        """Answer a frame if a whole one is there; say whether the next may follow at once."""
         if self._transport.is_closing():
-            return
+            return False
         try:
             body = self._reader.next_frame()
         except ProtocolError as error:
             self._ends.complain(self, error)
             self._transport.abort()
-            return
+            return False
         if body is None:
-            return
+            return False
         loop = asyncio.get_running_loop()
         try:
             reply = self._conversation.respond_now(body)
         except Exception:
             log.exception(FAULT)
             self._transport.abort()
-            return
+            return False
         if reply is None:
             self._task = loop.create_task(self._answer(body))
-            return
+            return False
         self._transport.write(frame.encode(reply))
-        if self._reader.pending:
-            self._turn = loop.call_soon(self._take_turn)
-
-    def _take_turn(self) -> None:
-        self._turn = None
-        self._go_on()
+        return True
 
     async def _answer(self, body: bytearray) -> None:
         try:
@@ -252,6 +260,11 @@ class Connection(asyncio.BufferedProtocol):
         finally:
             self._task = None
         self._go_on()
+
+    def send(self, body: bytes) -> None:
+        """Send a frame that is no reply."""
+        if not self._transport.is_closing():
+            self._transport.write(frame.encode(body))
 
     def pause_writing(self) -> None:
         """Stop answering a peer that does not read its replies."""

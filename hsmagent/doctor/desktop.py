@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 
 from hsmagent.bus import Bus, BusError, session_address
+from hsmagent.doctor import sessions
 from hsmagent.doctor.finding import Finding, State, Surroundings, output_of
 from hsmagent.errors import Unavailable
 from hsmagent.prompt.environment import has_display
@@ -37,6 +38,8 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
         else:
             found.append(Finding("bus", State.OK, "the session bus answers"))
             found.append(await _system_prompter(bus, where))
+            started = await sessions.bus(where, bus)
+            found += [started] if started is not None else []
     pinentry = _pinentry(where, named)
     shown = any(each.check == SYSTEM and each.state is State.OK for each in found)
     if not shown or pinentry.state is State.OK:
@@ -47,7 +50,7 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
                 "prompter",
                 State.WARN,
                 "nothing can ask for a PIN in a window",
-                "install gcr or a pinentry; or give the PIN with `hsmagent unlock`",
+                "install gcr or a pinentry; or use `hsmagent unlock`, or `hsmagent ask-here`",
             )
         )
     return found
@@ -116,7 +119,9 @@ async def systemd(where: Surroundings) -> list[Finding]:
         sentence = "systemd's user manager does not answer"
         return [Finding("systemd", State.WARN, sentence, remedy)]
     units = _units(dict(map(_unit, printed.strip().split("\n\n"))))
-    return [units] if units.state is not State.OK else [units, await _children(where)]
+    if units.state is not State.OK:
+        return [units]
+    return [units, sessions.manager(where, await _manager_environment(where))]
 
 
 def _units(units: Mapping[str, tuple[str, str]]) -> Finding:
@@ -133,19 +138,6 @@ def _units(units: Mapping[str, tuple[str, str]]) -> Finding:
         remedy = f"systemctl --user enable --now {' '.join(UNITS[1:])}"
         return Finding(check, State.BAD, "the sockets do not listen", remedy)
     return Finding(check, State.OK, "the units are installed, the sockets listen")
-
-
-async def _children(where: Surroundings) -> Finding:
-    """Say which agent the programs find that the user manager starts."""
-    check = "session"
-    named = (await _manager_environment(where)).get("SSH_AUTH_SOCK")
-    if named == str(where.ssh_socket):
-        return Finding(check, State.OK, "programs that the desktop starts find this agent")
-    sentence = f"programs that the desktop starts find another agent, {named}"
-    if not named:
-        sentence = "programs that the desktop starts find no agent"
-    remedy = "log in anew; if it stays so, something sets SSH_AUTH_SOCK after us"
-    return Finding(check, State.WARN, sentence, remedy)
 
 
 async def _manager_environment(where: Surroundings) -> dict[str, str]:

@@ -85,6 +85,7 @@ async def looked_at(settings: Config) -> list[Finding]:
             _, late = await asyncio.wait(loading, timeout=MODULES_TIMEOUT)
             for task in late:
                 task.cancel()
+            await tokens.explain()
             errors = {module.path: module.last_error for module in tokens.modules()}
             there = [status for status in tokens.statuses() if status.present]
             present = [status.id for status in there]

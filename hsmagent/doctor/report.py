@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from hsmagent.doctor import agent, desktop, gnupg, mail, modules, pkcs11, tokens
+from hsmagent.doctor import agent, desktop, gnupg, mail, modules, pkcs11, sessions, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 
 _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"}
@@ -26,13 +26,11 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         found += [await modules.smart_cards(modules.paths(settings)), modules.exclusive(settings)]
         found += [pkcs11.served(settings), *pkcs11.sandboxes(where)]
         found += await asyncio.to_thread(gnupg.served, where, settings)
-    for each in (*found, agent.programs(where), agent.ssh_auth_sock(where)):
+    for each in found:
         if each is not None:
             yield each
-    of_ssh = await agent.ssh_config(where)
-    # What holds for all hosts is not told once more for each.
-    for each in agent.per_host(where) if of_ssh is None else (of_ssh,):
-        yield each
+    for one in await _ways_to_the_agent(where):
+        yield one
     if status is not None:
         yield await agent.lists_keys(where, status)
         for each in await asyncio.to_thread(mail.identities, where):
@@ -40,6 +38,14 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
     pinentry = settings.prompt.pinentry if settings is not None else ""
     for each in (*await desktop.prompters(where, pinentry), *await desktop.systemd(where)):
         yield each
+
+
+async def _ways_to_the_agent(where: Surroundings) -> list[Finding]:
+    found = [agent.programs(where), agent.ssh_auth_sock(where), await sessions.login_shell(where)]
+    of_ssh = await agent.ssh_config(where)
+    # What holds for all hosts is not told once more for each.
+    of_hosts = agent.per_host(where) if of_ssh is None else (of_ssh,)
+    return [*(each for each in found if each is not None), *of_hosts]
 
 
 def text(finding: Finding, *, colour: bool) -> str:

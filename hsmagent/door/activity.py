@@ -39,16 +39,17 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_NAME = "activity.jsonl"  # uses of tokens' keys
 OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
 
-USED, REFUSED, FAILED = "used", "refused", "failed"
+USED, REFUSED, FAILED, ASKED = "used", "refused", "failed", "asked"
 
 # One for each outcome, for `journalctl MESSAGE_ID=…` (docs/desktop.md lists them).
 MESSAGE_IDS = {
     USED: uuid.UUID("b8c1ab36-20c1-4f2f-9b3c-5a6d7e0f1a41"),
     REFUSED: uuid.UUID("2f4d8a6e-94f3-4b43-8a8e-7c1d25b90f52"),
     FAILED: uuid.UUID("6d0e7f5b-3a1c-4c68-b7f4-e19a82c6d063"),
+    ASKED: uuid.UUID("5f97486d-5d60-45c6-8c04-588bab55f008"),
 }
-_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4}  # info, notice, warning
-_VERBS = {USED: "used", REFUSED: "was refused", FAILED: "failed to use"}
+_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5}  # info, notice, warning
+_VERBS = {USED: "used", REFUSED: "was refused", FAILED: "failed to use", ASKED: "asked to use"}
 
 Later = Callable[[float, Callable[[], None]], object]
 """Calls back after so many seconds: `loop.call_later`."""
@@ -69,8 +70,9 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 class Entry:
     """One request and what became of it.
 
-    time: seconds since 1970. outcome: "used", "refused" or "failed"; reason: the sentence that
-    says why it was not used, else "".
+    time: seconds since 1970. outcome: "used", "refused" or "failed"; or "asked", before one of
+    them, where a person was asked in a terminal. reason: the sentence that says why it was not
+    used, or where it was asked, else "".
     """
 
     time: float

@@ -26,11 +26,14 @@ MOST_IN_VAIN = 3
 Attempt = Callable[[bytearray, PinState], Awaitable[None]]
 """Tries a PIN, unless the token's PIN state is worse than this one by now."""
 
+Words = Callable[[TokenStatus, list[Request], str], Text]
+"""The text of a dialog: of which token, for which requests, and what went wrong before, or ""."""
+
 
 class Dialog:
     """A PinDialog: hands each typed PIN to `attempt`, and turns the outcome into an answer.
 
-    at_worst: the PIN state that the person knows of.
+    at_worst: the PIN state that the person knows of. say: the text.
     """
 
     def __init__(
@@ -38,7 +41,9 @@ class Dialog:
         status: Callable[[], TokenStatus],
         requests: Callable[[], list[Request]],
         attempt: Attempt,
+        say: Words = words.ask_pin,
     ) -> None:
+        self._say = say
         self._status = status
         self._requests = requests
         self._attempt = attempt
@@ -51,7 +56,7 @@ class Dialog:
 
     def text(self) -> Text:
         """Return the text of the dialog as it is to be shown now."""
-        return words.ask_pin(self._status(), self._requests(), self._warning)
+        return self._say(self._status(), self._requests(), self._warning)
 
     async def submit(self, pin: bytearray) -> Answer:
         """Try the PIN once, and say how the dialog goes on."""
@@ -75,6 +80,12 @@ class Dialog:
             wipe(pin)
         self.error = None
         return Answer.DONE
+
+    def is_over(self) -> bool:
+        """Whether it ended well; raises what ended it otherwise, unless another PIN may serve."""
+        if self.error is None or isinstance(self.error, PinIncorrect | TriesLow):
+            return self.error is None
+        raise self.error
 
     def _again_or_stop(self, error: PinIncorrect) -> Answer:
         status = self._status()
@@ -101,16 +112,22 @@ async def ask_for_pin(
     status: Callable[[], TokenStatus],
     requests: Callable[[], list[Request]],
     attempt: Attempt,
+    *,
+    say: Words = words.ask_pin,
+    typed: bytearray | None = None,
 ) -> None:
-    """Ask until `attempt` accepts a PIN. Raises what ended it: Refused, TokenError, Unavailable."""
-    dialog = Dialog(status, requests, attempt)
+    """Ask until `attempt` accepts a PIN. Raises what ended it: Refused, TokenError, Unavailable.
+
+    typed: a PIN that the person has typed for this already; it is tried first, and wiped.
+    """
+    dialog = Dialog(status, requests, attempt, say)
+    if typed and await dialog.submit(typed) is not Answer.AGAIN and dialog.is_over():
+        return
     while True:
         dialog.at_worst = await confirm_last_try(prompter, status(), requests())
         await prompter.ask_pin(dialog)
-        if dialog.error is None:
+        if dialog.is_over():
             return
-        if not isinstance(dialog.error, PinIncorrect | TriesLow):
-            raise dialog.error
 
 
 class OnePin:

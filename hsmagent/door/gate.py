@@ -7,22 +7,15 @@ requests for one token share one prompt (`unlock.Unlock`), all others go on.
 import asyncio
 from collections.abc import Callable, Coroutine
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from hsmagent.door.dialog import ask_for_one_pin, ask_for_pin
+from hsmagent.door.dialog import ask_for_one_pin
+from hsmagent.door.each_use import EachUse
 from hsmagent.door.policy import Agreement, Policy, Verdict
-from hsmagent.door.unlock import (
-    Asking,
-    PinStore,
-    Tell,
-    Unlock,
-    log_in,
-    look_at_pin,
-    tell_nobody,
-)
+from hsmagent.door.terminal import Arrival, Asking, PinStore, Tell, never, tell_nobody
+from hsmagent.door.unlock import Unlock, as_known_now, log_in
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
 from hsmagent.model import Key, Operation, PinState, PurposeKind, Request, TokenId, name_of
@@ -66,6 +59,7 @@ class Gate:
         store: Store = no_store,
         waiting: Waiting = no_waiting,
         tell: Tell = tell_nobody,
+        arrival: Arrival = never,
     ) -> None:
         self._tokens = tokens
         self._policy = policy
@@ -75,6 +69,8 @@ class Gate:
         self._store = store
         self._waiting = waiting
         self._tell = tell
+        self._arrival = arrival
+        self._uses: list[EachUse] = []  # those that want their PIN now
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs = Tasks()
         self._one_touch = asyncio.Lock()
@@ -109,21 +105,43 @@ class Gate:
         """Record what a protocol refused by its own rules."""
         self._record(request, "refused", reason)
 
+    def wants_pin(self, token: TokenId) -> Request | None:
+        """Return the first request that waits for a terminal's PIN: for a login, or its use."""
+        for use in self._uses:
+            if use.held and use.token.id == token:
+                return use.request
+        return self._unlocks[token].wants_pin() if token in self._unlocks else None
+
     async def unlock(
-        self, token: TokenId, pin: bytearray | None, at_worst: PinState = PinState.COUNT_LOW
+        self,
+        token: TokenId,
+        pin: bytearray | None,
+        at_worst: PinState = PinState.COUNT_LOW,
+        shown: Request | None = None,
     ) -> None:
         """Log in with a PIN that came unasked, from a terminal; serves all who wait for it.
 
-        at_worst: FINAL_TRY once the person has agreed to the last try.
+        at_worst: FINAL_TRY once the person has agreed to the last try. shown: the request that
+        `wants_pin` named, for whose use the PIN is as well.
         """
+        its, typed = self._tokens(token), bytearray(pin or b"")
 
         def served() -> None:
             if token in self._unlocks:
-                self._unlocks[token].served()
+                self._unlocks[token].served(shown, typed)
 
-        its = self._tokens(token)
-        self._forget_if_over(its)
-        await log_in(its, self._store(token), pin, at_worst, served)
+        try:
+            self._forget_if_over(its)
+            tried = await log_in(its, self._store(token), pin, at_worst, served)
+            if shown is None:
+                return
+            use = next((each for each in self._uses if each.request is shown), None)
+            if use is not None:
+                await use.attempt(typed[:], at_worst)
+            elif not tried:
+                raise Refused("the request that wanted the PIN has gone; the PIN was not tried")
+        finally:
+            wipe(typed)
 
     async def raise_prompt(self, request: Request) -> None:
         """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
@@ -183,18 +201,24 @@ class Gate:
             return await self._use_after_login(request, operation, token)
 
     async def _use_after_login(self, request: Request, operation: Operation, token: Token) -> bytes:
-        """See to the login first. What was agreed to meanwhile, for others too, counts."""
-        to_confirm = await self._log_in(token, request)
-        request = _as_known_now(request, token)
-        confirm = self._must_confirm(request) and to_confirm
-        return await self._use(request, operation, token, confirm=confirm)
+        """See to the login first. What was agreed to meanwhile, for others too, counts.
+
+        A PIN that was typed for this request is its confirmation.
+        """
+        typed = await self._log_in(token, request)
+        try:
+            request = as_known_now(request, token)
+            confirm = self._must_confirm(request) and typed is None
+            return await self._use(request, operation, token, confirm=confirm, typed=typed)
+        finally:
+            wipe(typed or bytearray())
 
     def _forget_if_over(self, token: Token) -> None:
         if _needs_login(token):
             self._policy.login_ended(token.id)
 
-    async def _log_in(self, token: Token, request: Request) -> bool:
-        """See to the login. Return whether a needed confirmation is still to be had."""
+    async def _log_in(self, token: Token, request: Request) -> bytearray | None:
+        """See to the login. Return the PIN that was typed for this request; see `Unlock.join`."""
         self._may_ask()
         unlock = self._unlocks.get(token.id)
         if unlock is not None and unlock.token is not token:
@@ -205,13 +229,13 @@ class Gate:
         if unlock is None:
             asking = partial(self._how_to_ask, token.id)
             unlock = self._unlocks[token.id] = Unlock(token, asking)
-        typed_for_this = await unlock.join(request)
-        if typed_for_this:
+        typed = await unlock.join(request)
+        if typed is not None:
             self._policy.confirmed(request)
-        return not typed_for_this
+        return typed
 
     def _how_to_ask(self, token: TokenId) -> Asking:
-        return Asking(self._prompter, self._timeout, self._store(token), self._tell)
+        return Asking(self._prompter, self._timeout, self._store(token), self._tell, self._arrival)
 
     async def _use(
         self,
@@ -220,9 +244,10 @@ class Gate:
         token: Token | None,
         *,
         confirm: bool,
+        typed: bytearray | None = None,
     ) -> bytes:
         if request.key.always_authenticate and token is not None:
-            return await self._ask(self._use_with_pin(request, operation, token))
+            return await self._ask(self._use_with_pin(request, operation, token, typed))
         if confirm:
             await self._confirm(request)
         if token is None:
@@ -276,19 +301,15 @@ class Gate:
             with self._waiting(request):
                 return await operation(pin)
 
-    async def _use_with_pin(self, request: Request, operation: Operation, token: Token) -> bytes:
-        """Ask for the PIN of this one operation (CKA_ALWAYS_AUTHENTICATE)."""
-        result = b""
-
-        async def attempt(pin: bytearray, at_worst: PinState) -> None:
-            nonlocal result
-            await token.look()  # others may have used up tries while the person typed
-            token.check_tries(at_worst)
-            result = await operation(pin)
-
-        await look_at_pin(token)
-        await ask_for_pin(self._prompter, token.status, lambda: [request], attempt)
-        return result
+    async def _use_with_pin(
+        self, request: Request, operation: Operation, token: Token, typed: bytearray | None
+    ) -> bytes:
+        use = EachUse(request, operation, token)
+        self._uses.append(use)
+        try:
+            return await use.carry_out(self._how_to_ask(token.id), typed)
+        finally:
+            self._uses.remove(use)
 
     async def _ask(self, question: Coroutine[Any, Any, T]) -> T:
         """Put one question, unless the screen is locked; `close` takes it back."""
@@ -310,14 +331,3 @@ class Gate:
 
 def _needs_login(token: Token) -> bool:
     return not token.logged_in and token.status().login_required
-
-
-def _as_known_now(request: Request, token: Token) -> Request:
-    """Return the request with its key as the token shows it after a login.
-
-    Some tokens tell only then that a key wants the PIN for each use.
-    """
-    for key in token.status().keys:
-        if key.spki == request.key.spki:
-            return replace(request, key=key)
-    return request

@@ -2,28 +2,28 @@
 
 The first request that needs the login raises the prompt, later ones join it and the prompt lists
 them. A right PIN, typed in the prompt or given by `hsmagent unlock`, serves all of them; a cancel
-refuses all of them. C_Login is called once for each PIN that comes in, and never by ourselves.
+refuses all of them. C_Login is called once for each PIN that comes in, and never by ourselves; but
+where a key wants its PIN for each use, the PIN that was typed for that use serves both.
 """
 
 import asyncio
 import logging
-import shlex
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import replace
+from typing import Any
 
 from hsmagent.door.dialog import ask_for_pin, confirm_last_try
+from hsmagent.door.terminal import Asking, Held, PinStore
 from hsmagent.errors import (
     Cancelled,
     HsmAgentError,
     PinIncorrect,
     PinLength,
-    TimedOut,
     TriesLow,
     Unavailable,
 )
 from hsmagent.frame import wipe
-from hsmagent.model import PinState, Request, TokenId, TokenStatus, name_of, token_name
+from hsmagent.model import PinState, Request, TokenStatus, name_of
 from hsmagent.prompt import words
 from hsmagent.prompt.base import Prompter
 from hsmagent.token.login import check_usable
@@ -32,69 +32,39 @@ from hsmagent.token.token import Token
 log = logging.getLogger(__name__)
 
 
-class PinStore(Protocol):
-    """Where a token's PIN may be kept, for those who want that (prompt.pin_store)."""
-
-    async def take(self, status: TokenStatus) -> bytearray | None:
-        """Return the PIN for exactly one C_Login, or None."""
-        ...
-
-    def keep(self, token: TokenId) -> None:
-        """Keep the PIN which `take` gave: it was right, or was not tried."""
-        ...
-
-    async def forget(self, token: TokenId) -> bool:
-        """Delete the PIN, which the token did not accept."""
-        ...
-
-    async def save(self, token: TokenId, pin: bytearray) -> bool:
-        """Keep a PIN that the token has just accepted."""
-        ...
-
-
-Tell = Callable[[Request], None]
-"""Tells whoever made a request that it waits for `hsmagent unlock`."""
-
-
-def tell_nobody(_request: Request) -> None:
-    """Let requests wait in silence."""
-
-
-@dataclass(frozen=True, slots=True)
-class Asking:
-    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store."""
-
-    prompter: Prompter
-    timeout: float
-    store: PinStore | None = None
-    tell: Tell = tell_nobody
-
-
 class Unlock:
     """The requests that wait for one token's login, and the one prompt that serves them."""
 
     def __init__(self, token: Token, asking: Callable[[], Asking]) -> None:
         self.token = token
         self._asking = asking
-        self._waiting: dict[asyncio.Future[bool], Request] = {}  # in order of arrival
+        self._waiting: dict[_Waiter, Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
-        self._for_terminal = False
+        self._held: Held | None = None
+        # What waits at the reader cannot be called back: it serves whoever comes next, too.
+        self._at_pad: asyncio.Task[bool] | None = None
+        self._typed = bytearray()  # the PIN that the token accepted, for the one whose key wants it
         # Whose request the dialog shows in full: a PIN confirms that one. It may leave meanwhile.
-        self._shown: asyncio.Future[bool] | None = None
+        self._shown: _Waiter | None = None
 
-    async def join(self, request: Request) -> bool:
-        """Wait for the login. Return whether the PIN was typed for this very request.
+    async def join(self, request: Request) -> bytearray | None:
+        """Wait for the login. Return the PIN that was typed for this very request, or None.
 
-        Raises Refused (cancelled, nobody answered) or TokenError.
+        It is empty unless the key wants it for each use; the caller wipes it. Raises Refused
+        (cancelled, nobody answered) or TokenError.
         """
-        waiter: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+        waiter: _Waiter = asyncio.get_running_loop().create_future()
         self._waiting[waiter] = request
-        if self._for_terminal:
-            self._asking().tell(request)
+        if self._held is not None:
+            self._held.tell([request])
         if self._task is None:
             self._task = asyncio.create_task(self._run())
         try:
             return await waiter
+        except asyncio.CancelledError:
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                wipe(waiter.result() or bytearray())
+            raise
         finally:
             del self._waiting[waiter]
             if not self._waiting and self._task is not None:
@@ -102,15 +72,32 @@ class Unlock:
                 self._task.cancel()
                 self._task = None
 
-    def served(self) -> None:
-        """Tell everyone who waits that the token was unlocked by other means."""
-        self._end(lambda waiter: waiter.set_result(False))
+    def wants_pin(self) -> Request | None:
+        """Return the first request that waits for a terminal.
+
+        Its key may turn out to want the PIN for each use only once there is a login.
+        """
+        return None if self._held is None else next(iter(self._waiting.values()), None)
+
+    def served(self, shown: Request | None = None, pin: bytearray | None = None) -> None:
+        """Tell everyone who waits that the token was unlocked by other means.
+
+        shown: the request that the person who gave the PIN was shown; where its key wants the PIN
+        for each use, it gets a copy.
+        """
+
+        def settle(waiter: _Waiter) -> None:
+            its = self._waiting[waiter]
+            serves = pin is not None and its is shown and wants_each_time(its, self.token)
+            waiter.set_result(pin[:] if pin is not None and serves else None)
+
+        self._end(settle)
 
     def refuse(self, error: HsmAgentError) -> None:
         """Refuse everyone who waits, and close the dialog."""
         self._end(lambda waiter: waiter.set_exception(error))
 
-    def _end(self, settle: Callable[["asyncio.Future[bool]"], None]) -> None:
+    def _end(self, settle: "Callable[[_Waiter], None]") -> None:
         for waiter in tuple(self._waiting):
             if not waiter.done():
                 settle(waiter)
@@ -124,31 +111,56 @@ class Unlock:
             log.exception("a prompt failed in a way it should not")
             self.refuse(Unavailable("the prompt failed; the log has the details"))
         else:
-            self._end(lambda waiter: waiter.set_result(waiter is self._shown))
+            self._end(self._give_pin)
         finally:
+            wipe(self._typed)
             if self._task is asyncio.current_task():
                 self._task = None
 
     async def _ask(self) -> None:
-        self._shown = None
-        status = await look_at_pin(self.token)
+        self._shown, self._typed = None, bytearray()
+        # While the reader waits for a PIN, the token answers nobody.
+        at_pad = self._waits_at_pad()
+        status = self.token.status() if at_pad else await look_at_pin(self.token)
         if status.logged_in:
             return  # a login ended well whose own requests have left meanwhile
         asking = self._asking()
         if asking.store is not None and await self._log_in_from(asking.store, status):
             return
+        while not await self._ask_with_prompter(asking, pin_pad=status.pin_pad):
+            pass
+
+    async def _ask_with_prompter(self, asking: Asking, *, pin_pad: bool) -> bool:
+        """Ask; False when nothing could, until something came that may."""
         try:
-            if status.pin_pad:
+            if pin_pad:
                 await self._ask_at_pin_pad(asking.prompter)
             else:
                 await ask_for_pin(asking.prompter, self.token.status, self._requests, self._log_in)
         except Unavailable as why:
-            await self._wait_for_terminal(why, asking)
+            self._held = Held(self.token.id, why, asking)
+            try:
+                self._held.tell(self._waiting.values())
+                await self._held.until()
+            finally:
+                self._held = None
+            return False
+        return True
 
     async def _log_in(self, pin: bytearray, at_worst: PinState) -> None:
         if all(waiter.done() for waiter in self._waiting):
             raise Cancelled("nobody waits for the PIN any more")
-        await log_in(self.token, self._asking().store, pin, at_worst)
+        typed = pin[:]
+        try:
+            await log_in(self.token, self._asking().store, pin, at_worst)
+            shown = None if self._shown is None else self._waiting.get(self._shown)
+            if shown is not None and wants_each_time(shown, self.token):
+                self._typed = typed[:]
+        finally:
+            wipe(typed)
+
+    def _give_pin(self, waiter: "_Waiter") -> None:
+        waiter.set_result(self._typed[:] if waiter is self._shown else None)
 
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
         """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
@@ -169,40 +181,50 @@ class Unlock:
 
     async def _ask_at_pin_pad(self, prompter: Prompter) -> None:
         status = self.token.status
-        at_worst = await confirm_last_try(prompter, status(), self._requests())
+        if self._at_pad is None or self._at_pad.done():
+            at_worst = await confirm_last_try(prompter, status(), self._requests())
+            self._at_pad = asyncio.ensure_future(self.token.login(None, at_worst=at_worst))
+            self._at_pad.add_done_callback(lambda done: done.cancelled() or done.exception())
         text = words.use_pin_pad(status(), self._requests())
+        login = asyncio.shield(self._at_pad)
         notice = asyncio.create_task(prompter.notice(text))
         try:
-            await self.token.login(None, at_worst=at_worst)
+            both: list[asyncio.Future[Any]] = [login, notice]
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if notice.done() and isinstance(notice.exception(), Cancelled) and not login.done():
+                raise Cancelled(f"the PIN of {name_of(self.token.id)} was not wanted at the reader")
+            await login
         finally:
+            login.cancel()
             notice.cancel()
             await asyncio.gather(notice, return_exceptions=True)
 
-    async def _wait_for_terminal(self, why: Unavailable, asking: Asking) -> None:
-        """Nothing can ask: hold the requests while a person may run `hsmagent unlock`."""
-        name = name_of(self.token.id)
-        command = shlex.join(("hsmagent", "unlock", token_name(self.token.id)))
-        log.warning(
-            "the token %s is locked and no window can ask for its PIN (%s); "
-            "run `%s` within %d seconds",
-            name,
-            why,
-            command,
-            asking.timeout,
-        )
-        self._for_terminal = True
-        try:
-            for request in self._waiting.values():
-                asking.tell(request)
-            await asyncio.sleep(asking.timeout)
-        finally:
-            self._for_terminal = False
-        raise TimedOut(f"the token {name} is locked; run `{command}` and try again")
+    def _waits_at_pad(self) -> bool:
+        return self._at_pad is not None and not self._at_pad.done()
 
     def _requests(self) -> list[Request]:
         """Return the requests that wait, and note whose is shown in full."""
         self._shown = next(iter(self._waiting), None)
         return list(self._waiting.values())
+
+
+_Waiter = asyncio.Future[bytearray | None]
+
+
+def as_known_now(request: Request, token: Token) -> Request:
+    """Return the request with its key as the token shows it after a login.
+
+    Some tokens tell only then that a key wants the PIN for each use.
+    """
+    for key in token.status().keys:
+        if key.spki == request.key.spki:
+            return replace(request, key=key)
+    return request
+
+
+def wants_each_time(request: Request, token: Token) -> bool:
+    """Whether the request's key wants its PIN for each use, as far as is known now."""
+    return as_known_now(request, token).key.always_authenticate
 
 
 async def look_at_pin(token: Token) -> TokenStatus:
@@ -222,10 +244,11 @@ async def log_in(
     pin: bytearray | None,
     at_worst: PinState,
     served: Callable[[], None] = lambda: None,
-) -> None:
+) -> bool:
     """Try a PIN that was typed, or the PIN pad; keep one that is right, where that is wanted.
 
-    served: told of the login before the PIN is stored, which may take a while.
+    served: told of the login before the PIN is stored, which may take a while. Returns False when
+    there was a login already, so that the PIN was not tried.
     """
     kept = bytearray(pin or b"")
     try:
@@ -233,5 +256,6 @@ async def log_in(
         served()
         if tried and kept and store is not None:
             await store.save(token.id, kept)
+        return tried
     finally:
         wipe(kept)

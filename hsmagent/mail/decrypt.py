@@ -4,9 +4,10 @@ import codecs
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import canonical, headers, layers, mime, verify
+from hsmagent.mail import canonical, headers, layers, mime
 from hsmagent.mail.cms import certificates, enveloped
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
@@ -14,11 +15,13 @@ from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.cms.recipients import Nobody, Ours
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import Entity, Field
-from hsmagent.mail.report import WHOLE, Report
 from hsmagent.mail.sign import Writer, canonical_head, context_of, inner_fields, outer_fields
 from hsmagent.mail.spool import Region, Source, Spool
-from hsmagent.mail.verify import Findings, Judge
 from hsmagent.model import printable
+
+if TYPE_CHECKING:
+    from hsmagent.mail.report import Report
+    from hsmagent.mail.verify import Findings, Judge
 
 UNAUTHENTICATED = (
     "the encryption (CBC) does not show whether somebody changed the message on its way"
@@ -33,7 +36,7 @@ class Options:
     """
 
     files: tuple[Certificate, ...] = ()
-    judge: Judge | None = None
+    judge: "Judge | None" = None
     program: str = ""
 
 
@@ -43,7 +46,7 @@ class Decrypted:
 
     entity: Entity
     warnings: tuple[str, ...]
-    report: Report | None = None
+    report: "Report | None" = None
 
 
 def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> Decrypted:
@@ -87,12 +90,14 @@ def inside(outer: Entity, keys: MailKeys, options: Options) -> Decrypted:
     if layer is None or not (layer.is_encrypted or (layer.is_signed and options.judge)):
         raise UsageError("the message is not encrypted")
     context = context_of(outer, options.program)
-    found, warnings = Findings(), list[str]()
-    entity = outer
+    entity, warnings = outer, list[str]()
     if layer.is_encrypted:
         entity = _decrypted(layer.cms, keys, context, options, warnings)
     if options.judge is None:
         return Decrypted(entity, tuple(warnings))
+    from hsmagent.mail.verify import Findings
+
+    found = Findings()
     entity = _peel(entity, keys, context, options, found, warnings)
     found.protected = headers.protected(entity)
     report = found.report(outer)
@@ -178,10 +183,13 @@ def _peel(  # noqa: PLR0917 (what is found goes into two places)
     keys: MailKeys,
     context: Context,
     options: Options,
-    found: Findings,
+    found: "Findings",
     warnings: list[str],
 ) -> Entity:
     """Take off signatures and encryption in whatever order they come."""
+    from hsmagent.mail import verify
+    from hsmagent.mail.report import WHOLE
+
     judge = options.judge
     for _ in range(layers.MAX_LAYERS):
         try:

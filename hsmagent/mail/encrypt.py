@@ -59,7 +59,9 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     Bcc never leaves, nor is its recipients' presence shown by the message: each of them needs one
     of their own. Raises NoCertificate, naming everybody who has no certificate.
     """
-    entity = mime.read(region)
+    entity = mime.undisputed(mime.read(region))
+    if not canonical.is_binary(entity):
+        entity = mime.read(canonical.sendable(region))
     everybody = recipients(entity, store, options)
     newline = entity.newline
     gcm = authenticated(everybody, options)

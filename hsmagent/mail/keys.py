@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hsmagent.model import Key, Scheme
-from hsmagent.unwraps import Unwrap
+
+if TYPE_CHECKING:
+    from hsmagent.unwraps import Unwrap
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class MailKeys(Protocol):
         """
         ...
 
-    def unwrap(self, key: Key, what: Unwrap, length: int, context: Context) -> bytes:
+    def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
         """Return a content-encryption key of exactly `length` bytes.
 
         A random one when anything about the ciphertext is wrong; the caller cannot tell. Raises

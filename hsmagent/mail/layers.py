@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hsmagent.mail import canonical, mime, multipart
+from hsmagent.mail import base64_view, canonical, mime, multipart
 from hsmagent.mail.cms import oids
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.parse import open_content
@@ -58,8 +58,10 @@ def find(entity: Entity, *, secret: bool = False) -> Layer | None:
     return None
 
 
-def decoded(entity: Entity, *, sealed: bool) -> Spool:
+def decoded(entity: Entity, *, sealed: bool) -> Source:
     """Return the entity's body with its transfer encoding taken off."""
+    if entity.encoding == "base64" and (view := base64_view.over(entity.body)) is not None:
+        return view
     chunks = entity.body.chunks()
     if entity.encoding == "base64":
         chunks = canonical.from_base64(chunks, "the S/MIME part")

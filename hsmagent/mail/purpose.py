@@ -6,19 +6,27 @@ RFC 8550, section 4.4; RFC 5280, sections 4.2.1.3 and 4.2.1.12.
 from collections.abc import Iterable
 from datetime import datetime
 
+from hsmagent.mail.cms import oids
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import printable
 
 _SIGNING = {"digital_signature", "non_repudiation"}
-MAIL = "email_protection"
-_MAIL = {MAIL, "any_extended_key_usage"}
+MAIL = oids.ID_KP_EMAIL_PROTECTION
+_MAIL = {MAIL, oids.ANY_EXTENDED_KEY_USAGE}
 _VERSION_1 = "v1"
 _OTHERS = {
-    "server_auth": "TLS servers",
-    "client_auth": "logging in (TLS)",
-    "code_signing": "signing programs",
-    "time_stamping": "time stamps",
-    "ocsp_signing": "OCSP",
+    "1.3.6.1.5.5.7.3.1": "TLS servers",
+    "1.3.6.1.5.5.7.3.2": "logging in (TLS)",
+    "1.3.6.1.5.5.7.3.3": "signing programs",
+    "1.3.6.1.5.5.7.3.8": "time stamps",
+    "1.3.6.1.5.5.7.3.9": "OCSP",
+    "1.3.6.1.5.5.7.3.17": "IPsec",
+    "1.3.6.1.5.5.7.3.21": "logging in (ssh)",
+    "1.3.6.1.5.5.7.3.22": "ssh servers",
+    "1.3.6.1.5.2.3.4": "logging in (Kerberos)",
+    "1.3.6.1.4.1.311.20.2.2": "logging in (Windows)",
+    "1.3.6.1.4.1.311.10.3.12": "signing documents",
+    "1.3.6.1.5.5.7.3.36": "signing documents",
 }
 
 
@@ -81,5 +89,5 @@ def _not_for_mail(certificate: Certificate) -> str:
 
 
 def _for_what(certificate: Certificate) -> str:
-    purposes = sorted(certificate.purposes or ())
-    return printable(" and ".join(_OTHERS.get(p, p) for p in purposes) or "nothing")
+    words = sorted({_OTHERS.get(p, p) for p in certificate.purposes or ()})
+    return printable(" and ".join(words) or "nothing")

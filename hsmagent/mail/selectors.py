@@ -7,9 +7,7 @@ import re
 from collections.abc import Callable, Iterable
 from hashlib import sha1, sha256
 
-from hsmagent import uri
 from hsmagent.errors import UsageError
-from hsmagent.mail import keygrip
 from hsmagent.mail.address import folded, mailboxes
 from hsmagent.mail.cms import names
 from hsmagent.mail.cms.certificates import Certificate
@@ -33,14 +31,18 @@ def tests(wanted: str) -> Iterable[Test]:  # noqa: PLR0911 (one for each way of 
     name), a label, or a part of the certificate's name.
     """
     if wanted.startswith("pkcs11:"):
+        from hsmagent import uri
+
         named = uri.parse(wanted)
         return (lambda key, _: named.matches_key(key),)
     if wanted.startswith(FINGERPRINT):
         return (lambda key, _: _ssh_fingerprint(key) == wanted,)
-    if wanted[:1] in {"&", "#"}:
-        grip = wanted[1:].upper()
-        by_grip: Test = lambda key, _: keygrip.of(key) == grip  # noqa: E731 (one of many tests)
-        return (by_grip if wanted[0] == "&" else _by_serial(wanted[1:]),)
+    if wanted.startswith("&"):
+        from hsmagent.mail import keygrip
+
+        return (lambda key, _: keygrip.of(key) == wanted[1:].upper(),)
+    if wanted.startswith("#"):
+        return (_by_serial(wanted[1:]),)
     if digits := _digits(wanted):
         return (lambda _, c: _has_digits(c, digits), lambda key, _: key.label == wanted)
     if _DN.match(wanted):

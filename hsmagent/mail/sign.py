@@ -1,6 +1,5 @@
 """`sign`: one entity or message in, multipart/signed or opaque signed-data out."""
 
-import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +8,7 @@ from itertools import chain
 from typing import Protocol
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import address, canonical, identity, mime
+from hsmagent.mail import address, canonical, digest, identity, mime
 from hsmagent.mail.cms import oids, signed
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
@@ -75,7 +74,7 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tu
     Nothing is written before the signature is there. The message's own fields stay outside,
     Content-* goes into what is signed.
     """
-    entity = mime.read(region)
+    entity = mime.read(canonical.sendable(region))
     newline = entity.newline
     who = who_signs(entity, keys, options)
     inner = canonical.prepare(inner_fields(entity), entity.body, newline)
@@ -104,11 +103,8 @@ def content_signature(
     """Sign `content`, bytes as they will be verified."""
     pss = options.pss or _demands_pss(who)
     scheme = signed.best_scheme(who.key, pss=pss, digest=options.digest)
-    state, length = hashlib.new(oids.digest_name(scheme)), 0
-    for chunk in content():
-        state.update(chunk)
-        length += len(chunk)
-    attributes = signed.attributes(state.digest(), scheme, who.certificate, options.now)
+    found, length = digest.of(oids.digest_name(scheme), content())
+    attributes = signed.attributes(found, scheme, who.certificate, options.now)
     signature = keys.sign_attributes(who.key, scheme, attributes, context)
     info = signed.signer_info(who.certificate, scheme, attributes, signature)
     sent = identity.chain(who, options.files)

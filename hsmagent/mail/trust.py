@@ -5,8 +5,6 @@ library leaves to its caller: purposes along the path, what a root says of itsel
 the CRLs at hand. Nothing is fetched from the net.
 """
 
-import asyncio
-import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -60,8 +58,9 @@ class Trust:
     ) -> None:
         self._anchors = anchors
         self._moment = moment
-        self._pool = tuple(pool)
-        self._chains = Chains(self._pool, (*anchors.roots, *self._needed()))
+        self._pool = _usable(pool)
+        self._roots = _usable(anchors.roots)
+        self._chains = Chains(self._pool, (*self._roots, *self._needed()))
         self._lists = [one for data in (*anchors.crls, *crls) if (one := _list(data)) is not None]
         self._known: dict[Certificate, Verdict] = {}
         self._has_all = False
@@ -75,22 +74,27 @@ class Trust:
     def _judge(self, certificate: Certificate) -> Verdict:
         if why := purpose.not_for_signing(certificate):
             return Verdict(why)
+        if not certificate.can_be_validated:
+            return Verdict(verdict.UNREADABLE)
         if not self._anchors.roots and self._anchors.bundle is None:
             return Verdict(NO_ROOT)
+        import logging
+
         # It logs what it finds, with tracebacks; we say it in a sentence.
         logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
         found = self._best(certificate)
         if found.problem == NO_CHAIN and self._anchors.bundle is not None and not self._has_all:
             # The name of a root may be spelled otherwise than by whom it issued for.
             self._has_all = True
-            everyone = (*self._anchors.roots, *self._anchors.bundle.all())
+            everyone = (*self._roots, *_usable(self._anchors.bundle.all()))
             self._chains = Chains(self._pool, everyone)
             found = self._best(certificate)
         return found
 
     def _needed(self) -> tuple[Certificate, ...]:
         issuers = {one.issuer_der for one in self._pool}
-        return self._anchors.bundle.named(issuers) if self._anchors.bundle is not None else ()
+        bundle = self._anchors.bundle
+        return _usable(bundle.named(issuers)) if bundle is not None else ()
 
     def _best(self, certificate: Certificate) -> Verdict:
         """Return the verdict on the first path that holds, else on the one that tells most."""
@@ -107,6 +111,8 @@ class Trust:
         """Judge one path, from a root to the signer."""
         if why := next((w for c in path[:-1] if (w := purpose.not_for_issuing(c))), ""):
             return Verdict(why)
+        import asyncio
+
         try:
             if not _may_vouch(path):
                 return Verdict(verdict.NAMES.format(path[-1].name))
@@ -159,6 +165,10 @@ class Trust:
             weak_hash_algos=_WEAK,
             retroactive_revinfo=True,
         )
+
+
+def _usable(certificates: Iterable[Certificate]) -> tuple[Certificate, ...]:
+    return tuple(one for one in certificates if one.can_be_validated)
 
 
 async def _revocation(

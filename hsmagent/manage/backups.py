@@ -1,6 +1,7 @@
 """`key backup`, `restore`, `verify-backup`, `export`: wrapped keys in sc-hsm-tool's files."""
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent.errors import HsmAgentError, TokenError, UsageError
 from hsmagent.frame import wipe
-from hsmagent.manage import files, pins, shares
+from hsmagent.manage import files, kept, pins, shares
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.shares import need_card, shown
 from hsmagent.manage.worker import card_program, running
-from hsmagent.model import printable
+from hsmagent.model import Key, printable
 from hsmagent.schsm import backup, pkcs15
 from hsmagent.schsm.backup import Backup, Blob, PrivateKey, PublicKey, WrongDkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, free_number
@@ -61,7 +62,7 @@ def _read(path: Path) -> _File:
 # -- from a card to files ------------------------------------------------------------------------
 
 
-async def save(place: Place, names: list[str], folder: Path, *, last_try: bool = False) -> None:
+async def save(place: Place, names: list[str], folder: Path) -> None:
     """`key backup`: a file for each key, named for its label."""
     files.need_folder(folder)
     found = [await place.key(name) for name in names]
@@ -70,26 +71,48 @@ async def save(place: Place, names: list[str], folder: Path, *, last_try: bool =
         raise UsageError("these keys are not all on one token")
     card = need_card(token)
     kcv = _usable(token, card)
-    wanted = {_number(card, key.id): _path(folder, key.label or key.id.hex()) for _, key in found}
-    for path in wanted.values():
+    wanted = {
+        _number(card, key.id): (key, _path(folder, key.label or key.id.hex())) for _, key in found
+    }
+    paths = [path for _, path in wanted.values()]
+    for path in paths:
         files.need_new(path)
-    if len(set(wanted.values())) < len(found):
+    if len(set(paths)) < len(found):
         raise UsageError("two of these keys would get one file: rename one")
-    pin = pins.present_pin(place, token, last_try=last_try)
-    if pin is None:
-        raise UsageError("a backup needs the PIN typed here, not on the reader")
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token, by_card=True)
     try:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             order = WrapKeys(card.serial, pin, tuple(wanted))
             answer = await worker.ask(order, WrappedKeys, _SECONDS)
     finally:
-        wipe(pin)
-    for key in answer.keys:
-        path = wanted[key.number]
-        files.create(path, Backup(key.blob, key.description, key.certificate).encode())
+        pins.forget(pin)
+    for wrapped in answer.keys:
+        key, path = wanted[wrapped.number]
+        content = Backup(wrapped.blob, wrapped.description, wrapped.certificate)
+        files.create(path, content.encode())
         if _read(path).blob.kcv != kcv:
             raise TokenError(f"{path} was wrapped with another DKEK than the card's")
         place.person.say(f"{path} holds {_read(path).name}; check value {shown(kcv)}")
+        with suppress(OSError):  # then `key delete` does not know of it, and says so
+            kept.remember(key, path)
+
+
+def known(key: Key) -> str:
+    """Say which backup of a key was made here, and whether it is still there and still its own."""
+    made = kept.backups_of(key)
+    for entry in made:
+        with suppress(HsmAgentError):
+            file = _read(entry.path)
+            public = _public(file)
+            if public is not None and _spki(public) == key.spki:
+                return (
+                    f"Its backup of {entry.day} is in {entry.path}, for a card whose DKEK has the"
+                    f" check value {shown(file.blob.kcv)}."
+                )
+    if made:
+        return f"The backup that was made of it here is no longer in {made[0].path}."
+    return "No backup of it was made here."
 
 
 def _usable(token: Token, card: CardInfo) -> bytes:
@@ -101,7 +124,7 @@ def _usable(token: Token, card: CardInfo) -> bytes:
     if card.dkek.missing:
         raise UsageError(
             f"{token.name} still waits for {card.dkek.missing} DKEK shares:"
-            " `hsmagent share import FILE`"
+            " `hsmagent token share import FILE`"
         )
     return card.dkek.kcv
 
@@ -121,10 +144,10 @@ def _path(folder: Path, label: str) -> Path:
 # -- from files to a card ------------------------------------------------------------------------
 
 
-async def restore(place: Place, paths: list[Path], name: str, *, last_try: bool = False) -> None:
+async def restore(place: Place, paths: list[Path]) -> None:
     """`key restore`: each key to the place where it was, or to a free one."""
     read = [_read(path) for path in paths]
-    token = await place.token(name)
+    token = await place.token()
     card = need_card(token)
     kcv = _usable(token, card)
     for file in read:
@@ -136,14 +159,13 @@ async def restore(place: Place, paths: list[Path], name: str, *, last_try: bool 
         if any(key.id == file.said.id for key in card.keys if key.id):
             raise UsageError(f"{token.name} has {file.name} already")
     keys = _placed(card, read)
-    pin = pins.present_pin(place, token, last_try=last_try)
-    if pin is None:
-        raise UsageError("a restoration needs the PIN typed here, not on the reader")
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token, by_card=True)
     try:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             await worker.ask(UnwrapKeys(card.serial, pin, keys), Done, _SECONDS)
     finally:
-        wipe(pin)
+        pins.forget(pin)
     now = need_card(await place.again(token))
     for key, file in zip(keys, read, strict=True):
         if CardKey(key.number, file.said.label, file.said.id, _certified(file)) not in now.keys:

@@ -4,7 +4,6 @@ import hashlib
 import secrets
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -20,7 +19,7 @@ from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, logged_in
 from hsmagent.manage.proof import sign
 from hsmagent.manage.requests import Named
-from hsmagent.manage.worker import Worker
+from hsmagent.manage.worker import ModuleSaid, Worker
 from hsmagent.model import Key, printable
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
@@ -33,27 +32,27 @@ _MOST_DAYS = 3650
 _SERIAL_BITS = 152  # 19 bytes, positive
 
 
-async def request(place: Place, name: str, who: Named, *, last_try: bool = False) -> str:
+async def request(place: Place, name: str, who: Named) -> str:
     """`cert request`: a request for the key, in PEM."""
     token, key = await place.key(name)
     _need_signing(key)
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     info = requests.request_info(key, who)
     async with place.let_go(token), logged_in(token, pin) as worker:
         made = await _signed(worker, token, key, info)
     return der.pem("CERTIFICATE REQUEST", made).decode()
 
 
-async def self_sign(
-    place: Place, name: str, who: Named, days: int, *, last_try: bool = False
-) -> str:
+async def self_sign(place: Place, name: str, who: Named, days: int) -> str:
     """`cert self-sign`: a certificate by the key itself, put beside it; in PEM."""
     token, key = await place.key(name)
     _need_signing(key)
     if not 0 < days <= _MOST_DAYS:
         raise UsageError(f"a certificate is good for 1 to {_MOST_DAYS} days")
+    pins.expect_login(place, token)
     _agree_to_replace(place, token, key)
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pin = pins.present_pin(place, token)
     now = datetime.now(UTC).replace(microsecond=0)
     serial = secrets.randbits(_SERIAL_BITS - 1) | 1 << (_SERIAL_BITS - 2)
     info = requests.certificate_info(key, who, serial, now - _EARLY, now + timedelta(days=days))
@@ -78,29 +77,24 @@ async def _signed(worker: Worker, token: Token, key: Key, info: bytes) -> bytes:
 # -- in tokens ---------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Import:
-    """The command line of `cert import`; an empty name was not given."""
+async def put(place: Place, content: bytes, key_name: str) -> None:
+    """`cert import`: the certificate to its key, its authorities' beside it.
 
-    token: str
-    key: str
-    last_try: bool = False
-
-
-async def put(place: Place, content: bytes, wish: Import) -> None:
-    """`cert import`: the certificate to its key, its authorities' beside it."""
+    key_name: beside which key, or "": the one whose public half it has.
+    """
     found = read(content)
     if not found:
         raise UsageError("the file holds no certificate")
-    token, key, own = await _match(place, found, wish)
-    if own.der not in key.certificates:
-        _agree_to_replace(place, token, key)
-    there = {certificate.der for certificate in _all(token)}
+    token, key, own = await _match(place, found, key_name)
+    there = {certificate.der for certificate in in_token(token)}
     issuers = [c for c in certificates.chain(own, found)[1:] if c.der not in there]
     if own.der in key.certificates and not issuers:
         place.person.say(f"it is on {token.name} already")
         return
-    pin = pins.present_pin(place, token, last_try=wish.last_try)
+    pins.expect_login(place, token)
+    if own.der not in key.certificates:
+        _agree_to_replace(place, token, key)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         if own.der not in key.certificates:
             await _put(worker, token, key, own)
@@ -131,15 +125,13 @@ def read(content: bytes) -> list[Certificate]:
 
 
 async def _match(
-    place: Place, found: list[Certificate], wish: Import
+    place: Place, found: list[Certificate], key_name: str
 ) -> tuple[Token, Key, Certificate]:
     """Return the key whose public half one of the certificates has."""
-    if wish.key:
-        token, key = await place.key(wish.key)
-        candidates = [(token, key)]
+    if key_name:
+        candidates = [await place.key(key_name)]
     else:
-        tokens = [await place.token(wish.token)] if wish.token else await place.tokens()
-        candidates = [(token, key) for token in tokens for key in token.keys]
+        candidates = [(token, key) for token in await place.chosen() for key in token.keys]
     pairs = [(t, k, c) for t, k in candidates for c in found if c.spki == k.spki]
     if not pairs:
         raise UsageError("no key here has the public key of a certificate in the file")
@@ -179,7 +171,13 @@ def _template(certificate: Certificate, key_id: bytes, label: str) -> tuple[tupl
 async def _put(worker: Worker, token: Token, key: Key, certificate: Certificate) -> None:
     if key.certificates:
         await worker.ask(Destroy(token.slot, _of(key)), Done)
-    await worker.ask(Create(token.slot, _template(certificate, key.id, key.label)), Done)
+    try:
+        await worker.ask(Create(token.slot, _template(certificate, key.id, key.label)), Done)
+    except ModuleSaid:
+        # As it was before; on a card the key could not be found without.
+        for old in map(Certificate, key.certificates):
+            await worker.ask(Create(token.slot, _template(old, key.id, key.label)), Done)
+        raise
 
 
 def _of(key: Key) -> tuple[tuple[int, bytes], ...]:
@@ -187,12 +185,12 @@ def _of(key: Key) -> tuple[tuple[int, bytes], ...]:
 
 
 async def _see(place: Place, token: Token, wanted: Iterable[bytes]) -> None:
-    there = {certificate.der for certificate in _all(await place.again(token))}
+    there = {certificate.der for certificate in in_token(await place.again(token))}
     if not there.issuperset(wanted):
         raise TokenError(f"{token.name} said yes, but does not show the certificate")
 
 
-def _all(token: Token) -> list[Certificate]:
+def in_token(token: Token) -> list[Certificate]:
     """Return every certificate in a token that can be read."""
     found = []
     for thing in token.info.objects:
@@ -208,18 +206,25 @@ def _issuer(certificate: Certificate) -> str:
     return printable(issuer.rfc4514_string())
 
 
-async def delete(place: Place, name: str, *, last_try: bool = False) -> None:
+async def delete(place: Place, name: str) -> None:
     """`cert delete`: a key's certificates; the key stays."""
     token, key = await place.key(name)
     if not key.certificates:
         raise UsageError(f"“{printable(key.label)}” has no certificate")
+    if token.card:
+        raise UsageError(
+            f"{token.name} keeps the public key in the certificate alone, and nobody could find"
+            f" “{printable(key.label)}” without it: `hsmagent cert self-sign` or `cert import` puts"
+            " another in its place, `hsmagent key delete --with-cert` deletes both"
+        )
     names = "; ".join(printable(Certificate(each).name) for each in key.certificates)
     warning = f"This deletes the certificate of “{printable(key.label)}” on {token.name}: {names}."
+    pins.expect_login(place, token)
     confirm(place.person, warning, key.label or key.id.hex())
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         await worker.ask(Destroy(token.slot, _of(key)), Done)
-    left = {certificate.der for certificate in _all(await place.again(token))}
+    left = {certificate.der for certificate in in_token(await place.again(token))}
     if left.intersection(key.certificates):
         raise TokenError(f"{token.name} said yes, but still shows the certificate")
     place.person.say(f"“{printable(key.label)}” has no certificate any more")
@@ -234,11 +239,11 @@ async def export(place: Place, name: str) -> str:
 
 
 async def listing(place: Place) -> str:
-    """`cert list`: a line for each certificate in each token. Needs no PIN."""
+    """`cert list`: a line for each certificate in each token, or in that one. Needs no PIN."""
     lines = []
-    for token in await place.tokens():
+    for token in await place.chosen():
         owners = {each: key.label for key in token.keys for each in key.certificates}
-        for certificate in _all(token):
+        for certificate in in_token(token):
             owner = owners.get(certificate.der)
             where = f"key “{printable(owner)}”" if owner else "an authority's"
             lines.append(

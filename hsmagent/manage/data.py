@@ -8,13 +8,14 @@ from hsmagent.errors import TokenError, UsageError
 from hsmagent.manage import pins
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, alone, logged_in
-from hsmagent.manage.worker import Worker
+from hsmagent.manage.worker import ModuleSaid, Worker
 from hsmagent.model import printable
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
 from hsmagent.worker.orders import Attributes, Create, Destroy, Find, Objects
 
 _TRUE, _FALSE = b"\1", b"\0"
+_TOKEN = (spec.CKA_TOKEN, _TRUE)
 LARGEST = 1 << 16
 _DATA = (spec.CKA_CLASS, spec.ulong(spec.CKO_DATA))
 _WANTED = (spec.CKA_LABEL, spec.CKA_APPLICATION, spec.CKA_PRIVATE, spec.CKA_VALUE)
@@ -22,12 +23,10 @@ _WANTED = (spec.CKA_LABEL, spec.CKA_APPLICATION, spec.CKA_PRIVATE, spec.CKA_VALU
 
 @dataclass(frozen=True, slots=True)
 class Named:
-    """Which data object: of which token, under which label, and whether it is behind the PIN."""
+    """Which data object: under which label, and whether it is behind the PIN."""
 
-    token: str
     label: str
     private: bool
-    last_try: bool = False
 
     @property
     def matching(self) -> Attributes:
@@ -37,15 +36,14 @@ class Named:
 
 
 @asynccontextmanager
-async def _open(
-    place: Place, token: Token, *, login: bool, last_try: bool
-) -> AsyncIterator[Worker]:
+async def _open(place: Place, token: Token, *, login: bool) -> AsyncIterator[Worker]:
     """Give a worker: logged in, with the daemon held off, or just to look at what is public."""
     if not login:
         async with alone(token) as worker:
             yield worker
         return
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
         yield worker
 
@@ -55,10 +53,10 @@ async def _values(worker: Worker, token: Token, matching: Attributes) -> list[di
     return [dict(thing.attributes) for thing in found.objects]
 
 
-async def listing(place: Place, name: str, *, private: bool, last_try: bool = False) -> str:
+async def listing(place: Place, *, private: bool) -> str:
     """Carry out `data list`: a line for each; those behind the PIN only with `private`."""
-    token = await place.token(name)
-    async with _open(place, token, login=private, last_try=last_try) as worker:
+    token = await place.token()
+    async with _open(place, token, login=private) as worker:
         found = await _values(worker, token, (_DATA,))
     return "\n".join(map(_line, found))
 
@@ -75,8 +73,8 @@ def _line(values: dict[int, bytes]) -> str:
 
 async def read(place: Place, wish: Named) -> bytes:
     """Carry out `data read`: return what it holds."""
-    token = await place.token(wish.token)
-    async with _open(place, token, login=wish.private, last_try=wish.last_try) as worker:
+    token = await place.token()
+    async with _open(place, token, login=wish.private) as worker:
         found = await _values(worker, token, wish.matching)
     if not found:
         raise _absent(token, wish)
@@ -96,27 +94,41 @@ async def write(place: Place, wish: Named, application: str, content: bytes) -> 
         raise UsageError("the label must have characters, and all must show")
     if len(content) > LARGEST:
         raise UsageError(f"a token keeps {LARGEST} bytes at most in one data object")
-    token = await place.token(wish.token)
+    token = await place.token()
     template = (
         *wish.matching,
-        (spec.CKA_TOKEN, _TRUE),
+        _TOKEN,
         (spec.CKA_APPLICATION, application.encode()),
         (spec.CKA_VALUE, content),
     )
     if not wish.private:
         async with alone(token) as worker:
             _agree(place, token, wish, bool(await _values(worker, token, wish.matching)))
-    async with _open(place, token, login=True, last_try=wish.last_try) as worker:
-        there = bool(await _values(worker, token, wish.matching))
+    async with _open(place, token, login=True) as worker:
+        old = await _values(worker, token, wish.matching)
         if wish.private:
-            _agree(place, token, wish, there)
-        if there:
+            _agree(place, token, wish, bool(old))
+        if old:
             await worker.ask(Destroy(token.slot, wish.matching), Done)
-        await worker.ask(Create(token.slot, template), Done)
+        try:
+            await _create(worker, token, wish, template)
+        except TokenError:
+            for each in old:  # as it was before
+                kept = (_DATA, _TOKEN, *each.items())
+                await worker.ask(Create(token.slot, kept), Done)
+            raise
         now = await _values(worker, token, wish.matching)
         if [each.get(spec.CKA_VALUE, b"") for each in now] != [content]:
             raise TokenError(f"{token.name} said yes, but does not keep what was written")
     place.person.say(f"“{wish.label}” is on {token.name}")
+
+
+async def _create(worker: Worker, token: Token, wish: Named, template: Attributes) -> None:
+    try:
+        await worker.ask(Create(token.slot, template), Done)
+    except ModuleSaid as error:
+        other = "" if wish.private else "; perhaps it does behind its PIN: --private"
+        raise TokenError(f"{token.name} does not keep this data{other} ({error})") from None
 
 
 def _agree(place: Place, token: Token, wish: Named, there: bool) -> None:  # noqa: FBT001 - a fact
@@ -126,14 +138,14 @@ def _agree(place: Place, token: Token, wish: Named, there: bool) -> None:  # noq
 
 async def delete(place: Place, wish: Named) -> None:
     """Carry out `data delete`."""
-    token = await place.token(wish.token)
+    token = await place.token()
     if not wish.private:
         async with alone(token) as worker:
             if not await _values(worker, token, wish.matching):
                 raise _absent(token, wish)
     warning = f"This deletes the data “{printable(wish.label)}” on {token.name} for good."
     confirm(place.person, warning, wish.label)
-    async with _open(place, token, login=True, last_try=wish.last_try) as worker:
+    async with _open(place, token, login=True) as worker:
         if not await _values(worker, token, wish.matching):
             raise _absent(token, wish)
         await worker.ask(Destroy(token.slot, wish.matching), Done)

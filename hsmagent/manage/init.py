@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hsmagent.errors import HsmAgentError, PinLocked, TokenError, UsageError
+from hsmagent.errors import HsmAgentError, PinIncorrect, PinLocked, TokenError, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage import pins
 from hsmagent.manage.person import confirm
@@ -24,17 +24,17 @@ NO_BACKUP = 0
 class Wish:
     """The command line. backup_shares: how many, NO_BACKUP, or None where it was not said."""
 
-    token: str
     label: str
     backup_shares: int | None
-    last_try: bool = False
 
 
 async def init(place: Place, wish: Wish) -> None:
     """Carry out `token init`. Raises HsmAgentError."""
-    token = await place.token(wish.token, blank=True)
+    token = await place.token(blank=True)
     label = wish.label or token.label
     _check_label(token, label)
+    token.need_reach()
+    place.announce(token)
     if token.card:
         await _init_card(place, token, label, wish)
     else:
@@ -68,7 +68,7 @@ async def _init_card(place: Place, token: Token, label: str, wish: Wish) -> None
     shares = _shares(place, wish)
     present = card.so.is_set
     if present:
-        pins.need_tries(token, so=True, last_try=wish.last_try)
+        pins.need_tries(place, token, so=True)
     if not token.blank:
         _agree(place, token)
     so_pin = pins.present_so_pin(place, token) if present else pins.new_so_pin(place, token)
@@ -87,12 +87,23 @@ async def _init_card(place: Place, token: Token, label: str, wish: Wish) -> None
             )
             try:
                 await worker.ask(order, Done)
+            except PinIncorrect as error:
+                raise PinIncorrect(f"{error}; {await _tries_left(token)}") from None
             finally:
                 wipe(pin)
     finally:
         wipe(so_pin)
         wipe(new_so_pin)
     await _read_back_card(place, token, label, shares)
+
+
+async def _tries_left(token: Token) -> str:
+    """Say how many tries the SO-PIN has: the card's answer to INITIALIZE does not."""
+    now = next((t for t in await look(token.module) if t.id.serial == token.id.serial), None)
+    left = now.card.so.left if now and now.card else None
+    if left is None:
+        return "how many tries are left, it does not say"
+    return "one try is left" if left == 1 else f"{left} tries are left"
 
 
 async def _read_back_card(place: Place, token: Token, label: str, shares: int) -> None:
@@ -107,7 +118,7 @@ async def _read_back_card(place: Place, token: Token, label: str, shares: int) -
         noun = "share" if shares == 1 else "shares"
         place.person.say(
             f"Its keys can be backed up once it has its {shares} DKEK {noun}:"
-            " `hsmagent share make FILE`, then `hsmagent share import FILE`, each."
+            " `hsmagent token share make FILE`, then `hsmagent token share import FILE`, each."
         )
     else:
         place.person.say("Its keys can never be backed up.")
@@ -143,6 +154,7 @@ async def _init_token(place: Place, token: Token, label: str, wish: Wish) -> Non
     if not present and any(t.label == label for t in await look(token.module)):
         raise UsageError(f"there is a token “{printable(label)}” already; choose another label")
     if present:
+        pins.need_tries(place, token, so=True)
         if token.info.flags & spec.CKF_SO_PIN_LOCKED:
             raise PinLocked(f"the SO-PIN of {token.name} is blocked")
         _agree(place, token)

@@ -1,25 +1,31 @@
 """`key new`, `rename` and `delete`: each reads back what became of it."""
 
+import asyncio
 import secrets
+import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from hsmagent.errors import TokenError, UsageError
-from hsmagent.manage import kinds, pins
+from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.manage import backups, certs, kinds, pins
 from hsmagent.manage.kinds import MAIL, Kind
 from hsmagent.manage.person import confirm
 from hsmagent.manage.place import Place, Token, logged_in, objects_now
 from hsmagent.manage.proof import prove_signature
 from hsmagent.manage.tokens import kinds_of
-from hsmagent.manage.worker import Worker, card_program, running
+from hsmagent.manage.worker import ModuleSaid, Worker, card_program, running
 from hsmagent.model import Key, printable
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.ssh.keys import authorized_key, blob_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
-from hsmagent.worker.orders import Change, DeleteFiles, Destroy, Generate
+from hsmagent.worker.orders import CardInfo, Change, DeleteFiles, Destroy, Generate
 
 _ID = 8  # bytes of a new CKA_ID; OpenSC cannot change one cheaply
 _MAKING = 570.0  # seconds; RSA-4096 takes a card minutes, and the daemon waits for ten
+_NEARLY, _LOOK = 0.99, 0.5  # of the usual time; seconds between two looks
 _CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
 
 
@@ -27,11 +33,9 @@ _CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
 class Wish:
     """The command line of `key new`; an empty text was not said."""
 
-    token: str
     kind: str
     label: str
     uses: tuple[str, ...]
-    last_try: bool = False
 
 
 async def new(place: Place, wish: Wish) -> str:
@@ -40,15 +44,18 @@ async def new(place: Place, wish: Wish) -> str:
     label = wish.label or "-".join(wish.uses)
     if printable(label) != label:
         raise UsageError("the label has characters that do not show")
-    token = await place.token(wish.token)
+    token = await place.token()
     await _check(token, kind, label)
-    pin = pins.present_pin(place, token, last_try=wish.last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     key_id = secrets.token_bytes(_ID)
     public, private = kinds.templates(kind, key_id, label, wish.uses)
     async with place.let_go(token), logged_in(token, pin) as worker:
-        if token.card and kind.seconds > 10:  # noqa: PLR2004 - worth to be said
-            place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
-        await worker.ask(Generate(token.slot, kind.mechanism, public, private), Done, _MAKING)
+        making = worker.ask(Generate(token.slot, kind.mechanism, public, private), Done, _MAKING)
+        try:
+            await (_shown(place, kind, making) if token.card else making)
+        except ModuleSaid as error:
+            raise TokenError(f"{token.name} did not make the {kind.name} key: {error}") from None
         key = _made(await objects_now(worker, token), key_id)
         await prove_signature(worker, token, key)
     place.person.say(f"The {kind.name} key “{label}” is on {token.name}.")
@@ -56,6 +63,19 @@ async def new(place: Place, wish: Wish) -> str:
         place.person.say(f"For mail it needs a certificate: `hsmagent cert request {label}`.")
     blob = blob_of(key.spki)
     return authorized_key(blob, label) if blob else key.uri
+
+
+async def _shown(place: Place, kind: Kind, making: Coroutine[None, None, Done]) -> None:
+    """Wait for a card to make a key, and show how far that is, by how long it usually takes."""
+    if kind.seconds > 10:  # noqa: PLR2004 - worth to be said
+        place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
+    tell, began = place.person.progress("Making the key"), time.monotonic()
+    task = asyncio.ensure_future(making)
+    while not task.done():
+        tell(min((time.monotonic() - began) / kind.seconds, _NEARLY))
+        await asyncio.wait({task}, timeout=_LOOK)
+    tell(1)
+    await task
 
 
 async def _check(token: Token, kind: Kind, label: str) -> None:
@@ -82,7 +102,7 @@ def _alone(token: Token, key: Key) -> None:
         raise UsageError("the key has no id of its own, by which its objects could be found")
 
 
-async def rename(place: Place, name: str, label: str, *, last_try: bool = False) -> None:
+async def rename(place: Place, name: str, label: str) -> None:
     """`key rename`: key, public key and certificates get the label."""
     if not label or printable(label) != label:
         raise UsageError("the label must have characters, and all must show")
@@ -90,9 +110,11 @@ async def rename(place: Place, name: str, label: str, *, last_try: bool = False)
     _alone(token, key)
     if any(other.label == label for other in token.keys):
         raise UsageError(f"there is a key “{label}” on {token.name} already")
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     async with place.let_go(token), logged_in(token, pin) as worker:
-        for number in _CLASSES:
+        # On a card OpenSC calls public key and certificate what it calls the key, and sets no more.
+        for number in _CLASSES[:1] if token.card else _CLASSES:
             attributes = ((spec.CKA_LABEL, label.encode()),)
             await worker.ask(Change(token.slot, _matching(number, key), attributes), Done)
     now = _made(await place.again(token), key.id)
@@ -105,9 +127,7 @@ def _matching(number: int, key: Key) -> tuple[tuple[int, bytes], ...]:
     return ((spec.CKA_CLASS, spec.ulong(number)), (spec.CKA_ID, key.id))
 
 
-async def delete(
-    place: Place, name: str, *, with_certificate: bool, last_try: bool = False
-) -> None:
+async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
     """`key delete`: the key, its public half and what goes with it."""
     token, key = await place.key(name)
     _alone(token, key)
@@ -116,14 +136,12 @@ async def delete(
             f"“{printable(key.label)}” has a certificate, which would be lost or of no use without"
             " it: `hsmagent cert export` keeps a copy; add --with-cert to delete both"
         )
-    warning = f"This deletes the key “{printable(key.label)}” on {token.name} for good."
-    if key.certificates:
-        warning += " Mail that was encrypted for it can be read no more, and its certificate goes."
-    confirm(place.person, warning, key.label or key.id.hex())
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    confirm(place.person, _loss(token, key), key.label or key.id.hex())
+    pin = pins.present_pin(place, token, by_card=True)
     async with place.let_go(token):
-        if token.card and pin is not None:
-            await _delete_from_card(token, key, pin)
+        if token.card:
+            await _delete_from_card(token, token.card, key, pin)
         else:
             async with logged_in(token, pin) as worker:
                 await _delete(worker, token, key)
@@ -133,16 +151,33 @@ async def delete(
     place.person.say(f"“{printable(key.label)}” is deleted")
 
 
+def _loss(token: Token, key: Key) -> str:
+    """Say what goes with a key, what could bring it back, and what stays behind."""
+    said = [f"This deletes the key “{printable(key.label)}” on {token.name} for good."]
+    if key.can_decrypt or key.can_derive:
+        said.append("Mail and files encrypted for it, if there are any, can be read no more.")
+    said.append(backups.known(key))
+    own = [Certificate(each) for each in key.certificates]
+    if own:
+        said.append("Its certificate goes with it.")
+        there = certs.in_token(token)
+        above = {each.issuer for one in own for each in certificates.chain(one, there)}
+        issuers = {each.name for each in there if each.subject in above and each not in own}
+        if issuers:
+            names = ", ".join(sorted(map(printable, issuers)))
+            said.append(f"The certificates of its authorities stay: {names}.")
+    return " ".join(said)
+
+
 async def _delete(worker: Worker, token: Token, key: Key) -> None:
     for number in _CLASSES:
         await worker.ask(Destroy(token.slot, _matching(number, key)), Done)
 
 
-async def _delete_from_card(token: Token, key: Key, pin: bytearray) -> None:
+async def _delete_from_card(token: Token, card: CardInfo, key: Key, pin: bytearray | None) -> None:
     """Delete by APDU: OpenSC leaves the certificate's file, which then bars the key's place."""
-    card = token.card
-    numbers = [each.number for each in card.keys if each.id == key.id] if card else []
-    if card is None or len(numbers) != 1:
+    numbers = [each.number for each in card.keys if each.id == key.id]
+    if len(numbers) != 1:
         raise TokenError(f"the key cannot be found on {token.name}")
     files = tuple(
         file_id(high, numbers[0]) for high in (PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, END_ENTITY)
@@ -151,4 +186,4 @@ async def _delete_from_card(token: Token, key: Key, pin: bytearray) -> None:
         try:
             await worker.ask(DeleteFiles(card.serial, pin, files), Done)
         finally:
-            pin[:] = bytes(len(pin))
+            pins.forget(pin)

@@ -6,28 +6,41 @@ from contextlib import asynccontextmanager, suppress
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError
 from hsmagent.manage.person import Person
-from hsmagent.manage.place import LetGo, Token
+from hsmagent.manage.place import Token
 
 _SECONDS = 30.0
 
 
-def let_go(runtime_dir: str, person: Person) -> LetGo:
-    """Return what has the daemon let go. Without a daemon nobody has to.
+class Lender:
+    """The daemon at these sockets, if there is one. Implements `place.Beside`.
 
-    The lease belongs to the connection: it ends when that does, whatever becomes of us.
+    A lease belongs to the connection: it ends when that does, whatever becomes of us.
     """
 
-    @asynccontextmanager
-    async def lease(token: Token) -> AsyncIterator[None]:
+    def __init__(self, runtime_dir: str, person: Person) -> None:
+        self._runtime_dir = runtime_dir
+        self._person = person
+        self._foretold: list[str] = []
+
+    def foretell(self, token: Token) -> None:
+        """Say which logins of the agent will end."""
+        daemon = self._daemon()
+        if daemon is None:
+            return
         try:
-            daemon = Daemon(runtime_dir, _SECONDS)
-        except HsmAgentError:
+            self._say(daemon.call("foretell", module=token.module.path)["logged_out"])
+        finally:
+            daemon.close()
+
+    @asynccontextmanager
+    async def let_go(self, token: Token) -> AsyncIterator[None]:
+        """Hold the lease of a token's module."""
+        daemon = self._daemon()
+        if daemon is None:
             yield
             return
         try:
-            answer = daemon.call("let_go", module=token.module.path)
-            if answer["logged_out"]:
-                person.say(f"logged out for that time: {', '.join(answer['logged_out'])}")
+            self._say(daemon.call("let_go", module=token.module.path)["logged_out"])
             yield
         finally:
             # Back when the daemon has looked: what was made can be used right after.
@@ -35,4 +48,15 @@ def let_go(runtime_dir: str, person: Person) -> LetGo:
                 daemon.call("take_back", module=token.module.path)
             daemon.close()
 
-    return lease
+    def _daemon(self) -> Daemon | None:
+        try:
+            return Daemon(self._runtime_dir, _SECONDS)
+        except HsmAgentError:
+            return None
+
+    def _say(self, logins: list[str]) -> None:
+        """Say what has not been said yet: somebody may have logged in meanwhile."""
+        more = [name for name in logins if name not in self._foretold]
+        self._foretold += more
+        if more:
+            self._person.say(f"The agent will be logged out of: {', '.join(more)}")

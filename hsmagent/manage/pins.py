@@ -10,12 +10,12 @@ from contextlib import suppress
 from hsmagent.errors import PinError, PinLength, TokenError, TriesLow, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage.place import Place, Token, alone
-from hsmagent.manage.worker import card_program, running
+from hsmagent.manage.worker import SECONDS, SECONDS_TO_TYPE, card_program, running
+from hsmagent.schsm.card import USER_PIN_LENGTHS
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done, Login, Logout
 from hsmagent.worker.orders import ChangeCardPin, InitPin, SetPin, UnblockCard
 
-CARD_PIN = range(6, 16)
 _SO_DIGITS = 16
 _LEAST = 4  # where a token states no minimum
 FACTORY_PIN = b"648219"
@@ -25,7 +25,11 @@ _EASY = (b"123456", b"12345678", b"000000", b"111111")
 
 def check_pin(token: Token, pin: bytearray) -> None:
     """Refuse a new PIN that the token would not take, or everybody knows. Raises PinLength."""
-    limits = CARD_PIN if token.card else range(token.info.pin_min or _LEAST, token.info.pin_max + 1)
+    limits = (
+        USER_PIN_LENGTHS
+        if token.card
+        else range(token.info.pin_min or _LEAST, token.info.pin_max + 1)
+    )
     if limits.stop > limits.start and len(pin) not in limits:
         raise PinLength(
             f"the PIN of {token.name} must have {limits.start} to {limits.stop - 1} characters;"
@@ -51,18 +55,36 @@ def so_pin_of_card(typed: bytearray) -> bytearray:
         wipe(typed)
 
 
-def present_pin(place: Place, token: Token, *, last_try: bool = False) -> bytearray | None:
-    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader.
+def expect_login(place: Place, token: Token, *, so: bool = False) -> None:
+    """Refuse a login that would fail, and say what others will notice of it. Asks for no PIN.
 
-    Raises PinError where it is blocked, and for the last try if that was not allowed.
+    Raises UsageError for a blank token, and what `need_tries` and `Place.announce` raise.
     """
     if token.blank:
         raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=False, last_try=last_try)
-    if token.pad:
+    need_tries(place, token, so=so)
+    place.announce(token)
+
+
+def present_pin(place: Place, token: Token, *, by_card: bool = False) -> bytearray | None:
+    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader.
+
+    by_card: for the card's own commands, which go to the reader's pad past the module.
+    """
+    if _on_reader(token, by_card=by_card):
         place.person.say(f"Type the PIN of {token.name} on the reader.")
         return None
     return place.person.secret(f"PIN of {token.name}")
+
+
+def _on_reader(token: Token, *, by_card: bool) -> bool:
+    return token.card.pad if by_card and token.card else token.pad
+
+
+def forget(pin: bytearray | None) -> None:
+    """Wipe a PIN, if it ever was here."""
+    if pin is not None:
+        wipe(pin)
 
 
 def new_pin(place: Place, token: Token) -> bytearray:
@@ -98,8 +120,18 @@ def new_so_pin(place: Place, token: Token) -> bytearray:
     return typed
 
 
-def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
-    """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError."""
+def need_tries(place: Place, token: Token, *, so: bool) -> None:
+    """Refuse to spend the last try of a PIN, or any of one that is blocked. Raises PinError.
+
+    Raises UsageError for the SO-PIN of a token that has none, and what `Token.need_reach` does.
+    """
+    if so:
+        token.need_reach()
+    if so and token.id.in_nss:
+        raise UsageError(
+            f"{token.name} is NSS's and has no SO-PIN: `certutil -N` makes a database anew, and a"
+            " forgotten password is lost with its keys"
+        )
     name, left = ("SO-PIN" if so else "PIN"), None
     if token.card:
         left = (token.card.so if so else token.card.user).left
@@ -110,7 +142,7 @@ def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
     if left == 0:
         remedy = "" if so else "; `hsmagent token unblock` sets a new one"
         raise PinError(f"the {name} of {token.name} is blocked{remedy}")
-    if left == 1 and not last_try:
+    if left == 1 and not place.last_try:
         raise TriesLow(
             f"one try is left for the {name} of {token.name}: a wrong one blocks it;"
             " add --last-try if you are sure"
@@ -120,28 +152,36 @@ def need_tries(token: Token, *, so: bool, last_try: bool) -> None:
 # -- the commands ----------------------------------------------------------------------------
 
 
-async def change_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+async def change_pin(place: Place) -> None:
     """`token pin`: a new PIN for the old one."""
-    token = await place.token(name)
-    if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=False, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token)
+    if _on_reader(token, by_card=True):
+        place.person.say(f"Type the PIN of {token.name} on the reader, and a new one twice.")
+        async with place.let_go(token):
+            await _change(token, None, None, so=False)
+    else:
+        await _change_typed(place, token)
+    place.person.say(f"{token.name} has a new PIN")
+
+
+async def _change_typed(place: Place, token: Token) -> None:
     old = place.person.secret(f"PIN of {token.name}")
-    new = new_pin(place, token)
+    new = bytearray()
     try:
+        new = new_pin(place, token)
         async with place.let_go(token):
             await _change(token, old, new, so=False)
             await prove(token, new)
     finally:
         wipe(old)
         wipe(new)
-    place.person.say(f"{token.name} has a new PIN")
 
 
-async def change_so_pin(place: Place, name: str, *, last_try: bool = False) -> None:
+async def change_so_pin(place: Place) -> None:
     """`token so-pin`: a new SO-PIN for the old one."""
-    token = await place.token(name)
-    need_tries(token, so=True, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token, so=True)
     old = present_so_pin(place, token)
     new = new_so_pin(place, token)
     try:
@@ -153,13 +193,14 @@ async def change_so_pin(place: Place, name: str, *, last_try: bool = False) -> N
     place.person.say(f"{token.name} has a new SO-PIN; without it nothing can be unblocked: keep it")
 
 
-async def _change(token: Token, old: bytearray, new: bytearray, *, so: bool) -> None:
+async def _change(token: Token, old: bytearray | None, new: bytearray | None, *, so: bool) -> None:
+    seconds = SECONDS_TO_TYPE if old is None else SECONDS
     if token.card:
         async with running(card_program(token.module)) as worker:
-            await worker.ask(ChangeCardPin(token.card.serial, so, old, new), Done)
+            await worker.ask(ChangeCardPin(token.card.serial, so, old, new), Done, seconds)
         return
     async with alone(token) as worker:
-        await worker.ask(SetPin(token.slot, token.info.identity, so, old, new), Done)
+        await worker.ask(SetPin(token.slot, token.info.identity, so, old, new), Done, seconds)
 
 
 async def prove(token: Token, pin: bytearray) -> None:
@@ -175,12 +216,10 @@ async def prove(token: Token, pin: bytearray) -> None:
             await worker.ask(Logout(token.slot), Done)
 
 
-async def unblock(place: Place, name: str, *, last_try: bool = False) -> None:
+async def unblock(place: Place) -> None:
     """`token unblock`: a new PIN by the SO-PIN; keys and all else stay."""
-    token = await place.token(name)
-    if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
-    need_tries(token, so=True, last_try=last_try)
+    token = await place.token()
+    expect_login(place, token, so=True)
     so_pin = present_so_pin(place, token)
     pin = new_pin(place, token)
     try:

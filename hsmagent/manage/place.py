@@ -1,18 +1,19 @@
 """Where management works: the modules, and their tokens as they are now, by name."""
 
-import os
 import tempfile
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol
 
-from hsmagent.control.names import NONE_PRESENT, find_key
-from hsmagent.errors import TokenError, TokenGone, UsageError
+from hsmagent.control.names import NONE_PRESENT, find_key, names_key
+from hsmagent.errors import ConfigError, TokenError, TokenGone, UsageError
 from hsmagent.frame import wipe
-from hsmagent.manage.person import Person
+from hsmagent.manage.person import Person, confirm
 from hsmagent.manage.worker import Worker, card_program, module_program, running
 from hsmagent.model import Key, ModuleSpec, TokenId, printable
+from hsmagent.token import exclusive
 from hsmagent.token.objects import keys_of
 from hsmagent.uri import SCHEME, parse
 from hsmagent.worker import spec
@@ -20,19 +21,22 @@ from hsmagent.worker.messages import Done, Login, Logout, Look, SlotInfo, Slots,
 from hsmagent.worker.orders import CardInfo, Cards, ListCards
 
 _CARD_MAKER = b"www.CardContact.de"
-_OPENSC = "opensc-pkcs11"
+_SLOT_NAME = 64  # bytes of CK_SLOT_INFO's description
 _USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
-_CONFIGURATION = "/etc/opensc/opensc.conf"
-_ALONE = "app opensc-pkcs11 { pkcs11 { lock_login = true; } }\n"
 
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as it is now. `card` is what a SmartCard-HSM says itself, past PKCS#11."""
+    """A token as it is now.
+
+    removable: it is a card, say, whose login is its own: every program that reaches it has it.
+    card: what a SmartCard-HSM says itself, past PKCS#11.
+    """
 
     module: ModuleSpec
     slot: int
     info: TokenInfo
+    removable: bool = False
     card: CardInfo | None = None
 
     @property
@@ -64,6 +68,22 @@ class Token:
             return not self.card.so.is_set or not self.card.user.is_set
         return not self.info.flags & spec.CKF_TOKEN_INITIALIZED or not self.info.label
 
+    def need_reach(self) -> None:
+        """Refuse a SmartCard-HSM that its own commands do not reach. Raises TokenError.
+
+        By PKCS#11 alone its PIN would become a piece of the SO-PIN, and tries would be lost unseen.
+        """
+        if self.card is None and self.info.manufacturer == _CARD_MAKER:
+            raise TokenError(
+                f"{self.name} is a SmartCard-HSM that answers to OpenSC and not to us; if another"
+                " program keeps it busy, end that one"
+            )
+
+    @property
+    def fixed(self) -> bool:
+        """Whether nothing can be written to it: NSS has such a token beside its database."""
+        return bool(self.info.flags & spec.CKF_WRITE_PROTECTED)
+
     @property
     def pad(self) -> bool:
         """Whether its PIN is typed on the reader."""
@@ -75,54 +95,115 @@ class Token:
         return keys_of(self.id, self.info.objects, complete=self.info.complete).keys
 
 
-LetGo = Callable[[Token], AbstractAsyncContextManager[None]]
-"""Has the daemon let go of a token, for as long as the context lasts."""
+class Beside(Protocol):
+    """The daemon, which may have the token too, or none."""
+
+    def foretell(self, token: Token) -> None:
+        """Say what the daemon will lose by it. Raises Refused where it would not let go."""
+        ...
+
+    def let_go(self, token: Token) -> AbstractAsyncContextManager[None]:
+        """Have the daemon let go of a token's module, for as long as the context lasts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The modules, the person, and what has the daemon let go."""
+    """The modules, the person, and the daemon beside us.
+
+    on: the token that the command line named, in place of the only one there is. last_try: the
+    person said to go on although one more wrong PIN blocks the token.
+    """
 
     modules: tuple[ModuleSpec, ...]
     person: Person
-    let_go: LetGo
+    beside: Beside
+    on: str = ""
+    last_try: bool = False
 
     async def tokens(self) -> tuple[Token, ...]:
         """Look at every token of every module, each in a worker of its own."""
         found: list[Token] = []
         for module in self.modules:
             try:
-                found += await look(module)
+                tokens = await look(module)
+                if not tokens and exclusive.is_opensc(module.path):
+                    for note in (await _cards(module)).notes:
+                        self.person.say(note)
             except TokenError as error:
                 self.person.say(f"{module.path} is left out: {error}")
+            else:
+                found += tokens
         return tuple(found)
 
-    async def token(self, name: str, *, blank: bool = False) -> Token:
-        """Return the token of that name: label, serial number, URI; "" is the only one there is.
+    async def token(self, *, blank: bool = False) -> Token:
+        """Return the token that was named: by label, serial number, URI; or the only one there is.
 
         blank: without a name, the only blank one is meant, if there is one. Raises UsageError,
         TokenGone where there is none at all.
         """
+        name = self.on
         tokens = await self.tokens()
         if name:
             found = _named(name, tokens)
         else:
-            usable = [token for token in tokens if token.blank is blank]
-            found = usable or [token for token in tokens if not token.blank]
+            writable = [token for token in tokens if not token.fixed]
+            usable = [token for token in writable if token.blank is blank]
+            found = usable or [token for token in writable if not token.blank]
         if len(found) == 1:
             return found[0]
         choice = ", ".join(_choice(token) for token in found or tokens)
         if not tokens:
             raise TokenGone(NONE_PRESENT)
+        if not found and not name:
+            blank_one = next((token.name for token in tokens if token.blank), None)
+            raise UsageError(
+                f"{blank_one} is blank; `hsmagent token init` makes it usable"
+                if blank_one
+                else f"nothing can be written to {choice}"
+            )
         if not found:
             raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")
         raise UsageError(f"which token? Name one: {choice}")
 
+    async def chosen(self) -> tuple[Token, ...]:
+        """Return the token that was named, or all. Raises as `token`."""
+        return (await self.token(),) if self.on else await self.tokens()
+
     async def key(self, name: str) -> tuple[Token, Key]:
         """Return the key of that name and its token. Raises UsageError."""
-        tokens = await self.tokens()
-        key = find_key(name, [key for token in tokens for key in token.keys])
-        return next((token, key) for token in tokens if key in token.keys)
+        tokens = await self.chosen()
+        wanted = parse(name) if name.startswith(SCHEME) else name
+        found = [token for token in tokens if any(names_key(wanted, key) for key in token.keys)]
+        if len(found) > 1:
+            choice = ", ".join(map(_choice, found))
+            raise UsageError(
+                f"{len(found)} tokens have a key {printable(name)!r}; say --token: {choice}"
+            )
+        key = find_key(name, [key for token in found for key in token.keys])
+        return found[0], key
+
+    def announce(self, token: Token) -> None:
+        """Say, before anything is asked for, what others will notice of a login to the token.
+
+        Raises Refused where the daemon does not let go of it, Cancelled where others could use the
+        login and the person does not want that.
+        """
+        self.beside.foretell(token)
+        with tempfile.TemporaryDirectory(prefix="hsmagent-") as folder:
+            try:
+                if token.removable:
+                    exclusive.alone(token.module, Path(folder))
+            except ConfigError as error:
+                warning = (
+                    f"Every other program can use {token.name} while this one is logged in to it:"
+                    f" {error}."
+                )
+                confirm(self.person, warning, "yes")
+
+    def let_go(self, token: Token) -> AbstractAsyncContextManager[None]:
+        """Have the daemon let go of a token, for as long as the context lasts."""
+        return self.beside.let_go(token)
 
     async def again(self, token: Token) -> Token:
         """Look at a token anew. Raises TokenError when it is not there any more."""
@@ -155,44 +236,49 @@ async def look(module: ModuleSpec) -> list[Token]:
     """Return a module's tokens as they are now. Raises TokenError."""
     async with running(module_program(module), module) as worker:
         slots = (await worker.ask(Look(objects=True), Slots)).slots
-    tokens = [Token(module, slot.slot, slot.token) for slot in slots if slot.token is not None]
-    if not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
+    tokens = [
+        Token(module, slot.slot, slot.token, removable=bool(slot.flags & spec.CKF_REMOVABLE_DEVICE))
+        for slot in slots
+        if slot.token is not None
+    ]
+    # To OpenSC 0.26 a card without a PIN is none that it knows; the card itself says more.
+    unknown = {slot.name: slot for slot in slots if slot.rv == spec.CKR_TOKEN_NOT_RECOGNIZED}
+    if not unknown and not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
         return tokens
     cards: dict[str, CardInfo] = {}
     with suppress(TokenError):  # then it is a token like others
-        async with running(card_program(module)) as worker:
-            listed = await worker.ask(ListCards(), Cards)
-            cards = {card.serial: card for card in listed.cards}
-    return [
-        Token(token.module, token.slot, token.info, cards.get(token.id.serial)) for token in tokens
-    ]
+        cards = {card.serial: card for card in (await _cards(module)).cards}
+    found = [replace(token, card=cards.pop(token.id.serial, None)) for token in tokens]
+    for card in cards.values():
+        slot = unknown.get(card.reader.encode()[:_SLOT_NAME].rstrip())
+        if slot is not None:
+            found.append(Token(module, slot.slot, _described(card), removable=True, card=card))
+    return found
+
+
+def _described(card: CardInfo) -> TokenInfo:
+    """Say of a card what its module would, if it knew it."""
+    serial = card.serial.encode()
+    return TokenInfo(b"", _CARD_MAKER, b"", serial, 0, pin_min=0, pin_max=0, complete=False)
+
+
+async def _cards(module: ModuleSpec) -> Cards:
+    async with running(card_program(module)) as worker:
+        return await worker.ask(ListCards(), Cards)
 
 
 @asynccontextmanager
 async def alone(token: Token) -> AsyncIterator[Worker]:
     """Start a worker for a token's module that keeps a card to itself while it is logged in.
 
-    OpenSC does that when its configuration says so: with a copy of the one it has, for us alone.
+    Where that cannot be, `Place.announce` has asked.
     """
-    if _OPENSC not in token.module.path:
-        async with running(module_program(token.module)) as worker:
+    with tempfile.TemporaryDirectory(prefix="hsmagent-") as folder:
+        module = token.module
+        with suppress(ConfigError):
+            module = exclusive.alone(module, Path(folder))
+        async with running(module_program(module)) as worker:
             yield worker
-        return
-    with tempfile.NamedTemporaryFile("w", prefix="hsmagent-", suffix=".conf") as file:
-        # The first block of a name is the one that counts.
-        file.write(_ALONE + _configuration(token.module))
-        file.flush()
-        async with running(module_program(token.module, (("OPENSC_CONF", file.name),))) as worker:
-            yield worker
-
-
-def _configuration(module: ModuleSpec) -> str:
-    """Return the configuration that OpenSC would read."""
-    named = dict(module.env).get("OPENSC_CONF") or os.environ.get("OPENSC_CONF")
-    try:
-        return Path(named or _CONFIGURATION).read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return ""
 
 
 @asynccontextmanager
@@ -221,5 +307,5 @@ async def objects_now(worker: Worker, token: Token) -> Token:
 def _same(slots: tuple[SlotInfo, ...], token: Token) -> Token:
     for slot in slots:
         if slot.slot == token.slot and slot.token is not None:
-            return Token(token.module, slot.slot, slot.token, token.card)
+            return replace(token, info=slot.token)
     raise TokenError(f"{token.name} is not there any more")

@@ -63,10 +63,11 @@ async def _operate(
     return (await worker.ask(order, Done)).value
 
 
-async def try_out(place: Place, name: str, *, last_try: bool = False) -> str:
+async def try_out(place: Place, name: str) -> str:
     """`key test`: a line for each thing that was tried. Raises TokenError if one failed."""
     token, key = await place.key(name)
-    pin = pins.present_pin(place, token, last_try=last_try)
+    pins.expect_login(place, token)
+    pin = pins.present_pin(place, token)
     lines, failed = [], 0
     async with place.let_go(token), logged_in(token, pin) as worker:
         now = await objects_now(worker, token)

@@ -7,7 +7,7 @@ from hsmagent.frame import wipe
 from hsmagent.manage import files
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.worker import card_program, running
-from hsmagent.schsm import dkek, passwords
+from hsmagent.schsm import backup, dkek, passwords
 from hsmagent.schsm.dkek import Dkek, WrongPassword
 from hsmagent.schsm.passwords import Part
 from hsmagent.worker.messages import Done
@@ -16,15 +16,24 @@ from hsmagent.worker.orders import CardDkek, CardInfo, ImportShare
 _SHORTEST = 8  # characters of a password
 
 
-def hexadecimal(text: str) -> bytes:
-    """Read a check value of 8 bytes, with colons or blanks or without. Raises UsageError."""
+def expected(text: str) -> bytes:
+    """Return the check value that is meant: 16 digits, with colons or without, or a backup's.
+
+    Raises UsageError for what is neither, HsmAgentError for a file that cannot be read.
+    """
     try:
         value = bytes.fromhex(text.replace(":", ""))
     except ValueError:
         value = b""
-    if len(value) != dkek.KCV:
-        raise UsageError("a check value is 16 hexadecimal digits")
-    return value
+    if len(value) == dkek.KCV:
+        return value
+    path = Path(text)
+    if not path.exists():
+        raise UsageError("a check value is 16 hexadecimal digits, or the backup of a key")
+    try:
+        return backup.blob(backup.read(files.read(path)).blob).kcv
+    except ValueError as error:
+        raise UsageError(f"{path} is no backup of a key: {error}") from None
 
 
 def shown(kcv: bytes) -> str:
@@ -132,11 +141,9 @@ def need_card(token: Token) -> CardInfo:
     return token.card
 
 
-async def put(
-    place: Place, paths: list[Path], name: str, *, expect: bytes = b"", split: int = 0
-) -> None:
+async def put(place: Place, paths: list[Path], *, expect: bytes = b"", split: int = 0) -> None:
     """`share import`: shares to the card, whose check value tells whether they are right."""
-    token = await place.token(name)
+    token = await place.token()
     card = need_card(token)
     if card.dkek is None:
         raise UsageError(
@@ -146,6 +153,7 @@ async def put(
     if len(paths) > card.dkek.missing:
         missing = card.dkek.missing
         raise UsageError(f"{token.name} takes {missing or 'no'} more DKEK shares, not {len(paths)}")
+    place.announce(token)
     shares = [open_share(place, path, split) for path in paths]
     try:
         if len({bytes(share) for share in shares}) < len(shares):

@@ -11,12 +11,12 @@ from hsmagent.worker import spec
 from hsmagent.worker.orders import ListMechanisms, Mechanisms, Tries
 
 
-async def info(place: Place, name: str) -> str:
+async def info(place: Place) -> str:
     """`token info`: lines of "what: it".
 
     One token, or every one that is there where none is named.
     """
-    tokens = (await place.token(name),) if name else await place.tokens()
+    tokens = await place.chosen()
     if not tokens:
         raise TokenGone(NONE_PRESENT)
     return "\n\n".join([await _about(token) for token in tokens])

@@ -5,17 +5,20 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
-from hsmagent.errors import PinIncorrect, PinLocked, TokenError
+from hsmagent.errors import PinError, PinIncorrect, PinLocked, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec
 from hsmagent.schsm.apdu import INS, SW
+from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link, Program
 from hsmagent.worker.messages import Failed, Reply, Request
-from hsmagent.worker.orders import CardSaid, Order, OrderReply
+from hsmagent.worker.orders import CardSaid, InitPin, InitToken, Order, OrderReply, SetPin
 
 _START = 20.0
+_CARD = "hsmagent.worker.card"
 SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that
+SECONDS_TO_TYPE = 180.0  # three PINs on a reader, each of which has a time limit of its own
 _TRIES = 0x0F
 
 
@@ -29,6 +32,14 @@ _CARD_WORDS = {
     SW.INS_NOT_SUPPORTED: "it does not do that, as it was initialised",
     SW.CONDITIONS_NOT_MET: "it does not do that in its present state",
     SW.WRONG_DATA: "it does not take the data",
+}
+
+
+_PAD_WORDS = {
+    SW.PAD_TIMEOUT: "no PIN was typed",
+    SW.PAD_CANCELLED: "the PIN was cancelled",
+    SW.PAD_PINS_DIFFER: "the two new PINs differed",
+    SW.PAD_PIN_LENGTH: "the PIN was too short or too long",
 }
 
 
@@ -68,7 +79,7 @@ class Worker:
         """
         reply: Reply | OrderReply = await self._link.request(message, seconds)
         if isinstance(reply, Failed):
-            raise _error(reply)
+            raise _error(reply, by_so=_by_so(message))
         if isinstance(reply, CardSaid):
             raise _card_error(reply)
         if not isinstance(reply, answer):
@@ -76,15 +87,23 @@ class Worker:
         return reply
 
 
-def _error(failed: Failed) -> TokenError:
+def _by_so(message: Request | Order) -> bool:
+    """Whether the first PIN in a message is the security officer's."""
+    return isinstance(message, (InitToken, InitPin)) or (isinstance(message, SetPin) and message.so)
+
+
+def _error(failed: Failed, *, by_so: bool) -> TokenError:
+    name = "SO-PIN" if by_so else "PIN"
     if failed.rv in (spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID):
-        return PinIncorrect("the PIN is wrong", failed.rv)
+        return PinIncorrect(f"the {name} is wrong", failed.rv)
     if failed.rv == spec.CKR_PIN_LOCKED:
-        return PinLocked("the PIN is blocked", failed.rv)
+        return PinLocked(f"the {name} is blocked", failed.rv)
     return ModuleSaid(failed)
 
 
 def _card_error(said: CardSaid) -> TokenError:
+    if said.sw in _PAD_WORDS:
+        return PinError(f"{_PAD_WORDS[SW(said.sw)]} on the reader; nothing was tried")
     by_so = said.ins == INS.RESET_RETRY_COUNTER
     if said.sw & ~_TRIES == SW.WRONG_PIN:
         left = said.sw & _TRIES
@@ -97,19 +116,19 @@ def _card_error(said: CardSaid) -> TokenError:
     return CardRefused(said)
 
 
-def module_program(module: ModuleSpec, extra: tuple[tuple[str, str], ...] = ()) -> Program:
+def module_program(module: ModuleSpec) -> Program:
     """Return what a worker for a PKCS#11 module runs."""
     return Program(
         "hsmagent.worker.manage",
         f"the module {module.path}",
         (module.path, module.parameters),
-        module.env + extra,
+        module.env,
     )
 
 
 def card_program(module: ModuleSpec) -> Program:
     """Return what a worker for cards runs; pcscd is where the module finds it."""
-    return Program("hsmagent.worker.card", "the smart card service", (), module.env)
+    return Program(_CARD, "the smart card service", (), module.env)
 
 
 @asynccontextmanager
@@ -125,9 +144,20 @@ async def running(program: Program, module: ModuleSpec | None = None) -> AsyncIt
             reason = why(module) if module else ""
             raise TokenError(reason, ready.rv) if reason else ModuleSaid(ready)
         yield Worker(link)
+    except WorkerDied as error:
+        raise WorkerDied(_ended(str(error), program)) from None
     finally:
         link.kill("the command is done")
         await asyncio.shield(link.exited)
+
+
+def _ended(reason: str, program: Program) -> str:
+    """Say why a worker ended: nobody restarts it here, and one card may have kept it waiting."""
+    reason = reason.removesuffix(" and was restarted")
+    speaks_to_cards = program.main == _CARD or any(map(is_opensc, program.arguments))
+    if speaks_to_cards and reason.endswith("in time"):
+        reason += "; if another program keeps a card to itself, end that one"
+    return reason
 
 
 def _nothing(*_: object) -> None:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 from hsmagent.control.face_client import Answer, Connection
 from hsmagent.control.values import from_base64, to_base64
@@ -17,6 +18,7 @@ from hsmagent.p11.mechanisms import Wish
 
 log = logging.getLogger(__name__)
 
+FIRST_LOOK = 10.0  # seconds
 PAUSE = 0.2  # seconds between two attempts
 MOST_IDLE = 1  # connections that a program keeps between its operations
 FAMILY = "pkcs11"
@@ -87,15 +89,11 @@ class Watch:
         """Say that a program looks at what is shown."""
         self._needed.set()
 
-    @property
-    def has_looked(self) -> bool:
-        """Whether the daemon was asked once, with whatever success."""
-        return self._tried.is_set()
-
     async def looked(self) -> None:
-        """Wait until the daemon was asked once."""
+        """Wait until the daemon was asked once; not for long, as it may be starting modules."""
         self.needed()
-        await self._tried.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), FIRST_LOOK)
 
     async def run(self) -> None:
         """Follow the daemon, without end."""

@@ -6,6 +6,7 @@ its connection.
 """
 
 import os
+import re
 from collections.abc import Awaitable, Callable
 
 from hsmagent import MANUFACTURER, __version__
@@ -16,7 +17,7 @@ from hsmagent.p11.mechanisms import MECHANISMS
 from hsmagent.p11.rpc import Attribute, BadCall, Room
 from hsmagent.p11.sessions import Sessions
 from hsmagent.p11.slots import Slots
-from hsmagent.p11.uses import Perform, Uses, Values, return_value
+from hsmagent.p11.uses import Handler, Perform, Uses, Values, return_value
 from hsmagent.worker import spec
 
 HANDSHAKE = b"PRIVATE-GNOME-KEYRING-PKCS11-PROTOCOL-V-1"
@@ -26,7 +27,7 @@ MOST_RANDOM = 1 << 16
 TOKEN_FLAGS = spec.CKF_TOKEN_INITIALIZED | spec.CKF_USER_PIN_INITIALIZED | spec.CKF_WRITE_PROTECTED
 NO_LIMIT, UNKNOWN = 0, 0xFFFFFFFFFFFFFFFF  # CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION
 
-_VERSION = tuple(int(part) for part in __version__.split(".")[:2])
+_VERSION = tuple(map(int, re.findall(r"\d+", __version__)[:2]))
 
 
 class Face:
@@ -45,10 +46,33 @@ class Face:
     ) -> None:
         self._slots = slots
         self._sessions = Sessions(slots)
-        used = Uses(self._sessions, perform).table()
         self._needed = needed
         self._looked = looked
-        self._calls = {int(call): used.get(call) or getattr(self, _method(call)) for call in Call}
+        self._calls: dict[int, Handler] = {
+            Call.C_Initialize: self._initialize,
+            Call.C_Finalize: self._finalize,
+            Call.C_GetInfo: self._get_info,
+            Call.C_GetSlotList: self._get_slot_list,
+            Call.C_GetSlotInfo: self._get_slot_info,
+            Call.C_GetTokenInfo: self._get_token_info,
+            Call.C_GetMechanismList: self._get_mechanism_list,
+            Call.C_GetMechanismInfo: self._get_mechanism_info,
+            Call.C_OpenSession: self._open_session,
+            Call.C_CloseSession: self._close_session,
+            Call.C_CloseAllSessions: self._close_all_sessions,
+            Call.C_GetSessionInfo: self._get_session_info,
+            Call.C_Login: self._login,
+            Call.C_Logout: self._logout,
+            Call.C_DestroyObject: self._destroy_object,
+            Call.C_GetAttributeValue: self._get_attribute_value,
+            Call.C_FindObjectsInit: self._find_objects_init,
+            Call.C_FindObjects: self._find_objects,
+            Call.C_FindObjectsFinal: self._find_objects_final,
+            Call.C_GenerateRandom: self._generate_random,
+            Call.C_WaitForSlotEvent: self._wait_for_slot_event,
+            Call.C_SessionCancel: self._session_cancel,
+            **Uses(self._sessions, perform).table(),
+        }
 
     def answer(self, body: bytearray) -> bytes | Awaitable[bytes]:
         """Return the reply to a call, or what gives it later. Never raises for what came."""
@@ -229,12 +253,6 @@ class Face:
         if room > MOST_RANDOM:
             raise BadCall(spec.CKR_ARGUMENTS_BAD)
         return (os.urandom(room),)
-
-
-def _method(call: Call) -> str:
-    """Return the name of the method that answers a call: C_GetSlotInfo → _get_slot_info."""
-    words = call.name.removeprefix("C_")
-    return "".join(f"_{c.lower()}" if c.isupper() else c for c in words)
 
 
 def _list(numbers: tuple[int, ...], room: int) -> tuple[int, ...] | int:

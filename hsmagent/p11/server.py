@@ -147,7 +147,9 @@ class Connection(asyncio.BufferedProtocol):
         """Answer one call, if one is there and nothing is in its way."""
         if self._turn is None and self._writable and len(self._tasks) < MOST_WAITING:
             self._answer_next()
-        if self._stream.pending > rpc.MOST_FRAME or len(self._tasks) >= MOST_WAITING:
+        # Whole calls are left over: the program sends faster than it is served, or than it reads.
+        waits = self._turn is not None or not self._writable or len(self._tasks) >= MOST_WAITING
+        if waits or self._stream.pending > rpc.MOST_FRAME:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -176,7 +178,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(reply, bytes):
             self._transport.write(rpc.frame(frame.code, reply))
         else:
-            self._tasks.start(self._answer_later(frame.code, reply))
+            # After the task has gone from the tasks, which the callback before this one sees to.
+            task = self._tasks.start(self._answer_later(frame.code, reply))
+            task.add_done_callback(self._answered)
         if self._stream.pending:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
@@ -191,9 +195,9 @@ class Connection(asyncio.BufferedProtocol):
             log.exception("a call failed in a way it should not")
             body = rpc.error(CKR_GENERAL_ERROR)
         self._transport.write(rpc.frame(code, body))
-        # The task is still counted until it has ended.
-        if self._turn is None:
-            self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
+
+    def _answered(self, _: asyncio.Task[None]) -> None:
+        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a program that does not read its replies."""

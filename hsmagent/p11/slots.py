@@ -36,14 +36,14 @@ class Slots:
     def show(self, tokens: Iterable[Token]) -> None:
         """Take in what the daemon tells: these tokens, and no others, are there now."""
         here = {token.name: token for token in tokens if token.present}
-        for name in here.keys() - self._slots.keys():
-            self._slots[name] = Slot(next(self._numbers), here[name])
+        for name, token in here.items():
+            if name not in self._slots:
+                self._slots[name] = Slot(next(self._numbers), token)
         for name, slot in self._slots.items():
-            token = here.get(name)
-            if token is None:
+            if name not in here:
                 slot.insertion, slot.objects = 0, {}
                 continue
-            slot.token = token
+            slot.token = token = here[name]
             slot.insertion = slot.insertion or next(self._insertions)
             slot.objects = {self._handle(slot, each): each for each in token.objects}
 

@@ -31,6 +31,8 @@ _RETURN_VALUES = {
 Perform = Callable[[Key, Wish], Awaitable[bytes]]
 Values = tuple[Any, ...]
 """The values of a reply, as the call's signature has them."""
+Handler = Callable[..., Values | Awaitable[Values]]
+"""Takes the values of a request. Raises BadCall."""
 
 
 class Uses:
@@ -40,7 +42,7 @@ class Uses:
         self._sessions = sessions
         self._perform = perform
 
-    def table(self) -> dict[Call, Callable[..., Values | Awaitable[Values]]]:
+    def table(self) -> dict[int, Handler]:
         """Return what answers each of these calls."""
         return {
             Call.C_SignInit: self.sign_init,
@@ -85,6 +87,14 @@ class Uses:
     def sign(self, number: int, data: bytes, room: int) -> Values | Awaitable[Values]:
         """C_Sign."""
         session, operation = self._operation(number, decrypts=False)
+        if operation.data:
+            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # begun in parts, and to be ended so
+        return self._finish(session, operation, data, room)
+
+    def _finish(
+        self, session: Session, operation: Operation, data: bytes, room: int
+    ) -> Values | Awaitable[Values]:
+        """Sign, or return the size of a signature for which there is too little room."""
         size = _signature_size(_key(operation))
         if not size <= room < rpc.NULL:
             return (size,)
@@ -104,8 +114,8 @@ class Uses:
 
     def sign_final(self, number: int, room: int) -> Values | Awaitable[Values]:
         """C_SignFinal."""
-        _, operation = self._operation(number, decrypts=False)
-        return self.sign(number, bytes(operation.data), room)
+        session, operation = self._operation(number, decrypts=False)
+        return self._finish(session, operation, bytes(operation.data), room)
 
     def _operation(self, number: int, *, decrypts: bool) -> tuple[Session, Operation]:
         session = self._sessions.get(number)

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from hsmagent.model import Request
+
 
 @dataclass(frozen=True, slots=True)
 class Text:
@@ -15,7 +17,8 @@ class Text:
 
     title: the window's; message: the one bold line; description: who asks and for what, several
     lines; warning: what went wrong last time, or "". `ok` is the affirmative button's label.
-    subject: what a "no" to it holds for; asker: the process that it is for. Neither is shown.
+    subject: what a "no" to it holds for; request: the one that the text shows in full, if it is for
+    one. Neither is shown as it is.
     """
 
     title: str
@@ -24,7 +27,12 @@ class Text:
     warning: str = ""
     ok: str = "Continue"
     subject: str = ""
-    asker: int = 0
+    request: Request | None = None
+
+    @property
+    def asker(self) -> int:
+        """The process that it is for, or 0."""
+        return 0 if self.request is None else self.request.peer.process.pid
 
 
 class Answer(StrEnum):
@@ -67,6 +75,7 @@ class Prompter(Protocol):
     async def notice(self, text: Text) -> None:
         """Show `text` (no entry) until cancelled: "use the PIN pad", "touch the token".
 
-        Returns early when the person closes it; that does not end what the token waits for.
+        Returns early when the person hides it; the token waits on. Raises Cancelled when the
+        person declines, where the prompter has a button for that.
         """
         ...

@@ -35,14 +35,20 @@ T = TypeVar("T")
 class Chain:
     """A Prompter made of others.
 
-    prompters: in the order of the configuration. environment: of the person's session.
+    prompters: in the order of the configuration. environment: of the person's session. last: asks
+    whatever none of them can.
     """
 
     name = "chain"
 
     def __init__(
-        self, prompters: Sequence[Prompter], environment: Environment, clock: Clock
+        self,
+        prompters: Sequence[Prompter],
+        environment: Environment,
+        clock: Clock,
+        last: Prompter | None = None,
     ) -> None:
+        self._last = () if last is None else (last,)
         self._prompters = tuple(prompters)
         self._environment = environment
         self._clock = clock
@@ -72,9 +78,15 @@ class Chain:
             return False
 
     async def notice(self, text: Text) -> None:
-        """Show `text` with the first prompter that can."""
+        """Show `text` with the first prompter that can. Raises Cancelled when it is declined."""
         async with self._turn:
-            await self._first_able(lambda prompter: prompter.notice(text))
+            subject = _subject(text)
+            self._check_declined(subject)
+            try:
+                await self._first_able(lambda prompter: prompter.notice(text))
+            except Cancelled:
+                self._note_declined(subject)
+                raise
 
     @asynccontextmanager
     async def _dialog(self, text: Callable[[], Text]) -> AsyncIterator[tuple[str, str]]:
@@ -82,8 +94,7 @@ class Chain:
         async with self._turn:
             shown = text()
             subject = _subject(shown)
-            if self._clock() < self._declined.get(subject, float("-inf")):
-                raise Cancelled("the same question was declined a moment ago")
+            self._check_declined(subject)
             has_had_its_share = shown.asker and not self._budgets.admit(shown.asker)
             if has_had_its_share or not self._limit.admit():
                 raise Refused("there were too many dialogs in the last minute")
@@ -93,6 +104,10 @@ class Chain:
                 self._note_declined(subject)
                 raise
 
+    def _check_declined(self, subject: tuple[str, str]) -> None:
+        if self._clock() < self._declined.get(subject, float("-inf")):
+            raise Cancelled("the same question was declined a moment ago")
+
     def _note_declined(self, subject: tuple[str, str]) -> None:
         self._declined[subject] = self._clock() + PAUSE
         if len(self._declined) > _MOST_DECLINED:
@@ -100,7 +115,8 @@ class Chain:
 
     async def _first_able(self, ask: Callable[[Prompter], Awaitable[T]]) -> T:
         reasons = []
-        for prompter in in_order(self._prompters, await self._environment()):
+        ordered = in_order(self._prompters, await self._environment())
+        for prompter in (*ordered, *self._last):
             try:
                 return await ask(prompter)
             except Unavailable as error:

@@ -63,8 +63,9 @@ class Pinentry:
         return await self._first_able(lambda session: session.agree("CONFIRM", text, self._timeout))
 
     async def notice(self, text: Text) -> None:
-        """Show `text` until it is closed or we are cancelled."""
-        await self._first_able(lambda session: session.agree("MESSAGE", text, None))
+        """Show `text` until it is hidden or we are cancelled; some have a second button."""
+        if not await self._first_able(lambda session: session.agree("MESSAGE", text, None)):
+            raise Cancelled("the notice was cancelled")
 
     async def _first_able(self, ask: Callable[["_Session"], Awaitable[T]]) -> T:
         environment = dict(await self._environment())

@@ -75,9 +75,10 @@ class SystemPrompter:
             return await conversation.ask("confirm", text, self._timeouts.answer) is not None
 
     async def notice(self, text: Text) -> None:
-        """Show `text` until it is closed or we are cancelled."""
+        """Show `text` until it is hidden or we are cancelled; its second button declines."""
         async with self._conversation() as conversation:
-            await conversation.ask("confirm", text, None)
+            if await conversation.ask("confirm", text, None) is None:
+                raise Cancelled("the notice was cancelled")
 
     @asynccontextmanager
     async def _conversation(self) -> AsyncIterator["_Conversation"]:

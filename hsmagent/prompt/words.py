@@ -32,6 +32,7 @@ LAST_TRY = "One try is left: another wrong PIN blocks the token."
 HIDE = "Hide"  # the token waits for something else than this button
 LASTING = "Allowed once, it may use this key unasked until the login to the token ends."
 FEW_LEFT = "Few tries may be left."
+EACH_USE = "This key wants its PIN for each use."
 TPM = "Wrong PINs count for the whole TPM: a few of them lock it for everybody for hours."
 
 
@@ -70,6 +71,8 @@ def describe(requests: Sequence[Request]) -> str:
         return ""
     first, *others = requests
     lines = [request_line(first), f"Key: {key_line(first.key)}"]
+    if first.key.always_authenticate:
+        lines.append(EACH_USE)
     lines += filter(None, [_lasting(first)])
     if others:
         lines.append("Also waiting:")
@@ -87,7 +90,7 @@ def _lasting(request: Request) -> str:
 
 
 def _about(requests: Sequence[Request]) -> dict[str, Any]:
-    """Return subject and asker: who asks for what and where, of which token.
+    """Return subject and request: who asks for what and where, of which token.
 
     Whoever it would log in as does not count, nor does the key of a token: a program that was
     refused one goes on to the next.
@@ -99,7 +102,7 @@ def _about(requests: Sequence[Request]) -> dict[str, Any]:
     where = "" if to is None else f"{to.host} {to.forwarded}"
     what = "" if first.purpose.kind is PurposeKind.SSH else first.purpose.summary
     subject = f"{first.peer.chain} {first.purpose.kind} {what} {where} {first.key.token}"
-    return {"subject": subject, "asker": first.peer.process.pid}
+    return {"subject": subject, "request": first}
 
 
 def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
@@ -107,11 +110,35 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
     return Text(
         title=f"Unlock {token_name(status.id)}",
         message=f"PIN for the token {name_of(status.id)}",
-        description="\n".join(filter(None, (describe(requests), tpm_note(status.id)))),
-        warning=" ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning))))),
+        description=_lines(describe(requests), tpm_note(status.id)),
+        warning=_warning(status, warning),
         ok="Unlock",
         **_about(requests),
     )
+
+
+def ask_pin_for_use(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
+    """Return the dialog for the PIN of one use, of a key that wants it for each.
+
+    It follows a login now and then, and must not read like one that was refused.
+    """
+    first = requests[0]
+    return Text(
+        title=f"Use a key of {token_name(status.id)}",
+        message=f"PIN to use the key {quoted(_label(first.key))} of {name_of(status.id)} once",
+        description=_lines(describe(requests), tpm_note(status.id)),
+        warning=_warning(status, warning),
+        ok="Use it once",
+        **_about(requests),
+    )
+
+
+def _warning(status: TokenStatus, warning: str) -> str:
+    return " ".join(filter(None, (warning, tries(status.pin_state, just_now=bool(warning)))))
+
+
+def _lines(*lines: str) -> str:
+    return "\n".join(filter(None, lines))
 
 
 def last_try(status: TokenStatus, requests: Sequence[Request]) -> Text:
@@ -134,6 +161,7 @@ def use_pin_pad(status: TokenStatus, requests: Sequence[Request]) -> Text:
         description=describe(requests),
         warning=tries(status.pin_state),
         ok=HIDE,
+        **_about(requests),
     )
 
 
@@ -144,6 +172,7 @@ def ask_fido_pin(request: Request) -> Text:
         title="Use a FIDO key",
         message=f"Enter the PIN of the FIDO key {quoted(_label(request.key))}{touch}",
         description=describe([request]),
+        **_about([request]),
     )
 
 
@@ -154,6 +183,7 @@ def touch(request: Request) -> Text:
         message=f"Touch your key {quoted(_label(request.key))}",
         description=request_line(request),
         ok=HIDE,
+        **_about([request]),
     )
 
 
@@ -163,7 +193,7 @@ def confirm(request: Request) -> Text:
     return Text(
         title="Use a key",
         message=f"Allow the use of {key_line(request.key)}?",
-        description="\n".join(filter(None, lines)),
+        description=_lines(*lines),
         ok="Allow",
         **_about([request]),
     )

@@ -18,6 +18,11 @@ class SW(IntEnum):
     """Status words that the card answers with."""
 
     OK = 0x9000
+    # These four are a reader's with a PIN pad (PC/SC, part 10, section 2.5.1).
+    PAD_TIMEOUT = 0x6400
+    PAD_CANCELLED = 0x6401
+    PAD_PINS_DIFFER = 0x6402
+    PAD_PIN_LENGTH = 0x6403
     END_OF_FILE = 0x6282
     WRONG_PIN = 0x63C0  # the last digit counts the tries left
     WRONG_LENGTH = 0x6700

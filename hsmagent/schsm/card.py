@@ -5,6 +5,7 @@ Knows nothing of readers: it is given a function that carries a command to the c
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import wipe
@@ -16,9 +17,12 @@ Transmit = Callable[[bytearray], bytes]
 """Carries one command to the card and returns its answer."""
 
 ATR = bytes.fromhex("3BFE1800008131FE458031815448534D31738021408107FA")
+# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
+_HISTORICAL = ATR[9:21]
 AID = bytes.fromhex("E82B0601040181C31F0201")
 
 USER_PIN = 0x81  # references of the PINs
+USER_PIN_LENGTHS = range(6, 16)
 SO_PIN = 0x88
 SO_PIN_RESETS_USER_PIN = 0x01  # an option of INITIALIZE
 
@@ -42,6 +46,18 @@ _TRIES = 0x0F
 _OFFSET, _CONTENT = 0x54, 0x53
 _APPLICATION = 0x85
 _WRAP, _UNWRAP = 0x92, 0x93
+
+
+class Pad(Protocol):
+    """A reader with a PIN pad: it puts what is typed there into a command, and carries that out."""
+
+    def verify(self, command: Command) -> bytes:
+        """Have a PIN typed; return the card's answer, or the reader's."""
+        ...
+
+    def modify(self, command: Command) -> bytes:
+        """Have the old PIN typed, and the new one twice; return the answer as `verify` does."""
+        ...
 
 
 class CardError(Exception):
@@ -96,10 +112,14 @@ class Initialization:
 
 
 class SmartCardHsm:
-    """One card. All raise CardError, ProtocolError, and what the function raises that carries."""
+    """One card. All raise CardError, ProtocolError, and what the function raises that carries.
 
-    def __init__(self, transmit: Transmit) -> None:
+    pad: the reader's, if it has one: a PIN that is None is typed there.
+    """
+
+    def __init__(self, transmit: Transmit, pad: Pad | None = None) -> None:
         self._transmit = transmit
+        self._pad = pad
 
     def _run(self, command: Command, secret: bytearray | None = None) -> bytes:
         """Carry out one command, which is to succeed."""
@@ -114,6 +134,14 @@ class SmartCardHsm:
             return split(self._transmit(raw))
         finally:
             wipe(raw)
+
+    def _typed(self, command: Command, typed: Callable[[Pad, Command], bytes]) -> None:
+        """Carry out one command with what a person types on the reader."""
+        if self._pad is None:
+            raise ProtocolError("the reader has no PIN pad")
+        _, sw = split(typed(self._pad, command))
+        if sw != SW.OK:
+            raise CardError(command.ins, sw)
 
     # -- the applet ------------------------------------------------------------------------
 
@@ -169,9 +197,18 @@ class SmartCardHsm:
             return PinStatus(is_set=False)
         raise CardError(INS.VERIFY, sw)
 
-    def verify(self, pin: bytearray) -> None:
-        """Log in as the user. A wrong PIN costs a try."""
-        self._run(Command(0, INS.VERIFY, 0, USER_PIN), pin)
+    def verify(self, pin: bytearray | None) -> None:
+        """Log in as the user. A wrong PIN costs a try. None: it is typed on the reader."""
+        command = Command(0, INS.VERIFY, 0, USER_PIN)
+        if pin is None:
+            self._typed(command, lambda pad, command: pad.verify(command))
+        else:
+            self._run(command, pin)
+
+    def change_on_pad(self) -> None:
+        """Set a new user PIN; it and the old one are typed on the reader."""
+        command = Command(0, INS.CHANGE_REFERENCE_DATA, 0, USER_PIN)
+        self._typed(command, lambda pad, command: pad.modify(command))
 
     def change(self, reference: int, old: bytearray, new: bytearray) -> None:
         """Set a new PIN. A wrong old one costs a try. The card knows how long the old one is."""
@@ -256,6 +293,11 @@ class SmartCardHsm:
     def unwrap(self, number: int, blob: bytes) -> None:
         """Put a wrapped private key in a free place. Needs the login."""
         self._run(Command(0x80, INS.UNWRAP_KEY, number, _UNWRAP, blob))
+
+
+def is_smartcard_hsm(atr: bytes) -> bool:
+    """Whether a card that answers so to reset is one."""
+    return _HISTORICAL in atr
 
 
 def file_id(high: int, low: int) -> int:

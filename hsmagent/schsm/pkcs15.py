@@ -77,8 +77,8 @@ def renumbered(content: bytes, reference: int) -> bytes:
 
 def _parts(content: bytes) -> tuple[bytes, bytes]:
     """Cut a description into what all objects have and what keys have."""
-    found = list(walk(content))
-    parts = list(walk(found[0][1])) if found and found[0][0] in (_RSA, _EC) else []
+    outer, value = next(walk(content), (0, b""))  # behind it there may be what was there before
+    parts = list(walk(value)) if outer in (_RSA, _EC) else []
     if len(parts) < 2 or parts[0][0] != SEQUENCE or parts[1][0] != SEQUENCE:  # noqa: PLR2004
         raise ValueError("not a key's description")
     return parts[0][1], parts[1][1]

@@ -40,6 +40,19 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
         at += length
 
 
+def first(data: bytes) -> bytes:
+    """Return the first data object alone, with its tag; b"" where there is none.
+
+    A card's files never get shorter: behind a new content the end of a longer old one stays.
+    Raises ValueError.
+    """
+    for _, value in walk(data):
+        _, at = _tag(data, 0)
+        _, start = _length(data, at)
+        return data[: start + len(value)]
+    return b""
+
+
 def fields(data: bytes) -> dict[int, bytes]:
     """Return the data objects of `data` by tag. Raises ValueError."""
     return dict(walk(data))

@@ -27,6 +27,7 @@ GNUPG_AGENT = "gpg-agent.conf"
 SCDAEMON = "hsmagent-scd"
 _DBUS_SERVICE = "org.hsmagent.Agent1.service"
 _ENVIRONMENT = "90-hsmagent.conf"
+_PKCS11_ENVIRONMENT = "91-hsmagent-pkcs11.conf"
 _AUTOSTART = "gnome-keyring-ssh.desktop"
 
 # POSIX sh: read by every login shell but fish's, by X sessions under `set -e`. The agent that came
@@ -38,12 +39,22 @@ if [ -S "${XDG_RUNTIME_DIR:-}/hsmagent/ssh.sock" ] &&
     export SSH_AUTH_SOCK="$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
 fi
 """
+PKCS11_PROFILE = """\
+if [ -S "${XDG_RUNTIME_DIR:-}/hsmagent/pkcs11/pkcs11.sock" ]; then
+    export P11_KIT_SERVER_ADDRESS="unix:path=$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
+fi
+"""
 FISH = """\
 # Written by `hsmagent setup`: where ssh finds its agent.
 if status is-login; and test -S "$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
     if test -z "$SSH_CONNECTION"; or test -z "$SSH_AUTH_SOCK"
         set -gx SSH_AUTH_SOCK "$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
     end
+end
+"""
+PKCS11_FISH = """\
+if status is-login; and test -S "$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
+    set -gx P11_KIT_SERVER_ADDRESS "unix:path=$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
 end
 """
 NO_KEYRING = """\
@@ -95,14 +106,14 @@ def wanted(
     where = system or System()
     return [
         *_units(home, shipped, program, where, choices),
-        *_pkcs11(home, choices),
+        *_pkcs11(home, shipped, choices),
         *_gnupg(home, program, choices),
         *_bus(home, shipped, where),
         File(
             home.config / "environment.d" / _ENVIRONMENT,
             (shipped / "systemd" / _ENVIRONMENT).read_bytes(),
         ),
-        *_login_shells(home, where),
+        *_login_shells(home, where, choices),
         *_other_agents(home, where),
         *_completions(home, shipped, where),
     ]
@@ -158,13 +169,19 @@ def _bus(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
 # -- PKCS#11 programs ------------------------------------------------------------------------
 
 
-def _pkcs11(home: Home, choices: Choices) -> Iterator[Piece]:
-    """Yield what p11-kit reads: which of its modules there are for this person."""
-    if choices.pkcs11:
-        # p11-kit expands nothing in an address.
-        address = f"unix:path={home.runtime}/hsmagent/{PKCS11_SOCKET}"
-        content = f"# Written by `hsmagent setup --pkcs11`.\nremote: {address}\n"
-        yield File(home.config / PKCS11_MODULE, content.encode())
+def _pkcs11(home: Home, shipped: Path, choices: Choices) -> Iterator[Piece]:
+    """Yield what p11-kit reads: which of its modules there are for this person, and where we are.
+
+    The latter is for programs that load p11-kit-client.so by themselves.
+    """
+    if not choices.pkcs11:
+        return
+    # p11-kit expands nothing in an address.
+    address = f"unix:path={home.runtime}/hsmagent/{PKCS11_SOCKET}"
+    content = f"# Written by `hsmagent setup --pkcs11`.\nremote: {address}\n"
+    yield File(home.config / PKCS11_MODULE, content.encode())
+    environment = (shipped / "systemd" / _PKCS11_ENVIRONMENT).read_bytes()
+    yield File(home.config / "environment.d" / _PKCS11_ENVIRONMENT, environment)
 
 
 # -- GnuPG -----------------------------------------------------------------------------------
@@ -184,14 +201,16 @@ def _gnupg(home: Home, program: Path, choices: Choices) -> Iterator[Piece]:
 # -- login shells and X sessions -------------------------------------------------------------
 
 
-def _login_shells(home: Home, system: System) -> Iterator[Piece]:
-    profile = File(home.config / "hsmagent" / "profile.sh", PROFILE.encode())
+def _login_shells(home: Home, system: System, choices: Choices) -> Iterator[Piece]:
+    content = PROFILE + PKCS11_PROFILE if choices.pkcs11 else PROFILE
+    profile = File(home.config / "hsmagent" / "profile.sh", content.encode())
     yield profile
     for path in _startup_files(home, system):
         yield Line(path, source_line(home, profile.path))
     fish = home.config / "fish"
     if home.shell == "fish" or fish.is_dir():
-        yield File(fish / "conf.d" / "hsmagent.fish", FISH.encode())
+        content = FISH + PKCS11_FISH if choices.pkcs11 else FISH
+        yield File(fish / "conf.d" / "hsmagent.fish", content.encode())
 
 
 def source_line(home: Home, profile: Path) -> str:

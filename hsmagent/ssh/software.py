@@ -6,11 +6,15 @@ from functools import partial
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import HashAlgorithm
+from cryptography.hazmat.primitives.serialization import load_der_private_key
 
 from hsmagent.errors import ProtocolError, Refused, TokenError
+from hsmagent.frame import wipe
 from hsmagent.model import Key, Scheme, printable
-from hsmagent.ssh import certificates, keys
+from hsmagent.ssh import certificates, keys, private_der
 from hsmagent.ssh.keys import PublicKey
 from hsmagent.ssh.signature import HASHES
 from hsmagent.ssh.wire import Reader
@@ -25,6 +29,9 @@ RSA_MAXIMUM = 8192
 AT_ONCE = 4096
 # Bits by which the primes' lengths may differ. Nobody makes such keys, and they sign slowly.
 UNBALANCED = 16
+
+# What comes of numbers that do not belong together: when a key is made of them, or signs.
+UNSOUND = (ValueError, InternalError, InvalidSignature)
 
 Work = Callable[[], bytes]
 Aside = Callable[[Work], Awaitable[bytes]]
@@ -50,17 +57,13 @@ class SoftwareSigner:
             return await self._do(partial(self._sign, scheme, data))
         except UnsupportedAlgorithm:
             raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
-        except (ValueError, InternalError, InvalidSignature) as error:
+        except UNSOUND as error:
             raise TokenError("a key that was added is not sound, and signs nothing") from error
 
     def _sign(self, scheme: Scheme, data: bytes) -> bytes:
         match self._private:
             case rsa.RSAPrivateKey() as private:
-                chosen = padding.PKCS1v15(), HASHES[scheme.hash_name]
-                raw = private.sign(data, *chosen)
-                # A faulty RSA signature would tell the primes; ours were not even checked.
-                private.public_key().verify(raw, data, *chosen)
-                return raw
+                return _sign_rsa(private, data, HASHES[scheme.hash_name])
             case ed25519.Ed25519PrivateKey() as private:
                 return private.sign(data)
         der = self._private.sign(data, ec.ECDSA(HASHES[scheme.hash_name]))
@@ -91,7 +94,7 @@ def read(reader: Reader, aside: Aside = at_once) -> Added:
         public = certificates.parse(blob).body.key
     try:
         private = _private(reader, name.removesuffix(keys.CERTIFICATE), public)
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except (*UNSOUND, UnsupportedAlgorithm) as error:
         raise ProtocolError("a private key is not sound") from error
     # `ssh-add -l` writes it to a terminal as it is, and a forwarded host may have added the key.
     comment = printable(reader.text(), COMMENT_LIMIT)
@@ -121,29 +124,38 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
     else:
         n, e = reader.mpint(), reader.mpint()
         numbers = rsa.RSAPublicNumbers(e, n)
-    d, iqmp, p, q = (reader.mpint() for _ in range(4))
+    d, iqmp, p, q = (reader.mpint_view() for _ in range(4))
     n, e = numbers.n, numbers.e
     if not keys.RSA_MINIMUM <= n.bit_length() <= RSA_MAXIMUM:
         raise Refused(f"RSA keys have {keys.RSA_MINIMUM} to {RSA_MAXIMUM} bits")
-    if abs(p.bit_length() - q.bit_length()) > UNBALANCED:
+    if abs(_bits(p) - _bits(q)) > UNBALANCED:
         raise Refused("an RSA key has primes of about the same length")
     if e.bit_length() > keys.RSA_EXPONENT_MAXIMUM:
         raise Refused(f"an RSA key's public exponent has {keys.RSA_EXPONENT_MAXIMUM} bits at most")
-    sound = (
-        p * q == n
-        and min(p, q) > 2  # noqa: PLR2004 - the smallest prime, and no odd one
-        and e * d % (p - 1) == 1
-        and e * d % (q - 1) == 1
-        and iqmp * q % p == 1
-    )
-    if not sound:
+    # Longer numbers than the modulus has room for would sign slowly.
+    if _bits(p) + _bits(q) > n.bit_length() + 1 or len(d) > len(p) + len(q) or len(iqmp) > len(p):
         raise ProtocolError("an RSA key's numbers do not belong together")
-    dmp1, dmq1 = rsa.rsa_crt_dmp1(d, p), rsa.rsa_crt_dmq1(d, q)
     # OpenSSL would look whether the primes are prime, which takes it seconds, and everyone waits.
     # Whoever adds a key with others harms that key alone.
-    return rsa.RSAPrivateNumbers(p, q, d, dmp1, dmq1, iqmp, numbers).private_key(
-        unsafe_skip_rsa_key_validation=True
-    )
+    private = _load(private_der.rsa(numbers, d, iqmp, p, q))
+    if not isinstance(private, rsa.RSAPrivateKey):  # pragma: no cover - that is what we wrote
+        raise ProtocolError("not an RSA key")
+    if n.bit_length() <= AT_ONCE:
+        _sign_rsa(private, b"", HASHES["sha256"])
+    return private
+
+
+def _bits(number: memoryview) -> int:
+    """Return how many bits an mpint has, of which only the first octets become an int."""
+    first = number[:2]
+    return 8 * (len(number) - len(first)) + int.from_bytes(first, "big").bit_length()
+
+
+def _sign_rsa(private: rsa.RSAPrivateKey, data: bytes, algorithm: HashAlgorithm) -> bytes:
+    """Sign, and look whether it is good: a faulty signature would tell the primes."""
+    raw = private.sign(data, padding.PKCS1v15(), algorithm)
+    private.public_key().verify(raw, data, padding.PKCS1v15(), algorithm)
+    return raw
 
 
 def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
@@ -151,8 +163,19 @@ def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
         public = keys.read(reader, name)
     if not isinstance(public, ec.EllipticCurvePublicKey):  # pragma: no cover - the name says so
         raise ProtocolError("not an EC key")
-    numbers = ec.EllipticCurvePrivateNumbers(reader.mpint(), public.public_numbers())
-    return numbers.private_key()
+    size = (public.key_size + 7) // 8
+    private = _load(private_der.ecdsa(reader.mpint_view(), size))
+    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != public:
+        raise ProtocolError("an EC key's halves do not belong together")
+    return private
+
+
+def _load(der: bytearray) -> PrivateKeyTypes:
+    """Make a key of its DER, which is wiped. Raises ValueError for one that is not sound."""
+    try:
+        return load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
+    finally:
+        wipe(der)
 
 
 def _ed25519(reader: Reader) -> PrivateKey:

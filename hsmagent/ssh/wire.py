@@ -80,6 +80,10 @@ class Reader:
 
     def mpint(self) -> int:
         """Read an mpint that is not negative; one with needless zeros in front is refused."""
+        return int.from_bytes(self.mpint_view(), "big")
+
+    def mpint_view(self) -> memoryview:
+        """Read such an mpint as it is, for a number that must not become an int."""
         data = self.view()
         if len(data) > MPINT_LIMIT:
             raise ProtocolError("a number is too large")
@@ -87,7 +91,7 @@ class Reader:
             raise ProtocolError("a number is negative")
         if data and data[0] == 0 and (len(data) == 1 or not data[1] & 0x80):
             raise ProtocolError("a number has needless zeros in front")
-        return int.from_bytes(data, "big")
+        return data
 
     def reader(self) -> "Reader":
         """Read a string that holds further values."""

@@ -1,30 +1,34 @@
 """Tokens of one label, told apart: a card and its backup are both "SmartCard-HSM (UserPIN)"."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Mapping
 
 from hsmagent.model import TokenId, printable
 
 
-def told_apart(tokens: Iterable[TokenId]) -> dict[TokenId, str]:
+def told_apart(readers: Mapping[TokenId, str]) -> dict[TokenId, str]:
     """Return for each token what tells it from the others that a person would call the same.
 
-    "" where nobody else is called so; the serial where serials differ, else model, manufacturer or
-    module; all of them where no single one does.
+    readers: the tokens, each with the name of the reader that it is in ("" if it is in none).
+    "" where nobody else is called so; the serial where serials differ, else model, reader,
+    manufacturer or module; all of them where no single one does.
     """
     called: defaultdict[str, list[TokenId]] = defaultdict(list)
-    for token in tokens:
+    for token in readers:
         called[printable(token.label)].append(token)
     found: dict[TokenId, str] = {}
     for group in called.values():
-        found |= dict(zip(group, _apart(group), strict=True))
+        found |= dict(zip(group, _apart({each: readers[each] for each in group}), strict=True))
     return found
 
 
-def _apart(group: list[TokenId]) -> list[str]:
+def _apart(group: Mapping[TokenId, str]) -> list[str]:
     if len(group) == 1:
         return [""]
-    told = [(each.serial, each.model, each.manufacturer, each.module) for each in group]
+    told = [
+        (each.serial, each.model, reader, each.manufacturer, each.module)
+        for each, reader in group.items()
+    ]
     shown = [tuple(printable(value, 60) for value in values) for values in told]
     for column in zip(*shown, strict=True):
         if len(set(column)) == len(group) and all(column):

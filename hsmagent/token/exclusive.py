@@ -20,7 +20,7 @@ from hsmagent.model import ModuleSpec
 VARIABLE = "OPENSC_CONF"
 SYSTEM = Path("/etc/opensc/opensc.conf")
 OURS = """\
-# Written by hsmagent for `exclusive = true`; changes here are lost.
+# Written by hsmagent, to have the card for itself; changes here are lost.
 app opensc-pkcs11 {
 	pkcs11 {
 		lock_login = true;
@@ -37,15 +37,25 @@ def is_opensc(path: str) -> bool:
 
 
 def applied(spec: ModuleSpec, folder: Path) -> ModuleSpec:
-    """Return the module with the environment that makes it exclusive, where that is wanted.
+    """Return the module as the configuration wants it: `alone` where it says `exclusive`.
 
-    folder: for the configuration that is written. Raises ConfigError where it cannot be done: a
-    person relies on it.
+    Raises ConfigError where it cannot be done: a person relies on it.
     """
     if not spec.exclusive:
         return spec
+    try:
+        return alone(spec, folder)
+    except ConfigError as error:
+        raise ConfigError(f"exclusive in [[module]]: {error}") from None
+
+
+def alone(spec: ModuleSpec, folder: Path) -> ModuleSpec:
+    """Return the module with the environment in which it keeps a card to itself.
+
+    folder: for the configuration that is written. Raises ConfigError, with the reason.
+    """
     if not is_opensc(spec.path):
-        raise ConfigError(f"exclusive in [[module]] is for OpenSC, and {spec.path} is another")
+        raise ConfigError(f"only OpenSC keeps a card to itself, and {spec.path} is another")
     named = dict(spec.env).get(VARIABLE) or os.environ.get(VARIABLE)
     base = Path(named) if named else SYSTEM
     try:
@@ -53,19 +63,17 @@ def applied(spec: ModuleSpec, folder: Path) -> ModuleSpec:
     except FileNotFoundError:
         theirs = ""
     except (OSError, UnicodeDecodeError):
-        raise ConfigError(f"exclusive in [[module]]: cannot read {base}") from None
+        raise ConfigError(f"cannot read {base}") from None
     if LOCKED.search(theirs):
         return spec
     if IN_THE_WAY.search(theirs):
-        raise ConfigError(
-            f"exclusive in [[module]]: {base} sets pkcs11 itself; write lock_login = true; there"
-        )
+        raise ConfigError(f"{base} sets pkcs11 itself; write lock_login = true; there")
     name = hashlib.sha256(str(base).encode()).hexdigest()[:8]
     file = folder / f"opensc-{name}.conf"
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         file.write_text(OURS + theirs, encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"exclusive in [[module]]: cannot write {file}: {error}") from None
+        raise ConfigError(f"cannot write {file}: {error}") from None
     others = tuple(pair for pair in spec.env if pair[0] != VARIABLE)
     return replace(spec, env=(*others, (VARIABLE, str(file))))

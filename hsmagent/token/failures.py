@@ -42,9 +42,17 @@ def login_error(token: TokenId, failed: Failed) -> TokenError:
     return PinError(f"logging in to {name} failed: {told(failed)}", rv)
 
 
-def absent(token: TokenId) -> TokenGone:
-    """Return the error for a token that is not there, with the remedy."""
-    return TokenGone(f"{name_of(token)} is not there: plug it in")
+def absent(token: TokenId, obstacle: str = "") -> TokenGone:
+    """Return the error for a token that is not there, with the remedy; obstacle: what hinders."""
+    return TokenGone(f"{name_of(token)} is not there: {obstacle or 'plug it in'}")
+
+
+def managed(token: TokenId) -> TokenGone:
+    """Return the error for a token that a command of management has for itself."""
+    return TokenGone(
+        f"{name_of(token)} is being managed: wait until that is done;"
+        " `hsmagent status` says by whom"
+    )
 
 
 def locked(token: TokenId) -> PinLocked:
@@ -70,13 +78,15 @@ def not_set(token: TokenId) -> PinError:
     )
 
 
-def operation_error(token: TokenId, failed: Failed, *, with_pin: bool) -> TokenError:
-    """Return the error for a failed private-key operation."""
+def operation_error(
+    token: TokenId, failed: Failed, *, with_pin: bool, late: bool = False
+) -> TokenError:
+    """Return the error for a failed private-key operation; late: its login was gone by then."""
     name, rv = name_of(token), failed.rv
     if with_pin and rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED}:
         return login_error(token, failed)
     if rv in _GONE:
         return TokenGone(f"{name} is not there any more: plug it in again", rv)
-    if rv == spec.CKR_USER_NOT_LOGGED_IN or failed.login_lost:
+    if rv == spec.CKR_USER_NOT_LOGGED_IN or failed.login_lost or late:
         return LoginNeeded(f"the login to {name} has ended: {told(failed)}", rv)
     return TokenError(f"{name} failed: {told(failed)}", rv)

@@ -3,7 +3,8 @@
 The workers are asked between requests, by a question that wakes no card: which slots have a token?
 Only modules whose slots are hardware, or that have no slot at all, are asked; a software token
 costs a stat of its files. A module that uses pcscd never notices when that starts anew: its
-socket's age tells us, and a new worker does.
+socket's age tells us, and a new worker does. Nor does it notice what other programs do to a card:
+that they have let go of one tells us, or a SmartCard-HSM's own list.
 """
 
 import asyncio
@@ -11,11 +12,12 @@ import logging
 import os
 from collections.abc import Awaitable, Callable
 
-from hsmagent.errors import TokenError, WorkerDied
+from hsmagent.errors import TokenError
 from hsmagent.token import pcscd
 from hsmagent.token.failures import told
 from hsmagent.token.pool import Pool
-from hsmagent.token.readers import Readers, is_news, unused
+from hsmagent.token.readers import Contents, Readers, Seen, is_news, unused
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Failed, Poll, Polled, SlotInfo
 
 log = logging.getLogger(__name__)
@@ -30,18 +32,28 @@ def movable(slots: tuple[SlotInfo, ...]) -> bool:
 
 
 class Watch:
-    """Watches one module; `close` ends it. freshen: looks at software tokens that were changed."""
+    """Watches one module; `close` ends it.
+
+    freshen: looks at software tokens that were changed. on_readers: takes how the readers are.
+    """
 
     def __init__(
-        self, pool: Pool, freshen: Callable[[], Awaitable[None]], interval: float = INTERVAL
+        self,
+        pool: Pool,
+        freshen: Callable[[], Awaitable[None]],
+        on_readers: Callable[[Seen], None],
+        interval: float = INTERVAL,
     ) -> None:
         self._pool = pool
         self._freshen = freshen
+        self._on_readers = on_readers
         self._interval = interval
         self._slots: tuple[SlotInfo, ...] | None = None
-        self._events = 0
+        self._events: tuple[Link | None, int] = (None, 0)
         self._readers = Readers(pool.spec, pool.deadlines)
-        self._seen: Polled | None = None
+        self._seen: Seen | None = None
+        self._contents = Contents()
+        self._spawned = 0
         self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
@@ -79,38 +91,57 @@ class Watch:
             if cards_are_others:
                 await self._pool.look(objects=True)
             return
-        polled = await self._poll()
+        link = next((member.link for member in self._pool.members if member.up), None)
+        if link is None:
+            return  # one is being started, or cannot be
+        polled = await self._poll(link)
         known = tuple((slot.slot, slot.flags) for slot in self._slots or ())
-        if cards_are_others or polled.slots != known or polled.events != self._events:
-            self._events = polled.events
+        if cards_are_others or polled.slots != known or polled.events != self._events_of(link):
+            self._events = link, polled.events
             await self._pool.look(objects=True)
         elif self._pool.uses_pcsc:
             self._pool.rest()
             if self._pool.at_rest and self._seen is not None:
                 self._seen = unused(self._seen)
 
-    async def _poll(self) -> Polled:
+    def _events_of(self, link: Link) -> int:
+        """Return how many events are known of this worker. Another one begins to count anew."""
+        known_of, events = self._events
+        return events if known_of is link else 0
+
+    async def _poll(self, link: Link) -> Polled:
         """Ask a worker of the module which slots have a token. Raises WorkerDied, TokenError."""
-        lead = next((member for member in self._pool.members if member.up), None)
         name = f"the module {self._pool.spec.path}"
-        if lead is None or lead.link is None:
-            raise WorkerDied(self._pool.last_error or f"{name} is not running")
-        reply = await lead.link.request(Poll(), self._pool.deadlines.poll)
+        reply = await link.request(Poll(), self._pool.deadlines.poll)
         if isinstance(reply, Polled):
             return reply
         what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
         # A module that cannot even list its slots is past help; a new one may not be.
-        lead.link.kill(f"{name} does not list its slots: {what}")
+        link.kill(f"{name} does not list its slots: {what}")
         raise TokenError(self._pool.last_error)
 
     async def _look_at_readers(self) -> bool:
         """Whether cards came or went, or were used by others while we held none."""
-        before, now = self._seen, await self._readers.poll()
-        self._seen = now
+        before, now = self._seen, await self.see_readers()
         if before is None:
             return False
         ours = not self._pool.at_rest
-        return is_news(unused(before) if ours else before, unused(now) if ours else now)
+        if is_news(unused(before) if ours else before, unused(now) if ours else now):
+            return True
+        if self._contents.changed(now, ours=self._pool.logged_in):
+            # OpenSC reads a card once in the life of its process.
+            await self._pool.renew("a card holds something else now")
+        return False
+
+    async def see_readers(self) -> Seen:
+        """Look how the readers are, and tell. Raises TokenError."""
+        if self._spawned != self._pool.spawned:
+            self._spawned = self._pool.spawned
+            self._contents.forget()  # a new worker has read what there is
+        due = self._contents.due(self._seen or ())
+        self._seen = await self._readers.poll(contents=due)
+        self._on_readers(self._seen)
+        return self._seen
 
     def _age(self) -> tuple[int, int] | None:
         """Return what changes when pcscd makes its socket anew."""

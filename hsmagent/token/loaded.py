@@ -3,17 +3,18 @@
 import asyncio
 import logging
 import os
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
-from hsmagent.errors import HsmAgentError
-from hsmagent.model import Listener, ModuleSpec, TokenId
+from hsmagent.errors import HsmAgentError, TokenError
+from hsmagent.model import Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.tasks import Tasks
 from hsmagent.token import objects, pcscd, unused
 from hsmagent.token.hotplug import Watch, movable
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
-from hsmagent.token.remembered import Memories, memory_of
+from hsmagent.token.readers import Seen
+from hsmagent.token.remembered import Memories, Memory, memory_of
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.stores import stamp
 from hsmagent.token.token import Token
@@ -23,6 +24,9 @@ from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
 log = logging.getLogger(__name__)
 
 _STALE = "what other programs changed shows in full when nobody is logged in"
+
+# Of a token that is expected: as long as nobody has looked, it is taken to want a login.
+_UNSEEN = TokenInfo(b"", b"", b"", b"", spec.CKF_LOGIN_REQUIRED, 0, 0, complete=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class Loaded:
         self._memories = memories
         self._public: dict[TokenId, frozenset[bytes]] = {}
         self.tokens: dict[TokenId, Token] = {}
+        self.readers: dict[TokenId, str] = {}  # where a token that is in one was seen last
         self.signers: dict[TokenId, tuple[TokenSigner, ...]] = {}
         self.notes: tuple[str, ...] = ()
         self._new_token = new_token
@@ -69,7 +74,54 @@ class Loaded:
         self._service = pcscd.Service.SERVES
         self._tasks = Tasks()
         self._freshening: asyncio.Task[None] | None = None
-        self.watch = Watch(self.pool, self.freshen)
+        self._slots: tuple[SlotInfo, ...] = ()
+        self._readers: Seen = ()
+        self.watch = Watch(self.pool, self.freshen, self._see_readers)
+        self.starting = False
+        self._expected: set[TokenId] = set()
+
+    async def start(self) -> None:
+        """Start the workers. Until these have looked, the tokens that are remembered are expected.
+
+        Their keys are listed meanwhile: who wants to use one waits for that look.
+        """
+        self.starting = True
+        try:
+            for name, memory in self._memories.of_module(self.spec.path).items():
+                self._expect(name, memory)
+            self._on_change()
+            await self.pool.start()
+        finally:
+            self.starting = False
+            self._forget_expected()
+
+    def _expect(self, name: TokenId, memory: Memory) -> None:
+        token = self.tokens[name] = self._new_token(name, self.pool, _UNSEEN)
+        self.signers[name] = tuple(TokenSigner(token, key) for key in memory.keys.values())
+        self._expected.add(name)
+
+    def _forget_expected(self) -> None:
+        """Forget the tokens that did not show."""
+        expected, self._expected = self._expected, set()
+        for name in expected:
+            token = self.tokens.get(name)
+            if token is None or not token.present:
+                self.tokens.pop(name, None)
+                self.signers.pop(name, None)
+        self._tell_if_changed()
+        if expected:
+            self._on_change()
+
+    @property
+    def awaited(self) -> bool:
+        """Whether nothing is known of its tokens yet."""
+        return self.starting and not self.signers
+
+    def statuses(self) -> Iterator[TokenStatus]:
+        """Yield how each token is that was seen."""
+        for name, token in self.tokens.items():
+            if token.present or name not in self._expected:
+                yield token.status()
 
     async def close(self) -> None:
         """Log out and end the workers."""
@@ -105,15 +157,18 @@ class Loaded:
         """
         self._stamp = stamp(self.spec)
         if self.pool.logged_in:
-            await self.pool.look(objects=True)
+            try:
+                await self.pool.look(objects=True)
+            except TokenError as error:  # it cannot even list its slots; a new worker may
+                self.pool.restart(str(error))
         await self.pool.renew(f"the tokens of {self.spec.path} are looked at anew")
 
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""
         wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
-        if self.pool.at_rest:
+        if self.pool.holds_nothing:
             state = "at rest"
-        elif living == wanted:
+        elif living == wanted or self.pool.at_rest:
             state = "running"
         elif living:
             state = f"running with {living} of {wanted} workers"
@@ -121,7 +176,7 @@ class Loaded:
             state = "not running"
         else:
             state = "starting"
-        notes = (*self.notes, *((_STALE,) if self.pool.stale else ()))
+        notes = (*self.notes, *self._withheld(), *((_STALE,) if self.pool.stale else ()))
         if self._service is pcscd.Service.REFUSES:
             notes += (pcscd.REFUSED,)
         return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
@@ -145,6 +200,8 @@ class Loaded:
             if name is None or slot.token is None or name in there:
                 continue
             there[name] = slot.slot
+            if slot.hardware:
+                self.readers[name] = slot.name.decode(errors="replace")
             token = self.tokens.get(name)
             if token is None:
                 token = self.tokens[name] = self._new_token(name, self.pool, slot.token)
@@ -152,6 +209,7 @@ class Loaded:
                 await self._absorb_objects(token, slot.token, slot.notes)
             else:
                 token.seen(slot.token)
+        self._forget_expected()
         for name, token in self.tokens.items():
             if name not in there and token.present:
                 self.signers.pop(name, None)
@@ -159,12 +217,41 @@ class Loaded:
         if not any(slot.rv for slot in looked.slots):
             self._forget_replaced(set(there), movable=movable(looked.slots))
         self.notes = unused.notes(looked.slots, frozenset(there.values()))
+        self._slots = looked.slots
+        self._tell_obstacle()
         self.watch.looked(looked.slots)
         if looked.slots:
             self._service = pcscd.Service.SERVES
         else:
             self._tasks.start(self._ask_pcscd())
         self._tell_if_changed()
+
+    def _see_readers(self, readers: Seen) -> None:
+        """Take in how the card readers are."""
+        self._readers = readers
+        self._tell_obstacle()
+        self._tell_if_changed()
+
+    def _withheld(self) -> tuple[str, ...]:
+        """Say of each reader why its card is not had, if it is pcscd that knows."""
+        seen = () if self.pool.at_rest else self._slots
+        return unused.withheld(self._readers, seen)
+
+    def _tell_obstacle(self) -> None:
+        """Let the tokens that are absent say why that may be."""
+        obstacle = "; ".join(self._withheld())
+        if obstacle != self.pool.obstacle:
+            self.pool.obstacle = obstacle
+            for token in self.tokens.values():
+                token.hindered()
+
+    async def explain(self) -> None:
+        """Ask pcscd, too, why a card may be missing. Never raises."""
+        if self.pool.uses_pcsc:
+            try:
+                await self.watch.see_readers()
+            except TokenError as error:
+                log.info("%s", error)
 
     async def _ask_pcscd(self) -> None:
         self._service = await pcscd.ask(pcscd.socket_of(os.environ | dict(self.spec.env)))

@@ -5,7 +5,7 @@ from math import inf
 
 from hsmagent.errors import PinError, PinLength, TriesLow
 from hsmagent.model import PinState, TokenId, TokenStatus, name_of
-from hsmagent.token.failures import locked, not_set
+from hsmagent.token.failures import absent, locked, not_set
 from hsmagent.worker import spec
 
 # -- which PIN is tried ----------------------------------------------------------------------
@@ -27,7 +27,9 @@ def pin_state(flags: int) -> PinState:
 
 
 def check_usable(status: TokenStatus) -> None:
-    """Raise PinLocked or PinError for a token that takes no PIN, whichever it is."""
+    """Raise TokenGone, PinLocked or PinError for a token that takes no PIN, whichever it is."""
+    if not status.present:
+        raise absent(status.id, status.obstacle)
     if status.pin_state is PinState.LOCKED:
         raise locked(status.id)
     if status.pin_state is PinState.NOT_SET:

@@ -6,7 +6,8 @@ every public key is taken to have one. What is odd is skipped with a note and hi
 """
 
 import sys
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -23,7 +24,7 @@ from hsmagent.token import public_keys
 from hsmagent.token.issuers import authorities_of, with_authorities, without_issuers
 from hsmagent.token.public_keys import CURVE_NAMES, MAX_RSA_BITS, MIN_RSA_BITS, Odd, Public
 from hsmagent.worker import spec
-from hsmagent.worker.messages import RawObject
+from hsmagent.worker.messages import OF_A_TOKEN, RawObject
 
 MAX_KEYS = 256
 SLICE = 32  # objects that are read at a stretch: a few milliseconds
@@ -49,19 +50,26 @@ class _Private:
     key_type: KeyType
     id: bytes
     label: str
-    modulus: bytes
+    modulus: int  # 0 where the token does not tell
     usable: Mapping[int, bool]
 
-    def fits(self, key: Key) -> bool:
-        """Whether it may be the other half of `key`, as far as the token tells."""
-        if self.key_type is not key.key_type or self.id != key.id:
-            return False
-        if not self.modulus:
-            return True
-        return int.from_bytes(self.modulus, "big") == _modulus(key.spki)
+    @property
+    def half(self) -> "_Half":
+        """What a key has, too, whose other half it may be."""
+        return self.key_type, self.id, self.modulus
 
 
-@lru_cache(maxsize=MAX_KEYS)
+_Half = tuple[KeyType, bytes, int]
+
+
+def _halves(key: Key) -> tuple[_Half, ...]:
+    """Return what the other half of `key` may say of itself: the surer first."""
+    return tuple(
+        (key.key_type, key.id, modulus) for modulus in dict.fromkeys((_modulus(key.spki), 0))
+    )
+
+
+@lru_cache(maxsize=OF_A_TOKEN[0])
 def _modulus(spki: bytes) -> int:
     """Return an RSA key's modulus; 0 of another key."""
     public = load_der_public_key(spki)
@@ -113,7 +121,7 @@ def keys_in_slices(
     if not complete:
         kept = _first(_once(without_issuers(merged)), notes)
         return Listing(with_authorities(authorities, kept), notes=tuple(notes))
-    keys = [key for key in (_paired(key, privates) for key in merged) if key is not None]
+    keys = list(_paired(merged, privates))
     skipped = {number for number, _ in said if number}
     notes += _unpaired(keys, [private for private in privates if private.id not in skipped])
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
@@ -207,7 +215,7 @@ def _private(values: Mapping[int, bytes]) -> _Private:
         key_type=kinds[number],
         id=values.get(spec.CKA_ID, b""),
         label=_label(values),
-        modulus=values.get(spec.CKA_MODULUS, b""),
+        modulus=int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big"),
         usable={flag: any(values.get(flag, b"\0")) for flag in flags},
     )
 
@@ -263,10 +271,10 @@ def _once(keys: Sequence[Key]) -> tuple[Key, ...]:
 
 def _same_id(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
     """Note every CKA_ID that names more than one key pair."""
+    public, private = (Counter(each.id for each in those) for those in (keys, privates))
     notes = []
-    for number in dict.fromkeys(key.id for key in keys):
-        pairs = sum(private.id == number for private in privates)
-        if pairs > 1 or sum(key.id == number for key in keys) > 1:
+    for number in public:
+        if private[number] > 1 or public[number] > 1:
             where = f"the id {number.hex()}" if number else "an empty id"
             notes.append(
                 f"several keys share {where}: the token may use the wrong one, and such"
@@ -275,12 +283,18 @@ def _same_id(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
     return notes
 
 
-def _paired(key: Key, privates: Sequence[_Private]) -> Key | None:
-    """Return `key` with what its private half tells, or None when there is no such half."""
-    fitting = [private for private in privates if private.fits(key)]
-    if not fitting:
-        return None
-    private = next((p for p in fitting if p.label == key.label), fitting[0])
+def _paired(keys: Sequence[Key], privates: Sequence[_Private]) -> Iterator[Key]:
+    """Yield each key that has a private half, with what that tells."""
+    known: defaultdict[_Half, list[_Private]] = defaultdict(list)
+    for private in privates:
+        known[private.half].append(private)
+    for key in keys:
+        fitting = [private for half in _halves(key) for private in known.get(half, ())]
+        if fitting:
+            yield _joined(key, next((p for p in fitting if p.label == key.label), fitting[0]))
+
+
+def _joined(key: Key, private: _Private) -> Key:
     return replace(
         key,
         label=key.label or private.label,
@@ -292,9 +306,10 @@ def _paired(key: Key, privates: Sequence[_Private]) -> Key | None:
 
 
 def _unpaired(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
+    fitting = {half for key in keys for half in _halves(key)}
     return [
         f"the private key {quoted(private.label)} (id {private.id.hex()}) has no public key"
         " and no certificate: import one of them"
         for private in privates
-        if not any(private.fits(key) for key in keys)
+        if private.half not in fitting
     ]

@@ -47,7 +47,7 @@ class Pool:
     identify: names a slot's token, or returns None for one that is not used.
     on_look: takes what a worker saw, and whether it was asked for objects too.
     on_login_lost: a token's last login ended, for the reason told.
-    on_state: workers came or went.
+    on_state: workers came or went. obstacle: why a token may be missing. spawned: workers so far.
     """
 
     def __init__(
@@ -79,11 +79,9 @@ class Pool:
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
         self._queue = Queue(self.members, self._nobody_for)
-        self.last_error = ""
-        self._held = 0
-        self.uses_pcsc = self.at_rest = False
-        self._may_rest = False
-        self._why_stale = ""
+        self.last_error = self.obstacle = self._why_stale = ""
+        self._held = self.spawned = 0
+        self.uses_pcsc = self._may_rest = self.at_rest = False
 
     # -- life --------------------------------------------------------------------------------
 
@@ -94,16 +92,16 @@ class Pool:
     async def close(self) -> None:
         """Log out everywhere and end the workers, within Deadlines.close and a moment."""
         self._tasks.cancel()
+        self.at_rest = False
         tokens = {token for member in self.members for token in member.logins}
         logouts = [reply for token in tokens for reply in self.log_out(token)]
         for member in self.members:
             member.life.take(WorkerEvent.CLOSE)
         if logouts:
             await asyncio.wait(logouts, timeout=self.deadlines.close)
-        links = tuple(self._links)
-        for link in links:
-            link.kill("the agent is closing")
-        if links:
+        if links := tuple(self._links):
+            for link in links:
+                link.kill("the agent is closing")
             await asyncio.wait([link.exited for link in links], timeout=self.deadlines.close)
 
     @property
@@ -115,6 +113,7 @@ class Pool:
         """Fill one place with a worker that has looked at the tokens, if it has none."""
         if not member.life.take(WorkerEvent.SPAWNED):
             return
+        self.spawned += 1
         link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
         member.born, member.stale = self._loop.time(), False
         member.link = link
@@ -135,8 +134,18 @@ class Pool:
             self._program, start_seconds=self.deadlines.start, on_room=on_room, on_lost=on_lost
         )
         self._links.add(link)
-        link.exited.add_done_callback(lambda _: self._links.discard(link))
+        link.exited.add_done_callback(lambda _: self._exited(link))
         return link
+
+    def _exited(self, link: Link) -> None:
+        self._links.discard(link)
+        if self.at_rest:
+            self._state_changed()
+
+    @property
+    def holds_nothing(self) -> bool:
+        """Whether it is at rest, and every worker that held a card is gone."""
+        return self.at_rest and not self._links
 
     def _lost(self, member: Member, link: Link, why: str) -> None:
         if member.link is not link or member.life.state is WorkerState.CLOSED:
@@ -258,8 +267,7 @@ class Pool:
         That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
         """
         await self._try_again()
-        living = [member for member in self.members if member.link is not None]
-        living.sort(key=lambda member: -len(member.logins))
+        living = sorted((m for m in self.members if m.link), key=lambda m: -len(m.logins))
         if not living:
             raise WorkerDied(self.last_error or f"{self._program.name} is not running")
         for member in living:
@@ -306,10 +314,10 @@ class Pool:
             async with asyncio.timeout(self.deadlines.start):
                 while not self.members_with(token):
                     if all(member.settled for member in self.members):
-                        raise absent(token)
+                        raise absent(token, self.obstacle)
                     await self._changed.wait()
         except TimeoutError:
-            raise WorkerDied(self.last_error or str(absent(token))) from None
+            raise WorkerDied(self.last_error or str(absent(token, self.obstacle))) from None
         finally:
             self._wanted.clear()
 
@@ -389,4 +397,4 @@ class Pool:
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:
             return LoginNeeded(f"the login to {name_of(call.token)} has ended")
-        return WorkerDied(self.last_error or str(absent(call.token)))
+        return WorkerDied(self.last_error or str(absent(call.token, self.obstacle)))

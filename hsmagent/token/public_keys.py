@@ -3,10 +3,9 @@
 import sys
 from collections.abc import Callable, Mapping
 
-from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
 
+from hsmagent.token.curves import CURVES, curve_spelled_out
 from hsmagent.worker import spec
 
 MIN_RSA_BITS = 2048
@@ -14,19 +13,8 @@ MAX_RSA_BITS = 8192
 MAX_EXPONENT_BITS = 64  # a longer one makes each check of a signature slow; nobody uses one
 
 _DER_OCTET_STRING = 0x04
-_ID_EC_PUBLIC_KEY = bytes.fromhex("06072a8648ce3d0201")
 _ED25519_BYTES = 32
 
-# CKA_EC_PARAMS, an OID in DER, of the curves that we use.
-_CURVES: dict[bytes, ec.EllipticCurve] = {
-    bytes.fromhex("06082a8648ce3d030107"): ec.SECP256R1(),
-    bytes.fromhex("06052b81040022"): ec.SECP384R1(),
-    bytes.fromhex("06052b81040023"): ec.SECP521R1(),
-    bytes.fromhex("06052b8104000a"): ec.SECP256K1(),
-    bytes.fromhex("06092b2403030208010107"): ec.BrainpoolP256R1(),
-    bytes.fromhex("06092b240303020801010b"): ec.BrainpoolP384R1(),
-    bytes.fromhex("06092b240303020801010d"): ec.BrainpoolP512R1(),
-}
 # Ed25519 has two OIDs in use and, as a PrintableString, a name (PKCS#11 3.0, section 2.3.10).
 _ED25519_PARAMS = frozenset(
     {
@@ -35,7 +23,7 @@ _ED25519_PARAMS = frozenset(
         b"\x13\x0cedwards25519",
     }
 )
-CURVE_NAMES = frozenset(curve.name for curve in _CURVES.values())
+CURVE_NAMES = frozenset(curve.name for curve in CURVES.values())
 
 Public = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -73,39 +61,16 @@ def rsa_of(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
 
 def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:
     parameters = values.get(spec.CKA_EC_PARAMS, b"")
-    curve = _CURVES.get(parameters)
+    curve = CURVES.get(parameters) or curve_spelled_out(parameters)
     if curve is None:
         if parameters[:1] != b"\6":
-            return _explicit(parameters, values.get(spec.CKA_EC_POINT, b""))
+            raise Odd("a curve of its own is not supported")
         raise Odd(f"the curve {parameters.hex()}"[:80] + " is not supported")
     point = _unwrapped(values.get(spec.CKA_EC_POINT, b""), 1 + 2 * ((curve.key_size + 7) // 8))
     try:
         return ec.EllipticCurvePublicKey.from_encoded_point(curve, point)
     except ValueError as error:
         raise Odd("an EC key whose point is not on its curve") from error
-
-
-def _explicit(parameters: bytes, point: bytes) -> ec.EllipticCurvePublicKey:
-    """Return a key whose curve is spelled out (RFC 3279, section 2.3.5), if it is one we know."""
-    algorithm = _der(0x30, _ID_EC_PUBLIC_KEY + parameters)
-    for header in (0, 2, 3):  # CKA_EC_POINT raw, or in DER
-        spki = _der(0x30, algorithm + _der(0x03, b"\0" + point[header:]))
-        try:
-            public = load_der_public_key(spki)
-        except (ValueError, UnsupportedAlgorithm):
-            continue
-        if isinstance(public, ec.EllipticCurvePublicKey):
-            return public
-    raise Odd("a curve of its own, or one that the token spells out, is not supported")
-
-
-def _der(tag: int, content: bytes) -> bytes:
-    """Return a value in DER."""
-    size = len(content)
-    if size < 0x80:  # noqa: PLR2004 - from here on, a length takes bytes of its own
-        return bytes((tag, size)) + content
-    length = size.to_bytes((size.bit_length() + 7) // 8, "big")
-    return bytes((tag, 0x80 | len(length))) + length + content
 
 
 def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:

@@ -1,32 +1,83 @@
 """The readers as pcscd sees them, by a worker of their own: who has a card, and who uses it."""
 
 import asyncio
+from dataclasses import replace
 
 from hsmagent.errors import TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
 from hsmagent.worker.link import Link, Program
-from hsmagent.worker.messages import READER_IN_USE, Poll, Polled
+from hsmagent.worker.messages import CardReader, CardReaders, PollReaders
+from hsmagent.worker.pcsc import NO_BLOCKING
+
+Seen = tuple[CardReader, ...]
+
+# Every so many polls the SmartCard-HSMs are asked for their contents: a few commands to the card.
+CONTENTS_POLLS = 4
 
 
-def is_news(before: Polled, now: Polled) -> bool:
+def is_news(before: Seen, now: Seen) -> bool:
     """Whether cards may be others than before, or hold something else.
 
     That is: a card came or went, or some other program has let go of one.
     """
-    if before.events != now.events or len(before.slots) != len(now.slots):
-        return True
-    return any(
-        old & ~READER_IN_USE != new & ~READER_IN_USE or old & READER_IN_USE > new & READER_IN_USE
-        for (_, old), (_, new) in zip(before.slots, now.slots, strict=True)
+    return len(before) != len(now) or any(
+        _card(old) != _card(new) or (_taken(old) and not _taken(new))
+        for old, new in zip(before, now, strict=True)
     )
 
 
-def unused(polled: Polled) -> Polled:
+def unused(readers: Seen) -> Seen:
     """Return the readers as they are when the program that uses them, ours, is gone."""
-    return Polled(
-        polled.events, tuple((number, state & ~READER_IN_USE) for number, state in polled.slots)
-    )
+    return tuple(replace(reader, in_use=False, exclusive=False) for reader in readers)
+
+
+def _taken(reader: CardReader) -> bool:
+    return reader.in_use or reader.exclusive
+
+
+def _card(reader: CardReader) -> tuple[bytes, bool, int]:
+    """Return what is another value when the card in the reader is."""
+    return reader.name, reader.has_card, reader.insertions
+
+
+class Contents:
+    """What each SmartCard-HSM held when its token was last looked at."""
+
+    def __init__(self) -> None:
+        self._objects: dict[tuple[bytes, bool, int], bytes] = {}
+        self._labels: dict[tuple[bytes, bool, int], bytes] = {}
+        self._polls = 0
+
+    def forget(self) -> None:
+        """Take in that all tokens are looked at now. Labels stay: they are seldom to be had."""
+        self._objects.clear()
+
+    def due(self, readers: Seen) -> bool:
+        """Whether it is time to ask for contents: now and then, and as long as they are unknown."""
+        self._polls += 1
+        unknown = any(each.has_card and _card(each) not in self._objects for each in readers)
+        return unknown or self._polls % CONTENTS_POLLS == 0
+
+    def changed(self, readers: Seen, *, ours: bool) -> bool:
+        """Whether a card holds something else, and may be looked at now; told once.
+
+        Not while another program is logged in: to look ends that. ours: we are.
+        """
+        news = False
+        for reader in readers:
+            contents, card = reader.contents, _card(reader)
+            if contents is None:
+                continue
+            label = contents.label or self._labels.get(card, b"")
+            now = contents.objects, label
+            before = self._objects.get(card, now[0]), self._labels.get(card) or label
+            if before != now:
+                if contents.logged_in and not ours:
+                    continue
+                news = True
+            self._objects[card], self._labels[card] = now
+        return news
 
 
 class Readers:
@@ -36,12 +87,13 @@ class Readers:
         self._program = Program(
             main="hsmagent.worker.readers",
             name="the watch over the card readers",
-            env=module.env,
+            env=(*module.env, (NO_BLOCKING, "1")),
         )
         self._deadlines = deadlines
         self._link: Link | None = None
+        self._polling: asyncio.Future[object] | None = None
 
-    async def poll(self) -> Polled:
+    async def poll(self, *, contents: bool) -> Seen:
         """Return how the readers are now."""
         if self._link is None:
             self._link = link = Link(
@@ -51,17 +103,20 @@ class Readers:
                 on_lost=lambda _: self._forget(link),
             )
             await link.ready
-        reply = await self._link.request(Poll(), self._deadlines.poll)
-        if not isinstance(reply, Polled):
+        self._polling = self._link.request(PollReaders(contents), self._deadlines.poll)
+        reply = await asyncio.shield(self._polling)
+        if not isinstance(reply, CardReaders):
             raise TokenError("the card readers cannot be watched")
-        return reply
+        return reply.readers
 
     def _forget(self, link: Link) -> None:
         if self._link is link:
             self._link = None
 
     async def close(self) -> None:
-        """End the worker."""
+        """End the worker, but not while it is connected to a card: pcscd would reset that."""
+        if self._polling is not None:
+            await asyncio.wait([self._polling], timeout=self._deadlines.close)
         link = self._link
         if link is not None:
             link.kill("the agent is closing")

@@ -1,7 +1,8 @@
 """What a login showed of a token, kept for when nobody is logged in.
 
 Some tokens hide their public keys until then; and only a login tells which public keys have a
-private half, and which of these want the PIN for each use. One small JSON file per token in the
+private half, and which of these want the PIN for each use. And a card may take long to be read:
+until it was, its keys are listed as they were. One small JSON file per token in the
 state folder, 0600, replaced in one step. Nothing in it is secret; a file that does not make sense
 counts as none.
 """
@@ -12,6 +13,7 @@ import logging
 import os
 from base64 import b64decode, b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from hsmagent.token.objects import Listing, key_of
 
 log = logging.getLogger(__name__)
 
+_NAMES = ("module", "label", "serial", "model", "manufacturer")
 _FLAGS = ("always_authenticate", "can_sign", "can_decrypt", "can_derive")
 
 
@@ -73,12 +76,28 @@ class Memories:
             self._known[token] = self._read(token)
         return self._known[token]
 
+    def of_module(self, path: str) -> dict[TokenId, Memory]:
+        """Return what is remembered of a module's tokens, the one that was used last first."""
+        found: dict[TokenId, tuple[float, Memory]] = {}
+        for file in self._folder.glob("token-*.json"):
+            try:
+                stored = json.loads(file.read_bytes())
+                token = TokenId(**{name: str(stored["token"][name]) for name in _NAMES})
+                if token.module == path and self._path(token) == file:
+                    found[token] = file.stat().st_mtime, _from_json(token, stored)
+            except (OSError, ValueError, KeyError, TypeError, AttributeError):
+                continue  # `of` says so when it is that token's turn
+        latest = sorted(found, key=lambda token: found[token][0], reverse=True)
+        return {token: found[token][1] for token in latest}
+
     def keep(self, token: TokenId, memory: Memory) -> None:
         """Remember. A folder that cannot be written costs only the memory of the next start."""
+        path = self._path(token)
         if memory == self.of(token):
+            with suppress(OSError):
+                os.utime(path)
             return
         self._known[token] = memory
-        path = self._path(token)
         fresh = path.with_suffix(f".{os.getpid()}")
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -107,7 +126,7 @@ class Memories:
 
 def _to_json(token: TokenId, memory: Memory) -> dict[str, Any]:
     return {
-        "token": token.uri,
+        "token": {name: getattr(token, name) for name in _NAMES},
         "keys": [
             {
                 "spki": b64encode(key.spki).decode(),

@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from urllib.parse import unquote
 
 from hsmagent.model import ModuleSpec
 from hsmagent.worker.link import worker_environment
@@ -26,6 +27,7 @@ _SOFTHSM_CONFIGURATIONS = (
 _TOKEN_DIR = re.compile(r"^\s*directories\.tokendir\s*=\s*(\S.*?)\s*$", re.MULTILINE)
 # It changes with every login, and holds nothing but the token's flags and PINs.
 _SOFTHSM_LOGIN = "token.object"
+_UNIX_PATH = "unix:path="
 _NSS_FOLDER = re.compile(r"configdir='?(?:sql:)?([^' ]+)")
 
 
@@ -81,11 +83,21 @@ def _nss(module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
             yield _at_home(folder, environment) / file
 
 
+def _p11_kit_server(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the socket that the client module speaks to: another one is another server."""
+    address = environment.get("P11_KIT_SERVER_ADDRESS", "")
+    if address.startswith(_UNIX_PATH):
+        yield Path(unquote(address.removeprefix(_UNIX_PATH)))
+    elif not address and (runtime := environment.get("XDG_RUNTIME_DIR")):
+        yield Path(runtime, "p11-kit/pkcs11")
+
+
 # A part of the module's file name → what finds its files.
 _STORES: Mapping[str, Callable[[ModuleSpec, Mapping[str, str]], Iterator[Path]]] = {
     "softhsm": _softhsm,
     "tpm2_pkcs11": _tpm2,
     "softokn": _nss,
+    "p11-kit-client": _p11_kit_server,
 }
 
 

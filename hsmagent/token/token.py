@@ -29,9 +29,9 @@ from hsmagent.model import (
     name_of,
     quoted,
 )
-from hsmagent.token.failures import absent, login_error, operation_error, told
+from hsmagent.token.failures import login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
-from hsmagent.token.member import Member
+from hsmagent.token.member import Call, Member
 from hsmagent.token.pool import Pool
 from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
@@ -126,6 +126,7 @@ class Token:
             keys=tuple(self._keys.values()),
             last_error=self._last_error,
             notes=self._notes,
+            obstacle="" if self.present else self._pool.obstacle,
         )
 
     def seen(
@@ -139,6 +140,10 @@ class Token:
         self._take(TokenEvent.SEEN)
         if before != (self._info, self._keys, self._notes):
             self._changed()
+
+    def hindered(self) -> None:
+        """Take in that another thing keeps it from being there, or nothing any more."""
+        self._changed()
 
     def tell_by(self, told_by: str) -> None:
         """Take in what tells this token from another known one of its label."""
@@ -199,10 +204,6 @@ class Token:
         release = self._pool.spec.release
         return Limits(min(limits.idle, release), limits.max) if release > 0 else limits
 
-    async def look(self) -> None:
-        """Ask the token again how its PIN stands: other programs use up tries, or unblock it."""
-        await self._look_quietly(objects=False)
-
     async def login(
         self, pin: bytearray | None, *, at_worst: PinState = PinState.COUNT_LOW
     ) -> bool:
@@ -245,7 +246,7 @@ class Token:
         if all(self.id in member.logins for member in self._pool.members_with(self.id)):
             return False
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
-        self._check_pin(pin)
+        check_pin(self.status(), pin)
         self.check_tries(at_worst)
         try:
             for member in self._pool.members_with(self.id):
@@ -253,7 +254,7 @@ class Token:
                     self._check_wanted(logouts)
                     await self._login_with(member, pin, logouts)
         except (PinError, TokenGone):
-            await self._look_quietly(objects=False)
+            await self.look()
             raise
         except WorkerDied:
             # No second try; but what other workers have of it serves.
@@ -261,7 +262,7 @@ class Token:
                 raise
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"{name_of(self.id)} was not asked, its module starts anew: try again")
-        await self._look_quietly(objects=True)
+        await self.look(objects=True)
         self._check_wanted(logouts)
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"the login to {name_of(self.id)} is lost again: {self._last_error}")
@@ -280,12 +281,6 @@ class Token:
             self._take(TokenEvent.OVERTAKEN)
             raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried")
 
-    def _check_pin(self, pin: bytearray | None) -> None:
-        """Refuse what the token would refuse, or count as a wrong PIN, before it is asked."""
-        if not self.present:
-            raise absent(self.id)
-        check_pin(self.status(), pin)
-
     async def _login_with(self, member: Member, pin: bytearray | None, logouts: int) -> None:
         """C_Login, the one and only."""
         place, link = member.places.get(self.id), member.link
@@ -301,8 +296,8 @@ class Token:
         self._check_wanted(logouts)
         self._take(TokenEvent.ACCEPTED)
 
-    async def _look_quietly(self, *, objects: bool) -> None:
-        """Look at the token's flags and objects; the login's outcome stands whatever comes."""
+    async def look(self, *, objects: bool = False) -> None:
+        """Ask the token anew how its PIN stands, and for its `objects`. Never raises."""
         try:
             await self._pool.look(objects=objects)
         except TokenError as error:
@@ -371,14 +366,20 @@ class Token:
             return reply.value
         if not isinstance(reply, Failed):
             raise TokenError(f"{name_of(self.id)} gave an answer to something else")
-        failure = operation_error(self.id, reply, with_pin=pin is not None)
+        raise await self._failure(call, reply, with_pin=pin is not None)
+
+    async def _failure(self, call: Call, reply: Failed, *, with_pin: bool) -> TokenError:
+        """Take in that an operation failed; return the error."""
+        # A look in front of it, on the same worker, may have found the login gone.
+        late = self.login_required and call.member is not None and self.id not in call.member.logins
+        failure = operation_error(self.id, reply, with_pin=with_pin, late=late)
         self._failed(str(failure))
         if reply.login_lost and call.member is not None:
             self._pool.login_lost(call.member, self.id, told(reply))
             self._pool.renew_if_lost(call.member, reply)
         if isinstance(failure, PinError):
-            await self._look_quietly(objects=False)  # how many tries are left
-        raise failure
+            await self.look()  # how many tries are left
+        return failure
 
     def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
@@ -387,7 +388,7 @@ class Token:
         if pin is None and self._keys.get(key.spki, key).always_authenticate:
             raise PinError(f"the key {quoted(key.label)} wants its PIN for each use: try again")
         if pin is not None:
-            self._check_pin(pin)
+            check_pin(self.status(), pin)
         if self._life.state is _OPEN:
             now = self._clock()
             if self._lease.left(now) <= 0:

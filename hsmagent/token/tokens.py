@@ -7,6 +7,7 @@ told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and neve
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hsmagent.errors import ConfigError, HsmAgentError
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.token import exclusive
 from hsmagent.token.apart import told_apart
-from hsmagent.token.failures import absent
+from hsmagent.token.failures import absent, managed
 from hsmagent.token.loaded import Loaded, ModuleStatus
 from hsmagent.token.login import Limits
 from hsmagent.token.member import Deadlines
@@ -37,6 +38,14 @@ __all__ = [
     "TokenSigner",
     "Tokens",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Lent:
+    """A module that is lent, and the keys that it had: they stay listed, and do nothing."""
+
+    spec: ModuleSpec
+    signers: tuple[TokenSigner, ...]
 
 
 class Tokens:
@@ -63,11 +72,13 @@ class Tokens:
         self._on_change = on_change
         self._deadlines = deadlines or Deadlines()
         self._modules: dict[str, Loaded] = {}
-        self._lent: dict[str, ModuleSpec] = {}
-        self._told_apart: frozenset[TokenId] = frozenset()
+        self._lent: dict[str, _Lent] = {}
+        self._told_apart: dict[TokenId, str] = {}  # with their readers
         self._telling: asyncio.Handle | None = None
         self._loop = asyncio.get_running_loop()
         self._glanced = -inf
+        self._starting = 0
+        self._looked = asyncio.Event()
 
     def _new_token(self, name: TokenId, pool: Pool, info: TokenInfo) -> Token:
         return Token(
@@ -77,9 +88,10 @@ class Tokens:
     async def add(self, spec: ModuleSpec) -> None:
         """Start a module's workers and list its tokens; a module that is there already stays."""
         if spec.path in self._modules:
+            await self._looked_at(spec.path)
             return
         if spec.path in self._lent:
-            self._lent[spec.path] = spec
+            self._lent[spec.path] = replace(self._lent[spec.path], spec=spec)
             return
         failure = ""
         try:
@@ -93,7 +105,13 @@ class Tokens:
             loaded.pool.last_error = failure
             self._changed()
             return
-        await loaded.pool.start()
+        self._starting += 1
+        try:
+            await loaded.start()
+        finally:
+            self._starting -= 1
+            self._looked.set()
+            self._looked = asyncio.Event()
 
     async def remove(self, path: str) -> None:
         """Log out of a module's tokens and end its workers."""
@@ -104,17 +122,21 @@ class Tokens:
             self._changed()
 
     async def lend(self, path: str) -> None:
-        """Remove a module until it is taken back; what is not loaded has nothing to let go of."""
-        loaded = self._modules.get(path)
+        """Remove a module until it is taken back; what is not loaded has nothing to let go of.
+
+        Its keys are listed still, so that who wants one is told why it does not serve.
+        """
+        loaded = self._modules.pop(path, None)
         if loaded is not None:
-            await self.remove(path)
-            self._lent[path] = loaded.spec
+            self._lent[path] = _Lent(loaded.spec, _signers(loaded))
+            await loaded.close()
+            self._changed()
 
     async def take_back(self, path: str) -> None:
         """Start a module that was lent, if nobody has removed it meanwhile."""
-        spec = self._lent.pop(path, None)
-        if spec is not None:
-            await self.add(spec)
+        lent = self._lent.pop(path, None)
+        if lent is not None:
+            await self.add(lent.spec)
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""
@@ -124,7 +146,9 @@ class Tokens:
 
     def _tell_apart(self) -> None:
         tokens = [each for loaded in self._modules.values() for each in loaded.tokens.values()]
-        known = frozenset(token.id for token in tokens)
+        known: dict[TokenId, str] = {}
+        for loaded in self._modules.values():
+            known |= {name: loaded.readers.get(name, "") for name in loaded.tokens}
         if known != self._told_apart:
             self._told_apart = known
             names = told_apart(known)
@@ -142,32 +166,47 @@ class Tokens:
 
     def statuses(self) -> tuple[TokenStatus, ...]:
         """Return how each token is that was seen since the start."""
-        return tuple(
-            token.status() for loaded in self._modules.values() for token in loaded.tokens.values()
-        )
+        return tuple(status for loaded in self._modules.values() for status in loaded.statuses())
 
     def signers(self) -> tuple[TokenSigner, ...]:
         """Return every key of every token that is there, in the order of modules and objects."""
-        return tuple(
-            signer
-            for loaded in self._modules.values()
-            for signers in loaded.signers.values()
-            for signer in signers
-        )
+        ours = (signer for loaded in self._modules.values() for signer in _signers(loaded))
+        return (*ours, *(signer for lent in self._lent.values() for signer in lent.signers))
 
     def token(self, name: TokenId) -> Token:
         """Return the token of that name. Raises TokenGone."""
         loaded = self._modules.get(name.module)
         token = loaded.tokens.get(name) if loaded is not None else None
         if token is None:
-            raise absent(name)
+            raise managed(name) if name.module in self._lent else absent(name)
         return token
+
+    @property
+    def awaited(self) -> bool:
+        """Whether a module was started of whose tokens nothing is known yet."""
+        return self._starting > 0 and any(loaded.awaited for loaded in self._modules.values())
+
+    async def explain(self) -> None:
+        """Ask pcscd, too, why a card may be missing: for who does not wait until we watch it."""
+        await asyncio.gather(*(loaded.explain() for loaded in self._modules.values()))
+
+    async def looked(self) -> None:
+        """Wait until every module has looked at its tokens, or is known not to do it."""
+        for path in tuple(self._modules):
+            await self._looked_at(path)
+
+    async def _looked_at(self, path: str) -> None:
+        while (loaded := self._modules.get(path)) is not None and loaded.starting:
+            await self._looked.wait()
 
     def outdated(self) -> bool:
         """Whether another program has changed a software token, and nobody has looked since.
 
-        A few stats, and not at every call: a flood of questions costs little.
+        Or nobody has looked yet. A few stats, and not at every call: a flood of questions costs
+        little.
         """
+        if self._starting and self.awaited:
+            return True
         now = self._loop.time()
         if now - self._glanced < GLANCE:
             return False
@@ -210,3 +249,7 @@ class Tokens:
             await self.remove(path)
         if self._telling is not None:
             self._telling.cancel()
+
+
+def _signers(loaded: Loaded) -> tuple[TokenSigner, ...]:
+    return tuple(signer for signers in loaded.signers.values() for signer in signers)

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 
 from hsmagent.model import quoted
 from hsmagent.worker import spec
-from hsmagent.worker.messages import SlotInfo
+from hsmagent.worker.messages import CardReader, SlotInfo
+
+_WITHHELD = {
+    "exclusive": (
+        "is kept by another program to itself: end that one (GnuPG's scdaemon by"
+        " `gpgconf --kill scdaemon`), or wait until it has done"
+    ),
+    "mute": "does not answer: put it in the other way round, or clean it",
+}
 
 
 def notes(slots: tuple[SlotInfo, ...], used: frozenset[int]) -> tuple[str, ...]:
@@ -26,7 +34,8 @@ def _notes(slot: SlotInfo, *, alone: bool) -> Iterator[str]:
     if slot.rv == spec.CKR_TOKEN_NOT_RECOGNIZED:
         yield (
             f"what is in {place} is not known to the module ({spec.rv_name(slot.rv)}):"
-            " it may be no token, or want another module"
+            " it may be no token, or want another module; a new SmartCard-HSM is made usable by"
+            " `hsmagent token init`"
         )
     elif slot.rv:
         yield (
@@ -49,6 +58,23 @@ def _notes(slot: SlotInfo, *, alone: bool) -> Iterator[str]:
             f"a second token {quoted(token.label.decode(errors='replace'))} with the same serial"
             f" number, in {place}, is not used: give it another label"
         )
+
+
+def withheld(readers: tuple[CardReader, ...], slots: tuple[SlotInfo, ...]) -> tuple[str, ...]:
+    """Return the notes on cards that pcscd sees and the module, in whose `slots`, does not.
+
+    To a module such a reader is an empty one. slots: empty where it holds no card itself.
+    """
+    ours = [slot.name for slot in slots if slot.token is not None and slot.name]
+    return tuple(
+        f"the card in {quoted(reader.name.decode(errors='replace'))} {_WITHHELD[kept]}"
+        for reader in readers
+        if (kept := _kept(reader)) and not any(reader.name.startswith(name) for name in ours)
+    )
+
+
+def _kept(reader: CardReader) -> str:
+    return "exclusive" if reader.exclusive else "mute" if reader.mute else ""
 
 
 def _place(slot: SlotInfo) -> str:

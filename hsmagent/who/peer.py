@@ -10,7 +10,7 @@ import re
 import select
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -20,6 +20,7 @@ from hsmagent.model import Peer, Process, printable
 UNKNOWN = "unknown"
 MAX_PARENTS = 8
 MAX_ARGUMENTS = 32
+_MAX_LINEAGE = 64
 MAX_COMMAND_LINE = 4096
 MAX_ARGUMENT = 256  # a host name is at most 255 characters
 
@@ -79,6 +80,17 @@ def terminal_of(pid: int) -> int:
     return found.terminal if found is not None else 0
 
 
+def lineage(pid: int) -> "Iterator[_Stat]":
+    """Yield the process and its ancestors, beyond their sessions too, as they are now."""
+    stat = _stat(pid) if pid > 0 else None
+    for _ in range(_MAX_LINEAGE):
+        if stat is None:
+            return
+        yield stat
+        parent = _stat(stat.parent) if stat.parent > 1 else None
+        stat = None if parent is None or parent.start > stat.start else parent
+
+
 @dataclass(frozen=True, slots=True)
 class _Credentials:
     """Pid and uid of a peer; `start` pins the pid to one process (0: it has gone already)."""
@@ -90,12 +102,16 @@ class _Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks)."""
+    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
+
+    at_terminal: whether it runs in the foreground of its terminal, and is not stopped.
+    """
 
     parent: int
     session: int
     terminal: int
     start: int
+    at_terminal: bool = False
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
@@ -229,10 +245,11 @@ def _stat(pid: int) -> _Stat | None:
     fields = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split(b" ")
     try:
         parent, session, terminal, start = (int(fields[place]) for place in (1, 3, 4, 19))
+        at_terminal = fields[2] == fields[5] and fields[0] not in (b"T", b"t")
     except (IndexError, ValueError):
         return None
     ended = fields[0] in (b"Z", b"X")
-    return None if ended else _Stat(parent, session, terminal, start)
+    return None if ended else _Stat(parent, session, terminal, start, at_terminal)
 
 
 def _content(path: str, most: int) -> bytes:

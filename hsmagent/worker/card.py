@@ -12,21 +12,20 @@ from hsmagent.errors import ProtocolError
 from hsmagent.schsm import pkcs15
 from hsmagent.schsm.apdu import INS, SW
 from hsmagent.schsm.card import (
-    ATR,
     END_ENTITY,
     PRIVATE_KEY_DESCRIPTION,
     SO_PIN,
     TOKEN_INFO,
     USER_PIN,
-    Applet,
     CardError,
     Initialization,
     PinStatus,
     SmartCardHsm,
     file_id,
+    is_smartcard_hsm,
     key_numbers,
 )
-from hsmagent.schsm.tlv import SEQUENCE
+from hsmagent.schsm.tlv import SEQUENCE, first
 from hsmagent.worker import main as token_worker
 from hsmagent.worker.messages import Done, Failed, Reply, Request
 from hsmagent.worker.orders import (
@@ -51,9 +50,6 @@ from hsmagent.worker.orders import (
 )
 from hsmagent.worker.pcsc import Pcsc, PcscError
 
-# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
-_HISTORICAL = ATR[9:21]
-
 
 class _Gone(Exception):
     """The card that was meant is in no reader."""
@@ -77,26 +73,26 @@ def answer(request: Request | Order) -> Reply | OrderReply:
 def _carry_out(pcsc: Pcsc, order: Request | Order) -> Reply | OrderReply:
     match order:
         case InitializeCard(serial=serial):
-            with _card(pcsc, serial) as (hsm, _):
+            with _card(pcsc, serial) as hsm:
                 _initialize(hsm, order)
-        case ChangeCardPin(serial, so, old, new):
-            with _card(pcsc, serial) as (hsm, _):
-                hsm.change(SO_PIN if so else USER_PIN, old, new)
+        case ChangeCardPin(serial=serial):
+            with _card(pcsc, serial) as hsm:
+                _change(hsm, order)
         case UnblockCard(serial, so_pin, pin):
-            with _card(pcsc, serial) as (hsm, _):
+            with _card(pcsc, serial) as hsm:
                 hsm.unblock(so_pin, pin)
         case ImportShare(serial, share):
-            with _card(pcsc, serial) as (hsm, _):
+            with _card(pcsc, serial) as hsm:
                 hsm.import_share(share)
         case WrapKeys(serial, pin, numbers):
-            with _card(pcsc, serial, pin) as (hsm, _):
+            with _logged_in(pcsc, serial, pin) as hsm:
                 return WrappedKeys(tuple(_wrapped(hsm, number) for number in numbers))
         case UnwrapKeys(serial, pin, keys):
-            with _card(pcsc, serial, pin) as (hsm, _):
+            with _logged_in(pcsc, serial, pin) as hsm:
                 for key in keys:
                     _unwrap(hsm, key)
         case DeleteFiles(serial, pin, files):
-            with _card(pcsc, serial, pin) as (hsm, _):
+            with _logged_in(pcsc, serial, pin) as hsm:
                 for file in files:
                     hsm.delete(file)
         case _:
@@ -105,22 +101,18 @@ def _carry_out(pcsc: Pcsc, order: Request | Order) -> Reply | OrderReply:
 
 
 @contextmanager
-def _card(
-    pcsc: Pcsc, serial: str, pin: bytearray | None = None
-) -> Iterator[tuple[SmartCardHsm, Applet]]:
-    """Find a card by its serial number and keep it, logged in if there is a PIN."""
+def _card(pcsc: Pcsc, serial: str) -> Iterator[SmartCardHsm]:
+    """Find a card by its serial number and keep it."""
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         with pcsc.connect(reader.name) as card, card.transaction():
-            hsm = SmartCardHsm(card.transmit)
-            applet = hsm.select()
+            hsm = SmartCardHsm(card.transmit, card.pad())
+            hsm.select()
             if hsm.serial() != serial:
                 continue
             try:
-                if pin is not None:
-                    hsm.verify(pin)
-                yield hsm, applet
+                yield hsm
             finally:
                 with suppress(CardError, PcscError, ProtocolError):
                     hsm.select()
@@ -128,8 +120,12 @@ def _card(
     raise _Gone
 
 
-def _is_ours(atr: bytes) -> bool:
-    return _HISTORICAL in atr
+@contextmanager
+def _logged_in(pcsc: Pcsc, serial: str, pin: bytearray | None) -> Iterator[SmartCardHsm]:
+    """Keep a card, logged in. None: the PIN is typed on the reader."""
+    with _card(pcsc, serial) as hsm:
+        hsm.verify(pin)
+        yield hsm
 
 
 # -- looking ---------------------------------------------------------------------------------
@@ -139,17 +135,18 @@ def _list(pcsc: Pcsc) -> Cards:
     cards: list[CardInfo] = []
     notes: list[str] = []
     for reader in pcsc.readers():
-        if not _is_ours(reader.atr):
+        if not is_smartcard_hsm(reader.atr):
             continue
         try:
             with pcsc.connect(reader.name) as card, card.transaction():
-                cards.append(_look(SmartCardHsm(card.transmit), reader.name))
+                hsm, pad = SmartCardHsm(card.transmit), card.pad() is not None
+                cards.append(_look(hsm, reader.name, pad=pad))
         except (PcscError, CardError, ProtocolError) as error:
             notes.append(f"the reader {reader.name} cannot be read: {error}")
     return Cards(tuple(cards), tuple(notes))
 
 
-def _look(hsm: SmartCardHsm, reader: str) -> CardInfo:
+def _look(hsm: SmartCardHsm, reader: str, *, pad: bool) -> CardInfo:
     applet = hsm.select()
     dkek = hsm.dkek()
     objects = hsm.objects()
@@ -164,6 +161,7 @@ def _look(hsm: SmartCardHsm, reader: str) -> CardInfo:
         dkek=None if dkek is None else CardDkek(dkek.shares, dkek.missing, dkek.kcv),
         keys=tuple(_key(hsm, number) for number in key_numbers(objects)),
         objects=objects,
+        pad=pad,
     )
 
 
@@ -209,10 +207,26 @@ def _initialize(hsm: SmartCardHsm, order: InitializeCard) -> None:
     hsm.write(TOKEN_INFO, pkcs15.token_info(order.label))
 
 
+def _change(hsm: SmartCardHsm, order: ChangeCardPin) -> None:
+    if order.old is None or order.new is None:
+        hsm.change_on_pad()
+    else:
+        hsm.change(SO_PIN if order.so else USER_PIN, order.old, order.new)
+
+
 def _wrapped(hsm: SmartCardHsm, number: int) -> WrappedKey:
-    description = _content(hsm, file_id(PRIVATE_KEY_DESCRIPTION, number))
-    certificate = _content(hsm, file_id(END_ENTITY, number))
+    description, certificate = (
+        _object(hsm, file_id(high, number)) for high in (PRIVATE_KEY_DESCRIPTION, END_ENTITY)
+    )
     return WrappedKey(number, hsm.wrap(number), description, certificate)
+
+
+def _object(hsm: SmartCardHsm, file: int) -> bytes:
+    """Return the data object in a file, without what an older one left behind it."""
+    try:
+        return first(_content(hsm, file))
+    except ValueError:
+        raise ProtocolError(f"the card's file {file:04X} cannot be read") from None
 
 
 def _unwrap(hsm: SmartCardHsm, key: WrappedKey) -> None:

@@ -103,12 +103,16 @@ class Manage:
 
     def _set_pin(self, order: SetPin) -> None:
         """Log in first: without a login, a TPM's module says OK to a wrong PIN and does nothing."""
+        if order.old is None:  # the reader asks for both, and the login would have it ask twice
+            with self._session(order.slot) as session:
+                self._calls.set_pin(session, None, None)
+            return
         user = CKU_SO if order.so else CKU_USER
         with self._login(order.slot, order.token, user, order.old) as session:
             self._calls.set_pin(session, order.old, order.new)
 
     @contextmanager
-    def _login(self, slot: int, token: bytes, user: int, pin: bytearray) -> Iterator[int]:
+    def _login(self, slot: int, token: bytes, user: int, pin: bytearray | None) -> Iterator[int]:
         if self._calls.token(slot).identity != token:
             raise ModuleError(spec.CKR_TOKEN_NOT_PRESENT, "C_Login")
         with self._session(slot) as session:

@@ -75,7 +75,17 @@ class Operate:
     pin: bytearray | None = None
 
 
-Request = Look | Poll | Login | Logout | Operate
+@dataclass(frozen=True, slots=True)
+class PollReaders:
+    """Say how the card readers are, without holding a card; answered by CardReaders.
+
+    contents: with what the SmartCard-HSMs hold, as far as asking disturbs nobody.
+    """
+
+    contents: bool
+
+
+Request = Look | Poll | Login | Logout | Operate | PollReaders
 
 
 # -- replies ---------------------------------------------------------------------------------
@@ -83,10 +93,6 @@ Request = Look | Poll | Login | Logout | Operate
 
 PCSC = b"pcsc"
 """The first word's value of a worker whose module speaks to cards by way of pcscd."""
-
-# A reader's state in Polled, where the watch over the readers answers: a card is in it, some
-# program is connected to the card, and from a bit on how often cards came and went.
-READER_HAS_CARD, READER_IN_USE, READER_INSERTIONS = 0x20, 0x100, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,4 +185,41 @@ class Polled:
     slots: tuple[tuple[int, int], ...]
 
 
-Reply = Done | Failed | Slots | Polled
+@dataclass(frozen=True, slots=True)
+class CardContents:
+    """What a SmartCard-HSM holds: the ids of its files and keys, the file with its label.
+
+    label: empty where it was not read, since others use the card. logged_in: somebody is.
+    """
+
+    objects: bytes
+    label: bytes
+    logged_in: bool
+
+
+@dataclass(frozen=True, slots=True)
+class CardReader:
+    """A card reader at one moment, as pcscd tells it.
+
+    in_use: programs are connected to its card. exclusive: one is, and keeps it to itself.
+    insertions: counts how often cards came and went. contents: None where they were not asked for,
+    or could not be had.
+    """
+
+    name: bytes
+    has_card: bool
+    in_use: bool
+    exclusive: bool
+    mute: bool
+    insertions: int
+    contents: CardContents | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CardReaders:
+    """The answer to PollReaders."""
+
+    readers: tuple[CardReader, ...]
+
+
+Reply = Done | Failed | Slots | Polled | CardReaders

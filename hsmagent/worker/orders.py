@@ -2,6 +2,7 @@
 
 Values only. The daemon never sends these, and the workers that it starts refuse them. Attributes
 are (CKA_*, bytes as C lays them out). Whoever holds a message wipes its PINs, which are bytearrays.
+A PIN that is None is typed on the reader.
 """
 
 from dataclasses import dataclass
@@ -39,8 +40,8 @@ class SetPin:
     slot: int
     token: bytes
     so: bool
-    old: bytearray
-    new: bytearray
+    old: bytearray | None
+    new: bytearray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,8 @@ class ChangeCardPin:
 
     serial: str
     so: bool
-    old: bytearray
-    new: bytearray
+    old: bytearray | None
+    new: bytearray | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +151,7 @@ class WrapKeys:
     """Read out keys of these numbers, wrapped; answered by WrappedKeys."""
 
     serial: str
-    pin: bytearray
+    pin: bytearray | None
     numbers: tuple[int, ...]
 
 
@@ -169,7 +170,7 @@ class UnwrapKeys:
     """Put wrapped keys on the card, each in the place that its number says."""
 
     serial: str
-    pin: bytearray
+    pin: bytearray | None
     keys: tuple[WrappedKey, ...]
 
 
@@ -178,7 +179,7 @@ class DeleteFiles:
     """Delete files and keys by their ids; what is not there is no error."""
 
     serial: str
-    pin: bytearray
+    pin: bytearray | None
     files: tuple[int, ...]
 
 
@@ -261,7 +262,10 @@ class CardKey:
 
 @dataclass(frozen=True, slots=True)
 class CardInfo:
-    """A SmartCard-HSM as it is now. objects: the ids of its files and keys."""
+    """A SmartCard-HSM as it is now. objects: the ids of its files and keys.
+
+    pad: its reader has a PIN pad, on which PINs can be typed and changed.
+    """
 
     reader: str
     serial: str
@@ -273,6 +277,7 @@ class CardInfo:
     dkek: CardDkek | None
     keys: tuple[CardKey, ...]
     objects: tuple[int, ...]
+    pad: bool = False
 
 
 @dataclass(frozen=True, slots=True)

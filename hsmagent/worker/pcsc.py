@@ -13,13 +13,20 @@ of a transaction, pcscd resets the card, and so nobody stays logged in.
 """
 
 import ctypes
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from ctypes import byref, c_char_p, c_long, c_ubyte, c_ulong, c_void_p, create_string_buffer
 from dataclasses import dataclass
 from typing import Any, Self
 
+from hsmagent.schsm.apdu import Command
+from hsmagent.schsm.card import USER_PIN_LENGTHS
+from hsmagent.worker import pinpad
+from hsmagent.worker.pinpad import CM_IOCTL_GET_FEATURE_REQUEST, Feature
+
 _LIBRARY = "libpcsclite.so.1"
+# In the environment, it makes every call fail at once that would wait for another's transaction.
+NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 
 SCARD_E_CANCELLED = 0x80100002
 SCARD_E_TIMEOUT = 0x8010000A
@@ -37,11 +44,14 @@ _SCARD_SHARE_SHARED = 2
 _SCARD_PROTOCOL_ANY = 3  # T=0 or T=1
 _SCARD_LEAVE_CARD = 0
 _SCARD_STATE_PRESENT = 0x20
+_SCARD_STATE_EXCLUSIVE = 0x80
 _SCARD_STATE_INUSE = 0x100
+_SCARD_STATE_MUTE = 0x200
 _FLAGS = 0xFFFF  # of a reader's event word; above them it counts insertions
 _RV = 0xFFFFFFFF
 _LONGEST_ATR = 33
 _LONGEST_ANSWER = 65538  # an extended answer and its status word
+_LONGEST_CONTROL = 264  # a short answer, and what readers put around it
 
 _MEANINGS = {
     SCARD_E_SHARING_VIOLATION: "another program keeps the card to itself",
@@ -84,8 +94,18 @@ class Reader:
 
     @property
     def in_use(self) -> bool:
-        """Whether some program is connected to its card."""
+        """Whether programs are connected to its card, beside one another."""
         return bool(self.flags & _SCARD_STATE_INUSE)
+
+    @property
+    def exclusive(self) -> bool:
+        """Whether one program is connected to its card, and keeps all others off."""
+        return bool(self.flags & _SCARD_STATE_EXCLUSIVE)
+
+    @property
+    def mute(self) -> bool:
+        """Whether there is a card in it that does not answer."""
+        return bool(self.flags & _SCARD_STATE_MUTE)
 
 
 class _ReaderState(ctypes.Structure):
@@ -114,6 +134,7 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
     "SCardBeginTransaction": (c_long,),
     "SCardEndTransaction": (c_long, c_ulong),
     "SCardTransmit": (c_long, c_void_p, c_void_p, c_ulong, c_void_p, c_void_p, c_void_p),
+    "SCardControl": (c_long, c_ulong, c_void_p, c_ulong, c_void_p, c_ulong, c_void_p),
 }
 
 
@@ -284,3 +305,42 @@ class Card:
         if not length.value:  # what some readers give of a card that was torn out
             raise PcscError("SCardTransmit", SCARD_W_REMOVED_CARD)
         return answer.raw[: length.value]
+
+    def pad(self) -> "PinPad | None":
+        """Return the reader's PIN pad, if it has one on which PINs can be typed and changed."""
+        try:
+            told = pinpad.features(self._control(CM_IOCTL_GET_FEATURE_REQUEST, b""))
+        except PcscError:  # most readers know no such question
+            return None
+        verify, modify = map(told.get, (Feature.VERIFY_PIN_DIRECT, Feature.MODIFY_PIN_DIRECT))
+        if verify is None or modify is None:
+            return None
+        return PinPad(self._control, verify, modify)
+
+    def _control(self, code: int, said: bytes) -> bytes:
+        """Tell the reader something, which is not for the card; return its answer."""
+        answer = create_string_buffer(_LONGEST_CONTROL)
+        length = c_ulong()
+        self._pcsc.call(
+            "SCardControl",
+            *(self._handle, code, said, len(said)),
+            *(answer, _LONGEST_CONTROL, byref(length)),
+        )
+        return answer.raw[: length.value]
+
+
+@dataclass(frozen=True, slots=True)
+class PinPad:
+    """A reader's PIN pad. Implements `schsm.card.Pad`; raises PcscError."""
+
+    control: Callable[[int, bytes], bytes]
+    verify_code: int
+    modify_code: int
+
+    def verify(self, command: Command) -> bytes:
+        """Have a PIN typed."""
+        return self.control(self.verify_code, pinpad.verify(command, USER_PIN_LENGTHS))
+
+    def modify(self, command: Command) -> bytes:
+        """Have the old PIN typed, and the new one twice."""
+        return self.control(self.modify_code, pinpad.modify(command, USER_PIN_LENGTHS))

@@ -45,8 +45,9 @@ class _Template:
             each.length = len(buffer)
 
 
-def _buffer(pin: bytearray) -> Any:
-    return (c_ubyte * len(pin)).from_buffer(pin)
+def _given(pin: bytearray | None) -> tuple[Any, int]:
+    """Return a PIN as it is handed over, where it lies; None: it is typed on the reader."""
+    return (None, 0) if pin is None else ((c_ubyte * len(pin)).from_buffer(pin), len(pin))
 
 
 class Provisioning(Cryptoki):
@@ -97,19 +98,19 @@ class Provisioning(Cryptoki):
     def init_token(self, slot: int, so_pin: bytearray, label: bytes) -> None:
         """C_InitToken."""
         padded = (c_ubyte * 32)(*label[:32].ljust(32))
-        self._call("C_InitToken", slot, _buffer(so_pin), len(so_pin), padded)
+        self._call("C_InitToken", slot, *_given(so_pin), padded)
 
     def init_pin(self, session: int, pin: bytearray) -> None:
         """C_InitPIN, logged in as the security officer."""
-        self._call("C_InitPIN", session, _buffer(pin), len(pin))
+        self._call("C_InitPIN", session, *_given(pin))
 
-    def set_pin(self, session: int, old: bytearray, new: bytearray) -> None:
+    def set_pin(self, session: int, old: bytearray | None, new: bytearray | None) -> None:
         """C_SetPIN of whoever is logged in."""
-        self._call("C_SetPIN", session, _buffer(old), len(old), _buffer(new), len(new))
+        self._call("C_SetPIN", session, *_given(old), *_given(new))
 
-    def login_as(self, session: int, user: int, pin: bytearray) -> None:
+    def login_as(self, session: int, user: int, pin: bytearray | None) -> None:
         """C_Login as CKU_USER or CKU_SO, once."""
-        self._call("C_Login", session, user, _buffer(pin), len(pin))
+        self._call("C_Login", session, user, *_given(pin))
 
     # -- objects ---------------------------------------------------------------------------
 

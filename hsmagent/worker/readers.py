@@ -1,24 +1,28 @@
 """A worker that tells which readers have a card, without holding any.
 
 A module's worker keeps a connection to each card, and so keeps off every program that wants it to
-itself. This one stands in for it while nobody uses the card. It knows one request: Poll.
+itself. This one stands in for it while nobody uses the card. It knows one request: PollReaders.
 """
 
 import sys
-import zlib
+from collections.abc import Mapping
+from queue import SimpleQueue
+from threading import Event, Thread
 
 from hsmagent.errors import ProtocolError
 from hsmagent.worker import main as token_worker
 from hsmagent.worker.messages import (
-    READER_HAS_CARD,
-    READER_IN_USE,
-    READER_INSERTIONS,
-    Poll,
-    Polled,
+    CardContents,
+    CardReader,
+    CardReaders,
+    PollReaders,
     Request,
 )
 from hsmagent.worker.orders import Order
 from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
+
+# To connect takes as long as another program's command to the card, and that may be minutes.
+_SECONDS = 0.5
 
 
 class Readers:
@@ -26,26 +30,63 @@ class Readers:
 
     def __init__(self) -> None:
         self._pcsc: Pcsc | None = None
+        self._asking = Asking()
 
-    def answer(self, request: Request | Order) -> Polled:
-        """Tell each reader's number, and its state and insertions as one number."""
-        if not isinstance(request, Poll):
+    def answer(self, request: Request | Order) -> CardReaders:
+        """Tell how each reader is; none where pcscd does not answer."""
+        if not isinstance(request, PollReaders):
             raise ProtocolError("a message that is not for this worker")
         try:
             self._pcsc = self._pcsc or Pcsc()
             readers = self._pcsc.readers()
         except (PcscError, OSError):
             self._pcsc = None
-            return Polled(0, ())
-        names = zlib.crc32("\0".join(r.name for r in readers).encode(errors="replace"))
-        return Polled(names, tuple(enumerate(map(_state, readers))))
+            return CardReaders(())
+        contents = self._asking.ask(readers) if request.contents else {}
+        return CardReaders(tuple(_told(each, contents.get(each.name)) for each in readers))
 
 
-def _state(reader: Reader) -> int:
-    return (
-        READER_HAS_CARD * reader.has_card
-        | READER_IN_USE * reader.in_use
-        | reader.insertions << READER_INSERTIONS
+class Asking:
+    """A thread that asks cards for their contents, so that nobody waits for a card that is busy."""
+
+    def __init__(self) -> None:
+        self._wanted: SimpleQueue[tuple[Reader, ...]] = SimpleQueue()
+        self._found: Mapping[str, CardContents] = {}
+        self._done = Event()
+        self._done.set()
+        self._thread: Thread | None = None
+
+    def ask(self, readers: tuple[Reader, ...]) -> Mapping[str, CardContents]:
+        """Return what was found within a moment: all, or nothing."""
+        if not self._done.is_set():
+            return {}
+        if self._thread is None:
+            self._thread = Thread(target=self._run, daemon=True)
+            self._thread.start()
+        self._done.clear()
+        self._wanted.put(readers)
+        return self._found if self._done.wait(_SECONDS) else {}
+
+    def _run(self) -> None:
+        from hsmagent.worker.contents import contents_of
+
+        while True:
+            readers = self._wanted.get()
+            try:
+                self._found = contents_of(readers)
+            finally:
+                self._done.set()
+
+
+def _told(reader: Reader, contents: CardContents | None) -> CardReader:
+    return CardReader(
+        name=reader.name.encode(errors="surrogateescape"),
+        has_card=reader.has_card,
+        in_use=reader.in_use,
+        exclusive=reader.exclusive,
+        mute=reader.mute,
+        insertions=reader.insertions,
+        contents=contents,
     )
 
 

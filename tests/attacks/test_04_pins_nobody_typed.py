@@ -29,8 +29,9 @@ def test_a_card_with_three_tries_loses_one_at_most(start: Start, connect: Connec
     with inserted(card()) as reader:
         agent = start(reader.provider.config())
         client = connect(agent)
+        [token] = agent.json("status")["tokens"]
         for number in range(6):
-            assert client.ask(guess("pkcs11:token=work%20%28UserPIN%29", f"{number:06}")) == FAILURE
+            assert client.ask(guess(token["uri"], f"{number:06}")) == FAILURE
         assert presented(reader) == 1
         assert "gives a PIN for the provider" in agent.logged()
 
@@ -61,8 +62,12 @@ async def test_a_token_that_tells_nothing_gets_few() -> None:
         tried.append(bytes(pin))
         raise PinIncorrect("wrong PIN")
 
+    async def looked() -> None: ...
+
     tokens = SimpleNamespace(
-        modules=lambda: [SimpleNamespace(path=TOKEN.module)], statuses=lambda: [STATUS]
+        modules=lambda: [SimpleNamespace(path=TOKEN.module)],
+        statuses=lambda: [STATUS],
+        looked=looked,
     )
     clock = () if "clock" not in signature(TokenProviders).parameters else (lambda: 0.0,)
     providers = TokenProviders(tokens, lambda: {TOKEN.module}, log_in, *clock)  # type: ignore[arg-type]

@@ -10,7 +10,7 @@ from math import lcm
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 
 from hsmagent.errors import Refused
 from hsmagent.prompt import words
@@ -65,6 +65,45 @@ def test_odd_rsa_keys_keep_nobody_waiting(agent: AgentProcess, connect: Connect)
     taken = while_busy(agent, lambda: [attacker.reply() for _ in range(20)])
     assert waited < 1
     assert taken < 1
+
+
+def test_many_connections_take_no_more_turns_than_one(
+    agent: AgentProcess, connect: Connect
+) -> None:
+    """A signature by an added RSA key is the dearest answer that a short frame can ask for."""
+    numbers = rsa.generate_private_key(65537, 4096).private_numbers()
+    frame, blob = rsa_frame(numbers.p, numbers.q)
+    attackers = [connect(agent)]
+    while len(attackers) < 200:
+        assert attackers[-1].ask(LIST)  # it is accepted, and not one too many in the backlog
+        attackers.append(connect(agent))
+    assert attackers[0].ask(frame) == SUCCESS
+    for client in attackers:
+        for _ in range(20):
+            client.send(
+                b"\x0d" + string(blob) + string(login(blob, b"me")) + (2).to_bytes(4, "big")
+            )
+    # Another program, which asks ten times one after the other.
+    stat = f"/proc/{agent.process.pid}/stat"
+    done = agent.run(["python3", "-c", LISTING, str(agent.ssh_socket), stat])
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 1, "seconds that the daemon spent on others meanwhile"
+    assert attackers[0].reply()[:1] == b"\x0e"
+
+
+LISTING = """
+import os, socket, sys
+def spent():
+    fields = open(sys.argv[2]).read().rpartition(") ")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+sock = socket.socket(socket.AF_UNIX)
+sock.connect(sys.argv[1])
+before = spent()
+for _ in range(10):
+    sock.sendall(b"\\0\\0\\0\\1\\x0b")
+    assert sock.recv(65536)
+print(spent() - before)
+"""
 
 
 def certificate(number: int) -> bytes:
@@ -178,13 +217,13 @@ def test_one_process_pushes_nobody_out_of_the_activity_log(
     assert len(entries) < 400
 
 
-def login(blob: bytes, user: bytes) -> bytes:
+def login(blob: bytes, user: bytes, algorithm: bytes = b"ssh-ed25519") -> bytes:
     return (
         string(bytes(range(128, 160)))
         + b"\x32"
         + b"".join(map(string, (user, b"ssh-connection", b"publickey")))
         + b"\x01"
-        + string(b"ssh-ed25519")
+        + string(algorithm)
         + string(blob)
     )
 

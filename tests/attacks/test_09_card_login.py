@@ -133,10 +133,10 @@ def test_a_persons_own_configuration_is_kept_or_in_the_way(tmp_path: Path) -> No
         applied(spec, tmp_path / "state")
     own.write_text("app opensc-pkcs11 {\n  pkcs11 {\n    lock_login = true;\n  }\n}\n")
     assert applied(spec, tmp_path / "state") == spec
-    with pytest.raises(ConfigError, match="is for OpenSC"):
+    with pytest.raises(ConfigError, match="only OpenSC"):
         applied(ModuleSpec("/usr/lib/softhsm/libsofthsm2.so", exclusive=True), tmp_path)
 
 
 def test_the_daemon_says_why_it_cannot(start: Start, tmp_path: Path) -> None:
     agent = start('[[module]]\npath = "/usr/lib/softhsm/libsofthsm2.so"\nexclusive = true\n')
-    assert "exclusive in [[module]] is for OpenSC" in agent.logged()
+    assert "exclusive in [[module]]: only OpenSC keeps a card to itself" in agent.logged()

@@ -4,15 +4,18 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
+from hsmagent.schsm.apdu import INS
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader, furnished
 from tests.parts.token.loaded import loaded, signer_of, token_of, typed
+from tests.parts.until import until
 
 SECONDS = 2.0
 SLACK = 4.0  # a busy machine
@@ -31,6 +34,10 @@ async def seen(condition: Callable[[], object]) -> float:
         while not condition():
             await asyncio.sleep(0.05)
     return time.monotonic() - start
+
+
+def is_alone(tokens: Tokens, serial: str) -> bool:
+    return [status.id.serial for status in tokens.statuses() if status.present] == [serial]
 
 
 async def sign(tokens: Tokens) -> bytes:
@@ -80,13 +87,43 @@ async def test_another_card_in_the_same_reader(reader: Reader, tokens: Tokens) -
     assert other.user.presented == 0
 
 
-async def test_looking_wakes_no_card(reader: Reader, tokens: Tokens) -> None:
+async def test_pulled_out_in_a_signature_and_put_back_at_once(
+    reader: Reader, tokens: Tokens
+) -> None:
+    """The same card, and then another one: while the module's worker is being replaced."""
+    token = token_of(tokens)
+    for card in (reader.card, furnished("DENK0200002", "other")):
+        await token.login(typed(DEFAULT_PIN))
+        reader.card.knobs.unplug_at[INS.SIGN] = 1
+        signing = asyncio.create_task(sign(tokens))
+        await asyncio.to_thread(lambda: until(lambda: not reader.pcscd.has_card))
+        await asyncio.to_thread(reader.plug, card)
+        with pytest.raises(TokenError):
+            await signing
+        assert not token.logged_in
+        await seen(partial(is_alone, tokens, card.serial))
+    assert not token.status().present
+    assert card.user is not None
+    assert card.user.presented == 0
+    await tokens.signers()[0].token.login(typed(DEFAULT_PIN))
+    await sign(tokens)
+
+
+async def test_looking_disturbs_no_card(reader: Reader, tokens: Tokens) -> None:
+    await token_of(tokens).login(typed(DEFAULT_PIN))
     log = reader.card.knobs.log
-    await asyncio.sleep(2.5)  # OpenSC reports the card once as new
-    before = len(log)
-    await asyncio.sleep(2.5)
+
+    async def rests() -> bool:
+        before = len(log)
+        await asyncio.sleep(2.5)
+        # Now and then a SmartCard-HSM is asked for its list, which ends no login.
+        return {exchange.ins for exchange in log[before:]} <= {INS.ENUMERATE_OBJECTS, INS.VERIFY}
+
+    for _ in range(5):
+        if await rests():  # OpenSC reports the card once as new
+            break
+    assert await rests()
     assert tokens.signers()
-    assert len(log) == before
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:

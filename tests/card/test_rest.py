@@ -3,11 +3,15 @@
 import asyncio
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from hsmagent.schsm.apdu import INS
+from hsmagent.token.hotplug import INTERVAL
+from hsmagent.token.readers import CONTENTS_POLLS
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader
 from tests.parts.token.loaded import loaded, token_of, typed
@@ -52,8 +56,6 @@ async def test_others_get_the_card_to_themselves_and_we_get_it_back(
     reader: Reader, tokens: Tokens
 ) -> None:
     """As scdaemon and sc-hsm-tool want it."""
-    import os
-
     token = token_of(tokens)
     for _ in range(2):
         await token.login(typed(DEFAULT_PIN))
@@ -97,10 +99,16 @@ async def test_beside_a_real_scdaemon_both_work_in_turn(
 
 async def test_a_card_at_rest_stays_at_rest(tokens: Tokens, reader: Reader) -> None:
     await at_rest(tokens)
-    before = len(reader.card.knobs.log)
-    await asyncio.sleep(4)
+    start, before = time.monotonic(), len(reader.card.knobs.log)
+    await asyncio.sleep(8)
     assert tokens.modules()[0].state == "at rest"
-    assert len(reader.card.knobs.log) == before
+    # It is asked for its list now and then, and not held for that.
+    asked = reader.card.knobs.log[before:]
+    assert {exchange.ins for exchange in asked} <= {
+        *(INS.ENUMERATE_OBJECTS, INS.VERIFY, INS.READ_BINARY, INS.SELECT)
+    }
+    lists = [exchange for exchange in asked if exchange.ins == INS.ENUMERATE_OBJECTS]
+    assert len(lists) <= 2 * (1 + (time.monotonic() - start) / (INTERVAL * CONTENTS_POLLS))
 
 
 async def test_pulled_out_and_put_back_at_rest(reader: Reader, tokens: Tokens) -> None:

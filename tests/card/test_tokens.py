@@ -259,3 +259,9 @@ async def test_the_pin_pad(reader: Reader, tokens: Tokens) -> None:
     await token.login(None)
     await sign(tokens)
     assert presented(reader) == 2
+
+
+async def test_the_reader_of_a_card_is_known(tokens: Tokens, token: Token) -> None:
+    """It tells tokens apart whose serials and models are equal."""
+    [module] = tokens._modules.values()
+    assert module.readers[token.id].startswith("Virtual PCD")

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.cli import commands, programs, usage
+from hsmagent.cli import commands, management, programs, usage
 from hsmagent.cli import main as cli
+from hsmagent.cli.command import Command
 from tests.parts.agent.daemon import PROGRAM
 
 ROOT = Path(__file__).parents[2]
@@ -42,13 +43,41 @@ def test_every_command_is_in_the_overview_and_has_a_help() -> None:
 
 
 def test_a_command_of_two_words_has_a_group() -> None:
-    two = [name.split() for name in commands.BY_NAME if " " in name]
-    assert {group for group, _ in two} == set(commands.GROUPS)
-    assert not set(commands.GROUPS) & set(commands.BY_NAME)
+    grouped = {name.rpartition(" ")[0] for name in commands.BY_NAME if " " in name}
+    assert grouped == set(commands.GROUPS)
+    # One is a command itself, and says the same of itself in both places.
+    both = set(commands.GROUPS) & set(commands.BY_NAME)
+    assert both == {"pkcs11"}
+    assert all(commands.GROUPS[name] == commands.BY_NAME[name].meaning for name in both)
+
+
+def test_shares_are_found_with_their_group_and_without() -> None:
+    named, rest = commands.find(["token", "share", "make", "F"])
+    assert named is not None
+    assert (named.name, rest[0]) == ("token share make", "F")
+    assert commands.find(["share", "make", "F"])[0] is named
+    assert commands.find(["share"]) == (None, ("token", "share"))
+
+
+def test_what_can_be_ambiguous_takes_a_token() -> None:
+    """Every command that finds a key, or a place for something, among all tokens."""
+    for command in management.MANAGEMENT["Certificates in tokens"]:
+        assert command.option("--token")
+    for name in ("new", "test", "rename", "delete", "backup", "restore"):
+        assert commands.BY_NAME[f"key {name}"].option("--token")
+    for name in ("read", "write", "delete"):
+        assert commands.BY_NAME[f"data {name}"].option("--token")
+    assert commands.BY_NAME["token share import"].option("--token")
+
+
+def test_keys_and_key_list_are_one() -> None:
+    one, other = commands.BY_NAME["keys"], commands.BY_NAME["key list"]
+    assert (one.run, one.options) == (other.run, other.options)
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["help"], ["log", "--json", "-h"], ["help", "log"]]
+    "arguments",
+    [["--help"], ["help"], ["log", "--json", "-h"], ["help", "log"], ["share", "--help"]],
 )
 def test_help_is_no_failure(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments) == 0
@@ -62,7 +91,50 @@ SPEAKING = [
     *([str(BIN / program.name), "--help"] for program in programs.PROGRAMS),
     [*PROGRAM, "doctor"],
     [*PROGRAM, "doctor", "--json"],
+    [*PROGRAM, "setup", "--dry-run"],
 ]
+
+
+def with_words(command: Command) -> list[str]:
+    """Return a command with a word for each argument that it needs."""
+    needed = ["x" for argument in command.arguments if argument.least]
+    return [*PROGRAM, *command.name.split(), *needed]
+
+
+# What a command is given beside the words that it needs: nothing, or how a program would call it.
+CALLS = [
+    (name, option)
+    for name, command in sorted(commands.BY_NAME.items())
+    for option in ("", "--json", "--stdin")
+    if name not in {"ssh-agent", "daemon", "setup"} and (not option or command.option(option))
+]
+
+
+@pytest.mark.parametrize(("name", "option"), [*CALLS, ("setup", "--dry-run")])
+def test_no_command_ends_in_a_traceback(name: str, option: str, tmp_path: Path) -> None:
+    """Where there is nothing: no daemon, no token, no terminal, no input."""
+    command = commands.BY_NAME[name]
+    (tmp_path / "hsmagent").mkdir(mode=0o700)
+    (tmp_path / "hsmagent" / "config.toml").write_text('[[module]]\npath = "/nonexistent.so"\n')
+    done = subprocess.run(
+        [*with_words(command), *filter(None, [option])],
+        env={
+            "PATH": os.environ["PATH"],
+            "LANG": "C.UTF-8",
+            "HOME": str(tmp_path),
+            "XDG_CONFIG_HOME": str(tmp_path),
+            "XDG_RUNTIME_DIR": str(tmp_path),
+        },
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=60,
+        check=False,
+        start_new_session=True,
+    )
+    assert done.returncode in {0, 1, 2}
+    assert "Traceback" not in done.stderr
 
 
 def shell(command: list[str], redirection: str) -> "subprocess.CompletedProcess[str]":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent import __version__
-from hsmagent.cli import mail_keys, programs
+from hsmagent.cli import mail_keys, output, programs
 from hsmagent.cli import mail_programs as mail
 from hsmagent.cli.command import Command
 from hsmagent.mail.keys import Context
@@ -35,7 +35,10 @@ def test_ctrl_c_ends_a_program_quietly(program: str, monkeypatch: pytest.MonkeyP
         raise KeyboardInterrupt
 
     monkeypatch.setattr(f"hsmagent.cli.{program}.main", interrupted)
-    assert getattr(mail, program)() == 130
+    monkeypatch.setattr(output, "leave", sys.exit)
+    with pytest.raises(SystemExit) as left:
+        getattr(mail, program)()
+    assert left.value.code == 130
 
 
 @pytest.mark.parametrize("program", programs.PROGRAMS, ids=lambda program: program.name)
@@ -56,3 +59,24 @@ def test_every_program_says_what_it_is(program: Command, tmp_path: Path) -> None
     # hsmagent-gpgsm begins with what programs look for that want a gpgsm.
     assert said("--version").splitlines()[-1].startswith(f"{program.name} {__version__}")
     assert said("--help").startswith(f"usage: {program.name} ")
+
+
+@pytest.mark.parametrize("stdout", ["open", "closed", "left"])
+def test_a_program_ends_with_all_said(stdout: str) -> None:
+    """It ends at once, and what is still in a buffer must be out by then."""
+    code = (
+        "import sys; from hsmagent.cli import output; output.prepare();"
+        " sys.stdout and sys.stdout.write('said'); sys.stderr.write('why'); output.leave(3)"
+    )
+    ours, theirs = os.pipe()
+    if stdout == "left":
+        os.close(ours)
+    command = [sys.executable, "-c", code]
+    if stdout == "closed":
+        command = ["sh", "-c", 'exec "$@" >&-', "sh", *command]
+    done = subprocess.run(command, stdout=theirs, stderr=subprocess.PIPE, timeout=60, check=False)
+    os.close(theirs)
+    assert (done.returncode, done.stderr) == (3, b"why")
+    if stdout != "left":
+        assert os.read(ours, 100) == (b"said" if stdout == "open" else b"")
+        os.close(ours)

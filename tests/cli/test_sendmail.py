@@ -81,6 +81,17 @@ def test_signs_and_sends(sending: Sending) -> None:
     assert report.ok, report.text()
 
 
+@pytest.mark.parametrize("sign", ["always", "never"])
+def test_no_bare_cr_is_handed_on(sending: Sending, sign: str) -> None:
+    odd = MESSAGE.replace(b"Subject: Hi", b"Subject: Hi\rX-Odd: 1").replace(b"Hello", b"Hel\rlo")
+    done = sending.send(odd, "-ti", sign=sign)
+    assert (done.returncode, done.stderr) == (0, b"")
+    [(_, _, mail)] = sending.sink.messages
+    assert b"\r" not in mail.replace(b"\r\n", b"")
+    assert b"Subject: Hi X-Odd: 1" in mail
+    assert b"Hel=0Dlo" in mail
+
+
 def test_a_dot_ends_the_message_only_without_i(sending: Sending) -> None:
     sending.send(MESSAGE + b".\nmore\n", "bob@example.org")
     sending.send(MESSAGE + b".\nmore\n", "-i", "bob@example.org")

@@ -30,7 +30,7 @@ async def ask(conversation: Conversation, body: bytes | dict[str, Any]) -> dict[
 
 
 def conversation(**operations: Operation) -> Conversation:
-    return Conversation(operations, lambda: PEER)
+    return Conversation(operations, lambda: PEER, lambda _: None)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -4,18 +4,14 @@ from pathlib import Path
 import pytest
 
 from tests.parts.agent.daemon import AgentProcess
-from tests.parts.token.softhsm import MODULE, SoftHsm
+from tests.parts.token.softhsm import SoftHsm, module_config
+
+__all__ = ["KINDS", "Start", "furnished", "module_config", "start"]
 
 Start = Callable[..., AgentProcess]
 
 # One module for all kinds of key; made once, copied by the fixtures that change it.
 KINDS = (("rsa:2048", "01", "rsa"), ("EC:prime256v1", "02", "ec"), ("EC:edwards25519", "03", "ed"))
-
-
-def module_config(token: SoftHsm, extra: str = "") -> str:
-    """Return the `[[module]]` table for a SoftHSM."""
-    env = ", ".join(f'{name} = "{value}"' for name, value in token.env)
-    return f'[[module]]\npath = "{MODULE}"\nenv = {{ {env} }}\n{extra}'
 
 
 @pytest.fixture(scope="session")

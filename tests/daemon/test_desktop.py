@@ -217,6 +217,7 @@ async def test_it_bears_that_a_bus_comes_late_and_the_other_never(
         told=Told(on_let_go, lambda _reason: None),
         state=tmp_path,
         clock=lambda: 0.0,
+        asked=lambda _request, _where: None,
     )
     private.stop()
     task = asyncio.create_task(desktop.run())

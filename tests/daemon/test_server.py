@@ -12,8 +12,10 @@ from pathlib import Path
 import pytest
 
 from hsmagent import frame
+from hsmagent.daemon import server
 from hsmagent.daemon.listening import listen
-from hsmagent.daemon.server import Server
+from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.turns import Turns
 
 
 class Echo:
@@ -26,15 +28,22 @@ class Echo:
     def end(self) -> None:
         self.ended += 1
 
+    def answered(self, body: bytearray) -> None:
+        """Take note that it is this frame's turn."""
+
     def respond_now(self, body: bytearray) -> bytes | None:
         if body.startswith(b"break"):
             raise RuntimeError
-        return None if body.startswith((b"wait", b"fail")) else bytes(body)
+        if body.startswith((b"wait", b"fail")):
+            return None
+        self.answered(body)
+        return bytes(body)
 
     async def respond(self, body: bytearray) -> bytes:
         if body.startswith(b"fail"):
             raise RuntimeError
         await self.held.wait()
+        self.answered(body)
         return bytes(body)
 
 
@@ -42,9 +51,9 @@ class Running:
     def __init__(self, path: Path, uids: set[int]) -> None:
         self.path = path
         self.conversations: list[Echo] = []
-        self.server = Server(listen(path), self._open, uids=uids)
+        self.server = Server(listen(path), self._open, uids=uids, turns=Turns())
 
-    def _open(self, _sock: socket.socket) -> Echo:
+    def _open(self, _sock: socket.socket, _: Send) -> Echo:
         self.conversations.append(Echo())
         return self.conversations[-1]
 
@@ -170,6 +179,28 @@ async def test_a_peer_that_sends_many_frames_keeps_nobody_waiting(running: Runni
     assert so_far + rest == frame.encode(b"many") * 1000
     await hang_up(many)
     await hang_up(writer)
+
+
+@pytest.mark.parametrize("kind", [b"now", b"wait"])
+async def test_a_process_with_many_connections_has_no_more_turns_than_one_with_one(
+    running: Running, monkeypatch: pytest.MonkeyPatch, kind: bytes
+) -> None:
+    pids = iter([*[1] * 100, 2])
+    monkeypatch.setattr(server, "credentials_of", lambda _: (next(pids), os.getuid()))
+    order: list[bytes] = []
+    monkeypatch.setattr(Echo, "answered", lambda _, body: order.append(bytes(body)))
+    peers = [await running.connect() for _ in range(101)]
+    while len(running.conversations) < len(peers):
+        await asyncio.sleep(0)
+    for conversation in running.conversations:
+        conversation.held.set()
+    for number, (_, writer) in enumerate(peers, 1):
+        writer.write(frame.encode(kind + b"%d" % number) * 5)
+    for reader, _ in peers:
+        assert await read_frame(reader)
+    assert order.index(kind + b"101") <= 3
+    for _, writer in peers:
+        await hang_up(writer)
 
 
 async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from hsmagent.model import Destination, Peer, Process
 from hsmagent.who.peer import terminal_of
-from hsmagent.who.terminal import LINE, Terminals
+from hsmagent.who.terminal import LINE, Seat, Terminals
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.token.softhsm import PIN
 from tests.parts.until import until
@@ -128,3 +128,22 @@ def test_a_forwarded_request_is_from_elsewhere(terminal: Screen, *, forwarded: b
         Terminals(lambda: 0.0).tell(wish)
         shell.kill()
     assert bool(terminal.shown()) is not forwarded
+
+
+@pytest.mark.parametrize(
+    ("device", "path"),
+    [
+        ((136, 3), "/dev/pts/3"),
+        ((4, 1), "/dev/tty1"),
+        ((4, 64), "/dev/ttyS0"),
+        ((254, 9999), os.devnull),
+    ],
+)
+def test_a_terminal_has_the_name_that_the_system_gives_it(
+    device: tuple[int, int], path: str
+) -> None:
+    """A console and a serial line as well."""
+    major, minor = device
+    if path.startswith("/dev/tty") and not Path(f"/sys/dev/char/{major}:{minor}").exists():
+        pytest.skip("this system has no such terminal")
+    assert Seat(1, 1, 1, os.makedev(major, minor)).where == path

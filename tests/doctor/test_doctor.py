@@ -52,6 +52,23 @@ def session(tmp_path: Path, softhsm: SoftHsm) -> AgentProcess:
     return AgentProcess(tmp_path / "home", module_config(softhsm))
 
 
+def test_a_daemon_of_another_version(
+    session: AgentProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After an upgrade it is the old one until it is restarted."""
+    monkeypatch.setattr(agent, "__version__", "99.0")
+    session.start()
+    try:
+        finding, status = agent.ask_daemon(
+            Surroundings(session.runtime, session.config, env=session.environment)
+        )
+    finally:
+        session.stop()
+    assert status is not None
+    assert finding.sentence == f"the daemon is version {status['version']}, this is 99.0"
+    assert finding.remedy == "systemctl --user restart hsmagent"
+
+
 def test_with_a_daemon(session: AgentProcess) -> None:
     session.start()
     try:

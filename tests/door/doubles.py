@@ -84,7 +84,7 @@ class FakeToken(Token):
             keys=self.shows if self.logged_in else (),
         )
 
-    async def look(self) -> None:
+    async def look(self, *, objects: bool = False) -> None:
         async with self._lock:  # a worker does one thing after the other
             self._look()
 
@@ -171,6 +171,7 @@ class FakePerson:
     def __init__(self, pins: Sequence[bytes | HsmAgentError] = (), *, agrees: bool = True) -> None:
         self.pins = list(pins)
         self.agrees = agrees
+        self.hides = False  # notices
         self.shown: list[Text] = []
         self.confirmed: list[Text] = []
         self.noticed: list[Text] = []
@@ -202,7 +203,10 @@ class FakePerson:
 
     async def notice(self, text: Text) -> None:
         self.noticed.append(text)
-        await asyncio.Event().wait()
+        if not self.agrees:
+            raise Cancelled("the person pressed the second button")
+        if not self.hides:
+            await asyncio.Event().wait()
 
     async def _think(self) -> None:
         await asyncio.sleep(0)

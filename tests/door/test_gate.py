@@ -423,15 +423,125 @@ async def test_a_pin_pad_is_pointed_at() -> None:
     assert door.token.login_calls == 1
 
 
-async def test_a_key_that_wants_its_pin_each_time_gets_it_each_time() -> None:
-    person = FakePerson([RIGHT, b"111111", RIGHT, RIGHT])
-    door = Door(person)
-    key = replace(KEY, always_authenticate=True)
-    door.signer = FakeSigner(key, door.token)
-    assert await door.sign(request(key)) == b"signed data"
-    assert await door.sign(request(key)) == b"signed data"
-    assert door.signer.pins == [b"111111", RIGHT, RIGHT]
+async def test_who_cancels_the_note_about_the_pin_pad_refuses_who_waits() -> None:
+    """C_Login cannot be called back: it is no second one that serves who comes later."""
+    person = FakePerson(agrees=False)
+    token = FakeToken(pin_pad=True)
+    token.hold = asyncio.Event()
+    door = Door(person, token)
+    with pytest.raises(Cancelled, match="“work” was not wanted at the reader"):
+        await door.sign()
+    person.agrees = True
+    waiting = asyncio.ensure_future(door.sign())
+    await until(lambda: len(person.noticed) > 1)
+    token.hold.set()
+    assert await waiting == b"signed data"
+    assert token.login_calls == 1
+
+
+async def test_a_hidden_note_about_the_pin_pad_changes_nothing() -> None:
+    token = FakeToken(pin_pad=True)
+    token.hold = asyncio.Event()
+    person = FakePerson()
+    person.hides = True
+    door = Door(person, token)
+    waiting = asyncio.ensure_future(door.sign())
+    await until(lambda: person.noticed)
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not waiting.done()
+    token.hold.set()
+    assert await waiting == b"signed data"
+
+
+EACH_TIME = replace(KEY, always_authenticate=True)
+
+
+def door_each_time(prompter: Prompter, timeout: float = 60.0) -> Door:
+    """Return a gate whose key wants its PIN for each use."""
+    door = Door(prompter, timeout=timeout)
+    door.signer = FakeSigner(EACH_TIME, door.token)
+    return door
+
+
+async def test_one_dialog_serves_the_login_and_the_use_that_it_was_for() -> None:
+    person = FakePerson([RIGHT, b"111111", RIGHT])
+    door = door_each_time(person)
+    assert await door.sign(request(EACH_TIME)) == b"signed data"
+    assert [text.message for text in person.shown] == ["PIN for the token “work”"]
+    assert "This key wants its PIN for each use." in person.shown[0].description
+    assert await door.sign(request(EACH_TIME)) == b"signed data"
+    assert door.signer.pins == [RIGHT, b"111111", RIGHT]
     assert door.token.login_calls == 1
+
+
+async def test_the_dialog_of_a_use_does_not_read_like_a_refused_pin() -> None:
+    """The second one after a login by the keyring, or by a PIN typed for another program."""
+    person = FakePerson([RIGHT])
+    store = FakeStore(RIGHT)
+    door = Door(person, store=store)
+    door.signer = FakeSigner(EACH_TIME, door.token)
+    assert await door.sign(request(EACH_TIME)) == b"signed data"
+    [text] = person.shown
+    assert text.message == "PIN to use the key “ssh” of “work” once"
+    assert "This key wants its PIN for each use." in text.description
+    assert "ssh ← git wants to log in as alice" in text.description
+    assert text.warning == ""
+
+
+async def test_who_waited_with_another_program_is_asked_for_its_own_use() -> None:
+    person = FakePerson([RIGHT, RIGHT])
+    person.hold = asyncio.Event()
+    door = door_each_time(person)
+    first = asyncio.ensure_future(door.sign(request(EACH_TIME)))
+    second = asyncio.ensure_future(door.sign(request(EACH_TIME, program="scp")))
+    await until(lambda: person.shown)
+    person.hold.set()
+    assert {await first, await second} == {b"signed data"}
+    assert len(person.shown) == 2
+    assert "scp" in person.shown[1].description
+    assert "“ssh” of “work” once" in person.shown[1].message
+
+
+async def test_without_a_prompter_a_pin_from_the_terminal_serves_login_and_use() -> None:
+    door = door_each_time(Nobody())
+    waiting = asyncio.ensure_future(door.sign(request(EACH_TIME)))
+    other = asyncio.ensure_future(door.sign(request(EACH_TIME, program="scp")))
+    await until(lambda: door.gate.wants_pin(TOKEN))
+    shown = door.gate.wants_pin(TOKEN)
+    assert shown is not None
+    await door.gate.unlock(TOKEN, bytearray(RIGHT), shown=shown)
+    assert await waiting == b"signed data"
+    pins = door.signer.pins
+    assert pins == [RIGHT]
+    await until(lambda: door.gate.wants_pin(TOKEN))  # the other one, which was not shown
+    assert door.token.login_calls == 1
+    with pytest.raises(PinIncorrect):
+        await door.gate.unlock(TOKEN, bytearray(b"111111"), shown=door.gate.wants_pin(TOKEN))
+    assert not other.done()
+    await door.gate.unlock(TOKEN, bytearray(RIGHT), shown=door.gate.wants_pin(TOKEN))
+    assert await other == b"signed data"
+    with pytest.raises(Refused, match="has gone"):
+        await door.gate.unlock(TOKEN, bytearray(RIGHT), shown=shown)
+    assert door.token.login_calls == 1
+
+
+async def test_a_use_that_waits_for_a_terminal_waits_no_longer_than_it_should() -> None:
+    door = door_each_time(Nobody(), timeout=0.01)
+    door.token.logged_in = True
+    with pytest.raises(TimedOut, match="run `hsmagent unlock work`"):
+        await door.sign(request(EACH_TIME))
+    assert door.gate.wants_pin(TOKEN) is None
+
+
+async def test_a_locked_screen_refuses_a_use_that_waits_for_a_terminal() -> None:
+    door = door_each_time(Nobody())
+    door.token.logged_in = True
+    waiting = asyncio.ensure_future(door.sign(request(EACH_TIME)))
+    await until(lambda: door.gate.wants_pin(TOKEN))
+    door.gate.close("the screen is locked")
+    with pytest.raises(Refused, match="screen is locked"):
+        await waiting
 
 
 async def test_before_the_pin_of_a_use_the_tries_are_looked_at() -> None:
@@ -465,13 +575,12 @@ async def test_tries_used_up_under_the_dialog_of_a_use_want_a_second_question() 
 
 
 async def test_that_a_key_wants_its_pin_each_time_may_show_only_after_the_login() -> None:
-    person = FakePerson([RIGHT, RIGHT])
-    door = Door(person)
-    key = replace(KEY, always_authenticate=True)
-    door.token.shows = (key,)
-    door.signer = FakeSigner(key, door.token)
+    person = FakePerson([RIGHT])
+    door = door_each_time(person)
+    door.token.shows = (EACH_TIME,)
     assert await door.sign(request(KEY)) == b"signed data"
     assert door.signer.pins == [RIGHT]
+    assert len(person.shown) == 1
 
 
 # -- policy ----------------------------------------------------------------------------------

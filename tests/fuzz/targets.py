@@ -69,7 +69,7 @@ def certificate(data: bytes) -> None:
         for found in certificates.read(data):
             _ = found.addresses, found.name, found.issuer_name, found.key_usage, found.not_after
             _ = found.issuer_and_serial, found.key_identifier, found.spki, found.is_root
-            _ = Who.of(found), found.valid_at(NOW)
+            _ = Who.of(found), found.valid_at(NOW), found.can_be_validated
     except UsageError:
         pass
 

@@ -2,17 +2,18 @@
 
 import base64
 import email
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from hsmagent.cli import openssl_smime
-from hsmagent.mail import decrypt, verify
+from hsmagent.mail import canonical, decrypt, verify
 from hsmagent.mail.cms import enveloped
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
-from hsmagent.mail.spool import Spool
+from hsmagent.mail.spool import CHUNK, Spool
 from tests.mail.test_decrypt import decrypted, encrypted
 from tests.parts.mail.people import judge, person, region, signed
 from tests.parts.mail.pki import SoftwareKeys
@@ -160,6 +161,54 @@ def test_a_field_that_programs_act_on_is_never_taken_from_inside(field: bytes) -
     name, value = field.decode().split(": ")
     assert name.lower() not in plain.decode().lower()
     assert any(f"{name.title()}: {value}" in warning for warning in done.warnings)
+
+
+ODD_CR = {
+    "a field": b"Subject: Hi\rBcc: eve@evil.test\n\nHello\n",
+    "a content field": b'Content-Type: text/plain; x="a\rb"\n\nHello\n',
+    "a line": b"\nHello\rWorld\n",
+    "an end": b"\nHello\r",
+    "before a line's end": b"\nHello\r\r\nWorld\n",
+    "a part": b'Content-Type: multipart/mixed; boundary="x"\n\n--x\n\nHello\r!\n--x--\n',
+    "a preamble": b'Content-Type: multipart/mixed; boundary="x"\n\na\rb\n--x\n\nHello\n--x--\n',
+    "a part's field": b'Content-Type: multipart/mixed; boundary="x"\n\n--x\nA: \rb\n\nHello\n--x--',
+    "a message": b"Content-Type: message/rfc822\n\nSubject: In\rside\n\nHello\n",
+}
+TO_BOB = b"From: alice@example.org\nTo: bob@example.org\n"
+
+
+@pytest.mark.parametrize("where", ODD_CR)
+@pytest.mark.parametrize("newline", [b"\n", b"\r\n"])
+def test_no_bare_cr_leaves(where: str, newline: bytes) -> None:
+    mail = TO_BOB.replace(b"\n", newline) + re.sub(rb"(?<!\r)\n", newline, ODD_CR[where])
+    who = person("rsa")
+    sent = b"".join(canonical.sendable(region(mail)).chunks())
+    for result in (
+        sent,
+        signed(mail, who),
+        encrypted(mail, who),
+        decrypted(encrypted(mail, who), who),
+    ):
+        assert b"\r" not in result.replace(b"\r\n", b"\n")
+        assert email.message_from_bytes(result)["Bcc"] is None
+    for text in ("Hello", "World" if b"World" in mail else ""):
+        assert text in str(email.message_from_bytes(sent))
+
+
+def test_what_has_no_bare_cr_is_sent_as_it_is() -> None:
+    for mail in (HEAD + b"\nHello \n", (HEAD + b"\nHello\n").replace(b"\n", b"\r\n")):
+        whole = region(mail)
+        assert canonical.sendable(whole) is whole
+
+
+def test_the_chunks_of_a_message_do_not_hide_a_bare_cr() -> None:
+    for at in (CHUNK - 2, CHUNK - 1, CHUNK, CHUNK + 1):
+        for end, odd in ((b"\r\n", False), (b"\ra", True)):
+            body = b"a" * 60 + b"\r\n"
+            mail = HEAD.replace(b"\n", b"\r\n") + b"\r\n"
+            mail = (mail + body * (at // len(body) + 1))[: at - 2] + b"\r\n" + end + body
+            whole = region(mail.replace(b"\r\r\n", b"\r\n"))
+            assert (canonical.sendable(whole) is not whole) is odd, (at, end)
 
 
 def test_a_bare_cr_inside_makes_no_field_outside() -> None:

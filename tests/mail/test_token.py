@@ -190,7 +190,7 @@ def test_locked_token_and_no_daemon(agent: AgentProcess) -> None:
     done = agent.hsmagent("smime", "sign", stdin=message)
     assert done.returncode == 1
     assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
+    assert done.stderr.count("\n") == 2  # that it waits, and how that ended
     assert agent.unlock(PIN).returncode == 0
     away = {**agent.environment, "XDG_RUNTIME_DIR": str(agent.home)}
     command = [*PROGRAM, "smime", "sign"]
@@ -199,3 +199,47 @@ def test_locked_token_and_no_daemon(agent: AgentProcess) -> None:
     )
     assert nobody.returncode == 1
     assert "no daemon answers" in nobody.stderr
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        [*PROGRAM, "smime", "sign"],
+        [*PROGRAM, "file", "sign", "--key", "rsa"],
+        [sys.executable, "-m", "hsmagent.cli.gpgsm", "-bsau", "rsa@example.org"],
+        [sys.executable, "-m", "hsmagent.cli.sendmail", "p256@example.org"],
+    ],
+    ids=["smime", "file", "gpgsm", "sendmail"],
+)
+def test_a_mail_program_says_that_it_waits(agent: AgentProcess, command: list[str]) -> None:
+    """Where no window can ask: at once, once, and not in the middle of the message."""
+    if command[2].startswith("hsmagent.cli"):
+        name = command[2].rpartition(".")[2]
+        call = f"import sys; from hsmagent.cli.mail_programs import {name}; sys.exit({name}())"
+        command = [sys.executable, "-c", call, *command[3:]]
+    agent.hsmagent("lock")
+    with subprocess.Popen(
+        command,
+        env=agent.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        cwd=agent.home,
+    ) as client:
+        assert client.stdin is not None
+        assert client.stdout is not None
+        assert client.stderr is not None
+        client.stdin.write(f"From: rsa@example.org\nTo: p256@example.org\n{BODY}")
+        client.stdin.close()
+        said = client.stderr.readline()
+        assert agent.unlock(PIN).returncode == 0
+        client.stdout.read()
+        rest = client.stderr.read()
+    assert client.returncode == 0, rest
+    assert said == (
+        "hsmagent: waiting for the PIN of “mail”, which no window can ask for; "
+        "run `hsmagent unlock mail`\n"
+    )
+    assert "waiting" not in rest

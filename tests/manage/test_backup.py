@@ -217,7 +217,16 @@ def test_another_card_gets_the_keys(reader: Reader, card: Managed) -> None:
     pins = (DEFAULT_SO_PIN, NEW_SO, "271828")
     card.does(*init_args(1), secrets=pins)
     assert "waits for 1" in card.fails("key", "restore", "mail.wrapped", secrets=("1",), status=2)
-    card.does("share", "import", "share.pbe", "--expect", kcv, secrets=(PASSWORD,))
+    (card.folder / "x").write_text("x")
+    for wrong, why in (
+        ("x", "x is no backup"),
+        ("nothing", "16 hexadecimal digits, or the backup"),
+    ):
+        words = ("share", "import", "share.pbe", "--expect", wrong)
+        assert why in card.fails(*words, secrets=(PASSWORD,), status=2)
+    card.does("share", "import", "share.pbe", "--expect", "mail.wrapped", secrets=(PASSWORD,))
+    assert reader.card.domain is not None
+    assert reader.card.domain.dkek.kcv.hex() == kcv
     card.does("key", "restore", "mail.wrapped", secrets=("271828",))
     assert reader.card.keys[RSA].private_numbers() == kept.private_numbers()
     assert "failed" not in card.does("key", "test", "mail", secrets=("271828",))

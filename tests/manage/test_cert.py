@@ -7,6 +7,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, pkcs7
 
+from hsmagent.schsm.apdu import INS, SW
 from tests.manage.authority import Ca
 from tests.parts.token.card import DEFAULT_PIN, Reader
 from tests.parts.token.managed import Managed
@@ -115,6 +116,21 @@ def test_a_self_signed_certificate_is_good_for_mail(
 # -- a card ------------------------------------------------------------------------------------
 
 
+def test_what_cannot_be_replaced_stays(reader: Reader, card: Managed, tmp_path: Path) -> None:
+    """A card that is full takes the new one not; the old one is put back, and the key is found."""
+    old = card.does("cert", "export", "ssh")
+    reader.card.knobs.override[INS.UPDATE_BINARY] = (SW.NO_MEMORY, 1)
+    self_sign = ("cert", "self-sign", "ssh", "--email", ADDRESS, "--yes")
+    assert "C_CreateObject" in card.fails(*self_sign, secrets=(DEFAULT_PIN,))
+    assert card.does("cert", "export", "ssh") == old
+    assert "failed" not in card.does("key", "test", "ssh", secrets=(DEFAULT_PIN,))
+    (tmp_path / "note").write_text("another")
+    reader.card.knobs.override[INS.UPDATE_BINARY] = (SW.NO_MEMORY, 1)
+    write = ("data", "write", "note", "note", "--yes")
+    assert "does not keep this data" in card.fails(*write, secrets=(DEFAULT_PIN,))
+    assert card.does("data", "read", "note") == "for everyone"
+
+
 def test_a_card_from_key_to_certificate(reader: Reader, card: Managed, tmp_path: Path) -> None:
     ca = Ca()
     card.does("key", "new", "rsa2048", "--for", "mail", "--label", "post", secrets=(DEFAULT_PIN,))
@@ -125,9 +141,16 @@ def test_a_card_from_key_to_certificate(reader: Reader, card: Managed, tmp_path:
     card.does("cert", "import", str(file), secrets=(DEFAULT_PIN,))
     assert leaf.public_bytes(Encoding.DER) in reader.card.files.content.values()
     assert card.does("cert", "export", "post").encode() == leaf.public_bytes(Encoding.PEM)
+    assert f"{ADDRESS}, by CN=a CA" in card.does("cert", "list", "--token", "work")
     assert "failed" not in card.does("key", "test", "post", secrets=(DEFAULT_PIN,))
-    card.does("cert", "delete", "post", "--yes", secrets=(DEFAULT_PIN,))
+    said = card.fails("cert", "delete", "post", "--yes", secrets=(DEFAULT_PIN,), status=2)
+    assert "nobody could find “post” without it" in said
+    assert leaf.public_bytes(Encoding.DER) in reader.card.files.content.values()
+    # Another one takes its place.
+    file.write_bytes(ca.answer(pem).public_bytes(Encoding.PEM))
+    card.does("cert", "import", str(file), "--yes", secrets=(DEFAULT_PIN,))
     assert leaf.public_bytes(Encoding.DER) not in reader.card.files.content.values()
+    assert "failed" not in card.does("key", "test", "post", secrets=(DEFAULT_PIN,))
     assert not reader.card.logged_in
     user = reader.card.user
     assert user is not None

@@ -35,6 +35,23 @@ def test_data_on_softhsm(soft: Managed, tmp_path: Path, private: tuple[str, ...]
     assert "no data" in gone
 
 
+@pytest.mark.parametrize("private", [(), ("--private",)])
+@pytest.mark.parametrize("size", [0, 1, 3000])
+def test_the_first_data_of_a_card_can_be_deleted(
+    blank: Reader, blank_card: Managed, tmp_path: Path, private: tuple[str, ...], size: int
+) -> None:
+    """Its file has the number 0, of which OpenSC may think that there is none."""
+    words = ("token", "init", "--label", "work", "--no-backup")
+    blank_card.does(*words, secrets=("0123456789abcdef", PIN))
+    before = set(blank.card.files.content)
+    (tmp_path / "note").write_bytes(b"x" * size)
+    blank_card.does("data", "write", "note", "note", *private, secrets=(PIN,))
+    added = set(blank.card.files.content) - before
+    assert {each & 0xFF for each in added} == {0}
+    blank_card.does("data", "delete", "note", *private, "--yes", secrets=(PIN,))
+    assert set(blank.card.files.content) == before
+
+
 def test_data_on_a_card(reader: Reader, card: Managed, tmp_path: Path) -> None:
     assert card.does("data", "read", "note") == "for everyone"
     assert "no data" in card.fails("data", "read", "secret", status=2)

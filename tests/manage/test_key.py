@@ -1,12 +1,16 @@
 """`hsmagent key …` on a card through OpenSC and pcscd, and on SoftHSM; pkcs11-tool as witness."""
 
+import stat
+from pathlib import Path
+
 import pytest
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 
 from hsmagent.schsm.apdu import INS
 from hsmagent.schsm.card import END_ENTITY, file_id
 from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.token.card.furnished import BRAINPOOL, P256, RSA
+from tests.parts.token.card.domain import Domain
+from tests.parts.token.card.furnished import AUTHORITY, BRAINPOOL, P256, RSA
 from tests.parts.token.managed import Managed
 from tests.parts.token.pkcs11_tool import pkcs11_tool
 
@@ -72,6 +76,8 @@ def test_a_key_is_made_on_a_card(reader: Reader, card: Managed, kind: str) -> No
     assert user.wrong == 0
     assert "failed" not in card.does("key", "test", "new", secrets=(DEFAULT_PIN,))
     assert "new" in pkcs11_tool(reader.provider, "-O")
+    said = card.fails("key", "new", "p521", "--label", "x", secrets=(DEFAULT_PIN,))
+    assert "“work” did not make the p521 key: C_GenerateKeyPair" in said
     assert "does not make ed25519" in card.fails(
         "key", "new", "ed25519", "--label", "x", secrets=(DEFAULT_PIN,), status=2
     )
@@ -95,9 +101,47 @@ def test_a_key_leaves_nothing_behind_on_a_card(reader: Reader, card: Managed) ->
     assert not reader.card.logged_in
 
 
-def test_a_key_of_a_card_is_renamed(reader: Reader, card: Managed) -> None:
-    card.does("key", "rename", "old", "older", secrets=(DEFAULT_PIN,))
-    assert "older" in pkcs11_tool(reader.provider, "-O", pin=DEFAULT_PIN)
+def test_it_is_said_what_a_deletion_loses(reader: Reader, card: Managed, tmp_path: Path) -> None:
+    reader.card.domain = Domain.of(0)
+    words = ("key", "delete", "mail", "--with-cert", "--yes")
+    said = card.fails(*words, secrets=("000000",))
+    assert "Mail and files encrypted for it, if there are any, can be read no more." in said
+    assert "No backup of it was made here." in said
+    assert "Its certificate goes with it." in said
+    assert f"The certificates of its authorities stay: {AUTHORITY}." in said
+    said = card.fails("key", "delete", "old", "--yes", secrets=("000000",))
+    assert "certificate" not in said
+    card("token", "unblock", secrets=(DEFAULT_SO_PIN, "271828"))
+    card.does("key", "backup", "mail", ".", secrets=("271828",))
+    kcv = reader.card.domain.dkek.kcv.hex().upper()
+    noted = tmp_path / "state" / "hsmagent" / "backups.jsonl"
+    assert stat.S_IMODE(noted.stat().st_mode) == 0o600
+    file = tmp_path / "mail.wrapped"
+    said = card.fails(*words, secrets=("000000",))
+    assert f"is in {file}, for a card whose DKEK has the check value {kcv}." in said
+    # Another key's backup in its place is none of it.
+    card.does("key", "backup", "ssh", ".", secrets=("271828",))
+    file.unlink()
+    (tmp_path / "ssh.wrapped").rename(file)
+    noted.write_bytes(b"[1]\n{\n" + noted.read_bytes())
+    ran = card(*words, secrets=("271828",))
+    assert f"is no longer in {file}" in ran.err
+    assert ran.status == 0
+
+
+@pytest.mark.parametrize("name", ["ssh", "old"])
+@pytest.mark.parametrize("label", ["longer than before", "b"])
+def test_a_key_of_a_card_is_renamed(reader: Reader, card: Managed, name: str, label: str) -> None:
+    """With a certificate and without; where the label is shorter, its file keeps the old end."""
+    reader.card.domain = Domain.of(0)
+    card.does("key", "rename", name, label, secrets=(DEFAULT_PIN,))
+    listed = pkcs11_tool(reader.provider, "-O", pin=DEFAULT_PIN)
+    assert listed.count(f"label:      {label}\n") == (3 if name == "ssh" else 2)
+    card.does("key", "backup", label, ".", secrets=(DEFAULT_PIN,))
+    card.does("key", "delete", label, "--with-cert", "--yes", secrets=(DEFAULT_PIN,))
+    (file,) = card.folder.glob("*.wrapped")
+    card.does("key", "restore", str(file), secrets=(DEFAULT_PIN,))
+    assert "failed" not in card.does("key", "test", label, secrets=(DEFAULT_PIN,))
 
 
 def test_the_last_try_is_not_spent(reader: Reader, card: Managed) -> None:

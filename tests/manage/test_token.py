@@ -72,7 +72,7 @@ def test_a_card_in_use_is_erased_only_by_its_so_pin(reader: Reader, card: Manage
     words = ("token", "init", "--label", "new", "--backup-shares", "2", "--yes")
     new = ("fedcba9876543210", PIN)
     said = card.fails(*words, secrets=(SO_PIN, PIN))
-    assert "the SO-PIN is wrong; nothing was erased" in said
+    assert "the SO-PIN is wrong; nothing was erased; 14 tries are left" in said
     assert "On it: ssh, mail, old" in said
     assert reader.card.so is not None
     assert (reader.card.so.presented, reader.card.so.wrong, reader.card.so.left) == (1, 1, 14)
@@ -141,6 +141,9 @@ def test_two_cards_are_told_apart(reader: Reader, card: Managed) -> None:
 
 def test_softhsm_from_nothing(soft: Managed) -> None:
     assert "it is blank" in soft.does("token", "info")
+    for blank in (("key", "new"), ("token", "pin"), ("data", "list", "--private")):
+        said = soft.fails(*blank, status=2)
+        assert "libsofthsm2.so is blank; `hsmagent token init` makes it usable" in said
     soft.does("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN))
     listed = pkcs11_tool(soft.provider, "-L")
     assert "demo" in listed
@@ -152,6 +155,10 @@ def test_softhsm_from_nothing(soft: Managed) -> None:
     soft.does("token", "unblock", "demo", secrets=(SOFT_SO_PIN, PIN + "2"))
     soft.does("token", "so-pin", "demo", secrets=(SOFT_SO_PIN, "27182818"))
     soft.does("token", "unblock", "demo", secrets=("27182818", PIN))
+    for verb in ("unblock", "so-pin", "init"):
+        yes = ("--yes",) if verb == "init" else ()
+        said = soft.fails("token", verb, "demo", *yes, secrets=(SOFT_SO_PIN, "31415927"))
+        assert "the SO-PIN is wrong" in said
     pkcs11_tool(soft.provider, "--token-label", "demo", "-O", pin=PIN)
     words = ("token", "init", "demo", "--label", "again", "--yes")
     assert "wrong" in soft.fails(*words, secrets=(SOFT_SO_PIN, PIN))
@@ -198,6 +205,43 @@ def test_a_tpm(tmp_path: Path) -> None:
         words = ("cert", "self-sign", "ssh", "--email", "alice@example.org")
         pem = tpm.does(*words, secrets=(PIN + "1",))
         assert tpm.does("cert", "export", "ssh") == pem
+        (tmp_path / "note").write_text("x")
+        said = tpm.fails("data", "write", "note", "note", secrets=(PIN + "1",))
+        assert "“tpm” does not keep this data; perhaps it does behind its PIN: --private" in said
+        run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        tpm.does("data", "write", "note", "note", "--private", secrets=(PIN + "1",))
         big = ("key", "new", "rsa4096", "--label", "big", "--token", "tpm")
         said = tpm.fails(*big, secrets=(PIN + "1",), status=2)
         assert "does not make rsa4096" in said
+
+
+def test_a_tpm_does_the_rest(tmp_path: Path) -> None:
+    """Every command that a TPM can carry out; each leaves keys loaded, as nobody manages them."""
+    with blank_tpm() as provider:
+        tpm = Managed(provider, tmp_path)
+        (tmp_path / "note").write_text("something to keep")
+        pin, new, so = (PIN,), (SOFT_SO_PIN, PIN), (SOFT_SO_PIN, "27182818")
+        for words, secrets in (
+            (("token", "init", "--label", "tpm"), new),
+            (("key", "new", "p256", "--label", "ssh", "--token", "tpm"), pin),
+            (("key", "test", "ssh"), pin),
+            (("key", "rename", "ssh", "mail"), pin),
+            (("cert", "request", "mail", "--email", "alice@example.org"), pin),
+            (("cert", "self-sign", "mail", "--email", "alice@example.org"), pin),
+            (("cert", "delete", "mail", "--yes"), pin),
+            (("key", "test", "mail"), pin),
+            (("key", "delete", "mail", "--yes"), pin),
+            (("data", "write", "note", "note", "--private", "--token", "tpm"), pin),
+            (("data", "list", "tpm", "--private"), pin),
+            (("data", "read", "note", "--private", "--token", "tpm"), pin),
+            (("data", "delete", "note", "--private", "--yes", "--token", "tpm"), pin),
+            (("token", "unblock", "tpm"), new),
+            (("token", "so-pin", "tpm"), so),
+            (("token", "unblock", "tpm"), (so[1], PIN)),
+        ):
+            out = tpm.does(*words, secrets=secrets)
+            assert "failed" not in out
+            if words[:2] == ("data", "read"):
+                assert out == "something to keep"
+            run_tool(provider, "tpm2_flushcontext", "--transient-object")
+        assert "no key is named" in tpm.fails("key", "test", "mail", status=2)

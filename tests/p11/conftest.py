@@ -1,6 +1,6 @@
 """A token with keys and certificates, the daemon over it, and `hsmagent pkcs11` beside that."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,32 +71,37 @@ def _usage() -> x509.KeyUsage:
 @pytest.fixture(scope="session")
 def holder(tmp_path_factory: pytest.TempPathFactory) -> Holder:
     """Make the token; tests leave it as it is."""
-    folder = tmp_path_factory.mktemp("holder")
+    return make_holder(tmp_path_factory.mktemp("holder"), dict.fromkeys(KINDS, ADDRESS))
+
+
+def make_holder(folder: Path, addresses: Mapping[str, str]) -> Holder:
+    """Make a token with these kinds of key, and certificates for their addresses."""
+    folder.mkdir(exist_ok=True)
     token = SoftHsm.create(folder / "hsm")
     token.init_token("work")
-    names = x509.SubjectAlternativeName([x509.RFC822Name(ADDRESS), x509.DNSName("localhost")])
-    people = {
-        kind: root().issue(kind, f"Alice {kind}", purposes=PURPOSES, more=[names], uses=_usage())
-        for kind in KINDS
-    }
     (folder / "ca.pem").write_bytes(root().pem)
     (folder / "ca.der").write_bytes(root().der)
     token.write("work", "cert", folder / "ca.der", "09", "CA")
-    for kind, number in KINDS.items():
-        person = people[kind]
-        (folder / f"{kind}.key").write_bytes(person.key_pem)
-        (folder / f"{kind}.der").write_bytes(person.der)
-        (folder / f"{kind}.pem").write_bytes(
-            person.certificate.public_bytes(serialization.Encoding.PEM)
-        )
+    people = {kind: person(kind, f"Alice {kind}", told) for kind, told in addresses.items()}
+    for kind, who in people.items():
+        number = KINDS[kind]
+        who.write(folder, kind)
+        (folder / f"{kind}.der").write_bytes(who.der)
+        (folder / f"{kind}.pem").write_bytes(who.pem)
         if kind == "rsa":
             token.import_key("work", folder / "rsa.key", number, kind)
         else:  # softhsm2-util makes EC keys that must not derive
-            (folder / "key.der").write_bytes(_pkcs8(person))
+            (folder / "key.der").write_bytes(_pkcs8(who))
             uses = ("--usage-sign", "--usage-derive")
             token.write("work", "privkey", folder / "key.der", number, kind, *uses)
         token.write("work", "cert", folder / f"{kind}.der", number, kind)
     return Holder(token, people, folder)
+
+
+def person(kind: str, name: str, address: str) -> Person:
+    """Make a person whose certificate is for mail, and for both ends of TLS."""
+    names = x509.SubjectAlternativeName([x509.RFC822Name(address), x509.DNSName("localhost")])
+    return root().issue(kind, name, purposes=PURPOSES, more=[names], uses=_usage())
 
 
 StartFace = Callable[..., FaceProcess]
@@ -104,16 +109,16 @@ StartFace = Callable[..., FaceProcess]
 
 @pytest.fixture(scope="session")
 def _start_for_all(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartFace]:
-    yield from _starting(tmp_path_factory.mktemp("faces"))
+    yield from starting(tmp_path_factory.mktemp("faces"))
 
 
 @pytest.fixture
 def start_face(tmp_path: Path) -> Iterator[StartFace]:
     """Start daemons with a face each; the first argument is the configuration."""
-    yield from _starting(tmp_path)
+    yield from starting(tmp_path)
 
 
-def _starting(folder: Path) -> Iterator[StartFace]:
+def starting(folder: Path) -> Iterator[StartFace]:
     running: list[FaceProcess] = []
 
     def begin(config: str, **environment: str) -> FaceProcess:

@@ -88,9 +88,9 @@ class Provider:
         configuration.write_text(
             "openssl_conf = openssl_init\n"
             "[openssl_init]\nproviders = providers\n"
-            "[providers]\ndefault = default\npkcs11 = pkcs11\n"
-            "[default]\nactivate = 1\n"
-            f"[pkcs11]\nmodule = {_ossl_module()}\n"
+            "[providers]\ndefault = default_sect\npkcs11 = pkcs11_sect\n"
+            "[default_sect]\nactivate = 1\n"
+            f"[pkcs11_sect]\nmodule = {_ossl_module()}\n"
             f"pkcs11-module-path = {face.module}\nactivate = 1\n"
         )
         self._more = {"OPENSSL_CONF": str(configuration)}
@@ -145,7 +145,13 @@ class OpenSslServer:
     """`openssl s_server` that wants a client certificate. Its own key is in a file or the token."""
 
     def __init__(
-        self, holder: Holder, openssl: OpenSsl | None = None, kind: str = "", address: str = ""
+        self,
+        holder: Holder,
+        openssl: OpenSsl | None = None,
+        kind: str = "",
+        address: str = "",
+        *,
+        versions: Sequence[str] = (),
     ) -> None:
         self._log = holder.folder / f"s_server.{os.urandom(4).hex()}"
         self._reserved = _reserve()
@@ -160,7 +166,7 @@ class OpenSslServer:
         self._command = [
             *("openssl", "s_server", "-accept", f"127.0.0.1:{self.port}", "-www"),
             *("-CAfile", holder.ca, "-Verify", "1", "-verify_return_error"),
-            *("-cert", certificate, *key),
+            *("-cert", certificate, *key, *versions),
         ]
         self._environment = openssl.environment if openssl else dict(os.environ)
 
@@ -189,8 +195,18 @@ class OpenSslServer:
 
 
 @contextmanager
-def apache(openssl: OpenSsl, holder: Holder, address: str, folder: Path) -> Iterator[int]:
-    """Run Apache with two processes and the P-256 key in the token; gives its port."""
+def apache(
+    holder: Holder, folder: Path, openssl: OpenSsl | None = None, address: str = ""
+) -> Iterator[int]:
+    """Run Apache with two processes and the P-256 key; gives its port.
+
+    With an address the key is in the token. Without one, in a file, it wants client certificates.
+    """
+    if openssl is None:
+        key = f"{holder.folder}/p256.key\nSSLVerifyClient require\nSSLCACertificateFile {holder.ca}"
+        environment = dict(os.environ)
+    else:
+        key, environment = openssl.apache(address, folder), openssl.environment
     reserved = _reserve()
     port = reserved.getsockname()[1]
     (folder / "page").write_text("served\n")
@@ -203,11 +219,11 @@ def apache(openssl: OpenSsl, holder: Holder, address: str, folder: Path) -> Iter
         f"PidFile {folder}/pid\nErrorLog {folder}/log\nDocumentRoot {folder}\n"
         "StartServers 2\nServerLimit 2\nSSLEngine on\n"
         f"SSLCertificateFile {holder.certificate('p256')}\n"
-        f"SSLCertificateKeyFile {openssl.apache(address, folder)}\n"
+        f"SSLCertificateKeyFile {key}\n"
     )
     process = subprocess.Popen(
         ["/usr/sbin/apache2", "-f", f"{folder}/apache.conf", "-DFOREGROUND"],
-        env=openssl.environment,
+        env=environment,
     )
     try:
         until(lambda: process.poll() is not None or _answers(port))

@@ -227,6 +227,7 @@ def test_a_message_in_parts(client: RpcClient, holder: Holder) -> None:
     client.call(Call.C_SignInit, session, mechanism, key_of(client, session, "01"))
     for part in (DATA[:3], DATA[3:9], DATA[9:]):
         client.call(Call.C_SignUpdate, session, part)
+    assert refused(client, Call.C_Sign, session, b"other", 256) == spec.CKR_OPERATION_ACTIVE
     assert client.call(Call.C_SignFinal, session, 12) == (256,), "too little room: the size"
     (signature,) = client.call(Call.C_SignFinal, session, 256)
     holder.people["rsa"].private.public_key().verify(
@@ -376,13 +377,13 @@ def test_a_raw_secret_never_leaves(client: RpcClient) -> None:
 
 
 def test_threads_of_one_program_are_answered_by_their_codes(client: RpcClient) -> None:
-    sessions = [client.open() for _ in range(12)]
+    sessions = [client.open() for _ in range(40)]  # more than wait at once
     for session in sessions:
         mechanism = Mechanism(spec.CKM_SHA256_RSA_PKCS)
         client.call(Call.C_SignInit, session, mechanism, key_of(client, session, "01"))
     uses = {client.send(Call.C_Sign, session, DATA, 256) for session in sessions}
     look = client.send(Call.C_GetInfo)
-    assert {client.next_reply()[0] for _ in range(13)} == uses | {look}
+    assert {client.next_reply()[0] for _ in range(41)} == uses | {look}
 
 
 def test_a_hundred_programs_at_once(face: FaceProcess, holder: Holder) -> None:

@@ -119,6 +119,16 @@ async def test_a_pause_after_a_cancel(dialog: FakeDialog) -> None:
     assert len(prompter.asked) == 2
 
 
+async def test_a_notice_that_was_declined_is_not_shown_again_at_once() -> None:
+    clock = Clock()
+    prompter = Scripted(outcome=Cancelled("closed"))
+    chain = chain_of(prompter, clock=clock)
+    for _ in range(2):
+        with pytest.raises(Cancelled):
+            await chain.notice(TEXT)
+    assert len(prompter.asked) == 1
+
+
 async def test_the_pause_is_for_the_same_program_and_question() -> None:
     prompter = Scripted(outcome=False)
     chain = chain_of(prompter)

@@ -16,9 +16,11 @@ import pytest
 
 from hsmagent import assuan
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
+from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.pinentry import Pinentry, find_programs
 from tests.parts.until import async_until
+from tests.parts.values import STATUS
 from tests.prompt.dialogs import TEXT, FakeDialog, always
 
 PATH = os.environ["PATH"]
@@ -109,6 +111,14 @@ async def test_a_notice_is_taken_down(terminal: Terminal) -> None:
     notice.cancel()
     await asyncio.wait([notice])
     assert notice.cancelled()
+
+
+async def test_the_button_of_a_notice_hides_it(terminal: Terminal) -> None:
+    notice = asyncio.create_task(at(terminal).notice(words.use_pin_pad(STATUS, [])))
+    await terminal.shows("<Hide>")
+    assert "Cancel" not in terminal.read()
+    terminal.type("\r")
+    await notice
 
 
 async def test_pinentry_itself_times_out(terminal: Terminal, dialog: FakeDialog) -> None:

@@ -7,12 +7,14 @@ import pytest
 
 from hsmagent.bus import Bus, BusError, errors
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
+from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer
 from hsmagent.prompt.system import CALLBACK, SystemPrompter, Timeouts
 from tests.parts.desktop import prompter_fake as fake
 from tests.parts.desktop.bus import PrivateBus
 from tests.parts.desktop.prompter_fake import FakePrompter
 from tests.parts.until import async_until
+from tests.parts.values import STATUS
 from tests.prompt.dialogs import TEXT, FakeDialog
 
 QUICK = Timeouts(call=1, turn=1, answer=1)
@@ -132,6 +134,17 @@ async def test_a_notice_stays_until_it_is_cancelled(
     notice.cancel()
     await asyncio.wait([notice])
     assert there.stopped
+
+
+async def test_the_buttons_of_a_notice(other_bus: Bus, prompter: SystemPrompter) -> None:
+    """The first hides it, the second declines what it is about; neither says "Continue"."""
+    there = await fake_with(other_bus, b"", fake.NO)
+    notice = words.use_pin_pad(STATUS, [])
+    await prompter.notice(notice)
+    with pytest.raises(Cancelled):
+        await prompter.notice(notice)
+    for shown in there.shown:
+        assert (shown["continue-label"], shown["cancel-label"]) == ("Hide", "Cancel")
 
 
 async def test_a_stranger_is_refused(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsmagent.schsm.tlv import fields, integer, one, tlv, walk
+from hsmagent.schsm.tlv import SEQUENCE, fields, first, integer, one, tlv, walk
 
 
 @given(st.lists(st.tuples(st.sampled_from([0x30, 0x5F29, 0x7F49]), st.binary(max_size=400))))
@@ -36,3 +36,11 @@ def test_one_object_means_one() -> None:
     for wrong in (b"", tlv(0x31, b"x"), tlv(0x30) * 2):
         with pytest.raises(ValueError, match="not one"):
             one(wrong, 0x30)
+
+
+def test_the_first_object_without_what_follows() -> None:
+    assert first(b"") == b""
+    assert first(tlv(SEQUENCE, bytes(200)) + b"\x02\x08\x00") == tlv(SEQUENCE, bytes(200))
+    assert first(tlv(0x7F21, b"x") + b"\xff") == tlv(0x7F21, b"x")
+    with pytest.raises(ValueError, match="past the end"):
+        first(b"\x30\x05\x00")

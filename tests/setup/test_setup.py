@@ -95,8 +95,10 @@ def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
     # Without a terminal nobody can say yes.
     done = anna.setup()
     assert (done.returncode, anna.has()) == (1, {})
-    assert (
-        done.stderr == "hsmagent: there is no terminal to ask in, so nothing was done; use --yes\n"
+    assert done.stdout == ""
+    assert done.stderr == (
+        "hsmagent: there is no terminal to ask in, so nothing was done; use --yes, or --dry-run to "
+        "see what would be\n"
     )
 
 

@@ -91,9 +91,12 @@ def rsa_fields(**changed: int) -> bytes:
     [
         {"p": 0},
         {"q": 1},
-        {"d": 3},
+        {"p": RSA.private_numbers().p + 1},
+        {"d": 3, "iqmp": 7},
+        {"d": 3, "p": RSA.private_numbers().p + 2},
+        {"d": 1 << 2100},
+        {"iqmp": 1 << 1100},
         {"n": 15, "p": 3, "q": 5},
-        {"iqmp": 7},
         {"e": 2},
         {"p": 1, "q": RSA.private_numbers().public_numbers.n},
     ],
@@ -101,6 +104,12 @@ def rsa_fields(**changed: int) -> bytes:
 def test_an_rsa_key_that_is_not_sound_is_refused(changed: dict[str, int]) -> None:
     with pytest.raises(HsmAgentError):
         software.read(Reader(rsa_fields(**changed) + wire.text("x")))
+
+
+@pytest.mark.parametrize("changed", [{"d": 3}, {"iqmp": 7}, {"p": RSA.private_numbers().p + 2}])
+async def test_an_rsa_key_is_sound_whose_signatures_are_good(changed: dict[str, int]) -> None:
+    """OpenSSL signs by the primes, and by d where that came out wrong."""
+    await check(software.read(Reader(rsa_fields(**changed) + wire.text("x"))), 2)
 
 
 async def test_a_large_rsa_key_is_added_at_once_and_a_larger_one_refused() -> None:

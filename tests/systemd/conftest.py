@@ -1,4 +1,7 @@
+import shutil
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -13,3 +16,11 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     program.write_text(f'#!/bin/sh\nPYTHONPATH="{ROOT}" exec "{sys.executable}" -m hsmagent "$@"\n')
     program.chmod(0o755)
     return program
+
+
+@pytest.fixture
+def short() -> Iterator[Path]:
+    """Make a folder whose path is short enough for sockets."""
+    folder = Path(tempfile.mkdtemp(prefix="sa"))
+    yield folder
+    shutil.rmtree(folder)

@@ -119,8 +119,9 @@ def test_bash_offers_every_option(env: dict[str, str], tmp_path: Path, command: 
 def test_fish_offers_every_option(env: dict[str, str], command: Command) -> None:
     wanted = {name for option in command.options for name in option.names}
     assert wanted <= {*complete_in_fish(env, f"{command.path} -")}
-    long = {name for name in wanted if name.startswith("--")}
-    assert long == {*complete_in_fish(env, f"{command.path} --")}
+    offered = {*complete_in_fish(env, f"{command.path} --")}  # fish 4 offers -aes-128-gcm as well
+    wanted, offered = ({n for n in names if n.startswith("--")} for names in (wanted, offered))
+    assert wanted == offered
 
 
 @pytest.mark.parametrize("command", EVERY, ids=lambda command: command.path)

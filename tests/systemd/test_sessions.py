@@ -1,5 +1,6 @@
 """After `hsmagent setup` each kind of session in the table of docs/desktop.md finds the agent."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -92,3 +93,46 @@ def test_tmux_outlives_the_session(session: UserManager) -> None:
         assert told.read_text().strip() in ("0", "1")  # keys, or none; 2 is no agent
     finally:
         subprocess.run([*server, "kill-server"], check=False)
+
+
+SEEN = {
+    "login-shell": "a new login shell finds",
+    "session": "programs that the user manager starts find",
+    "bus": "programs that the bus starts find",
+}
+
+
+def doctor(session: UserManager, **env: str) -> dict[str, tuple[str, str]]:
+    """Return what the doctor says of the ways to the agent: sentence and remedy, by check."""
+    session.environment.update(env)
+    bus = f"unix:path={session.home}/run/bus"
+    command = ("env", f"DBUS_SESSION_BUS_ADDRESS={bus}", "hsmagent", "doctor", "--json")
+    found = json.loads(session.run(*command, check=False).stdout)
+    return {
+        check: (each["sentence"].removeprefix(said), each["remedy"])
+        for each in found
+        for check, said in SEEN.items()
+        if each["sentence"].startswith(said)
+    }
+
+
+def test_the_doctor_sees_what_each_finds(session: UserManager) -> None:
+    assert doctor(session, SHELL="/bin/bash") == dict.fromkeys(SEEN, (" this agent", ""))
+
+
+def test_the_doctor_sees_who_is_in_the_way_and_what_it_says_to_do_helps(program: Path) -> None:
+    with user_manager([program.parent]) as session:
+        session.environment["SHELL"] = "/bin/bash"
+        assert doctor(session)["login-shell"] == (" no agent", "hsmagent setup, and log in anew")
+        session.run("hsmagent", "setup", "--yes")
+        profile = session.home / ".profile"
+        profile.write_text(profile.read_text() + "export SSH_AUTH_SOCK=/tmp/other\n")
+        session.run("dbus-update-activation-environment", "--systemd", "SSH_AUTH_SOCK=/tmp/other")
+        found = doctor(session)
+        assert {said for said, _ in found.values()} == {" another agent, /tmp/other"}
+        assert found["login-shell"][1].startswith("~/.profile, line ")
+        for check in ("session", "bus"):
+            session.run("sh", "-c", found[check][1])
+        profile.write_text(profile.read_text().replace("export SSH_AUTH_SOCK=/tmp/other\n", ""))
+        assert doctor(session) == dict.fromkeys(SEEN, (" this agent", ""))
+        assert not list((session.home / "run/dbus-1/services").iterdir())

@@ -2,11 +2,9 @@
 
 import json
 import os
-import shutil
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -105,14 +103,6 @@ def test_systemd_socket_activate_starts_the_daemon(short: Path, program: Path) -
         assert listening.wait(20) == 0, (short / "log").read_text()
 
 
-@pytest.fixture
-def short(tmp_path: Path) -> Iterator[Path]:
-    """Make a folder whose path is short enough for sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="sa"))
-    yield folder
-    shutil.rmtree(folder)
-
-
 # -- under a real manager --------------------------------------------------------------------
 
 
@@ -177,11 +167,16 @@ def test_pkcs11_programs_find_a_token_from_login_on(manager: UserManager) -> Non
     assert manager.property("hsmagent.service", "ActiveState") == "inactive"
     printed = manager.run("p11tool", "--list-tokens").stdout
     assert "token=work" in printed
+    environment = manager.systemctl("show-environment")
+    assert f"P11_KIT_SERVER_ADDRESS=unix:path={manager.home}/run/hsmagent/pkcs11/pkcs11.sock" in (
+        environment.splitlines()
+    )
     for service in ("hsmagent.service", "hsmagent-pkcs11.service"):
         assert manager.property(service, "ActiveState") == "active"
     manager.run(*SETUP, "--no-pkcs11")
     assert manager.property("hsmagent-pkcs11.service", "ActiveState") == "inactive"
     assert not (manager.home / "run/hsmagent/pkcs11/pkcs11.sock").exists()
+    assert "P11_KIT_SERVER_ADDRESS" not in manager.systemctl("show-environment")
     assert "token=work" not in manager.run("p11tool", "--list-tokens").stdout
 
 

@@ -1,6 +1,8 @@
 """What a broken module, a pulled card or a blocked PIN does, and what it must not do."""
 
 import asyncio
+import os
+import signal
 import time
 
 import pytest
@@ -406,6 +408,62 @@ async def test_a_card_that_another_program_resets(faulty: Faulty, new_tokens: Ne
     assert faulty.calls("C_Login") == 1
     await signer.token.login(pin())
     await signer.sign(Scheme.ECDSA_SHA256, b"data")
+
+
+async def test_a_login_that_a_look_finds_lost_is_asked_for_by_who_waits_behind_it(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    await signer.token.login(pin())
+    (pid,) = tokens.modules()[0].pids
+    os.kill(pid, signal.SIGSTOP)  # so that both are with the worker before it answers one
+    looking = asyncio.create_task(signer.token.look())
+    for _ in range(10):
+        await asyncio.sleep(0)
+    signing = asyncio.create_task(signer.sign(Scheme.ECDSA_SHA256, b"data"))
+    await asyncio.sleep(0)
+    faulty.reset_card()
+    os.kill(pid, signal.SIGCONT)
+    with pytest.raises(LoginNeeded, match="has ended"):
+        await signing
+    await looking
+    assert not signer.token.logged_in
+    assert faulty.calls("C_Login") == 1
+
+
+async def test_a_module_that_lists_its_slots_no_more_is_replaced_by_a_refresh(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    tokens = await loaded(faulty, new_tokens)
+    await token_of(tokens).login(pin())
+    before = tokens.modules()[0].pids
+    faulty.strike("C_GetSlotList", Action.RETURN, spec.CKR_DEVICE_ERROR)
+    await tokens.refresh()
+    assert tokens.modules()[0].pids != before
+    assert tokens.signers()
+    assert not token_of(tokens).logged_in
+
+
+async def test_an_event_is_seen_whatever_the_worker_before_has_counted(
+    faulty: Faulty, new_tokens: NewTokens
+) -> None:
+    """A card that is pulled out and put back at once, after the worker was replaced."""
+    faulty.set(slot_flags=HARDWARE)
+    tokens = await loaded(faulty, new_tokens)
+    signer = only_signer(tokens)
+    for flag, seen in (
+        (spec.CKF_USER_PIN_COUNT_LOW, PinState.COUNT_LOW),
+        (spec.CKF_USER_PIN_FINAL_TRY, PinState.FINAL_TRY),
+        (spec.CKF_USER_PIN_LOCKED, PinState.LOCKED),
+    ):
+        await until(lambda: tokens.modules()[0].state == "running")
+        faulty.set(token_flags=flag)
+        faulty.strike("C_WaitForSlotEvent", Action.RETURN, spec.CKR_OK)
+        await until(lambda wanted=seen: signer.token.status().pin_state is wanted)
+        before = tokens.modules()[0].pids
+        os.kill(before[0], signal.SIGKILL)
+        await until(lambda gone=before: tokens.modules()[0].pids != gone)
 
 
 async def test_a_failed_operation_leaves_the_login(faulty: Faulty, new_tokens: NewTokens) -> None:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.control.values import of_key, to_key
+from hsmagent.mail.cms.der import octets
 from hsmagent.model import Key, KeyType, TokenId
+from hsmagent.token.curves import CURVES, curve_spelled_out
 from hsmagent.token.objects import Listing, key_of, keys_of
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
@@ -50,10 +52,13 @@ def ec_public(key: ec.EllipticCurvePrivateKey, number: bytes = b"\1", **more: by
     return raw(spec.CKO_PUBLIC_KEY, **(values | more))
 
 
-def explicit(curve: str) -> bytes:
+NAMES = {"secp256r1": "prime256v1"}  # by openssl
+
+
+def explicit(curve: str, form: str = "uncompressed") -> bytes:
     """Return CKA_EC_PARAMS as libykcs11 gives them: the numbers of the curve, and not its name."""
     command = ["openssl", "ecparam", "-name", curve, "-param_enc", "explicit", "-outform", "DER"]
-    return subprocess.run(command, check=True, capture_output=True).stdout
+    return subprocess.run([*command, "-conv_form", form], check=True, capture_output=True).stdout
 
 
 def rsa_numbers(key: rsa.RSAPrivateKey) -> dict[str, bytes]:
@@ -115,13 +120,28 @@ def test_ed25519_however_it_is_spelled(params: bytes, wrap: bytes) -> None:
     assert (key.spki, key.key_type, key.bits, key.id) == (spki_of(ED), KeyType.ED25519, 256, b"")
 
 
-@pytest.mark.parametrize("wrap", [b"", b"\x04\x41"])
-@pytest.mark.parametrize("point", [P256, *(ec.generate_private_key(P256.curve) for _ in range(2))])
-def test_a_curve_that_is_spelled_out(point: ec.EllipticCurvePrivateKey, wrap: bytes) -> None:
+@pytest.mark.parametrize("form", ["uncompressed", "compressed"])
+@pytest.mark.parametrize("curve", CURVES.values(), ids=lambda curve: curve.name)
+def test_a_curve_that_is_spelled_out(curve: ec.EllipticCurve, form: str) -> None:
+    point = ec.generate_private_key(curve)
+    parameters = explicit(NAMES.get(curve.name, curve.name), form)
+    for encode in (bytes, octets):
+        listing = listed(ec_public(point, EC_PARAMS=parameters, EC_POINT=encode(point_of(point))))
+        assert listing.notes == ()
+        (key,) = listing.keys
+        assert (key.spki, key.curve) == (spki_of(point), curve.name)
+
+
+@pytest.mark.parametrize("what", [b"\x02\x21", b"\x04\x41", b"\x02\x21\x00\xff\xff\xff\xff\x00"])
+def test_a_curve_that_is_almost_one_of_ours_is_none(what: bytes) -> None:
+    """Its prime, its base point or its order is another."""
     parameters = explicit("prime256v1")
-    (key,) = listed(ec_public(point, EC_PARAMS=parameters, EC_POINT=wrap + point_of(point))).keys
-    assert key.spki == spki_of(point)
-    assert key.curve == "secp256r1"
+    start = parameters.index(what) + len(what) + 1
+    for at in range(start, start + 24):
+        changed = bytearray(parameters)
+        changed[at] ^= 1
+        assert curve_spelled_out(bytes(changed)) is None
+        assert curve_spelled_out(parameters[:at]) is None
 
 
 def test_what_is_odd_for_one_reason_is_said_once_and_nothing_is_to_be_imported() -> None:
@@ -206,7 +226,7 @@ def test_the_private_half_tells_what_a_key_may() -> None:
         (ec_public(P256, EC_POINT=b""), "not on its curve"),
         (ec_public(P256, EC_PARAMS=bytes.fromhex("06052b81040021")), "the curve 06052b81040021"),
         (ec_public(P256, EC_PARAMS=b"\x30\x82"), "a curve of its own"),
-        (ec_public(P256, EC_PARAMS=explicit("brainpoolP256r1")), "that the token spells out"),
+        (ec_public(P256, EC_PARAMS=explicit("secp224r1")), "a curve of its own"),
         (ec_public(P256, KEY_TYPE=ulong(spec.CKK_EC_EDWARDS)), "other than Ed25519"),
         (
             raw(spec.CKO_PUBLIC_KEY, KEY_TYPE=ulong(spec.CKK_RSA), **rsa_numbers(SHORT)),

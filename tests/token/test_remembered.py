@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,20 @@ def test_a_spoiled_file_counts_as_none(tmp_path: Path, spoil: object) -> None:
     (file,) = tmp_path.iterdir()
     file.write_bytes(spoil(file.read_bytes()))  # type: ignore[operator]
     assert Memories(tmp_path).of(TOKEN) == Memory({})
+
+
+def test_what_a_modules_tokens_had_last_used_first(tmp_path: Path) -> None:
+    memories = Memories(tmp_path)
+    tokens = [replace(TOKEN, serial=serial) for serial in "abc"]
+    for age, token in enumerate(tokens):
+        memories.keep(token, memory())
+        (file,) = (file for file in tmp_path.iterdir() if file.stat().st_mtime > 1000)
+        os.utime(file, (age, age))
+    memories.keep(replace(TOKEN, module="/other.so"), memory())
+    memories.keep(tokens[0], memory())  # it is used now
+    (tmp_path / "token-spoiled.json").write_text("{}")
+    assert list(Memories(tmp_path).of_module("/module.so")) == [tokens[0], tokens[2], tokens[1]]
+    assert Memories(tmp_path / "none").of_module("/module.so") == {}
 
 
 def test_a_folder_that_cannot_be_written_is_survived(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hsmagent.token import pcscd, unused
 from hsmagent.token.tokens import ModuleSpec
 from hsmagent.worker import spec
-from hsmagent.worker.messages import SlotInfo, TokenInfo
+from hsmagent.worker.messages import CardReader, SlotInfo, TokenInfo
 from tests.parts.token.faulty import Faulty
 from tests.parts.token.softhsm import MODULE, SoftHsm
 from tests.parts.until import async_until
@@ -51,6 +51,28 @@ def test_nothing_is_said_of_an_empty_reader_and_of_the_blank_one_beside_soft_tok
         SlotInfo(2, HARDWARE, name=b"Reader"),
     )
     assert unused.notes(slots, frozenset({0})) == ()
+
+
+@pytest.mark.parametrize(
+    ("exclusive", "mute", "notes"),
+    [
+        (True, False, ["the card in “Reader 00” is kept by another program to itself"]),
+        (False, True, ["the card in “Reader 00” does not answer"]),
+        (False, False, []),
+    ],
+)
+def test_a_card_that_the_module_does_not_see(
+    exclusive: bool,
+    mute: bool,
+    notes: list[str],
+) -> None:
+    reader = CardReader(
+        b"Reader 00", has_card=True, in_use=False, exclusive=exclusive, mute=mute, insertions=1
+    )
+    said = unused.withheld((reader,), ())
+    assert [each.partition(":")[0] for each in said] == notes
+    ours = SlotInfo(0, HARDWARE, name=b"Reader 00", token=token(b"work"))
+    assert unused.withheld((reader,), (ours,)) == ()
 
 
 async def test_a_softhsm_without_a_token(tmp_path: Path, new_tokens: NewTokens) -> None:

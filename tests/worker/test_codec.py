@@ -10,6 +10,7 @@ from hsmagent.frame import Reader
 from hsmagent.worker import codec
 from hsmagent.worker.messages import (
     Action,
+    CardReaders,
     Done,
     Failed,
     Login,
@@ -18,6 +19,7 @@ from hsmagent.worker.messages import (
     Operate,
     Poll,
     Polled,
+    PollReaders,
     RawObject,
     Reply,
     Request,
@@ -60,6 +62,7 @@ requests = st.one_of(
     st.just(Poll()),
     st.builds(Login, u64, blob, pins),
     st.builds(Logout, u64),
+    any_of(PollReaders),
     st.builds(Operate, st.sampled_from(Action), u64, u64, u64, blob, blob, blob, blob, pins),
 )
 objects = st.builds(RawObject, st.lists(st.tuples(u64, blob), max_size=4).map(tuple))
@@ -78,6 +81,7 @@ replies = st.one_of(
     any_of(OrderReply),
     st.builds(Done, blob),
     st.builds(Failed, u64, st.text(max_size=20), st.booleans()),
+    any_of(CardReaders),
     st.builds(Polled, u64, st.lists(st.tuples(u64, u64), max_size=3).map(tuple)),
     st.builds(Slots, st.lists(slots, max_size=3).map(tuple)),
 )
@@ -112,6 +116,7 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
         "00000019 03 0000000000000007 00000003 746f6b 01 00000004 31323334",
     ),
     (Login(7, b"", None), "0000000e 03 0000000000000007 00000000 00"),
+    (PollReaders(contents=True), "00000002 06 01"),
     (Logout(1), "00000009 04 0000000000000001"),
     (
         Operate(Action.SIGN, 1, 3, 0x1041, b"\x05", b"l", b"", b"dd"),
@@ -127,6 +132,7 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
         "0000001d 84 0000000000000001 00000001 0000000000000002 0000000000000003",
     ),
     (Slots(()), "00000005 83 00000000"),
+    (CardReaders(()), "00000005 85 00000000"),
     (
         Slots(
             (

@@ -4,6 +4,15 @@ function _hsmagent_gpgsm_labels # COMMAND: the labels that `hsmagent COMMAND --j
     hsmagent $argv[1] --json 2>/dev/null | string replace -rf '^ *"label": "(.*)",?$' '$1'
 end
 
+# One of these words stands before the cursor. (__fish_seen_subcommand_from of fish 4.0 takes "keys"
+# for "key", too.)
+function _hsmagent_gpgsm_seen # WORD...
+    for word in (commandline -poc)[2..]
+        contains -- $word $argv; and return 0
+    end
+    return 1
+end
+
 complete -c hsmagent-gpgsm -f
 
 complete -c hsmagent-gpgsm -s s -l sign -d 'sign'

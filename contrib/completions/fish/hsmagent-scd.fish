@@ -4,6 +4,15 @@ function _hsmagent_scd_labels # COMMAND: the labels that `hsmagent COMMAND --jso
     hsmagent $argv[1] --json 2>/dev/null | string replace -rf '^ *"label": "(.*)",?$' '$1'
 end
 
+# One of these words stands before the cursor. (__fish_seen_subcommand_from of fish 4.0 takes "keys"
+# for "key", too.)
+function _hsmagent_scd_seen # WORD...
+    for word in (commandline -poc)[2..]
+        contains -- $word $argv; and return 0
+    end
+    return 1
+end
+
 complete -c hsmagent-scd -f
 
 complete -c hsmagent-scd -l multi-server -d 'serve gpg-agent on standard input and output, and at a socket'

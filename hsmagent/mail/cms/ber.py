@@ -35,6 +35,12 @@ def context(number: int) -> int:
     return 0xA0 | number
 
 
+def contents(element: bytes) -> bytes:
+    """Return what a primitive element holds, as Reader.element gave it."""
+    first = element[1]
+    return element[2 + (first & 0x7F) :] if first & 0x80 else element[2:]
+
+
 class Malformed(UsageError):
     """What came in is not the structure it claims to be."""
 

@@ -3,48 +3,44 @@
 import binascii
 import re
 from collections.abc import Iterable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from asn1crypto import x509
-
 from hsmagent.errors import UsageError
 from hsmagent.mail.address import normal
-from hsmagent.mail.cms import bundle, der, names, oids
-from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed
-from hsmagent.mail.cms.names import Readable
+from hsmagent.mail.cms import ber, bundle, der, fields, names, oids
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
 from hsmagent.mail.cms.parse import key_identifier, public_key
+from hsmagent.mail.spool import Memory
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
+_UNREADABLE = "a certificate that cannot be read"
+_USAGES = frozenset(fields.KEY_USAGE)
 _PEM = re.compile(
     rb"-----BEGIN ((?:TRUSTED |X509 )?CERTIFICATE|PKCS7|CMS)-----([^-]+)-----END ",
 )
 
 
 class Certificate:
-    """One certificate; equal when its DER is. What cannot be read raises UsageError.
-
-    parsed: as the path validation reads it.
-    """
+    """One certificate; equal when its DER is. What cannot be read raises UsageError."""
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         try:
-            # What is used is read now: asn1crypto is lazy, and a foreign certificate that breaks
-            # later would break something that did not expect it. The rest may be as odd as it is.
-            self.parsed: Any = Readable.load(data, strict=True)
-            self.not_before = utc(self.parsed.not_valid_before)
-            self.not_after = utc(self.parsed.not_valid_after)
+            # What is used is read now: what breaks later would break something that did not
+            # expect it. The rest may be as odd as it is.
+            self._fields = fields.read(data)
+            self.not_before = fields.moment(self._fields.not_before)
+            self.not_after = fields.moment(self._fields.not_after)
             self.issuer, self.subject = names.key(self.issuer_der), names.key(self.subject_der)
-            self.name, self.issuer_name = self._names()
-            _ = self.serial, self.spki, self.key_identifier, self.key_usage, self.purposes
-            _ = self.addresses, self.parsed.ca, self.parsed.critical_extensions
+            _ = self.serial, self.key_type, self.key_identifier, self.key_usage
+            _ = self.purposes, self.addresses
         except (Malformed, *ASN1_ERRORS):
-            raise UsageError("a certificate that cannot be read") from None
+            raise UsageError(_UNREADABLE) from None
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Certificate) and other.der == self.der
@@ -53,19 +49,53 @@ class Certificate:
         return hash(self.der)
 
     @cached_property
+    def parsed(self) -> Any:
+        """As the path validation reads it, which is as it is read here. Raises UsageError."""
+        from hsmagent.mail.cms.readable import Readable
+
+        try:
+            found = Readable.load(self.der, strict=True)
+            _ = found.ca, found.critical_extensions, found["tbs_certificate"]["version"].native
+            _ = found.issuer.hashable, found.subject.hashable
+            theirs = found.public_key.dump(), found.issuer.dump(), found.subject.dump()
+            times = fields.utc(found.not_valid_before), fields.utc(found.not_valid_after)
+            usage, purposes = found.key_usage_value, found.extended_key_usage_value
+            agreed = (
+                found.serial_number == self.serial,
+                theirs == (self.spki, self.issuer_der, self.subject_der),
+                times == (self.not_before, self.not_after),
+                usage is None or usage.native & _USAGES == self.key_usage,
+                purposes is None or frozenset(each.dotted for each in purposes) == self.purposes,
+            )
+        except (Malformed, *ASN1_ERRORS):
+            raise UsageError(_UNREADABLE) from None
+        if not all(agreed):  # two readers, two meanings: it is made to mislead one of them
+            raise UsageError(_UNREADABLE)
+        return found
+
+    @property
+    def can_be_validated(self) -> bool:
+        """Whether `parsed` is there."""
+        try:
+            _ = self.parsed
+        except UsageError:
+            return False
+        return True
+
+    @cached_property
     def serial(self) -> int:
-        """The serial number."""
-        return int(self.parsed.serial_number)
+        """The serial number; negative ones exist, though they should not."""
+        return int.from_bytes(ber.contents(self.serial_der), "big", signed=True)
 
-    @cached_property
+    @property
     def serial_der(self) -> bytes:
-        """The serial number as it stands; negative ones exist, though they should not."""
-        return bytes(self.parsed["tbs_certificate"]["serial_number"].dump())
+        """The serial number as it stands."""
+        return self._fields.serial
 
-    @cached_property
+    @property
     def issuer_der(self) -> bytes:
         """The issuer's Name, as it stands in the certificate."""
-        return bytes(self.parsed.issuer.dump())
+        return self._fields.issuer
 
     @cached_property
     def issuer_and_serial(self) -> bytes:
@@ -82,15 +112,15 @@ class Certificate:
         except (Malformed, *ASN1_ERRORS):
             return False
 
-    @cached_property
+    @property
     def subject_der(self) -> bytes:
         """The subject's Name."""
-        return bytes(self.parsed.subject.dump())
+        return self._fields.subject
 
-    @cached_property
+    @property
     def spki(self) -> bytes:
         """The SubjectPublicKeyInfo."""
-        return bytes(self.parsed.public_key.dump())
+        return self._fields.spki
 
     @cached_property
     def key_type(self) -> str:
@@ -101,21 +131,22 @@ class Certificate:
     @cached_property
     def key_identifier(self) -> bytes:
         """The SubjectKeyIdentifier, or what RFC 5280 would have it be."""
-        given = self.parsed.key_identifier_value
-        return bytes(given.native if given else key_identifier(self.spki))
+        given = self._extension(oids.ID_CE_SUBJECT_KEY_IDENTIFIER)
+        if given is None:
+            return key_identifier(self.spki)
+        return Reader(Memory(given)).octets(len(given), "its key's identifier")
 
     @cached_property
     def key_usage(self) -> frozenset[str]:
         """The names of the KeyUsage bits; all of them when the extension is not there."""
-        value = self.parsed.key_usage_value
-        everything = x509.KeyUsage._map.values()  # noqa: SLF001 (asn1crypto has no other list)
-        return frozenset(everything if value is None else value.native)
+        value = self._extension(oids.ID_CE_KEY_USAGE)
+        return _USAGES if value is None else fields.key_usage(value)
 
     @cached_property
     def purposes(self) -> frozenset[str] | None:
-        """The extended key usages, known ones by name; None when the extension is not there."""
-        value = self.parsed.extended_key_usage_value
-        return None if value is None else frozenset(value.native)
+        """The extended key usages, as OIDs; None when the extension is not there."""
+        value = self._extension(oids.ID_CE_EXT_KEY_USAGE)
+        return None if value is None else fields.purposes(value)
 
     @cached_property
     def addresses(self) -> tuple[str, ...]:
@@ -123,22 +154,23 @@ class Certificate:
 
         Those that no person could read are left out.
         """
-        found = names.mail_addresses(self.parsed.alternative_names)
-        if not found:
-            for rdn in self.parsed.subject.chosen:
-                found += [
-                    str(a["value"].native) for a in rdn if a["type"].native == "email_address"
-                ]
+        value = self._extension(oids.ID_CE_SUBJECT_ALT_NAME)
+        found = names.mail_addresses(fields.alternative_names(value)) if value else []
+        found = found or names.email_addresses(self.subject_der)
         return tuple(dict.fromkeys(normal(a) for a in found if a.isprintable()))
 
-    def _names(self) -> tuple[str, str]:
-        """Return subject (its common name, or the whole of it) and issuer for a person."""
-        native = self.parsed.subject.native
-        common = native.get("common_name", "")
-        if isinstance(common, list):
-            common = common[-1]
-        subject = printable(str(common) or self.parsed.subject.human_friendly)
-        return subject, printable(self.parsed.issuer.human_friendly)
+    @cached_property
+    def name(self) -> str:
+        """The subject for a person: its common name, or the whole of it."""
+        return printable(names.common(self.subject_der))
+
+    @cached_property
+    def issuer_name(self) -> str:
+        """The issuer for a person."""
+        return printable(names.whole(self.issuer_der))
+
+    def _extension(self, kind: str) -> bytes | None:
+        return self._fields.extensions.get(kind)
 
     @property
     def fingerprint(self) -> str:
@@ -153,16 +185,6 @@ class Certificate:
     def valid_at(self, moment: datetime) -> bool:
         """Tell whether `moment` lies within the validity."""
         return self.not_before <= moment <= self.not_after
-
-
-def utc(moment: object) -> datetime:
-    """Return a time as asn1crypto reads it, in UTC; ValueError or OverflowError if it is none.
-
-    ASN.1 has a year 0, times without a zone, and zones that lead out of the calendar.
-    """
-    if not isinstance(moment, datetime) or moment.tzinfo is None:
-        raise ValueError("a time that is not in UTC")
-    return moment.astimezone(UTC)
 
 
 def read_file(path: str) -> list[Certificate]:

@@ -1,15 +1,8 @@
-"""Names in certificates: compared as RFC 5280, section 7.1, has it, and read as far as used.
-
-asn1crypto reads a certificate whole or not at all; foreign ones hold URIs, X.400 names and other
-things that it cannot read and that nobody here looks at. `Readable` leaves those alone.
-"""
+"""Names in certificates: compared as RFC 5280, section 7.1, has it, and read as far as used."""
 
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
-
-from asn1crypto import core, x509
 
 from hsmagent.mail.cms import ber, oids
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
@@ -19,87 +12,68 @@ from hsmagent.mail.spool import Memory
 # Preparing a name for comparison takes microseconds for each character of it.
 MAX_NAME = 2048
 MAX_PARTS = 64
-MAX_ALTERNATIVES = 1000
 _SPECIAL, _BACKSLASH = re.compile(r'(^[ #]|[,+"\\<>;]| $)'), r"\\\1"
 _RFC822_NAME = 0x81
 _OTHER_NAME = 0xA0
 _MAX_EXTENSION = 64 * 1024
 
-# The extensions that we, or the path validation, look at.
-_USED = frozenset(
-    {
-        "key_identifier",
-        "key_usage",
-        "basic_constraints",
-        "name_constraints",
-        "certificate_policies",
-        "policy_mappings",
-        "policy_constraints",
-        "inhibit_any_policy",
-        "authority_key_identifier",
-        "extended_key_usage",
-    }
-)
-_USED_IF_READABLE = frozenset({"crl_distribution_points", "freshest_crl"})
+# Type of attribute → asn1crypto's name for it, and the tags that its value may have for that.
+_TEXT, _IA5 = {0x0C, 0x13}, {0x16}  # UTF8String and PrintableString; IA5String
+_PLAIN_TYPES = {
+    "2.5.4.3": ("common_name", _TEXT),
+    "2.5.4.4": ("surname", _TEXT),
+    "2.5.4.5": ("serial_number", _TEXT),
+    "2.5.4.6": ("country_name", _TEXT),
+    "2.5.4.7": ("locality_name", _TEXT),
+    "2.5.4.8": ("state_or_province_name", _TEXT),
+    "2.5.4.10": ("organization_name", _TEXT),
+    "2.5.4.11": ("organizational_unit_name", _TEXT),
+    "2.5.4.42": ("given_name", _TEXT),
+    oids.EMAIL_ADDRESS: ("email_address", _IA5),
+}
+_LABELS = {
+    "common_name": "Common Name",
+    "surname": "Surname",
+    "serial_number": "Serial Number",
+    "country_name": "Country",
+    "locality_name": "Locality",
+    "state_or_province_name": "State/Province",
+    "organization_name": "Organization",
+    "organizational_unit_name": "Organizational Unit",
+    "given_name": "Given Name",
+    "email_address": "Email Address",
+}
+_PLAIN_VALUE = re.compile(rb"(?!.*[xX][nN]--)[ -~]+")  # nor a host's name in IDNA
+_BLANKS = re.compile(" +")
 
 
-class Readable(x509.Certificate):  # type: ignore[misc]
-    """A certificate of which only those extensions are read that are used.
+def plain(name: bytes) -> list[tuple[str, str]] | None:
+    """Return type and value of each part of a Name (DER) of nothing but ASCII; None for others.
 
-    An extension that is used and stands there twice makes it unreadable (RFC 5280, section 4.2).
+    Most names are such ones, and preparing them to be compared is easy. Malformed if it is none.
     """
-
-    _subject_alt_name: bytes = b""
-
-    @property
-    def alternative_names(self) -> list[bytes]:
-        """Each GeneralName of the subjectAltName, as it stands."""
-        if not self._processed_extensions:
-            self._set_extensions()
-        if not self._subject_alt_name:
-            return []
-        reader = Reader(Memory(self._subject_alt_name))
-        reader.enter(ber.SEQUENCE, "the alternative names")
-        return list(reader.elements(_MAX_EXTENSION, MAX_ALTERNATIVES, "the alternative names"))
-
-    def _set_extensions(self) -> None:
-        self._critical_extensions: set[str] = set()
-        seen: set[str] = set()
-        for extension in self["tbs_certificate"]["extensions"]:
-            name = extension["extn_id"].native
-            if name in seen:
-                raise ValueError(f"it has the extension {name} twice")
-            seen.add(name)
-            if extension["critical"].native:
-                self._critical_extensions.add(name)
-            if name in _USED:
-                setattr(self, f"_{name}_value", extension["extn_value"].parsed)
-            elif name in _USED_IF_READABLE:
-                setattr(self, f"_{name}_value", _or_none(extension["extn_value"]))
-            elif name == "subject_alt_name":
-                self._subject_alt_name = bytes(extension["extn_value"])
-        self._processed_extensions = True
-        if self._subject_alt_name:
-            readable = [one for one in map(_general_name, self.alternative_names) if one]
-            self._subject_alt_name_value = x509.GeneralNames(readable)
-
-
-def _or_none(value: Any) -> Any:
-    try:
-        found = value.parsed
-        _ = found.native
-    except ASN1_ERRORS:
-        return None
-    return found
-
-
-def _general_name(data: bytes) -> Any:
-    try:
-        found = x509.GeneralName.load(data, strict=True)
-        _ = found.native
-    except ASN1_ERRORS:
-        return None
-    return found
+    what, found = "a name", list[tuple[str, str]]()
+    reader = Reader(Memory(name))
+    reader.enter(ber.SEQUENCE, what)
+    while reader.peek() is not None:
+        reader.enter(ber.SET, what)
+        reader.enter(ber.SEQUENCE, what)
+        kind, types = _PLAIN_TYPES.get(object_identifier(reader, what), ("", set[int]()))
+        tag = reader.peek() or 0
+        if tag not in types:
+            return None
+        value = ber.contents(reader.element(len(name), what, tag))
+        reader.leave(what)
+        if (
+            reader.peek() is not None
+            or not _PLAIN_VALUE.fullmatch(value)
+            or b"xn--" in value.lower()
+        ):
+            return None
+        reader.leave(what)
+        found.append((kind, value.decode("ascii")))
+    reader.leave(what)
+    return found if reader.peek() is None else None
 
 
 def mail_addresses(alternatives: Sequence[bytes]) -> list[str]:
@@ -117,6 +91,8 @@ def mail_addresses(alternatives: Sequence[bytes]) -> list[str]:
 
 def _smtp_utf8_mailbox(reader: Reader) -> list[str]:
     """RFC 9598, section 3: a UTF8String whose part before the @ is not ASCII."""
+    from asn1crypto import core
+
     what = "an alternative name"
     try:
         reader.enter(_OTHER_NAME, what)
@@ -138,16 +114,66 @@ def key(name: bytes) -> str:
     """
     if len(name) > MAX_NAME:
         raise ValueError(f"a name of {len(name)} bytes; {MAX_NAME} are allowed")
+    if parts := plain(name):
+        _bound(len(parts))
+        return "\x1e".join(f"{kind}: {_prepared(value)}" for kind, value in parts)
+    from asn1crypto import x509
+
     parsed = x509.Name.load(name, strict=True)
-    if len(parsed.chosen) > MAX_PARTS:
-        raise ValueError(f"a name of {len(parsed.chosen)} parts; {MAX_PARTS} are allowed")
+    _bound(len(parsed.chosen))
     if any(len(rdn) != len({ntv["type"].native for ntv in rdn}) for rdn in parsed.chosen):
         raise ValueError("a name with a part that says the same twice")
     return str(parsed.hashable)
 
 
+def _bound(count: int) -> None:
+    if count > MAX_PARTS:
+        raise ValueError(f"a name of {count} parts; {MAX_PARTS} are allowed")
+
+
+def _prepared(value: str) -> str:
+    """Prepare ASCII as RFC 4518, section 2, has it: of all that, case and blanks are left."""
+    return f" {_BLANKS.sub('  ', value.lower()).strip()} "
+
+
+def email_addresses(name: bytes) -> list[str]:
+    """Return the emailAddress attributes of a Name (DER)."""
+    parts = plain(name)
+    if parts is None:
+        from asn1crypto import x509
+
+        pairs = [pair for rdn in x509.Name.load(name, strict=True).chosen for pair in rdn]
+        parts = [(pair["type"].native, str(pair["value"].native)) for pair in pairs]
+    return [value for kind, value in parts if kind == "email_address"]
+
+
+def common(name: bytes) -> str:
+    """Return what names a Name's (DER) bearer to a person: its common name, or all of it."""
+    if parts := plain(name):
+        found = [value for kind, value in parts if kind == "common_name"]
+        return found[-1] if found else whole(name)
+    from asn1crypto import x509
+
+    value = x509.Name.load(name, strict=True).native.get("common_name", "")
+    return str(value[-1] if isinstance(value, list) else value) or whole(name)
+
+
+def whole(name: bytes) -> str:
+    """Return all of a Name (DER) for a person, as asn1crypto does."""
+    parts = plain(name) or []
+    if parts and len(dict(parts)) == len(parts):
+        ordered = parts if parts[-1][0] == "country_name" else reversed(parts)
+        texts = [f"{_LABELS[kind]}: {value}" for kind, value in ordered]
+        return ("; " if any("," in text for text in texts) else ", ").join(texts)
+    from asn1crypto import x509
+
+    return str(x509.Name.load(name, strict=True).human_friendly)
+
+
 def issuer_and_serial(data: bytes) -> tuple[bytes, int]:
     """Return the Name (DER) and the number of an IssuerAndSerialNumber; Malformed if it is none."""
+    from asn1crypto import core
+
     what = "a certificate's issuer and number"
     reader = Reader(Memory(data))
     reader.enter(ber.SEQUENCE, what)
@@ -161,7 +187,7 @@ def friendly(name: bytes) -> str:
     """Return a Name (DER) for a person, or "" when it cannot be read."""
     try:
         key(name)
-        return str(x509.Name.load(name, strict=True).human_friendly)
+        return whole(name)
     except ASN1_ERRORS:
         return ""
 
@@ -184,6 +210,8 @@ _SHORT = {
 
 def attributes(name: bytes) -> list[tuple[str, str]]:
     """Return the attributes of a Name (DER) that can be read, the last first, with short names."""
+    from asn1crypto import x509
+
     rdns = reversed(list(x509.Name.load(name, strict=True).chosen))
     pairs = ((pair["type"], str(pair["value"].native)) for rdn in rdns for pair in rdn)
     return [(_SHORT.get(kind.native, kind.dotted), value) for kind, value in pairs]

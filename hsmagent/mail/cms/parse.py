@@ -22,11 +22,21 @@ def open_content(source: Source) -> tuple[str, Reader]:
 
 
 def object_identifier(reader: Reader, what: str) -> str:
-    """Take an OBJECT IDENTIFIER, dotted."""
-    from asn1crypto.core import ObjectIdentifier
-
-    data = reader.element(OID_MAX, what, ber.OBJECT_IDENTIFIER)
-    return str(load(ObjectIdentifier, data, what).dotted)
+    """Take an OBJECT IDENTIFIER, dotted (X.690, section 8.19)."""
+    body = ber.contents(reader.element(OID_MAX, what, ber.OBJECT_IDENTIFIER))
+    arcs, arc, starts = list[int](), 0, True
+    for octet in body:
+        if starts and octet == 0x80:  # noqa: PLR2004 (a leading zero)
+            raise Malformed(f"{what} cannot be read")
+        arc = arc << 7 | octet & 0x7F
+        starts = not octet & 0x80
+        if starts:
+            arcs.append(arc)
+            arc = 0
+    if not arcs or not starts:
+        raise Malformed(f"{what} cannot be read")
+    first = min(arcs[0] // 40, 2)
+    return ".".join(map(str, (first, arcs[0] - first * 40, *arcs[1:])))
 
 
 def load(kind: Any, data: bytes, what: str) -> Any:

@@ -10,9 +10,10 @@ from asn1crypto import algos, cms, tsp
 from cryptography.exceptions import InvalidSignature
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.cms import ber, der, oids, public_keys
+from hsmagent.mail import digest
+from hsmagent.mail.cms import ber, der, fields, oids, public_keys
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
-from hsmagent.mail.cms.certificates import Certificate, utc
+from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.parse import (
     ALGORITHM_MAX,
     algorithm,
@@ -47,10 +48,7 @@ class Covered:
     def digest(self, name: str) -> bytes:
         """Return its digest by a hash that hashlib knows."""
         if name not in self._digests:
-            state = hashlib.new(name)
-            for chunk in self._chunks():
-                state.update(chunk)
-            self._digests[name] = state.digest()
+            self._digests[name], _ = digest.of(name, self._chunks())
         return self._digests[name]
 
     @property
@@ -197,9 +195,10 @@ def _check_digest(name: str) -> None:
 def _certificate(data: bytes) -> list[Certificate]:
     """Certificates that we cannot read (attribute certificates, odd ones) help nobody: skipped."""
     try:
-        return [Certificate(data)]
+        found = Certificate(data)
     except UsageError:
         return []
+    return [found] if found.can_be_validated else []
 
 
 def _signer_info(data: bytes) -> SignerInfo:
@@ -287,7 +286,7 @@ def _signing_time(attributes: Attributes) -> datetime | None:
     if len(values) != 1:
         return None
     try:
-        return utc(load(cms.Time, values[0], "the signing time").native)
+        return fields.utc(load(cms.Time, values[0], "the signing time").native)
     except (ValueError, OverflowError):
         raise Unsupported("its signing time is not one") from None
 

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -53,7 +54,8 @@ class FaceProcess:
     def _listens(self) -> bool:
         if self.process.poll() is not None:
             raise RuntimeError(f"hsmagent pkcs11 has left: {self.logged()}")
-        return self.socket.exists()
+        with socket.socket(socket.AF_UNIX) as probe:  # the file is there before anybody listens
+            return probe.connect_ex(str(self.socket)) == 0
 
     @property
     def process(self) -> subprocess.Popen[bytes]:

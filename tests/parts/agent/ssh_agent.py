@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.sk_helper import SkHelper
+from hsmagent.daemon.turns import Turns
 from hsmagent.errors import Refused
 from hsmagent.model import Key, Operation, Peer, Process, Request, Signer, TokenId
 from hsmagent.ssh import keys
@@ -142,8 +143,9 @@ class Served:
         """Listen."""
         self._server = Server(
             listen(self.path),
-            lambda _: self.parts.agent.connection(lambda: PEER),
+            lambda _sock, _send: self.parts.agent.connection(lambda: PEER),
             uids={os.getuid()},
+            turns=Turns(),
         )
         self._thread.start()
         self.call(self._server.start())

@@ -76,7 +76,7 @@ def x_session(session: UserManager, before: str = "") -> str:
 def bus_program(session: UserManager) -> str:
     """Have the bus start a program; return what that was told."""
     program, told = printer(session, "bus-program")
-    service = session.home / ".local/share/dbus-1/services/org.example.Printer.service"
+    service = session.home / "run/dbus-1/services/org.example.Printer.service"
     service.write_text(f"[D-BUS Service]\nName=org.example.Printer\nExec={program}\n")
     bus = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
     session.run("busctl", "--user", "call", *bus, "ReloadConfig")

@@ -11,6 +11,8 @@ import termios
 import time
 from collections.abc import Callable, Sequence
 
+from tests.parts.until import until
+
 ROWS, COLUMNS = 40, 120
 PATIENCE = 2.0  # seconds
 
@@ -61,3 +63,46 @@ def drive(
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         os.close(terminal)
+
+
+class Terminal:
+    """A person's terminal: a program runs there as its session's leader, and is typed at."""
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        self.pid, self._terminal = pty.fork()
+        if self.pid == 0:
+            fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
+            os.execvpe(command[0], tuple(command), environment)  # the program is named by the test
+        self.raw = b""
+        self._looked_at = 0
+
+    def shown(self) -> str:
+        """Return all that it has shown so far, as it came."""
+        while select.select([self._terminal], [], [], 0)[0]:
+            try:
+                data = os.read(self._terminal, 65536)
+            except OSError:  # nobody has the other end open any more
+                break
+            self.raw += data
+        return self.raw.decode(errors="replace").replace("\r\n", "\n")
+
+    def wait_for(self, text: str) -> str:
+        """Wait until it shows this, after what was waited for before; return what came with it."""
+        until(lambda: text in self.shown()[self._looked_at :])
+        start, found = self._looked_at, self.shown().index(text, self._looked_at)
+        self._looked_at = found + len(text)
+        return self.shown()[start : self._looked_at]
+
+    def type(self, typed: str) -> None:
+        r"""Type this; "\n" is the Enter key."""
+        os.write(self._terminal, typed.encode())
+
+    def echoes(self) -> bool:
+        """Whether it shows what is typed now."""
+        return bool(termios.tcgetattr(self._terminal)[3] & termios.ECHO)
+
+    def close(self) -> None:
+        """Hang up, and end the program."""
+        os.close(self._terminal)
+        os.kill(self.pid, signal.SIGKILL)
+        os.waitpid(self.pid, 0)

@@ -40,9 +40,13 @@ STOP_SECONDS = 5.0
 
 
 class Pcscd:
-    """A running pcscd. `port` is where a card goes in; `environment` leads clients here."""
+    """A running pcscd. `port` is where a card goes in; `environment` leads clients here.
 
-    def __init__(self) -> None:
+    driver: another one in front of the virtual reader's, with what it wants of the environment.
+    """
+
+    def __init__(self, driver: tuple[str, Mapping[str, str]] = (DRIVER, {})) -> None:
+        path, self._driver_environment = driver
         self._prefix = _namespace()
         self._folder = tempfile.TemporaryDirectory(prefix="pcscd-")
         self._socket_path = Path(self._folder.name, "comm")
@@ -54,7 +58,7 @@ class Pcscd:
         readers.mkdir()
         (readers / "vpcd").write_text(
             f'FRIENDLYNAME "Virtual PCD"\nDEVICENAME /dev/null:0x{self.port:04X}\n'
-            f"LIBPATH {DRIVER}\nCHANNELID 0x{self.port:04X}\n"
+            f"LIBPATH {path}\nCHANNELID 0x{self.port:04X}\n"
         )
         self._command = [PCSCD, "--foreground", "--info", "--config", str(readers), *_options()]
         self.start()
@@ -77,6 +81,7 @@ class Pcscd:
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
                 [*self._prefix, "sh", "-c", script, "sh", *self._command],
+                env=os.environ | dict(self._driver_environment),
                 stdin=self._listener.fileno(),
                 stdout=log,
                 stderr=log,

@@ -1,6 +1,7 @@
 """What a test needs to know of a token: the same for a card, a TPM and a database."""
 
 import json
+import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,8 +29,12 @@ class Provider:
 
 
 def find_module(name: str) -> str:
-    """Return the path of a module that the system installed, whatever its architecture."""
-    places = (name, f"*/{name}", f"*/pkcs11/{name}")
+    """Return the path of a module that the system installed, whatever its architecture.
+
+    Firefox has an NSS of its own (/usr/lib/firefox-esr), which is not meant for others: last.
+    """
+    system = sysconfig.get_config_var("MULTIARCH") or "*-linux-*"
+    places = (name, f"{system}/{name}", f"{system}/pkcs11/{name}", f"*/{name}", f"*/pkcs11/{name}")
     found = [path for place in places for path in Path("/usr/lib").glob(place)]
     if not found:
         raise FileNotFoundError(f"{name} is not installed")

@@ -102,3 +102,9 @@ class SoftHsm:
         """Take every token away."""
         shutil.rmtree(self.folder / "tokens")
         (self.folder / "tokens").mkdir()
+
+
+def module_config(token: SoftHsm, extra: str = "") -> str:
+    """Return the `[[module]]` table for a SoftHSM."""
+    env = ", ".join(f'{name} = "{value}"' for name, value in token.env)
+    return f'[[module]]\npath = "{MODULE}"\nenv = {{ {env} }}\n{extra}'

@@ -9,12 +9,13 @@ from contextlib import contextmanager
 
 from tests.parts.token.card.card import DEFAULT_PIN, DEFAULT_SO_PIN, Card
 from tests.parts.token.card.furnished import furnished
+from tests.parts.token.card.pinpad import PinPad
 from tests.parts.token.card.vpcd import Slot
 from tests.parts.token.pcscd import Pcscd
 from tests.parts.token.provider import Provider, find_module
 from tests.parts.until import until
 
-__all__ = ["DEFAULT_PIN", "DEFAULT_SO_PIN", "Card", "Reader", "furnished", "inserted"]
+__all__ = ["DEFAULT_PIN", "DEFAULT_SO_PIN", "Card", "PinPad", "Reader", "furnished", "inserted"]
 
 
 class Reader:
@@ -54,9 +55,9 @@ class Reader:
 
 
 @contextmanager
-def inserted(card: Card) -> Iterator[Reader]:
-    """Start a pcscd of its own and put `card` into its reader."""
-    pcscd = Pcscd()
+def inserted(card: Card, pad: PinPad | None = None) -> Iterator[Reader]:
+    """Start a pcscd of its own and put `card` into its reader, which may have a PIN pad."""
+    pcscd = Pcscd(pad.driver) if pad else Pcscd()
     reader = Reader(pcscd, card)
     try:
         reader.plug()

@@ -47,6 +47,7 @@ VERSION = bytes([0xFF, 3, 5])  # generic, 3.5
 PAD = 0x85  # asked only whether the card has a way of its own to check the person
 WRAP, UNWRAP = 0x92, 0x93
 
+WRAPPED = 0x2F10  # a wrapped key, on its way to the card
 LARGEST_CHALLENGE = 1024
 FILE_OFFSET = b"\x54\x02"
 
@@ -337,7 +338,9 @@ class Card:
             raise Answer(SW.INS_NOT_SUPPORTED)
         if command.p1 in self.keys:
             raise Answer(SW.EXISTS)
-        self.keys[command.p1] = self.domain.unwrap(bytes(command.data))
+        # A program whose reader takes no long commands has written the blob to a file before.
+        blob = command.data or self.files.content.get(WRAPPED, b"")
+        self.keys[command.p1] = self.domain.unwrap(bytes(blob))
         self.files.content[file_id(PRIVATE_KEY, command.p1)] = b""
         return b""
 

@@ -18,6 +18,7 @@ FUNCTIONS = {
     "C_GetSlotList": 4,
     "C_GetSlotInfo": 5,
     "C_GetTokenInfo": 6,
+    "C_SetPIN": 11,
     "C_OpenSession": 12,
     "C_CloseSession": 13,
     "C_GetSessionInfo": 15,
@@ -61,6 +62,7 @@ class Action(IntEnum):
     CRASH = 3
     GARBAGE = 4  # works, then says the argument for a length
     LIE = 5  # works, then returns the argument
+    WAIT = 6  # until it is healed, and works then
 
 
 def build(folder: Path) -> Path:

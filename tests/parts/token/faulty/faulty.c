@@ -16,7 +16,7 @@
 
 #include <p11-kit/pkcs11.h>
 
-enum action { NOTHING, RETURN, HANG, CRASH, GARBAGE, LIE };
+enum action { NOTHING, RETURN, HANG, CRASH, GARBAGE, LIE, WAIT };
 
 /* One per Cryptoki function, in the order of CK_FUNCTION_LIST. The fault strikes after `skip`
    more calls and then `times` times. */
@@ -81,6 +81,11 @@ static int struck(int index, CK_RV *rv)
   if (fault->action == HANG)
     for (;;)
       pause();
+  if (fault->action == WAIT) {
+    while (__atomic_load_n(&fault->action, __ATOMIC_SEQ_CST) == WAIT)
+      usleep(10000);
+    return 0;
+  }
   *rv = fault->argument;
   return 1;
 }
@@ -322,6 +327,13 @@ static void speak(const char *text)
   }
 }
 
+static CK_RV set_pin(CK_SESSION_HANDLE session, CK_UTF8CHAR_PTR old, CK_ULONG old_length,
+                     CK_UTF8CHAR_PTR new, CK_ULONG new_length)
+{
+  ENTER_SESSION(C_SetPIN);
+  LEAVE(C_SetPIN, (session, old, old_length, new, new_length));
+}
+
 CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
 {
   const char *module = getenv("FAULTY_MODULE"), *file = getenv("FAULTY_STATE");
@@ -347,6 +359,7 @@ CK_RV C_GetFunctionList(CK_FUNCTION_LIST **list)
     ours.C_GetSlotList = get_slot_list;
     ours.C_GetSlotInfo = get_slot_info;
     ours.C_GetTokenInfo = get_token_info;
+    ours.C_SetPIN = set_pin;
     ours.C_OpenSession = open_session;
     ours.C_CloseSession = close_session;
     ours.C_GetSessionInfo = get_session_info;

@@ -1,0 +1,139 @@
+"""What the agent costs while nobody asks it: memory, wake-ups; and how soon it is there."""
+
+import math
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import load, rivals
+from bench.processes import family, megabytes, switches
+from bench.result import Part, Row, Scale
+from bench.runs import ROOT
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.token.softhsm import MODULE, SoftHsm
+
+# The kernel tells nobody but root about the memory of a process that forbids dumps.
+_DUMPABLE = """
+import hsmagent.worker.hardening, hsmagent.worker.link as link
+hsmagent.worker.hardening.prctl = lambda option, value: None
+link._START = (
+    "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.worker.hardening as each;"
+    "each.prctl = lambda option, value: None\\n" + link._START
+)
+from hsmagent.cli.main import main
+main()
+"""
+_SETTLED = 3.0  # seconds, after which a new daemon has looked at everything
+_PATIENCE = 30.0
+
+
+def measure(scale: Scale) -> Part:
+    """Return the rows about memory, wake-ups and the start."""
+    with tempfile.TemporaryDirectory(prefix="b", dir="/tmp") as name:
+        folder = Path(name)
+        token = rivals.hsm(folder / "hsm")
+        token.generate("bench", "EC:prime256v1", "01", "ec")
+        with rivals.openssh(folder, token) as other:
+            theirs = sum(map(megabytes, family(other.pid)))
+        rows = (
+            *_wake_ups(folder, token, scale),
+            _start(folder, token, scale),
+            _memory(folder, token, theirs),
+        )
+    return Part(rows)
+
+
+# -- memory ----------------------------------------------------------------------------------
+
+
+def _memory(folder: Path, token: SoftHsm, theirs: float) -> Row:
+    agent = AgentProcess(folder / "memory", rivals.config(token))
+    with _running(agent, _DUMPABLE):
+        load.asked(agent.ssh_socket, load.request_for(agent.ssh_socket, ""))
+        daemon, *workers = map(megabytes, family(agent.process.pid))
+    parts = " + ".join(f"{part:.1f}" for part in (daemon, *workers))
+    return Row(
+        "memory of daemon and worker (PSS)",
+        f"{parts} MB",
+        "" if math.isnan(theirs) else f"ssh-agent and its helper {theirs:.1f} MB",
+        daemon + sum(workers),
+        34,
+        unit=" MB",
+    )
+
+
+@contextmanager
+def _running(agent: AgentProcess, program: str = "") -> Iterator[None]:
+    if program:
+        agent._program = [agent._program[0], "-c", program]  # noqa: SLF001 (as its `dumpable` does)
+    agent.start()
+    try:
+        yield
+    finally:
+        agent.stop()
+
+
+# -- wake-ups --------------------------------------------------------------------------------
+
+
+def _wake_ups(folder: Path, token: SoftHsm, scale: Scale) -> list[Row]:
+    """Count how often the daemon and its workers wake while nobody wants anything."""
+    rows = []
+    for what, text in (("a software token", rivals.config(token)), ("modules discovered", "")):
+        agent = AgentProcess(folder / what.partition(" ")[2].replace(" ", ""), text)
+        with _running(agent):
+            time.sleep(_SETTLED)
+            processes = family(agent.process.pid)
+            before = [switches(pid) for pid in processes]
+            time.sleep(scale.idle)
+            each = [
+                (switches(pid) - was) * 60 / scale.idle
+                for pid, was in zip(processes, before, strict=True)
+            ]
+        told = " + ".join(f"{count:.0f}" for count in each)
+        rows.append(Row(f"wake-ups a minute, idle, {what}", told, "", sum(each), 2))
+    return rows
+
+
+# -- the start -------------------------------------------------------------------------------
+
+
+def _start(folder: Path, token: SoftHsm, scale: Scale) -> Row:
+    """Take the time from exec to the first list that holds a key."""
+    agent = AgentProcess(folder / "start", rivals.config(token))
+    with _running(agent):  # once, so that everything is compiled and known
+        _first_key(agent.ssh_socket)
+    times = []
+    for _ in range(scale.processes):
+        began = time.perf_counter()
+        process = subprocess.Popen(
+            [*PROGRAM, "daemon"],
+            env=agent.environment,
+            cwd=ROOT,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        try:
+            _first_key(agent.ssh_socket)
+            times.append(time.perf_counter() - began)
+        finally:
+            process.terminate()
+            process.wait()
+    median = statistics.median(times) * 1000
+    return Row("exec to first listed key", f"{median:.0f} ms", "", median, 150, unit=" ms")
+
+
+def _first_key(path: Path) -> None:
+    limit = time.monotonic() + _PATIENCE
+    while time.monotonic() < limit:
+        try:
+            if load.blobs(path):
+                return
+        except (OSError, RuntimeError):
+            pass
+        time.sleep(0.001)
+    raise RuntimeError(f"no key of {MODULE} is listed")

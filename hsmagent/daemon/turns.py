@@ -1,0 +1,40 @@
+"""Whose frame is answered next: processes take turns, however many connections and frames each has.
+
+One frame is answered in each turn of the loop. So who asks while another process floods us waits
+for one frame of that other process: for a signature by an added RSA key at the longest.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+
+Answer = Callable[[], None]
+
+
+class Turns:
+    """The frames of all connections that wait to be answered, in a row for each process."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, deque[Answer]] = {}  # the process whose turn is next comes first
+        self._taken = False
+
+    def take(self, process: int, answer: Answer) -> None:
+        """Have a frame answered: now, or when it is this process's turn."""
+        if self._taken:
+            self._rows.setdefault(process, deque()).append(answer)
+            return
+        self._taken = True
+        asyncio.get_running_loop().call_soon(self._next)
+        answer()
+
+    def _next(self) -> None:
+        if not self._rows:
+            self._taken = False
+            return
+        process = next(iter(self._rows))
+        row = self._rows.pop(process)
+        answer = row.popleft()
+        if row:
+            self._rows[process] = row  # behind the others
+        asyncio.get_running_loop().call_soon(self._next)
+        answer()

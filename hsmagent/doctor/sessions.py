@@ -1,0 +1,124 @@
+"""Which agent other programs find: a new login shell, what the user manager and the bus start.
+
+The shell that asks is one of many, and most programs of a desktop are started by none. So each is
+looked at by having it start something, as it would.
+"""
+
+import asyncio
+import os
+import shlex
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from hsmagent.bus import Bus, BusError
+from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Surroundings, output_of
+from hsmagent.setup.home import Home
+from hsmagent.setup.session import others
+
+VARIABLE = "SSH_AUTH_SOCK"
+TELL_ALL = "dbus-update-activation-environment --systemd {}={}"
+SET_UP = "hsmagent setup, and log in anew"
+
+# What pam_systemd's session has before the first shell; SSH_AUTH_SOCK is for that to set.
+_GIVEN = (
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "PATH",
+    "LANG",
+    "XDG_RUNTIME_DIR",
+    "XDG_CONFIG_HOME",
+    "ZDOTDIR",
+)
+_MARK = "SSH_AUTH_SOCK is: "
+_PRINT = f'printf "%s\\n" "{_MARK}${VARIABLE}"'
+
+_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
+_SERVICE = "[D-BUS Service]\nName={}\nExec={}\n"
+# Written whole or not at all: whoever sees the file may read it.
+_TELL = f'printf %s "${VARIABLE}" >"$0.new" && mv "$0.new" "$0"'
+
+
+async def login_shell(where: Surroundings) -> Finding | None:
+    """Say which agent a new login shell finds; None: it is of a kind that tells us nothing."""
+    home = Home.of(where.env)
+    shell = shutil.which(where.env.get("SHELL") or home.shell)
+    if shell is None:
+        return None
+    env = {name: where.env[name] for name in _GIVEN if name in where.env} | {"SHELL": shell}
+    printed = await output_of([shell, "-l", "-c", _PRINT], env)
+    lines = [line for line in (printed or "").splitlines() if line.startswith(_MARK)]
+    if not lines:
+        return None
+    named = lines[-1].removeprefix(_MARK)
+    # Whoever else has a hand in it is named with file and line; else setup has not been run.
+    remedy = next(others(home), "") if named else ""
+    return _finding(where, "login-shell", "a new login shell finds", named, remedy or SET_UP)
+
+
+def manager(where: Surroundings, environment: Mapping[str, str]) -> Finding:
+    """Say which agent the programs find that the user manager starts, in its environment."""
+    found = "programs that the user manager starts find"
+    return _finding(where, "session", found, environment.get(VARIABLE, ""), _tell_all(where))
+
+
+async def bus(where: Surroundings, bus: Bus) -> Finding | None:
+    """Say which agent a program finds that the bus starts; None: it starts none for us."""
+    with _service(where) as (name, told):
+        if not name:
+            return None
+        calls = asyncio.create_task(_start(bus, name))
+        try:
+            async with asyncio.timeout(COMMAND_TIMEOUT):
+                while not told.exists():  # noqa: ASYNC110 - the writer is no task of ours
+                    await asyncio.sleep(0.02)
+        except TimeoutError:
+            return None
+        finally:
+            calls.cancel()
+            await asyncio.wait([calls])
+        named = told.read_text(errors="replace")
+    return _finding(where, "bus", "programs that the bus starts find", named, _tell_all(where))
+
+
+async def _start(bus: Bus, name: str) -> None:
+    """Have the bus start our program, which takes no name: how that ends does not matter."""
+    with suppress(BusError):
+        await bus.call(*_DBUS, "ReloadConfig")
+        await bus.call(*_DBUS, "StartServiceByName", "su", [name, 0], returns="u")
+
+
+@contextmanager
+def _service(where: Surroundings) -> Iterator[tuple[str, Path]]:
+    """Have a service that tells its environment, while we look; "" when there is no place for it.
+
+    The place is the one that the bus has for services that end with the session.
+    """
+    runtime = Path(where.env.get("XDG_RUNTIME_DIR", ""))
+    services = runtime / "dbus-1/services"
+    if not runtime.is_absolute() or not os.access(services, os.W_OK):
+        yield "", runtime
+        return
+    name = f"org.hsmagent.Doctor{os.getpid()}"
+    file = services / f"{name}.service"
+    with tempfile.TemporaryDirectory(prefix="hsmagent-doctor-", dir=runtime) as folder:
+        told = Path(folder, "told")
+        try:
+            file.write_text(_SERVICE.format(name, shlex.join(("/bin/sh", "-c", _TELL, str(told)))))
+            yield name, told
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _tell_all(where: Surroundings) -> str:
+    return TELL_ALL.format(VARIABLE, where.ssh_socket)
+
+
+def _finding(where: Surroundings, check: str, who: str, named: str, remedy: str) -> Finding:
+    if named and Path(named) == where.ssh_socket:
+        return Finding(check, State.OK, f"{who} this agent")
+    sentence = f"{who} another agent, {named}" if named else f"{who} no agent"
+    return Finding(check, State.WARN, sentence, remedy)

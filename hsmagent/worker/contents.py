@@ -1,0 +1,44 @@
+"""What SmartCard-HSMs hold, asked for without disturbing anybody.
+
+No event of PC/SC tells that another program has made or deleted a key. The card's own list does,
+in one command that needs no login and ends none. SELECT would end every login, of whichever program
+it is: so it is sent only to a card that nobody is connected to and whose application is not
+selected. A card that a program keeps to itself, or is in the middle of using, is left alone.
+"""
+
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from hsmagent.errors import ProtocolError
+from hsmagent.schsm.card import TOKEN_INFO, USER_PIN, CardError, SmartCardHsm, is_smartcard_hsm
+from hsmagent.worker.messages import CardContents
+from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
+
+
+def contents_of(readers: Iterable[Reader]) -> Mapping[str, CardContents]:
+    """Return, by the reader's name, what could be had. Needs `pcsc.NO_BLOCKING`. Never raises."""
+    found: dict[str, CardContents] = {}
+    with suppress(PcscError, OSError), Pcsc() as pcsc:
+        for reader in readers:
+            if is_smartcard_hsm(reader.atr) and not reader.exclusive:
+                with suppress(PcscError, CardError, ProtocolError):
+                    found[reader.name] = _contents(pcsc, reader)
+    return found
+
+
+def _contents(pcsc: Pcsc, reader: Reader) -> CardContents:
+    with pcsc.connect(reader.name) as card, card.transaction():
+        hsm = SmartCardHsm(card.transmit)
+        try:
+            objects = hsm.objects()
+        except CardError:
+            if reader.in_use:
+                raise  # they may be logged in to another application
+            hsm.select()
+            objects = hsm.objects()
+        return CardContents(
+            objects=b"".join(each.to_bytes(2, "big") for each in sorted(objects)),
+            # To read a file makes it the current one, which may not be the one others read.
+            label=b"" if reader.in_use else hsm.read(TOKEN_INFO),
+            logged_in=hsm.pin_status(USER_PIN).logged_in,
+        )
