@@ -44,6 +44,9 @@ class TokenId:
     manufacturer: str = ""
     told_by: str = field(default="", compare=False)
 
+    def __hash__(self) -> int:
+        return hash(self.serial)  # one field tells most of them apart, and a text keeps its hash
+
     @property
     def in_tpm(self) -> bool:
         """Whether a TPM holds it, which counts the wrong PINs of all its tokens together."""
@@ -91,6 +94,9 @@ class Key:
     can_derive: bool = False
     application: str = ""
     touch: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.spki)
 
     @property
     def uri(self) -> str:

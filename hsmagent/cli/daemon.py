@@ -1,17 +1,18 @@
 """`hsmagent daemon`: the agent in the foreground."""
 
-import asyncio
 import logging
+import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 from hsmagent.cli.arguments import Given
 from hsmagent.config import file as config
-from hsmagent.daemon.daemon import Daemon
+from hsmagent.config.discovery import modules
+from hsmagent.daemon.listening import answers
 from hsmagent.door.journal import reads_stderr
 from hsmagent.folders import runtime_folder, state_folder
 from hsmagent.worker.hardening import forbid_dumps
+from hsmagent.worker.process import ahead
 
 # journald reads a level from the start of a line (sd-daemon(3)); a terminal need not see it.
 _JOURNAL_FORMAT = "<%(syslog)d>%(message)s"
@@ -31,12 +32,13 @@ def run(given: Given) -> int:
         # The defaults must not take the place of a policy whose file has gone.
         return config.load(file, required=bool(named) or former != config.Config())
 
-    asyncio.run(_serve(load, runtime.absolute()))
+    if "LISTEN_FDS" in os.environ or not answers(runtime / "ssh.sock"):  # else we are not wanted
+        ahead(modules(load(config.Config())))
+    # Late: it imports most of us, and meanwhile the workers load their modules.
+    from hsmagent.daemon import daemon
+
+    daemon.serve(load, runtime.absolute(), Path(state_folder()))
     return 0
-
-
-async def _serve(load: Callable[[config.Config], config.Config], runtime: Path) -> None:
-    await Daemon(load, runtime, Path(state_folder())).run()
 
 
 def start_logging(*, debug: bool) -> None:

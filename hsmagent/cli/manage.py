@@ -11,7 +11,7 @@ from hsmagent.cli.command import SOME_TOKEN
 from hsmagent.cli.output import write
 from hsmagent.cli.person import Terminal
 from hsmagent.config import file as config
-from hsmagent.daemon.settings import modules
+from hsmagent.config.discovery import modules
 from hsmagent.manage.lease import Lender
 from hsmagent.manage.place import Place
 from hsmagent.worker.hardening import forbid_dumps

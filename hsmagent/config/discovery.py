@@ -11,7 +11,9 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from hsmagent.config.file import Config
 from hsmagent.folders import home_folder
+from hsmagent.model import ModuleSpec
 
 # The administrator's before the packages'.
 SYSTEM_MODULES = ("/etc/pkcs11/modules", "/usr/share/p11-kit/modules")
@@ -36,6 +38,11 @@ USUAL = (
 LEFT_OUT = ("p11-kit-trust", "gnome-keyring")
 # These lead to what others serve, ourselves among them; the proxy is p11-kit's own library.
 LEAD_ELSEWHERE = ("p11-kit-proxy", "p11-kit-client", "libp11-kit.so")
+
+
+def modules(settings: Config) -> tuple[ModuleSpec, ...]:
+    """Return the modules to load: those that are named, else those that are installed."""
+    return settings.modules or tuple(ModuleSpec(path) for path in discover())
 
 
 def discover() -> tuple[str, ...]:

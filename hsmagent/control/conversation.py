@@ -62,7 +62,7 @@ Operation = Callable[[Asked], Awaitable[Answer | Secret]]
 
 
 class Conversation:
-    """One connection of a socket that serves these operations. Implements `server.Conversation`."""
+    """One connection of a socket that serves these operations: a `connection.Conversation`."""
 
     def __init__(
         self,
@@ -79,6 +79,10 @@ class Conversation:
     def respond_now(self, body: bytearray) -> bytes | None:  # noqa: ARG002 - everything waits
         """Return None: every operation may wait."""
         return None
+
+    def is_errand(self, _body: bytearray) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`."""
+        return False
 
     def end(self) -> None:
         """Do what was left for the end."""

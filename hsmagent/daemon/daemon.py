@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
+from hsmagent.config.discovery import modules
 from hsmagent.config.file import Config
 from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import CONTROL, CONTROL_MAX_FRAME, MAIL
@@ -20,12 +21,13 @@ from hsmagent.control.mail import MailOperations
 from hsmagent.control.operations import ControlOperations
 from hsmagent.daemon import settings as configured
 from hsmagent.daemon.aside import aside
+from hsmagent.daemon.connection import Send
 from hsmagent.daemon.desktop import Desktop
 from hsmagent.daemon.face import FaceSocket
 from hsmagent.daemon.fresh import FIRST_LOOK, SHOWN, Fresh, look_anew
 from hsmagent.daemon.listening import Sockets
 from hsmagent.daemon.parts import Parts, upstream_of
-from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.server import Server
 from hsmagent.daemon.systemd import Notifier, listen_sockets
 from hsmagent.daemon.turns import Turns
 from hsmagent.daemon.upstream_socket import UpstreamAgent
@@ -40,6 +42,7 @@ from hsmagent.ssh.agent import LIST, Agent
 from hsmagent.tasks import Tasks
 from hsmagent.who.peer import peer_of, peer_of_process
 from hsmagent.who.terminal import Terminals
+from hsmagent.worker.process import end_unwanted
 
 log = logging.getLogger(__name__)
 
@@ -50,14 +53,25 @@ SSH = "ssh"  # FileDescriptorName= in the socket unit; the file's name too, as C
 GOODBYE = 3.0
 
 
+Load = Callable[[Config], Config]
+"""Reads the configuration, now and at each SIGHUP, given what holds until then; or ConfigError."""
+
+
+def serve(load: Load, runtime: Path, state: Path) -> None:
+    """Run the daemon in a loop of its own. Raises what `Daemon.run` raises."""
+
+    async def run() -> None:
+        await Daemon(load, runtime, state).run()
+
+    asyncio.run(run())
+
+
 class Daemon:
-    """One agent: its sockets, tokens and gate, for the life of a login session.
+    """One agent: its sockets, tokens and gate, for the life of a login session."""
 
-    load: reads the configuration, now and at each SIGHUP, given what holds until then. Raises
-    ConfigError.
-    """
+    _face_socket: FaceSocket | None = None  # made when we run
 
-    def __init__(self, load: Callable[[Config], Config], runtime: Path, state: Path) -> None:
+    def __init__(self, load: Load, runtime: Path, state: Path) -> None:
         self._load = load
         self._settings = settings = load(Config())
         self._runtime = runtime
@@ -65,7 +79,6 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
-        self._face_socket: FaceSocket | None = None
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
@@ -79,7 +92,7 @@ class Daemon:
         self._parts = Parts(
             settings,
             state=state,
-            modules=configured.modules,
+            modules=modules,
             on_change=self._tokens_changed,
             prompter=desktop.prompter,
             record=self._record,
@@ -100,6 +113,7 @@ class Daemon:
             clock=time.monotonic,
             sleep=asyncio.sleep,
             aside=aside,
+            soon=asyncio.get_running_loop().call_soon,
             describe=parts.known_hosts.describe,
             knows_host=parts.known_hosts.holds,
             options=parts.agent_options(),
@@ -120,6 +134,7 @@ class Daemon:
         try:
             self._check(self._parts.upstream)
             await self._parts.start_modules()  # `Fresh` waits for what they see
+            end_unwanted()
             for server in servers:
                 await server.start()
             self._face_socket = self._new_face_socket()

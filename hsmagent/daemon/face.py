@@ -6,9 +6,10 @@ from functools import partial
 
 from hsmagent.control.client import CONTROL_MAX_FRAME, FACE
 from hsmagent.control.face import Face, FaceConversation
+from hsmagent.daemon.connection import Send
 from hsmagent.daemon.handed import HandedConnection, HangUps
 from hsmagent.daemon.listening import Sockets
-from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.server import Server
 from hsmagent.daemon.turns import Turns
 from hsmagent.who.peer import peer_of, starter_of
 

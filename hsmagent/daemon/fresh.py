@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from hsmagent.daemon.server import Conversation
+from hsmagent.daemon.connection import Conversation
 from hsmagent.token.tokens import Tokens
 
 PATIENCE = 5.0  # seconds
@@ -33,7 +33,7 @@ class Fresh:
     """A conversation in which some frames wait until the tokens have been looked at.
 
     concerns: whether a frame asks what tokens hold. first_look: see `look_anew`. Implements
-    `server.Conversation`.
+    `connection.Conversation`.
     """
 
     def __init__(
@@ -56,9 +56,13 @@ class Fresh:
 
     async def respond(self, body: bytearray) -> bytes:
         """Return the reply; may wait."""
-        if self._concerns(body):
+        if self._concerns(body):  # as a task: no list is an errand
             await look_anew(self._tokens, self._first_look)
         return await self._inner.respond(body)
+
+    def is_errand(self, body: bytearray) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`."""
+        return self._inner.is_errand(body)
 
     def end(self) -> None:
         """Release what the conversation held."""

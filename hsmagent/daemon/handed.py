@@ -1,8 +1,8 @@
 """Connections over which another program's socket is handed to us, and what becomes of that one.
 
-Its descriptor comes with the first bytes (SCM_RIGHTS, unix(7)), which asyncio would drop. Nothing
-is ever read from it: the kernel tells who made it, and when that program hangs up. Then nobody is
-left to answer, and the connection ends; so do the questions that were put for it.
+Its descriptor comes with the first bytes (SCM_RIGHTS, unix(7)). Nothing is ever read from it: the
+kernel tells who made it, and when that program hangs up. Then nobody is left to answer, and the
+connection ends; so do the questions that were put for it.
 """
 
 import asyncio
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Callable
 
 from hsmagent.control.face import FaceConversation
-from hsmagent.daemon.server import Connection, Ends
+from hsmagent.daemon.connection import Connection, Conversation, Ends, Send
 from hsmagent.errors import ProtocolError
 from hsmagent.who.peer import credentials_of, peer_of
 
@@ -25,11 +25,11 @@ class HangUps:
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
-        self._watched: dict[int, Callable[[], None]] = {}
+        self._watched: dict[int, Callable[[], object]] = {}
         self._loop = asyncio.get_running_loop()
         self._loop.add_reader(self._epoll, self._look)
 
-    def watch(self, sock: socket.socket, hung_up: Callable[[], None]) -> None:
+    def watch(self, sock: socket.socket, hung_up: Callable[[], object]) -> None:
         """Call back, once, when the other end of this socket is closed or shut down."""
         self._epoll.register(sock, select.EPOLLRDHUP | select.EPOLLONESHOT)
         self._watched[sock.fileno()] = hung_up
@@ -53,71 +53,48 @@ class HangUps:
 class HandedConnection(Connection):
     """A connection of the face socket. hang_ups: who watches the programs' sockets."""
 
-    def __init__(self, hang_ups: HangUps, ends: Ends, buffer: bytearray, limit: int) -> None:
-        super().__init__(ends, buffer, limit)
+    def __init__(
+        self,
+        hang_ups: HangUps,
+        sock: socket.socket,
+        begin: Callable[[Send], Conversation],
+        *,
+        ends: Ends,
+        buffer: bytearray,
+        limit: int,
+    ) -> None:
+        super().__init__(sock, begin, ends=ends, buffer=buffer, limit=limit)
         self._hang_ups = hang_ups
-        self._first: socket.socket | None = None
+        self._begun = False
         self._client: socket.socket | None = None
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Admit the peer, and read its first bytes ourselves."""
-        super().connection_made(transport)
-        # asyncio begins to read right after this call, whether or not it was told to pause.
-        asyncio.get_running_loop().call_soon(self._await_first)
-
-    def _await_first(self) -> None:
-        if self._transport.is_closing():
-            return
-        self._transport.pause_reading()
-        self._first = self._transport.get_extra_info("socket").dup()
-        asyncio.get_running_loop().add_reader(self._first, self._take_first)
-
-    def _take_first(self) -> None:
-        if self._first is None:
-            return
-        try:
-            size, ancillary, _, _ = self._first.recvmsg_into(
-                [self._buffer], ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
-            )
-        except BlockingIOError:
-            return
-        except OSError:
-            size, ancillary = 0, []
-        self._stop_first()
-        try:
-            for level, kind, data in ancillary:
-                if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
-                    self._take_client(int.from_bytes(data, sys.byteorder))
-        except ProtocolError as error:
-            self._ends.complain(self, error)
-            size = 0
-        if not size:
-            self._transport.abort()
-            return
-        self._transport.resume_reading()
-        self.buffer_updated(size)
+    def _receive(self) -> int:
+        """Receive; with the first bytes, the program's socket. Raises ProtocolError."""
+        if self._begun:
+            return super()._receive()
+        size, ancillary, _, _ = self._socket.recvmsg_into(
+            [self._buffer], ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
+        )
+        self._begun = True
+        for level, kind, data in ancillary:
+            if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
+                self._take_client(int.from_bytes(data, sys.byteorder))
+        return size
 
     def _take_client(self, descriptor: int) -> None:
         client = _ours(descriptor)
-        self._hang_ups.watch(client, self._transport.abort)
+        self._hang_ups.watch(client, self.end)
         self._client = client
-        if isinstance(self._conversation, FaceConversation):
-            self._conversation.handed(peer_of(client))
+        if isinstance(self.conversation, FaceConversation):
+            self.conversation.handed(peer_of(client))
 
-    def _stop_first(self) -> None:
-        if self._first is not None:
-            asyncio.get_running_loop().remove_reader(self._first)
-            self._first.close()
-            self._first = None
-
-    def connection_lost(self, exc: Exception | None) -> None:
+    def end(self) -> "asyncio.Task[bytes] | None":
         """Let go of the program's socket, too."""
-        self._stop_first()
         if self._client is not None:
             self._hang_ups.forget(self._client)
             self._client.close()
             self._client = None
-        super().connection_lost(exc)
+        return super().end()
 
 
 def _ours(descriptor: int) -> socket.socket:

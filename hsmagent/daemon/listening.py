@@ -76,7 +76,7 @@ def listen(path: Path) -> socket.socket:
     Raises UsageError when somebody does answer there, or when the path cannot be bound.
     """
     with _alone_in(path.parent):
-        if _answers(path):
+        if answers(path):
             raise UsageError(f"another agent already answers at {path}; stop it first")
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
@@ -125,7 +125,8 @@ def _try_to_lock(descriptor: int) -> None:
             return
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether somebody accepts connections there."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:

@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from hsmagent.daemon.aside import aside
-from hsmagent.daemon.server import Send, Server
+from hsmagent.daemon.connection import Send
+from hsmagent.daemon.server import Server
 from hsmagent.daemon.turns import Turns
 from hsmagent.model import Operation, Peer, Request, Signer
 from hsmagent.ssh.agent import LIST, Agent, Connection
@@ -77,6 +78,7 @@ class PrivateAgent:
             clock=time.monotonic,
             sleep=asyncio.sleep,
             aside=aside,
+            soon=asyncio.get_running_loop().call_soon,
             describe=self._describe,
             knows_host=self._knows_host,
             options=options,

@@ -4,13 +4,13 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
-from hsmagent.config.discovery import certificate_files, discover
+from hsmagent.config.discovery import certificate_files
 from hsmagent.config.file import CacheConfig, Config, KeyConfig, TokenConfig
 from hsmagent.control.face import Family
 from hsmagent.control.names import names_key
 from hsmagent.door.policy import Policy
 from hsmagent.errors import ProtocolError
-from hsmagent.model import Clock, ModuleSpec, PurposeKind, TokenId
+from hsmagent.model import Clock, PurposeKind, TokenId
 from hsmagent.ssh import certificates
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
@@ -18,11 +18,6 @@ from hsmagent.ssh.options import AgentOptions
 from hsmagent.token.tokens import Limits
 
 log = logging.getLogger(__name__)
-
-
-def modules(settings: Config) -> tuple[ModuleSpec, ...]:
-    """Return the modules to load: those that are named, else those that are installed."""
-    return settings.modules or tuple(ModuleSpec(path) for path in discover())
 
 
 def cache(settings: Config, token: TokenId) -> CacheConfig:

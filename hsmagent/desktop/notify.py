@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass
 from html import escape
 from typing import Any
 
@@ -40,16 +39,27 @@ _PIN_WORDS = {
 }
 
 
-@dataclass(slots=True, eq=False)
-class _Wait:
-    """A block in which a token works.
+class _Wait(AbstractContextManager[None]):
+    """A block in which a token works, one of `waits` until it ends.
 
     due: when a person is told of it, by the loop's clock; over: set at its end, once one was told.
     """
 
-    token: TokenId
-    due: float
-    over: asyncio.Event | None = None
+    __slots__ = ("_waits", "due", "over", "token")
+
+    def __init__(self, token: TokenId, waits: "dict[_Wait, None]", due: float) -> None:
+        self.token = token
+        self.due = due
+        self.over: asyncio.Event | None = None
+        self._waits = waits
+
+    def __enter__(self) -> None:
+        self._waits[self] = None
+
+    def __exit__(self, *_: object) -> None:
+        del self._waits[self]
+        if self.over is not None:
+            self.over.set()
 
 
 class Notifications:
@@ -126,21 +136,14 @@ class Notifications:
         finally:
             over.set()
 
-    @contextmanager
-    def _token(self, token: TokenId) -> Iterator[None]:
+    def _token(self, token: TokenId) -> AbstractContextManager[None]:
         # Every signature comes by here, so that one timer serves all of them: it is set when there
         # is none, and looks which waits are still there.
         loop = asyncio.get_running_loop()
-        wait = _Wait(token, loop.time() + WAITING_AFTER)
-        self._waits[wait] = None
+        wait = _Wait(token, self._waits, loop.time() + WAITING_AFTER)
         if self._timer is None:
             self._timer = loop.call_at(wait.due, self._look_at_waits)
-        try:
-            yield
-        finally:
-            del self._waits[wait]
-            if wait.over is not None:
-                wait.over.set()
+        return wait
 
     async def stop(self) -> None:
         """End what is under way."""

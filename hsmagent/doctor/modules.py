@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hsmagent.config import file as config
-from hsmagent.config.discovery import discover
+from hsmagent.config.discovery import modules
 from hsmagent.config.file import Config
 from hsmagent.doctor.finding import Finding, State, Status, Surroundings
 from hsmagent.errors import ConfigError
@@ -70,7 +70,7 @@ def exclusive(settings: Config) -> Finding | None:
 
 async def looked_at(settings: Config) -> list[Finding]:
     """Load the modules ourselves, each in a process that ends at once: no daemon runs."""
-    specs = settings.modules or tuple(ModuleSpec(path) for path in discover())
+    specs = modules(settings)
     if not specs:
         return [_none()]
     with tempfile.TemporaryDirectory() as state:
@@ -129,7 +129,7 @@ def _not_running(*, installed: bool) -> Finding:
 
 def paths(settings: Config) -> list[str]:
     """Return the modules that the configuration means."""
-    return [module.path for module in settings.modules] or list(discover())
+    return [module.path for module in modules(settings)]
 
 
 def _module(spec: ModuleSpec, error: str, tokens: list[str], *, wanted: bool) -> Finding:

@@ -18,7 +18,7 @@ from hsmagent.model import Key, KeyType, Scheme, printable
 from hsmagent.token.check import Checker
 from hsmagent.token.schemes import prepare
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Action, Done, Operate
+from hsmagent.worker.messages import Action, Done, KeyUse, Operate
 
 _SCHEMES = {
     KeyType.RSA: (Scheme.RSA_PKCS1_SHA256, Scheme.RSA_PKCS1_SHA512, Scheme.RSA_PSS_SHA256),
@@ -59,8 +59,8 @@ async def _operate(
     number = _KEY_TYPES[key.key_type]
     label = key.label.encode()
     action, mechanism = what
-    order = Operate(action, token.slot, number, mechanism, key.id, label, parameter, data)
-    return (await worker.ask(order, Done)).value
+    use = KeyUse(action, number, mechanism, key.id, label, parameter)
+    return (await worker.ask(Operate(token.slot, use, data), Done)).value
 
 
 async def try_out(place: Place, name: str) -> str:

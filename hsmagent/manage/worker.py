@@ -11,9 +11,10 @@ from hsmagent.schsm.apdu import INS, SW
 from hsmagent.token.exclusive import is_opensc
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Failed, Reply, Request
 from hsmagent.worker.orders import CardSaid, InitPin, InitToken, Order, OrderReply, SetPin
+from hsmagent.worker.process import Program
 
 _START = 20.0
 _CARD = "hsmagent.worker.card"

@@ -6,14 +6,13 @@ signatures and providers by `respond`.
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.limit import PeerLog
 from hsmagent.model import (
     Clock,
-    Destination,
     Door,
     Peer,
     Request,
@@ -26,6 +25,7 @@ from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.constraints import Constraints
 from hsmagent.ssh.identities import Identities, Identity, list_of
 from hsmagent.ssh.keyring import Keyring
+from hsmagent.ssh.late import LatePeer, Places
 from hsmagent.ssh.lock import Lock, Sleep
 from hsmagent.ssh.messages import EXTENSION_FAILURE, FAILURE, SUCCESS, Number
 from hsmagent.ssh.options import AgentOptions
@@ -40,9 +40,6 @@ from hsmagent.ssh.wire import Reader
 log = logging.getLogger(__name__)
 
 Frame = bytes | bytearray
-
-# Where a connection leads whose bindings we could not verify.
-UNVERIFIED = "an unknown host"
 
 LIST = bytes((Number.SSH_AGENTC_REQUEST_IDENTITIES,))
 NOBODY = messages.encode(messages.IdentitiesAnswer(()))
@@ -66,9 +63,9 @@ class Agent:
     """One per ssh socket; shared by its connections.
 
     door: where every signature passes; tokens: their signers, as of now; sk_helper: what FIDO keys
-    sign by; aside: where signatures are made that take long; describe: a host key's name for a
-    person, asked only when something is signed; knows_host: whether known_hosts has a host key, or
-    the authority of its certificate (else b"").
+    sign by; aside: where signatures are made that take long; soon: calls back in the next turn of
+    the loop; describe: a host key's name for a person, asked only when something is signed;
+    knows_host: whether known_hosts has a host key, or the authority of its certificate (else b"").
     """
 
     def __init__(
@@ -81,11 +78,13 @@ class Agent:
         clock: Clock,
         sleep: Sleep,
         aside: Aside,
+        soon: Callable[[Callable[[], None]], object],
         describe: Callable[[bytes, Peer], str],
         knows_host: Callable[[bytes, bytes], bool],
         options: AgentOptions,
     ) -> None:
         self.door = door
+        self.soon = soon
         self.describe = describe
         self.knows_host = knows_host
         self.lock = Lock(clock, sleep)
@@ -129,15 +128,14 @@ class Agent:
 
 
 class Connection:
-    """One client's connection. Implements `server.Conversation`."""
+    """One client's connection. Implements `connection.Conversation`."""
 
     def __init__(self, agent: Agent, peer: Callable[[], Peer], upstream: Upstream | None) -> None:
         self._agent = agent
         self._upstream = upstream
-        self._look_up = peer
-        self._peer: Peer | None = None
+        self._who = LatePeer(peer)
         self._bindings = Bindings()
-        self._described = (b"", "")
+        self._places = Places(self._bindings, lambda blob: agent.describe(blob, self._who))
 
     def respond_now(self, frame: Frame) -> bytes | None:
         """Return the reply's body, or None when only `respond` can give it.
@@ -171,16 +169,14 @@ class Connection:
         finally:
             _wipe(frame, message)
 
+    def is_errand(self, frame: Frame) -> bool:
+        """Whether `respond` can be run as a `tasks.Errand`: a signature of our own."""
+        return self._upstream is None and frame[0] == Number.SSH_AGENTC_SIGN_REQUEST
+
     def end(self) -> None:
         """Release what the connection held; its client is gone."""
         if self._upstream is not None:
             self._upstream.close()
-
-    @property
-    def _who(self) -> Peer:
-        if self._peer is None:
-            self._peer = self._look_up()
-        return self._peer
 
     def _refuse(self, error: HsmAgentError) -> bytes:
         self._agent.log.warning(self._who.process.pid, "answered with a failure: %s", error)
@@ -324,11 +320,20 @@ class Connection:
         fido.check_origin(key, identity.blob, data, login, websafe)
         blob = await agent.door.perform(
             self._request(identity, message, login),
-            lambda pin: identity.signer.sign(data, message.flags, pin),
+            lambda pin: self._begin(identity, message, pin),
         )
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
             raise Refused("the key was locked or removed meanwhile")
         return messages.encode(messages.SignResponse(blob))
+
+    def _begin(
+        self, identity: Identity, message: messages.SignRequest, pin: bytearray | None
+    ) -> Awaitable[bytes]:
+        """Sign, and find out for the log who asked while a token is at work."""
+        for late in (self._who, self._places.last):
+            if late is not None and late.unread:
+                self._agent.soon(late.read)
+        return identity.signer.sign(message.data, message.flags, pin)
 
     async def _find_upstream(self, blob: bytes) -> Identity | None:
         return None if self._upstream is None else await self._upstream.find(blob)
@@ -337,7 +342,7 @@ class Connection:
         self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
     ) -> Request:
         """Say what the door is to decide on. Raises Refused for what the key never signs here."""
-        peer, key = self._peer or self._who, identity.signer.key
+        key = identity.signer.key
         here = Circumstances(
             key,
             plain(identity.blob),
@@ -349,30 +354,10 @@ class Connection:
         return Request(
             key,
             judge(message.data, login, here),
-            peer,
-            self._destination(login, peer),
+            self._who,
+            self._places.of(login),
             identity.constraints.confirm,
         )
-
-    def _destination(self, login: UserAuth | None, peer: Peer) -> Destination | None:
-        """Say where the signature goes.
-
-        The host key in the signed data comes first: the signature is good at that host only.
-        """
-        last, forwarded = self._bindings.last, self._bindings.forwarded
-        host_key = login.host_key if login is not None else None
-        beyond = False
-        if host_key is None:
-            if last is None:
-                return Destination(UNVERIFIED, forwarded=True) if forwarded else None
-            host_key = last.host_key
-            # Whoever a connection is forwarded to may bind what it likes to it. Only a login for
-            # the session that was bound is good at the host that signed that session's id.
-            beyond = login is None or login.session_id != last.session_id
-        if self._described[0] != host_key:
-            self._described = (host_key, self._agent.describe(plain(host_key), peer))
-        host = self._described[1]
-        return Destination(f"somewhere beyond {host}" if beyond else host, host_key, forwarded)
 
 
 def _wipe(frame: Frame, message: messages.Request | messages.Reply | None) -> None:

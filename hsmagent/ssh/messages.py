@@ -13,7 +13,7 @@ from typing import Any
 from hsmagent import frame
 from hsmagent.errors import ProtocolError
 from hsmagent.ssh import wire
-from hsmagent.ssh.wire import Reader
+from hsmagent.ssh.wire import UINT32, Reader
 
 
 class Number(IntEnum):
@@ -254,11 +254,14 @@ LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {
     Number.SSH_AGENT_EXTENSION_RESPONSE: (ExtensionResponse, (TEXT, REST)),
 }
 
+_SIGN = bytes((Number.SSH_AGENTC_SIGN_REQUEST,))
 _NUMBERS = {message: number for number, (message, _) in LAYOUTS.items()}
 
 
 def decode(body: bytes | bytearray) -> Request | Reply:
     """Read one message, without its length. Raises ProtocolError and nothing else."""
+    if body[:1] == _SIGN and (request := _sign_request(body)) is not None:
+        return request
     reader = Reader(body)
     number = reader.u8()
     layout = LAYOUTS.get(number)
@@ -268,6 +271,22 @@ def decode(body: bytes | bytearray) -> Request | Reply:
     value: Request | Reply = message(*[codec.read(reader) for codec in codecs])
     reader.end()
     return value
+
+
+def _sign_request(body: bytes | bytearray) -> SignRequest | None:
+    """Read the most frequent message in one go; None: it is not as it should be, and `decode` says.
+
+    The same as LAYOUTS has it, which a test holds.
+    """
+    data = 1 + UINT32 + int.from_bytes(body[1 : 1 + UINT32], "big")
+    flags = data + UINT32 + int.from_bytes(body[data : data + UINT32], "big")
+    if flags + UINT32 != len(body):
+        return None
+    return SignRequest(
+        bytes(body[1 + UINT32 : data]),
+        bytes(body[data + UINT32 : flags]),
+        int.from_bytes(body[flags:], "big"),
+    )
 
 
 def wipe(message: Request | Reply) -> None:
@@ -281,11 +300,11 @@ def wipe(message: Request | Reply) -> None:
 def encode(message: Request | Reply) -> bytes:
     """Write one message, without its length."""
     number = _NUMBERS[type(message)]
-    codecs = LAYOUTS[number][1]
-    fields = [getattr(message, name) for name in type(message).__dataclass_fields__]
-    return bytes((number,)) + b"".join(
-        codec.write(value) for codec, value in zip(codecs, fields, strict=True)
-    )
+    out = bytes((number,))
+    names = type(message).__dataclass_fields__
+    for name, codec in zip(names, LAYOUTS[number][1], strict=True):
+        out += codec.write(getattr(message, name))
+    return out
 
 
 FAILURE = encode(Failure())

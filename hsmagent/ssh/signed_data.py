@@ -7,10 +7,13 @@ whether data begins or ends as other protocols' signed data does.
 
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 
 from hsmagent.errors import ProtocolError
 from hsmagent.ssh import certificates, keys
-from hsmagent.ssh.wire import Reader
+from hsmagent.ssh.wire import UINT32, Reader
+
+KEPT = 4096  # bytes of what is remembered of a login's data; most is a key, or a certificate
 
 SSH2_MSG_USERAUTH_REQUEST = 50
 PUBLICKEY = "publickey"
@@ -50,9 +53,18 @@ class UserAuth:
 
 def read_userauth(data: bytes) -> UserAuth | None:
     """Read the data that a login signs, or return None if it is anything else."""
-    reader = Reader(data)
+    start = UINT32 + int.from_bytes(data[:UINT32], "big")
+    rest = data[start:]
+    read = _after_session_id if len(rest) <= KEPT else _after_session_id.__wrapped__
+    fields = read(rest) if start > UINT32 else None
+    return None if fields is None else UserAuth(data[UINT32:start], *fields)
+
+
+@lru_cache(maxsize=64)
+def _after_session_id(rest: bytes) -> tuple[str, str, bytes, bytes | None] | None:
+    """Read what follows the session id: the same whenever a user logs in to a host with a key."""
+    reader = Reader(rest)
     try:
-        session_id = reader.string()
         message, user, service = reader.u8(), reader.text(), reader.text()
         method, signed = reader.text(), reader.u8()
         algorithm, blob = reader.text(), reader.string()
@@ -60,11 +72,11 @@ def read_userauth(data: bytes) -> UserAuth | None:
         reader.end()
     except ProtocolError:
         return None
-    if not session_id or message != SSH2_MSG_USERAUTH_REQUEST or signed != 1:
+    if message != SSH2_MSG_USERAUTH_REQUEST or signed != 1:
         return None
     if service != "ssh-connection" or method not in (PUBLICKEY, HOSTBOUND):
         return None
-    return UserAuth(session_id, user, algorithm, blob, host_key)
+    return user, algorithm, blob, host_key
 
 
 def names_key(login: UserAuth, blob: bytes) -> bool:

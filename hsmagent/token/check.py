@@ -4,27 +4,76 @@ Two private keys under one CKA_ID, a token that was swapped, a fault in a card: 
 a signature that nobody can use, or one that tells about the private key.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa, utils
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import TokenError
-from hsmagent.model import Key, KeyType, Scheme
+from hsmagent.model import Key, Scheme
+
+_HASHES = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - ssh-rsa, see schemes
+    "sha256": hashes.SHA256(),
+    "sha384": hashes.SHA384(),
+    "sha512": hashes.SHA512(),
+}
+
+
+def _padding(scheme: Scheme) -> padding.PSS | padding.PKCS1v15:
+    if "pss" not in scheme:
+        return padding.PKCS1v15()
+    used = _HASHES[scheme.hash_name]
+    return padding.PSS(padding.MGF1(used), used.digest_size)
+
 
 _PREHASHED = {
-    "sha1": utils.Prehashed(hashes.SHA1()),  # noqa: S303 - ssh-rsa, see schemes
-    "sha256": utils.Prehashed(hashes.SHA256()),
-    "sha384": utils.Prehashed(hashes.SHA384()),
-    "sha512": utils.Prehashed(hashes.SHA512()),
+    scheme: utils.Prehashed(_HASHES[scheme.hash_name]) for scheme in Scheme if scheme.hash_name
 }
-_ECDSA = {name: ec.ECDSA(prehashed) for name, prehashed in _PREHASHED.items()}
-_PSS: dict[str, padding.PSS] = {
-    "sha256": padding.PSS(padding.MGF1(hashes.SHA256()), hashes.SHA256.digest_size),
-    "sha384": padding.PSS(padding.MGF1(hashes.SHA384()), hashes.SHA384.digest_size),
-    "sha512": padding.PSS(padding.MGF1(hashes.SHA512()), hashes.SHA512.digest_size),
-}
-_PKCS1 = padding.PKCS1v15()
+_ECDSA = {scheme: ec.ECDSA(prehashed) for scheme, prehashed in _PREHASHED.items()}
+_PADDINGS = {scheme: _padding(scheme) for scheme in _PREHASHED}
+
+
+_Holds = Callable[[Scheme, bytes, bytes], bool]
+
+
+def _how(public: PublicKeyTypes, size: int) -> _Holds:
+    """Return what checks a signature of this kind of key: chosen once, not for each of them."""
+    match public:
+        case rsa.RSAPublicKey():
+            return partial(_rsa_holds, public)
+        case ec.EllipticCurvePublicKey():
+            return partial(_ecdsa_holds, public, size)
+        case ed25519.Ed25519PublicKey():
+            return partial(_ed25519_holds, public)
+    return lambda *_: False
+
+
+def _rsa_holds(public: rsa.RSAPublicKey, scheme: Scheme, digest: bytes, signature: bytes) -> bool:
+    public.verify(signature, digest, _PADDINGS[scheme], _PREHASHED[scheme])
+    return True
+
+
+def _ecdsa_holds(
+    public: ec.EllipticCurvePublicKey, size: int, scheme: Scheme, digest: bytes, signature: bytes
+) -> bool:
+    if len(signature) != 2 * size:
+        return False
+    r, s = signature[:size], signature[size:]
+    der = utils.encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
+    public.verify(der, digest, _ECDSA[scheme])
+    return True
+
+
+def _ed25519_holds(
+    public: ed25519.Ed25519PublicKey, _scheme: Scheme, message: bytes, signature: bytes
+) -> bool:
+    public.verify(signature, message)
+    return True
 
 
 class Checker:
@@ -32,33 +81,19 @@ class Checker:
 
     def __init__(self, key: Key) -> None:
         self._public = load_der_public_key(key.spki)
-        self._size = (key.bits + 7) // 8 if key.key_type is not KeyType.ED25519 else 32
+        self._holds = _how(self._public, (key.bits + 7) // 8)
 
     def holds(self, scheme: Scheme, digest: bytes, signature: bytes) -> bool:
         """Return whether `signature` is this key's over `digest` (Ed25519: the message).
 
         Raises TokenError where the machine's policy forbids the hash (SHA-1), and none can be told.
         """
-        public = self._public
         try:
-            if isinstance(public, rsa.RSAPublicKey):
-                scheme_padding = _PSS[scheme.hash_name] if "pss" in scheme.value else _PKCS1
-                public.verify(signature, digest, scheme_padding, _PREHASHED[scheme.hash_name])
-            elif isinstance(public, ec.EllipticCurvePublicKey):
-                if len(signature) != 2 * self._size:
-                    return False
-                r, s = signature[: self._size], signature[self._size :]
-                der = utils.encode_dss_signature(int.from_bytes(r, "big"), int.from_bytes(s, "big"))
-                public.verify(der, digest, _ECDSA[scheme.hash_name])
-            elif isinstance(public, ed25519.Ed25519PublicKey):
-                public.verify(signature, digest)
-            else:
-                return False
+            return self._holds(scheme, digest, signature)
         except UnsupportedAlgorithm:
             raise TokenError(f"this machine's OpenSSL does not allow {scheme}") from None
         except (InvalidSignature, ValueError):
             return False
-        return True
 
     def encrypts(self, block: bytes, ciphertext: bytes) -> bool:
         """Return whether this RSA key makes `ciphertext` of `block`, without any padding."""

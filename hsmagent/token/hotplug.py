@@ -1,16 +1,18 @@
 """Tokens that come and go: cards, sticks, and readers whose daemon was not there at the start.
 
 The workers are asked between requests, by a question that wakes no card: which slots have a token?
-Only modules whose slots are hardware, or that have no slot at all, are asked; a software token
-costs a stat of its files. A module that uses pcscd never notices when that starts anew: its
-socket's age tells us, and a new worker does. Nor does it notice what other programs do to a card:
-that they have let go of one tells us, or a SmartCard-HSM's own list.
+Only modules whose slots are hardware, or that have no slot at all, are asked; for a software token
+nobody wakes up until the kernel tells of a change to its files, and for readers without a card
+until pcscd tells of one. A module that uses pcscd never notices when that starts anew: its socket's
+age tells us, and a new worker does. Nor does it notice what other programs do to a card: that they
+have let go of one tells us, or a SmartCard-HSM's own list.
 """
 
 import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from hsmagent.errors import TokenError
 from hsmagent.token import pcscd
@@ -35,6 +37,7 @@ class Watch:
     """Watches one module; `close` ends it.
 
     freshen: looks at software tokens that were changed. on_readers: takes how the readers are.
+    told: `rouse` is called when the tokens' files, or pcscd's socket, may be others.
     """
 
     def __init__(
@@ -42,12 +45,14 @@ class Watch:
         pool: Pool,
         freshen: Callable[[], Awaitable[None]],
         on_readers: Callable[[Seen], None],
-        interval: float = INTERVAL,
+        *,
+        told: bool,
     ) -> None:
         self._pool = pool
         self._freshen = freshen
         self._on_readers = on_readers
-        self._interval = interval
+        self._told = told
+        self._news = asyncio.Event()
         self._slots: tuple[SlotInfo, ...] | None = None
         self._events: tuple[Link | None, int] = (None, 0)
         self._readers = Readers(pool.spec, pool.deadlines)
@@ -66,10 +71,37 @@ class Watch:
     def looked(self, slots: tuple[SlotInfo, ...]) -> None:
         """Take in which slots there are."""
         self._slots = slots
+        self.rouse()
+
+    def rouse(self) -> None:
+        """Look again soon: something may have changed."""
+        self._news.set()
+
+    async def _turn(self) -> None:
+        """Wait until it is worth looking: for what tells of itself, else for some time."""
+        if self._pool.stale or not self._told:
+            pass
+        elif self._slots is None or not movable(self._slots):
+            await self._news.wait()
+        elif self._pool.at_rest and not any(reader.has_card for reader in self._seen or ()):
+            await self._card_news()
+        self._news.clear()
+        await asyncio.sleep(INTERVAL)
+
+    async def _card_news(self) -> None:
+        """Wait until a reader, a card or pcscd came or went, or somebody looks at the tokens."""
+        news = asyncio.ensure_future(self._news.wait())
+        waiting: set[asyncio.Future[Any]] = {news}
+        if self._age() is not None:
+            waiting.add(self._readers.change())
+        try:
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            news.cancel()
 
     async def _run(self) -> None:
         while True:
-            await asyncio.sleep(self._interval)
+            await self._turn()
             if self._slots is None:
                 continue
             try:

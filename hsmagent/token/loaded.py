@@ -16,7 +16,7 @@ from hsmagent.token.pool import Pool
 from hsmagent.token.readers import Seen
 from hsmagent.token.remembered import Memories, Memory, memory_of
 from hsmagent.token.signer import TokenSigner
-from hsmagent.token.stores import stamp
+from hsmagent.token.stores import Store
 from hsmagent.token.token import Token
 from hsmagent.worker import spec
 from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
@@ -70,13 +70,13 @@ class Loaded:
             on_login_lost=self._login_lost,
             on_state=self._tell_if_changed,
         )
-        self._stamp = stamp(spec)
+        self._store = Store(spec, self._may_be_outdated)
         self._service = pcscd.Service.SERVES
         self._tasks = Tasks()
         self._freshening: asyncio.Task[None] | None = None
         self._slots: tuple[SlotInfo, ...] = ()
         self._readers: Seen = ()
-        self.watch = Watch(self.pool, self.freshen, self._see_readers)
+        self.watch = Watch(self.pool, self.freshen, self._see_readers, told=not self._store.blind)
         self.starting = False
         self._expected: set[TokenId] = set()
 
@@ -126,14 +126,18 @@ class Loaded:
     async def close(self) -> None:
         """Log out and end the workers."""
         self._tasks.cancel()
+        self._store.close()
         await self.watch.close()
         await self.pool.close()
         for token in self.tokens.values():
             token.unseen()
 
+    def _may_be_outdated(self) -> None:
+        self.watch.rouse()
+
     def outdated(self) -> bool:
         """Whether another program has changed a software token since it was last looked at."""
-        return stamp(self.spec) != self._stamp
+        return self._store.outdated()
 
     async def freshen(self) -> None:
         """Look again if another program has changed something. Whoever asks meanwhile waits too."""
@@ -155,13 +159,14 @@ class Loaded:
 
         A look with a running worker shows some of what other programs did; a new one shows all.
         """
-        self._stamp = stamp(self.spec)
+        self._store.seen()
         if self.pool.logged_in:
             try:
                 await self.pool.look(objects=True)
             except TokenError as error:  # it cannot even list its slots; a new worker may
                 self.pool.restart(str(error))
         await self.pool.renew(f"the tokens of {self.spec.path} are looked at anew")
+        self.watch.rouse()  # some workers may still be replaced
 
     def status(self) -> ModuleStatus:
         """Return the module as it is now."""

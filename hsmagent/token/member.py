@@ -1,9 +1,9 @@
 """What a pool holds: a place for each worker, and the calls that wait for one."""
 
-import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from hsmagent import tasks
 from hsmagent.model import TokenId
 from hsmagent.token.states import WORKER, Life, WorkerEvent, WorkerState
 from hsmagent.worker.link import Link
@@ -51,7 +51,7 @@ class Call:
     needs_login: bool
     build: Callable[[int], Operate]
     seconds: float
-    future: asyncio.Future[Reply]
+    reply: tasks.Reply[Reply]
     member: "Member | None" = None
 
 

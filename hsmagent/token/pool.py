@@ -11,6 +11,7 @@ import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 
+from hsmagent import tasks
 from hsmagent.errors import LoginNeeded, TokenError, WorkerDied
 from hsmagent.model import ModuleSpec, TokenId, name_of
 from hsmagent.tasks import Tasks
@@ -20,7 +21,7 @@ from hsmagent.token.queue import Queue
 from hsmagent.token.states import WorkerEvent, WorkerState
 from hsmagent.token.trouble import why
 from hsmagent.worker import spec
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import (
     PCSC,
     Done,
@@ -32,6 +33,7 @@ from hsmagent.worker.messages import (
     SlotInfo,
     Slots,
 )
+from hsmagent.worker.process import token_worker
 
 log = logging.getLogger(__name__)
 
@@ -62,12 +64,7 @@ class Pool:
     ) -> None:
         self.spec = spec
         self.deadlines = deadlines
-        self._program = Program(
-            main="hsmagent.worker.main",
-            name=f"the module {spec.path}",
-            arguments=(spec.path, spec.parameters),
-            env=spec.env,
-        )
+        self._program = token_worker(spec)
         self._identify = identify
         self._on_look = on_look
         self._on_login_lost = on_login_lost
@@ -386,7 +383,7 @@ class Pool:
         self, token: TokenId, build: Callable[[int], Operate], *, needs_login: bool
     ) -> Call:
         """Queue a private-key operation; `build` makes the message for the worker's slot."""
-        call = Call(token, needs_login, build, self.deadlines.operate, self._loop.create_future())
+        call = Call(token, needs_login, build, self.deadlines.operate, tasks.Reply())
         self._queue.add(call)
         return call
 

@@ -32,7 +32,7 @@ class Queue:
         queue = self._waiting
         while queue:
             call = queue[0]
-            if call.future.done():  # its caller gave up
+            if call.reply.done():  # its caller gave up
                 queue.popleft()
                 continue
             able, depth, link, at = False, DEPTH, None, 0
@@ -45,9 +45,9 @@ class Queue:
                     call.member, link, at, depth = member, member.link, slot, here
             if link is not None:
                 queue.popleft()
-                link.submit(call.build(at), call.seconds, call.future)
+                link.submit(call.build(at), call.seconds, call.reply)
             elif able:
                 return
             else:
                 queue.popleft()
-                call.future.set_exception(self._nobody_for(call))
+                call.reply.set_exception(self._nobody_for(call))

@@ -1,17 +1,20 @@
 """The readers as pcscd sees them, by a worker of their own: who has a card, and who uses it."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import replace
 
 from hsmagent.errors import TokenError
 from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import CardReader, CardReaders, PollReaders
 from hsmagent.worker.pcsc import NO_BLOCKING
+from hsmagent.worker.process import Program
 
 Seen = tuple[CardReader, ...]
 
+AT_MOST = 3600  # seconds for which a change is waited for at a time
 # Every so many polls the SmartCard-HSMs are asked for their contents: a few commands to the card.
 CONTENTS_POLLS = 4
 
@@ -91,10 +94,34 @@ class Readers:
         )
         self._deadlines = deadlines
         self._link: Link | None = None
+        self._last: Seen = ()
         self._polling: asyncio.Future[object] | None = None
+        self._change: asyncio.Task[None] | None = None
 
     async def poll(self, *, contents: bool) -> Seen:
         """Return how the readers are now."""
+        if self._change is not None and not self._change.done():
+            return self._last  # a change would have been told
+        link = await self._started()
+        self._polling = link.request(PollReaders(contents), self._deadlines.poll)
+        reply = await asyncio.shield(self._polling)
+        if not isinstance(reply, CardReaders):
+            raise TokenError("the card readers cannot be watched")
+        self._last = reply.readers
+        return self._last
+
+    def change(self) -> "asyncio.Task[None]":
+        """Return what ends when the readers are others than `poll` said."""
+        if self._change is None or self._change.done():
+            self._change = asyncio.get_running_loop().create_task(self._await())
+        return self._change
+
+    async def _await(self) -> None:
+        with suppress(TokenError):
+            wanted = PollReaders(contents=False, seconds=AT_MOST)
+            await (await self._started()).request(wanted, AT_MOST + self._deadlines.poll)
+
+    async def _started(self) -> Link:
         if self._link is None:
             self._link = link = Link(
                 self._program,
@@ -103,11 +130,7 @@ class Readers:
                 on_lost=lambda _: self._forget(link),
             )
             await link.ready
-        self._polling = self._link.request(PollReaders(contents), self._deadlines.poll)
-        reply = await asyncio.shield(self._polling)
-        if not isinstance(reply, CardReaders):
-            raise TokenError("the card readers cannot be watched")
-        return reply.readers
+        return self._link
 
     def _forget(self, link: Link) -> None:
         if self._link is link:
@@ -115,6 +138,8 @@ class Readers:
 
     async def close(self) -> None:
         """End the worker, but not while it is connected to a card: pcscd would reset that."""
+        if self._change is not None:
+            self._change.cancel()
         if self._polling is not None:
             await asyncio.wait([self._polling], timeout=self._deadlines.close)
         link = self._link

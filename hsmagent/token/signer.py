@@ -1,12 +1,21 @@
 """A token's key as the rest of the daemon uses it: sign, decrypt, derive, each result checked."""
 
+from functools import lru_cache
+
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme, name_of, quoted
 from hsmagent.token import schemes
 from hsmagent.token.check import Checker
 from hsmagent.token.token import Token
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Action
+from hsmagent.worker.messages import Action, KeyUse
+
+_key_use = lru_cache(maxsize=256)(KeyUse)
+
+
+def _use(key: Key, action: Action, mechanism: int, parameter: bytes = b"") -> KeyUse:
+    key_type = schemes.KEY_TYPES[key.key_type]
+    return _key_use(action, key_type, mechanism, key.id, key.label.encode(), parameter)
 
 
 class TokenSigner:
@@ -46,12 +55,10 @@ class TokenSigner:
         key = self.key
         prepared = schemes.prepare(key, scheme, data, hashed=hashed)
         signature = await self.token.operate(
-            Action.SIGN,
             key,
-            prepared.mechanism,
+            _use(key, Action.SIGN, prepared.mechanism, prepared.parameter),
             prepared.data,
-            parameter=prepared.parameter,
-            pin=pin,
+            pin,
             extends=self._extends,
         )
         if not self._check().holds(scheme, prepared.digest, signature):
@@ -66,12 +73,12 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("that was not encrypted for this key")
+        key = self.key
         plain = await self.token.operate(
-            Action.DECRYPT,
-            self.key,
-            spec.CKM_RSA_X_509,
+            key,
+            _use(key, Action.DECRYPT, spec.CKM_RSA_X_509),
             ciphertext,
-            pin=pin,
+            pin,
             extends=self._extends,
         )
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
@@ -89,12 +96,12 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("that was not encrypted for this key")
+        key = self.key
         secret = await self.token.operate(
-            Action.DERIVE,
-            self.key,
-            spec.CKM_ECDH1_DERIVE,
+            key,
+            _use(key, Action.DERIVE, spec.CKM_ECDH1_DERIVE),
             point,
-            pin=pin,
+            pin,
             extends=self._extends,
         )
         if len(secret) > size:

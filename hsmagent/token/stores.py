@@ -1,5 +1,7 @@
 """Where software tokens keep their objects: a stat of these files tells of a change.
 
+The kernel says when it is worth looking (`notices`), so that a question costs nothing otherwise.
+
 A running module shows late or never what other programs make, delete and rename: SoftHSM never a
 new token, tpm2-pkcs11 nothing at all. A module that is not known here has no stamp; its tokens are
 looked at anew when its worker is another one.
@@ -11,8 +13,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from urllib.parse import unquote
 
-from hsmagent.model import ModuleSpec
-from hsmagent.worker.link import worker_environment
+from hsmagent.model import Listener, ModuleSpec
+from hsmagent.token import pcscd
+from hsmagent.token.notices import Notices
+from hsmagent.worker.process import worker_environment
 
 Stamp = tuple[tuple[str, int, int], ...]
 """Of each file that is there: its path, time of last change (ns) and size."""
@@ -31,6 +35,46 @@ _UNIX_PATH = "unix:path="
 _NSS_FOLDER = re.compile(r"configdir='?(?:sql:)?([^' ]+)")
 
 
+class Store:
+    """The files of one module's tokens. on_change: they may be others now; `outdated` tells.
+
+    It is called for pcscd's socket, too: with it cards may come and go.
+    """
+
+    def __init__(self, module: ModuleSpec, on_change: Listener) -> None:
+        self._module = module
+        self._notices = Notices(on_change)
+        self._pcscd = pcscd.socket_of(worker_environment(module.env))
+        self._outdated = False
+        self._known: Stamp = ()
+        self.seen()
+
+    @property
+    def blind(self) -> bool:
+        """Whether nobody tells of changes, and one has to look for them."""
+        return self._notices.blind
+
+    def close(self) -> None:
+        """Watch no more."""
+        self._notices.close()
+
+    def seen(self) -> None:
+        """Take what the files are now for known: the module is about to be looked at."""
+        self._known = self._stamp()
+        self._outdated = False
+
+    def outdated(self) -> bool:
+        """Whether another program has changed something since `seen`."""
+        if self._notices.noticed() or self.blind:
+            self._outdated = self._stamp() != self._known
+        return self._outdated
+
+    def _stamp(self) -> Stamp:
+        # Before we look: what comes later is told.
+        self._notices.watch((*files(self._module), self._pcscd))
+        return stamp(self._module)
+
+
 def stamp(module: ModuleSpec) -> Stamp:
     """Return what is another value once the objects of this module's tokens are others."""
     return tuple(_stats(files(module)))
@@ -43,18 +87,17 @@ def files(module: ModuleSpec) -> Iterator[Path]:
     return iter(()) if find is None else find(module, worker_environment(module.env))
 
 
-def _softhsm_configuration(environment: Mapping[str, str]) -> Path:
-    """Return the file that SoftHSM reads in this environment, whether it may be read or not."""
+def _softhsm_configurations(environment: Mapping[str, str]) -> list[Path]:
+    """Return the files that SoftHSM looks for in this environment; it reads the first it finds."""
     named = environment.get("SOFTHSM2_CONF")
-    if named:
-        return Path(named)
-    places = [_at_home(place, environment) for place in _SOFTHSM_CONFIGURATIONS]
-    return next((place for place in places if _is_there(place)), places[1])
+    names = (named,) if named else _SOFTHSM_CONFIGURATIONS
+    return [_at_home(place, environment) for place in names]
 
 
 def _softhsm(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
-    configuration = _softhsm_configuration(environment)
-    yield configuration
+    places = _softhsm_configurations(environment)
+    configuration = next((place for place in places if _is_there(place)), places[0])
+    yield from places[: places.index(configuration) + 1]  # one that comes before would be read
     try:
         found = _TOKEN_DIR.findall(configuration.read_text(errors="replace"))
         folder = Path(found[-1] if found else "/var/lib/softhsm/tokens")

@@ -33,10 +33,17 @@ from hsmagent.token.failures import login_error, operation_error, told
 from hsmagent.token.login import NO_LEASE, Limits, check_pin, check_tries, lease_of, pin_state
 from hsmagent.token.member import Call, Member
 from hsmagent.token.pool import Pool
-from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.token.states import TOKEN, Life, TokenEvent, TokenState
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Action, Done, Failed, Login, Operate, Reply, TokenInfo
+from hsmagent.worker.messages import (
+    Done,
+    Failed,
+    KeyUse,
+    Login,
+    Operate,
+    Reply,
+    TokenInfo,
+)
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +78,7 @@ class Token:
         self._lease = NO_LEASE
         self._timer: asyncio.TimerHandle | None = None
         self._info = info
-        self._keys: dict[bytes, Key] = {}
+        self.keys: Mapping[bytes, Key] = {}  # by SPKI
         self._notes: tuple[str, ...] = ()
         self._last_error = ""
         self._status: TokenStatus | None = None  # as it is without a login, until that changes
@@ -92,11 +99,6 @@ class Token:
     def logged_in(self) -> bool:
         """Whether an operation would find a login that has not run out."""
         return self._life.state is _OPEN and self._lease.left(self._clock()) > 0
-
-    @property
-    def keys(self) -> Mapping[bytes, Key]:
-        """The token's keys by SPKI."""
-        return self._keys
 
     def status(self) -> TokenStatus:
         """Return the token as it is now."""
@@ -123,7 +125,7 @@ class Token:
             login_required=self.login_required,
             pin_min=self._info.pin_min if self.present else 0,
             pin_max=self._info.pin_max if self.present else 0,
-            keys=tuple(self._keys.values()),
+            keys=tuple(self.keys.values()),
             last_error=self._last_error,
             notes=self._notes,
             obstacle="" if self.present else self._pool.obstacle,
@@ -133,12 +135,12 @@ class Token:
         self, info: TokenInfo, found: tuple[Mapping[bytes, Key], tuple[str, ...]] | None = None
     ) -> None:
         """Take in what a look found; found: keys and notes, if it was for objects too."""
-        before = self._info, self._keys, self._notes
+        before = self._info, self.keys, self._notes
         self._info = replace(info, objects=(), complete=False)  # they are in `found`
         if found is not None:
-            self._keys, self._notes = dict(found[0]), found[1]
+            self.keys, self._notes = dict(found[0]), found[1]
         self._take(TokenEvent.SEEN)
-        if before != (self._info, self._keys, self._notes):
+        if before != (self._info, self.keys, self._notes):
             self._changed()
 
     def hindered(self) -> None:
@@ -149,12 +151,12 @@ class Token:
         """Take in what tells this token from another known one of its label."""
         if told_by != self.id.told_by:
             self.id = replace(self.id, told_by=told_by)
-            self._keys = {spki: replace(key, token=self.id) for spki, key in self._keys.items()}
+            self.keys = {spki: replace(key, token=self.id) for spki, key in self.keys.items()}
             self._changed()
 
     def unseen(self) -> None:
         """Take in that the token is not there any more."""
-        self._keys = {}
+        self.keys = {}
         self._notes = ()
         self._take(TokenEvent.REMOVED, "the token was removed")
 
@@ -336,26 +338,22 @@ class Token:
 
     async def operate(
         self,
-        action: Action,
         key: Key,
-        mechanism: int,
+        use: KeyUse,
         data: bytes,
-        *,
-        parameter: bytes = b"",
         pin: bytearray | None = None,
+        *,
         extends: bool = True,
     ) -> bytes:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
             self._admit(key, data, pin, extends=extends)
-            kind = KEY_TYPES[key.key_type]
-            what = mechanism, key.id, key.label.encode(), parameter, data, pin
             call = self._pool.operate(
                 self.id,
-                lambda slot: Operate(action, slot, kind, *what),
+                lambda slot: Operate(slot, use, data, pin),
                 needs_login=self.login_required,
             )
-            reply = await call.future
+            reply = await call.reply
         except WorkerDied as error:
             self._failed(str(error))
             raise
@@ -385,7 +383,7 @@ class Token:
         """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
         if len(data) > MAX_DATA:
             raise TokenError(f"{len(data)} bytes are too many to sign at once")
-        if pin is None and self._keys.get(key.spki, key).always_authenticate:
+        if pin is None and self.keys.get(key.spki, key).always_authenticate:
             raise PinError(f"the key {quoted(key.label)} wants its PIN for each use: try again")
         if pin is not None:
             check_pin(self.status(), pin)

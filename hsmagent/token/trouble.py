@@ -7,7 +7,7 @@ from pathlib import Path
 
 from hsmagent.model import ModuleSpec
 from hsmagent.token import stores
-from hsmagent.worker.link import worker_environment
+from hsmagent.worker.process import worker_environment
 
 _TPM_DEVICES = (Path("/dev/tpmrm0"), Path("/dev/tpm0"))
 _TPM_ELSEWHERE = ("TPM2_PKCS11_TCTI", "TCTI", "TPM2TOOLS_TCTI")

@@ -12,8 +12,8 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cache, lru_cache
 from itertools import pairwise
-from pathlib import PurePosixPath
 
 from hsmagent.model import Peer, Process, printable
 
@@ -105,6 +105,8 @@ class _Stat:
     """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
 
     at_terminal: whether it runs in the foreground of its terminal, and is not stopped.
+    image: the process's name, and where its code, data, stack and arguments lie: all of that is
+    another thing once it has executed another program.
     """
 
     parent: int
@@ -112,6 +114,7 @@ class _Stat:
     terminal: int
     start: int
     at_terminal: bool = False
+    image: bytes = b""
 
 
 def _credentials(sock: socket.socket) -> _Credentials:
@@ -148,15 +151,12 @@ def _runs(pidfd: int) -> bool:
 
 
 def _read(credentials: _Credentials) -> Peer:
-    before = _stat(credentials.pid)
-    if not credentials.start or before is None or before.start != credentials.start:
-        return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
     process = _identified(_process(credentials.pid), credentials.start)
-    parents = _parents(before)
-    after = _stat(credentials.pid)
-    if after is None or after.start != credentials.start:
+    stat = _stat(credentials.pid)
+    # The process that has this number now is the one that connected, and so was all the while.
+    if not credentials.start or stat is None or stat.start != credentials.start:
         return Peer(credentials.uid, Process(credentials.pid, UNKNOWN))
-    return Peer(credentials.uid, process, parents)
+    return Peer(credentials.uid, process, _parents(stat))
 
 
 def _parents(child: _Stat) -> tuple[Process, ...]:
@@ -167,11 +167,17 @@ def _parents(child: _Stat) -> tuple[Process, ...]:
         stat = _stat(pid)
         if stat is None or stat.start > child.start:  # gone; the number is another process's now
             break
-        parents.append(_process(pid))
+        parents.append(_parent(pid, stat.start, stat.image))
         if stat.session == pid:
             break
         child = stat
     return tuple(parents)
+
+
+@lru_cache(maxsize=64)
+def _parent(pid: int, _start: int, _image: bytes) -> Process:
+    """Return a process that asks through its children: as a rule it has been looked at before."""
+    return _process(pid)
 
 
 def _process(pid: int) -> Process:
@@ -191,33 +197,41 @@ def _identified(process: Process, start: int) -> Process:
 
     Within a mount namespace of its own a process may have any file at /usr/bin/ssh.
     """
-    process = replace(process, start=start)
-    if process.program == UNKNOWN:
-        return process
+    program, identity = process.program, ""
     try:
         file = os.stat(f"/proc/{process.pid}/exe")  # noqa: PTH116 - pathlib is slower
-        own, its = (os.stat(f"/proc/{pid}/ns/mnt").st_ino for pid in ("self", process.pid))  # noqa: PTH116
+        its = _mount_namespace(process.pid)
     except OSError:
-        return process
-    identity = f"{file.st_dev}:{file.st_ino}"
-    if own != its:
-        group = _control_group(process.pid)
-        program = f"{process.program} (sandboxed: {group})"
-        return replace(process, program=program, identity=f"{identity} in {its} {group}")
-    name = PurePosixPath(process.exe).name
-    return process if ANYTHING.fullmatch(name) else replace(process, identity=identity)
+        return replace(process, start=start)
+    if program != UNKNOWN:
+        identity = f"{file.st_dev}:{file.st_ino}"
+        if _own_mount_namespace() != its:
+            group = _control_group(process.pid)
+            program, identity = f"{program} (sandboxed: {group})", f"{identity} in {its} {group}"
+        elif ANYTHING.fullmatch(_last(process.exe)):
+            identity = ""
+    return Process(process.pid, program, process.exe, process.arguments, start, identity)
+
+
+def _mount_namespace(pid: int) -> int:
+    return os.stat(f"/proc/{pid}/ns/mnt").st_ino  # noqa: PTH116 - pathlib is slower
+
+
+@cache
+def _own_mount_namespace() -> int:
+    return _mount_namespace(os.getpid())
 
 
 def _control_group(pid: int) -> str:
     """Return the last part of a process's control group: "app-flatpak-org.gnome.Geary-1.scope"."""
     for line in _content(f"/proc/{pid}/cgroup", MAX_COMMAND_LINE).decode(errors="replace").split():
         if line.startswith("0::"):
-            return printable(PurePosixPath(line[3:]).name, 60) or "/"
+            return printable(_last(line), 60) or "/"
     return UNKNOWN
 
 
 def _program(exe: str, arguments: tuple[str, ...]) -> str:
-    name = PurePosixPath(exe).name
+    name = _last(exe)
     if name.startswith(INTERPRETERS):
         name = _script(arguments) or name
     return printable(name, 60) or UNKNOWN
@@ -227,29 +241,39 @@ def _script(arguments: tuple[str, ...]) -> str:
     """Return the name of the program that an interpreter runs, or "" for `-c` and the like."""
     for before, argument in pairwise(arguments):
         if not argument.startswith("-"):
-            return "" if before == "-c" else PurePosixPath(argument).name
+            return "" if before == "-c" else _last(argument)
     return ""
 
 
+def _last(path: str) -> str:
+    """Return the last part of a path."""
+    return path.rstrip("/").rpartition("/")[2]
+
+
 def _arguments(pid: int) -> tuple[str, ...]:
-    raw = _content(f"/proc/{pid}/cmdline", MAX_COMMAND_LINE)
-    words = raw.split(b"\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]
+    line = _content(f"/proc/{pid}/cmdline", MAX_COMMAND_LINE).decode("utf-8", "replace")
+    words = line.split("\0", MAX_ARGUMENTS)[:MAX_ARGUMENTS]
     if words and not words[-1]:
         words.pop()
-    return tuple(printable(word.decode("utf-8", "replace"), MAX_ARGUMENT) for word in words)
+    if len(line) <= MAX_ARGUMENT and "".join(words).isprintable():  # as a rule
+        return tuple(words)
+    return tuple(printable(word, MAX_ARGUMENT) for word in words)
 
 
 def _stat(pid: int) -> _Stat | None:
     """Return the process's place and age, or None if it has ended."""
     # The second field is the name in parentheses, and may itself hold blanks and parentheses.
-    fields = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")[2].split(b" ")
+    name, _, rest = _content(f"/proc/{pid}/stat", 1024).rpartition(b") ")
+    fields = rest.split(b" ")
     try:
-        parent, session, terminal, start = (int(fields[place]) for place in (1, 3, 4, 19))
-        at_terminal = fields[2] == fields[5] and fields[0] not in (b"T", b"t")
+        parent, session, terminal, start = map(int, (fields[1], *fields[3:5], fields[19]))
+        at_terminal = fields[2] == fields[5] and fields[0] not in {b"T", b"t"}
     except (IndexError, ValueError):
         return None
-    ended = fields[0] in (b"Z", b"X")
-    return None if ended else _Stat(parent, session, terminal, start, at_terminal)
+    if fields[0] in {b"Z", b"X"}:  # it has ended
+        return None
+    image = b" ".join((name, *fields[23:26], *fields[42:49]))
+    return _Stat(parent, session, terminal, start, at_terminal, image)
 
 
 def _content(path: str, most: int) -> bytes:

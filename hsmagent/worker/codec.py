@@ -9,7 +9,7 @@ its fields in the order in which the class has them, big-endian:
     X | None            one byte, 0 or 1, and X if it is 1
     tuple[X, ...]       u32 count, as many X
     tuple[X, Y]         X, Y
-    a dataclass         its fields
+    a dataclass         its fields; of one in KEPT, u32 how many bytes they take, the fields
 
 How a class is written and read is worked out once, at import, so that a new message needs nothing
 here. Both ends are ours and of one version, but the worker holds foreign code that may have
@@ -20,13 +20,14 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import IntEnum
+from functools import lru_cache
 from operator import attrgetter
 from types import NoneType
 from typing import Any, Protocol, get_args, get_origin, get_type_hints
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
-from hsmagent.worker.messages import IN_A_REPLY, Reply, Request
+from hsmagent.worker.messages import IN_A_REPLY, KEPT, Reply, Request
 from hsmagent.worker.orders import Order, OrderReply
 
 # A request holds at most what one ssh frame can carry; a reply all objects of all tokens.
@@ -215,6 +216,39 @@ class _Record:
         return self.make(*values), at
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A record that comes again and again: worked out once, whether written or read."""
+
+    write: Callable[[Any], bytes]
+    read: Callable[[bytes], Any]
+
+    def put(self, out: _Parts, value: Any) -> None:
+        out.append(self.write(value))
+
+    def get(self, body: _Body, at: int) -> tuple[Any, int]:
+        piece, at = _STRINGS[bytes].get(body, at)
+        return self.read(piece), at
+
+
+def _kept(inner: _Shape) -> _Kept:
+    @lru_cache(maxsize=256)
+    def write(value: Any) -> bytes:
+        parts: _Parts = []
+        inner.put(parts, value)
+        piece = b"".join(parts)
+        return _U32.pack(len(piece)) + piece
+
+    @lru_cache(maxsize=256)
+    def read(piece: bytes) -> Any:
+        value, end = inner.get(piece, 0)
+        if end != len(piece):
+            raise ProtocolError("a part of a worker message with something behind its end")
+        return value
+
+    return _Kept(write, read)
+
+
 # -- from types to shapes --------------------------------------------------------------------
 
 
@@ -245,7 +279,8 @@ def _shape(hint: Any) -> _Shape:
         hints = get_type_hints(hint)
         split = attrgetter(*hints) if hints else lambda _: ()
         runs = _runs(tuple(hints.values()))
-        return _Record(hint, split, single=len(hints) == 1, runs=runs)
+        record = _Record(hint, split, single=len(hints) == 1, runs=runs)
+        return _kept(record) if hint in KEPT else record
     arguments = get_args(hint)
     if get_origin(hint) is tuple:
         if arguments[-1] is Ellipsis:

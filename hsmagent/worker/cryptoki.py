@@ -1,12 +1,14 @@
 """The Cryptoki calls that python-pkcs11 lacks, makes unsafely, or reports without their CKR_*.
 
-Through ctypes: C_Initialize with parameters (NSS), the slot list, slot and
-token info as raw bytes (PIN length limits, flags at this moment), a session that lives for the
-login, C_Login with a PIN that can be wiped, C_Logout. Used in the worker only.
+Through ctypes: C_Initialize with parameters (NSS), the slot list, slot and token info as raw bytes
+(PIN length limits, flags at this moment), a session that lives for the login, C_Login with a PIN
+that can be wiped, C_Logout, and C_SignInit and C_Sign, for which the library takes a call more.
+Used in the worker only.
 """
 
 import ctypes
-from ctypes import byref, c_ubyte, c_ulong, c_void_p
+from collections.abc import Callable
+from ctypes import byref, c_char_p, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
 from hsmagent import MANUFACTURER
@@ -22,7 +24,8 @@ from hsmagent.worker.spec import (
 
 _CKF_SERIAL_SESSION = 4
 _CKF_DONT_BLOCK = 1
-CKU_USER = 1
+CKU_USER, CKU_CONTEXT_SPECIFIC = 1, 2
+_LONGEST_SIGNATURE = 4096  # of an RSA key with 32768 bits
 _MAX_SLOTS = 1024  # more is a module gone wrong
 _CKS_USER_FUNCTIONS = frozenset({1, 3})  # read-only, read-write
 
@@ -37,8 +40,14 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "C_GetSessionInfo": (15, (c_ulong, c_void_p)),
     "C_Login": (18, (c_ulong, c_ulong, c_void_p, c_ulong)),
     "C_Logout": (19, (c_ulong,)),
+    "C_SignInit": (42, (c_ulong, c_void_p, c_ulong)),
+    "C_Sign": (43, (c_ulong, c_char_p, c_ulong, c_void_p, c_void_p)),
     "C_WaitForSlotEvent": (67, (c_ulong, c_void_p, c_void_p)),
 }
+
+
+Signing = Callable[[bytes, bytearray | None], bytes]
+"""Signs, with the key's own PIN where it wants that. Raises CryptokiError."""
 
 
 class CryptokiError(Exception):
@@ -86,8 +95,12 @@ class _SessionInfo(ctypes.Structure):
     _fields_ = (("slot", c_ulong), ("state", c_ulong), ("flags", c_ulong), ("error", c_ulong))
 
 
+class _Mechanism(ctypes.Structure):
+    _fields_ = (("mechanism", c_ulong), ("parameter", c_char_p), ("length", c_ulong))
+
+
 class _InitializeArgs(ctypes.Structure):
-    _fields_ = (("mutexes", c_void_p * 4), ("flags", c_ulong), ("reserved", ctypes.c_char_p))
+    _fields_ = (("mutexes", c_void_p * 4), ("flags", c_ulong), ("reserved", c_char_p))
 
 
 def _stripped(field: Any) -> bytes:
@@ -190,14 +203,34 @@ class Cryptoki:
         self._call("C_GetSessionInfo", session, byref(info))
         return info.state in _CKS_USER_FUNCTIONS
 
-    def login(self, session: int, pin: bytearray | None) -> None:
+    def login(self, session: int, pin: bytearray | None, user: int = CKU_USER) -> None:
         """C_Login as the user, once; None is the PIN pad. The caller wipes `pin`."""
         if pin is None:
-            self._call("C_Login", session, CKU_USER, None, 0)
+            self._call("C_Login", session, user, None, 0)
             return
         # The module reads the bytearray itself: no copy is left behind.
         buffer = (c_ubyte * len(pin)).from_buffer(pin)
-        self._call("C_Login", session, CKU_USER, buffer, len(pin))
+        self._call("C_Login", session, user, buffer, len(pin))
+
+    def signing(self, session: int, key: int, mechanism: int, parameter: bytes) -> Signing:
+        """Return what signs with a private key, for as long as its handle and the session are good.
+
+        C_SignInit and C_Sign, and for a key that wants its PIN for each use C_Login in between. No
+        third call asks for the size: there is room for any signature.
+        """
+        what = _Mechanism(mechanism, parameter or None, len(parameter))
+        out, length = (c_ubyte * _LONGEST_SIGNATURE)(), c_ulong()
+        view, at, into, size = memoryview(out), byref(what), byref(out), byref(length)
+
+        def sign(data: bytes, pin: bytearray | None = None) -> bytes:
+            self._call("C_SignInit", session, at, key)
+            if pin is not None:
+                self.login(session, pin, CKU_CONTEXT_SPECIFIC)
+            length.value = _LONGEST_SIGNATURE
+            self._call("C_Sign", session, data, len(data), into, size)
+            return bytes(view[: length.value])
+
+        return sign
 
     def logout(self, session: int) -> None:
         """C_Logout."""

@@ -9,10 +9,13 @@ import sys
 from contextlib import suppress
 from typing import Any, Self
 
-import pkcs11
-from pkcs11 import _pkcs11
-from pkcs11.attributes import AttributeMapper
-from pkcs11.exceptions import PKCS11Error
+from hsmagent.worker import late
+
+with late.imports("pkcs11.util."):  # bring asn1crypto, and what they are for is not asked here
+    import pkcs11
+    from pkcs11 import _pkcs11
+    from pkcs11.attributes import AttributeMapper
+    from pkcs11.exceptions import PKCS11Error
 
 from hsmagent.worker import spec
 from hsmagent.worker.cryptoki import Cryptoki, CryptokiError, check_loadable
@@ -158,10 +161,11 @@ def _bytes(value: Any) -> bytes:
 
 
 def perform(key: Any, message: Operate) -> bytes:
-    """Sign, decrypt or derive with a private key's object. Raises ModuleError."""
-    name = message.action.name.lower()
+    """Decrypt or derive with a private key's object. Raises ModuleError."""
+    action = message.use.action
+    name = action.name.lower()
     try:
-        return _ACTIONS[message.action](key, message)
+        return _ACTIONS[action](key, message)
     except TROUBLE as error:
         raise error_of(error, name) from None
     except AttributeError:
@@ -179,24 +183,9 @@ class _Pin:
         return self._pin
 
 
-def _pin_of(message: Operate) -> _Pin | None:
-    return None if message.pin is None else _Pin(message.pin)
-
-
-def _sign(key: Any, message: Operate) -> bytes:
-    signature: bytes = key.sign(
-        message.data,
-        mechanism=_mechanism(message.mechanism),
-        mechanism_param=message.parameter or None,
-        pin=_pin_of(message),
-    )
-    return signature
-
-
 def _decrypt(key: Any, message: Operate) -> bytes:
-    plain: bytes = key.decrypt(
-        message.data, mechanism=_mechanism(message.mechanism), pin=_pin_of(message)
-    )
+    pin = None if message.pin is None else _Pin(message.pin)
+    plain: bytes = key.decrypt(message.data, mechanism=_mechanism(message.use.mechanism), pin=pin)
     return plain
 
 
@@ -217,7 +206,7 @@ def _derive_with(key: Any, message: Operate, point: bytes) -> bytes:
     secret = key.derive_key(
         pkcs11.KeyType.GENERIC_SECRET,
         size * 8,
-        mechanism=_mechanism(message.mechanism),
+        mechanism=_mechanism(message.use.mechanism),
         mechanism_param=(pkcs11.KDF.NULL, None, point),
         capabilities=0,
         template={pkcs11.Attribute.SENSITIVE: False, pkcs11.Attribute.EXTRACTABLE: True},
@@ -240,4 +229,4 @@ def _mechanism(number: int) -> Any:
     return _MECHANISMS[number]
 
 
-_ACTIONS = {Action.SIGN: _sign, Action.DECRYPT: _decrypt, Action.DERIVE: _derive}
+_ACTIONS = {Action.DECRYPT: _decrypt, Action.DERIVE: _derive}

@@ -1,6 +1,6 @@
-"""The daemon's end of one worker process: spawn it, talk to it, kill it when it is late.
+"""The daemon's end of one worker process: talk to it, kill it when it is late.
 
-What runs in it is a `Program`; this module knows no more of that than its name.
+What runs in it is a `process.Program`; this module knows no more of that than its name.
 
 The worker answers in order, so requests need no numbers: the oldest one is the one being worked
 on, and its deadline runs from the moment when it became that. A worker that misses a deadline,
@@ -11,56 +11,27 @@ import asyncio
 import logging
 import os
 import signal
-import socket
 import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import hsmagent
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.orders import Order
+from hsmagent.worker.process import Program, spawn
+
+if TYPE_CHECKING:
+    from hsmagent.tasks import Reply
 
 log = logging.getLogger(__name__)
 
 _RECEIVE = 1 << 16
 # What a module may say on stderr before we stop listening until the next worker.
 _STDERR_LINES = 200
-# The interpreter is isolated (-I), so it is told where this very package lies.
-_PACKAGE_ROOT = str(Path(hsmagent.__file__).parent.parent)
-_START = """
-import sys, importlib
-sys.path.insert(0, sys.argv[1])
-importlib.import_module(sys.argv[2]).main()
-"""
-
-
-def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return what a module may see: ours without LD_*, and what the configuration adds."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("LD_")}
-    return kept | dict(extra)
-
-
-@dataclass(frozen=True, slots=True)
-class Program:
-    """What a worker runs.
-
-    main: the module whose `main()` never returns; it finds the socket's descriptor, our process id
-    and `arguments` at the end of sys.argv. name: for a person, as in "the module /usr/lib/x.so".
-    env: added to its environment.
-    """
-
-    main: str
-    name: str
-    arguments: tuple[str, ...] = ()
-    env: tuple[tuple[str, str], ...] = ()
 
 
 class Link:
@@ -82,7 +53,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Any] | Reply[Any]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -94,9 +65,9 @@ class Link:
         self._said: list[str] = []
         self._alive = True
         self.exited: asyncio.Future[None] = self._loop.create_future()
-        self._socket, theirs = socket.socketpair()
-        with theirs:
-            self._process = self._spawn(theirs, program)
+        spawned = spawn(program)
+        self._socket, self._process = spawned.socket, spawned.process
+        self._watch(self._process)
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
         self.ready: asyncio.Future[Any] = self._loop.create_future()
@@ -104,24 +75,12 @@ class Link:
         self._expect(start_seconds, self.ready)
         """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
-    def _spawn(self, theirs: socket.socket, program: Program) -> subprocess.Popen[bytes]:
-        ends = (str(theirs.fileno()), str(os.getpid()))
-        arguments = (_PACKAGE_ROOT, program.main, *ends, *program.arguments)
-        process = subprocess.Popen(
-            [sys.executable, "-I", "-c", _START, *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            pass_fds=(theirs.fileno(),),
-            env=worker_environment(program.env),
-            start_new_session=True,  # a Ctrl-C at the daemon's terminal is not for the module
-        )
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
         self._pidfd = os.pidfd_open(process.pid)
         self._loop.add_reader(self._pidfd, self._reap)
         if process.stderr is not None:
             os.set_blocking(process.stderr.fileno(), False)
             self._loop.add_reader(process.stderr, self._drain_stderr)
-        return process
 
     @property
     def pid(self) -> int:
@@ -143,13 +102,13 @@ class Link:
         return future
 
     def submit(
-        self, message: Request | Order, seconds: float, future: "asyncio.Future[Any]"
+        self, message: Request | Order, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
     ) -> None:
-        """Send a request whose answer goes into `future`."""
+        """Send a request whose answer goes into `reply`."""
         if not self._alive:
-            future.set_exception(WorkerDied(f"{self._name} has ended"))
+            reply.set_exception(WorkerDied(f"{self._name} has ended"))
             return
-        self._expect(seconds, future)
+        self._expect(seconds, reply)
         self._send(codec.encode(message))
 
     def kill(self, why: str) -> None:
@@ -166,18 +125,19 @@ class Link:
         if self._process.returncode is None:
             signal.pidfd_send_signal(self._pidfd, signal.SIGKILL)
         while self._waiting:
-            _, future = self._waiting.popleft()
-            if not future.done():
-                future.set_exception(WorkerDied(why))
-                future.exception()  # whoever gave up waiting need not hear of it
+            _, reply = self._waiting.popleft()
+            if not reply.done():
+                reply.set_exception(WorkerDied(why))
+                if isinstance(reply, asyncio.Future):
+                    reply.exception()  # whoever gave up waiting need not hear of it
         self._on_lost(why)
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, future: "asyncio.Future[Any]") -> None:
+    def _expect(self, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]") -> None:
         if not self._waiting:
             self._since = self._loop.time()
-        self._waiting.append((seconds, future))
+        self._waiting.append((seconds, reply))
         self._arm()
 
     def _arm(self) -> None:
@@ -246,25 +206,28 @@ class Link:
         arrived = self._buffer[:received]
         self._reader.feed(arrived)
         wipe(arrived)
+        settled: list[tuple[asyncio.Future[Any] | Reply[Any], Any]] = []
         try:
-            self._take_replies()
+            self._take_replies(settled)
         except ProtocolError as error:
             log.warning("%s: %s", self._name, error)
             self.kill(f"{self._name} wrecked its worker, which was restarted")
         else:
-            self._on_room()
+            self._on_room()  # first: the worker goes on while we do
+        for reply, value in settled:
+            if not reply.done():
+                reply.set_result(value)
 
-    def _take_replies(self) -> None:
+    def _take_replies(self, settled: "list[tuple[asyncio.Future[Any] | Reply[Any], Any]]") -> None:
         while (body := self._reader.next_frame()) is not None:
             if not self._waiting:
                 raise ProtocolError("a reply that nobody asked for")
-            reply = codec.decode_reply(body)
+            value = codec.decode_reply(body)
             wipe(body)
-            _, future = self._waiting.popleft()
+            _, reply = self._waiting.popleft()
             self._since = self._loop.time()
             self._arm()
-            if not future.done():
-                future.set_result(reply)
+            settled.append((reply, value))
 
     # -- the process -------------------------------------------------------------------------
 

@@ -56,21 +56,31 @@ class Action(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Operate:
-    """A private-key operation.
+class KeyUse:
+    """Which private key is to do what: the same for each of its signatures.
 
     The key is named by CKA_KEY_TYPE, CKA_ID and, where several share these, its label.
-    `parameter` is the mechanism's, as C lays it out; `data` what to sign or decrypt or the
-    other's public point. `pin` is for a key that wants it each time (CKU_CONTEXT_SPECIFIC).
+    `parameter` is the mechanism's, as C lays it out.
     """
 
     action: Action
-    slot: int
     key_type: int
     mechanism: int
     id: bytes
     label: bytes
-    parameter: bytes
+    parameter: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Operate:
+    """A private-key operation.
+
+    `data` is what to sign or decrypt or the other's public point. `pin` is for a key that wants it
+    each time (CKU_CONTEXT_SPECIFIC).
+    """
+
+    slot: int
+    use: KeyUse
     data: bytes
     pin: bytearray | None = None
 
@@ -79,11 +89,16 @@ class Operate:
 class PollReaders:
     """Say how the card readers are, without holding a card; answered by CardReaders.
 
-    contents: with what the SmartCard-HSMs hold, as far as asking disturbs nobody.
+    contents: with what the SmartCard-HSMs hold, as far as asking disturbs nobody. seconds: wait so
+    long at most until they are others than was said last.
     """
 
     contents: bool
+    seconds: int = 0
 
+
+KEPT = (KeyUse,)
+"""What comes again and again: both ends keep it together with its bytes."""
 
 Request = Look | Poll | Login | Logout | Operate | PollReaders
 

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.cryptoki import CryptokiError, Signing
 from hsmagent.worker.library import (
     TROUBLE,
     Library,
@@ -31,6 +31,7 @@ from hsmagent.worker.messages import (
     IN_A_REPLY,
     OF_A_TOKEN,
     Action,
+    KeyUse,
     Login,
     Operate,
     Polled,
@@ -60,6 +61,12 @@ class _Open:
     anchor: int | None = None
     session: Any = None
     keys: dict[tuple[int, bytes], list[tuple[bytes, Any]]] = field(default_factory=dict)
+    signings: dict[KeyUse, Signing] = field(default_factory=dict)
+
+    def forget_handles(self) -> None:
+        """Drop what is good for as long as the session is."""
+        self.keys.clear()
+        self.signings.clear()
 
 
 @dataclass(slots=True)
@@ -151,7 +158,7 @@ class Module:
         """Yield what we read of each object, and note what could not be read."""
         state = self._open.setdefault(slot, _Open())
         session = self._session(slot)
-        state.keys.clear()
+        state.forget_handles()
         room, full = _Room(*OF_A_TOKEN, self._room), False
         for number, wanted in spec.READ.items():
             for thing in search(session, number, notes):
@@ -223,7 +230,7 @@ class Module:
         if state is None:
             return
         session, state.session = state.session, None
-        state.keys.clear()
+        state.forget_handles()
         if session is not None:
             with suppress(*TROUBLE):
                 session.close()
@@ -239,30 +246,46 @@ class Module:
 
     def operate(self, message: Operate) -> bytes:
         """Sign, decrypt or derive. The session is thrown away after any failure."""
+        slot, use = message.slot, message.use
         try:
-            return perform(self._key(message), message)
+            if use.action is Action.SIGN:
+                return self._signing(slot, use)(message.data, message.pin)
+            return perform(self._key(slot, use), message)
         except ModuleError as error:
             failure = error
-        state = self._open.get(message.slot)
+        except CryptokiError as error:
+            failure = error_of(error, "sign")
+        state = self._open.get(slot)
         had_login = state is not None and state.anchor is not None
-        self._drop_session(message.slot)
+        self._drop_session(slot)
         # Once another program has reset the card, OpenSC says CKR_GENERAL_ERROR to every signature
         # and still calls the session logged in: only a new login mends that. Mail to decrypt is
         # a stranger's, who must not be able to end a login with it.
-        stuck = failure.rv == spec.CKR_GENERAL_ERROR and message.action is Action.SIGN
+        stuck = failure.rv == spec.CKR_GENERAL_ERROR and use.action is Action.SIGN
         if (stuck or failure.rv in _LOST) and had_login:
-            self.logout(message.slot)
-        failure.login_lost = had_login and not self._logged_in(message.slot)
+            self.logout(slot)
+        failure.login_lost = had_login and not self._logged_in(slot)
         raise failure
 
-    def _key(self, message: Operate) -> Any:
+    def _signing(self, slot: int, use: KeyUse) -> Signing:
+        """Return what signs with a key, the same until the session ends."""
+        state = self._open.get(slot)
+        signing = None if state is None else state.signings.get(use)
+        if signing is None:
+            key = self._key(slot, use)
+            handles = key.session.handle, key.handle
+            signing = self._cryptoki.signing(*handles, use.mechanism, use.parameter)
+            self._open[slot].signings[use] = signing
+        return signing
+
+    def _key(self, slot: int, use: KeyUse) -> Any:
         """Return the private key's object, from the last listing under this login."""
-        state = self._open.get(message.slot)
+        state = self._open.get(slot)
         if state is None or not state.keys:
-            for _ in self._objects(message.slot, []):
+            for _ in self._objects(slot, []):
                 pass
-            state = self._open[message.slot]
-        named = state.keys.get((message.key_type, message.id))
+            state = self._open[slot]
+        named = state.keys.get((use.key_type, use.id))
         if not named:
-            raise ModuleError(spec.CKR_KEY_HANDLE_INVALID, message.action.name.lower())
-        return next((thing for label, thing in named if label == message.label), named[0][1])
+            raise ModuleError(spec.CKR_KEY_HANDLE_INVALID, use.action.name.lower())
+        return next((thing for label, thing in named if label == use.label), named[0][1])

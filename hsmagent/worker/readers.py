@@ -21,6 +21,8 @@ from hsmagent.worker.messages import (
 from hsmagent.worker.orders import Order
 from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
 
+# Where pcscd tells of readers that come and go (SCardGetStatusChange(3)).
+_COMING_AND_GOING = Reader("\\\\?PnP?\\Notification", 0, 0, b"")
 # To connect takes as long as another program's command to the card, and that may be minutes.
 _SECONDS = 0.5
 
@@ -30,6 +32,7 @@ class Readers:
 
     def __init__(self) -> None:
         self._pcsc: Pcsc | None = None
+        self._known: tuple[Reader, ...] = ()
         self._asking = Asking()
 
     def answer(self, request: Request | Order) -> CardReaders:
@@ -38,12 +41,14 @@ class Readers:
             raise ProtocolError("a message that is not for this worker")
         try:
             self._pcsc = self._pcsc or Pcsc()
-            readers = self._pcsc.readers()
+            if request.seconds:
+                self._pcsc.wait((*self._known, _COMING_AND_GOING), request.seconds)
+            self._known = self._pcsc.readers()
         except (PcscError, OSError):
-            self._pcsc = None
+            self._pcsc, self._known = None, ()
             return CardReaders(())
-        contents = self._asking.ask(readers) if request.contents else {}
-        return CardReaders(tuple(_told(each, contents.get(each.name)) for each in readers))
+        contents = self._asking.ask(self._known) if request.contents else {}
+        return CardReaders(tuple(_told(each, contents.get(each.name)) for each in self._known))
 
 
 class Asking:

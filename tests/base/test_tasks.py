@@ -2,8 +2,12 @@
 
 import asyncio
 import gc
+from collections.abc import Coroutine
+from typing import Any
 
-from hsmagent.tasks import Tasks
+import pytest
+
+from hsmagent.tasks import Errand, Reply, Tasks
 from tests.parts.until import async_until
 
 
@@ -42,3 +46,124 @@ async def test_all_of_it_is_cancelled_and_waited_for() -> None:
     await tasks.ended()
     assert why == ["the screen is locked"] * 2
     assert not tasks
+
+
+# -- errands ---------------------------------------------------------------------------------
+
+
+class Outcome:
+    """What an errand came to."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[object, BaseException | None]] = []
+
+    def take(self, result: object, error: BaseException | None) -> None:
+        self.told.append((result, error))
+
+
+async def begun(work: Coroutine[Any, Any, int], outcome: Outcome, *, at_once: bool) -> Errand[int]:
+    """Begin an errand where the daemon does: in the loop, and in nobody's task."""
+    errand = Errand(work, outcome.take)
+    asyncio.get_running_loop().call_soon(lambda: errand.start(at_once=at_once))
+    await asyncio.sleep(0)
+    return errand
+
+
+async def wait_for(*replies: Reply[int]) -> int:
+    return sum([await reply for reply in replies])
+
+
+async def test_an_errand_goes_on_in_the_call_that_brings_its_reply() -> None:
+    first, second, outcome = Reply[int](), Reply[int](), Outcome()
+    errand = await begun(wait_for(first, second), outcome, at_once=True)
+    told: list[object] = []
+
+    def arrived() -> None:
+        first.set_result(1)
+        assert not outcome.told
+        second.set_result(2)
+        told.extend(outcome.told)
+
+    asyncio.get_running_loop().call_soon(arrived)
+    await asyncio.sleep(0)
+    assert told == [(3, None)]
+    assert errand.task is None
+
+
+async def test_a_reply_that_a_task_brings_runs_nobody_inside_it() -> None:
+    reply, outcome = Reply[int](), Outcome()
+    await begun(wait_for(reply), outcome, at_once=True)
+    reply.set_result(1)
+    assert not outcome.told
+    await async_until(lambda: outcome.told == [(1, None)])
+
+
+async def test_a_reply_that_is_there_already_is_not_waited_for() -> None:
+    reply, outcome = Reply[int](), Outcome()
+    reply.set_result(7)
+    await begun(wait_for(reply), outcome, at_once=True)
+    assert outcome.told == [(7, None)]
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_an_errand_that_waits_for_something_else_is_a_task(*, at_once: bool) -> None:
+    reply, event, outcome = Reply[int](), asyncio.Event(), Outcome()
+
+    async def work() -> int:
+        await event.wait()
+        async with asyncio.timeout(20):
+            await asyncio.sleep(0)
+        return int(await reply)
+
+    errand = await begun(work(), outcome, at_once=at_once)
+    assert errand.task is not None
+    event.set()
+    await asyncio.sleep(0.01)
+    reply.set_result(5)
+    await async_until(lambda: outcome.told == [(5, None)])
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_what_fails_is_told(*, at_once: bool) -> None:
+    reply, outcome, error = Reply[int](), Outcome(), ValueError("no")
+    await begun(wait_for(reply), outcome, at_once=at_once)
+    reply.set_exception(error)
+    assert not outcome.told
+    await async_until(lambda: outcome.told == [(None, error)])
+
+
+@pytest.mark.parametrize("in_vain", ["reply", "sleep"])
+@pytest.mark.parametrize("at_once", [True, False])
+async def test_a_cancelled_errand_ends_and_nobody_waits(in_vain: str, *, at_once: bool) -> None:
+    reply, outcome, ended = Reply[int](), Outcome(), asyncio.Event()
+
+    async def work() -> int:
+        try:
+            if in_vain == "sleep":
+                await asyncio.sleep(3600)
+            return int(await reply)
+        finally:
+            ended.set()
+
+    errand = await begun(work(), outcome, at_once=at_once)
+    await asyncio.sleep(0)
+    errand.cancel()
+    await ended.wait()
+    await async_until(lambda: reply.done() or in_vain == "sleep")
+    assert not outcome.told
+
+
+async def test_many_that_fail_at_once_do_not_pile_up() -> None:
+    replies = [Reply[int]() for _ in range(3000)]
+
+    async def fail_the_next(number: int) -> int:
+        try:
+            return int(await replies[number])
+        finally:
+            replies[number - 1].set_exception(ValueError())
+
+    outcomes = [Outcome() for _ in replies]
+    for number, outcome in enumerate(outcomes):
+        await begun(fail_the_next(number), outcome, at_once=True)
+    replies[-1].set_exception(ValueError())
+    await async_until(lambda: all(outcome.told for outcome in outcomes))

@@ -12,6 +12,7 @@ import pytest
 from hsmagent.errors import LoginNeeded, PinError, TokenError, TokenGone
 from hsmagent.model import Scheme
 from hsmagent.schsm.apdu import INS
+from hsmagent.token.hotplug import INTERVAL
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader, furnished
 from tests.parts.token.loaded import loaded, signer_of, token_of, typed
@@ -124,6 +125,22 @@ async def test_looking_disturbs_no_card(reader: Reader, tokens: Tokens) -> None:
             break
     assert await rests()
     assert tokens.signers()
+
+
+async def test_nobody_looks_at_a_reader_without_a_card(reader: Reader, tokens: Tokens) -> None:
+    reader.unplug()
+    await seen(lambda: not tokens.signers())
+    [module] = tokens._modules.values()
+    readers = module.watch._readers
+    async with asyncio.timeout(30):
+        lasts = False
+        while not lasts:
+            change = readers._change
+            await asyncio.sleep(2 * INTERVAL)
+            lasts = change is not None and change is readers._change and not change.done()
+    assert module.pool.at_rest
+    await asyncio.to_thread(reader.plug)
+    assert await seen(lambda: bool(tokens.signers())) < SECONDS + SLACK
 
 
 async def test_pcscd_is_restarted(reader: Reader, tokens: Tokens) -> None:

@@ -1,12 +1,14 @@
-"""What a warm signature costs the daemon, counted in Python calls.
+"""What the daemon costs: a signature, a list, a login, and being there.
 
-A daemon that sleeps between two signatures runs everything cold, so that the number of functions
-that it goes through says more about its time than a clock on a busy machine does.
+Counted in Python calls, system calls and imports. A daemon that sleeps between two signatures runs
+everything cold, so that the number of functions that it goes through says more about its time than
+a clock on a busy machine does.
 """
 
 import asyncio
 import socket
 import sys
+import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -20,8 +22,10 @@ from hsmagent.config.file import Config, read
 from hsmagent.daemon.daemon import Daemon
 from hsmagent.door import activity
 from hsmagent.ssh import keys, messages
+from hsmagent.ssh.agent import LIST
+from hsmagent.token import hotplug
 from tests.daemon.conftest import module_config
-from tests.parts.agent.daemon import ANY_DATA, unknown_data
+from tests.parts.agent.daemon import ANY_DATA, AgentProcess, unknown_data
 from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until
 from tests.ssh import builders
@@ -29,7 +33,16 @@ from tests.ssh import builders
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
 # counts each time it goes on; functions in C do not count.
-MOST_CALLS = 350
+MOST_CALLS, MOST_CALLS_ALONE = 250, 302
+MOST_CALLS_OF_A_LIST = 52
+# A connection, a list and a signature; who asks is read from /proc.
+MOST_CALLS_OF_A_LOGIN = 440
+# Of the daemon; epoll_wait and its kin are most of a signature's.
+MOST_SYSTEM_CALLS = 15
+MOST_SYSTEM_CALLS_OF_A_LIST = 6
+MOST_SYSTEM_CALLS_OF_A_LOGIN = 55
+# In a second in which a watcher that looks by the clock would look twenty times.
+MOST_WHILE_IDLE = 400
 
 HOST, SESSION = builders.ed25519_key(), bytes(range(128, 160))
 
@@ -133,8 +146,117 @@ async def test_a_warm_signature_takes_few_python_calls(
         assert await asyncio.to_thread(client.ask, bind) == messages.SUCCESS
         request = builders.sign_request(blob, to_sign(blob))
         await asyncio.to_thread(client.ask, request, 3)
+        imported = set(sys.modules)
         with calls:
             reply = await asyncio.to_thread(client.ask, request, ROUNDS)
         client.close()
+    assert set(sys.modules) == imported
     assert isinstance(messages.decode(reply), messages.SignResponse)
-    assert 100 < calls.each(ROUNDS) < MOST_CALLS, calls.table(ROUNDS)
+    most = MOST_CALLS if gathered else MOST_CALLS_ALONE
+    assert 100 < calls.each(ROUNDS) < most, calls.table(ROUNDS)
+
+
+@asynccontextmanager
+async def unlocked(
+    furnished: SoftHsm, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[bytes]:
+    """Run a daemon, logged in; yield the blob of its P-256 key."""
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={folder}/none")
+    config = read(module_config(furnished, ANY_DATA), "config.toml")
+    async with running(config, folder) as daemon:
+        signer = next(each for each in daemon._parts.tokens.signers() if each.key.label == "ec")
+        await signer.token.login(bytearray(PIN.encode()))
+        blob = keys.blob_of(signer.key.spki)
+        assert blob is not None
+        yield blob
+
+
+async def test_a_list_takes_few_python_calls(
+    furnished: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with unlocked(furnished, tmp_path, monkeypatch):
+        client, calls = Client(tmp_path / "run" / "ssh.sock"), Calls()
+        await asyncio.to_thread(client.ask, LIST, 3)
+        with calls:
+            await asyncio.to_thread(client.ask, LIST, ROUNDS)
+        client.close()
+    assert 20 < calls.each(ROUNDS) < MOST_CALLS_OF_A_LIST, calls.table(ROUNDS)
+
+
+def log_in(path: Path, blob: bytes, times: int) -> None:
+    """Do what ssh does, so many times: connect, list, sign, hang up."""
+    for _ in range(times):
+        client = Client(path)
+        client.ask(LIST)
+        reply = client.ask(builders.sign_request(blob, unknown(blob)))
+        client.close()
+        assert isinstance(messages.decode(reply), messages.SignResponse)
+
+
+async def test_a_login_takes_few_python_calls(
+    furnished: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls, path = Calls(), tmp_path / "run" / "ssh.sock"
+    async with unlocked(furnished, tmp_path, monkeypatch) as blob:
+        await asyncio.to_thread(log_in, path, blob, 3)
+        with calls:
+            await asyncio.to_thread(log_in, path, blob, ROUNDS)
+    assert 200 < calls.each(ROUNDS) < MOST_CALLS_OF_A_LOGIN, calls.table(ROUNDS)
+
+
+class Traced(AgentProcess):
+    """A daemon whose system calls are counted, by strace."""
+
+    def __init__(self, home: Path, config: str) -> None:
+        super().__init__(home, config)
+        self._trace = home / "strace"
+        self._program = ["strace", "-D", "-qq", "-o", str(self._trace), *self._program]
+
+    def system_calls(self) -> int:
+        """Return how many there were so far; waits until no more come."""
+        before, now = -1, 0
+        while before != now:
+            time.sleep(0.3)
+            before, now = now, self._trace.read_bytes().count(b"\n")
+        return now
+
+
+def test_few_system_calls(furnished: SoftHsm, tmp_path: Path) -> None:
+    agent = Traced(tmp_path / "h", module_config(furnished, ANY_DATA))
+    agent.start()
+    try:
+        agent.unlock(PIN)
+        client = Client(agent.ssh_socket)
+        listed = messages.decode(client.ask(LIST))
+        assert isinstance(listed, messages.IdentitiesAnswer)
+        blob = next(blob for blob, _ in listed.identities if keys.type_name(blob) != keys.SSH_RSA)
+        request = builders.sign_request(blob, unknown(blob))
+
+        def of_each(do: Callable[[int], object]) -> float:
+            do(3)
+            before = agent.system_calls()
+            do(ROUNDS)
+            return (agent.system_calls() - before) / ROUNDS
+
+        assert of_each(lambda times: client.ask(request, times)) < MOST_SYSTEM_CALLS
+        assert of_each(lambda times: client.ask(LIST, times)) < MOST_SYSTEM_CALLS_OF_A_LIST
+        login = of_each(lambda times: log_in(agent.ssh_socket, blob, times))
+        assert login < MOST_SYSTEM_CALLS_OF_A_LOGIN
+        client.close()
+    finally:
+        agent.stop()
+
+
+async def test_a_daemon_that_nobody_asks_sleeps(
+    furnished: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hotplug, "INTERVAL", 0.05)
+    monkeypatch.setenv("DBUS_SESSION_BUS_ADDRESS", f"unix:path={tmp_path}/none")
+    config = read(module_config(furnished), "config.toml")
+    async with running(config, tmp_path):
+        await asyncio.sleep(0.5)  # what the start has set off
+        calls = Calls()
+        with calls:
+            await asyncio.sleep(1.0)
+    # A bus that is not there is tried again now and then.
+    assert calls.each(1) < MOST_WHILE_IDLE, calls.table(1)

@@ -165,7 +165,7 @@ async def test_a_request_says_who_for_what_and_where() -> None:
     assert await signature_of(connection, BLOB, data)
     assert await signature_of(connection, BLOB, data)
     request = scene.door.requests[0]
-    assert request.peer is PEER
+    assert (request.peer.uid, request.peer.chain) == (PEER.uid, PEER.chain)
     assert request.key is scene.signers[0].key
     assert (request.purpose.kind, request.purpose.summary) == (
         PurposeKind.SSH,

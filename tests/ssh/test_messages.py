@@ -53,6 +53,22 @@ def test_golden_vectors_are_there_for_every_request() -> None:
     assert requests <= {golden[0] for golden in vectors.ALL}
 
 
+def said(body: bytes) -> object:
+    try:
+        return messages.decode(body)
+    except ProtocolError as error:
+        return str(error)
+
+
+@given(st.lists(st.integers(0, 9) | st.sampled_from([11, 12, 13, 0x0D000000]), max_size=6))
+def test_a_sign_request_is_read_in_one_go_as_it_is_by_the_table(words: list[int]) -> None:
+    body = b"\x0d" + b"".join(word.to_bytes(4, "big") for word in words)
+    with pytest.MonkeyPatch.context() as patch:
+        in_one_go = said(body)
+        patch.setattr(messages, "_SIGN", b"none")
+        assert said(body) == in_one_go
+
+
 def test_fed_byte_by_byte() -> None:
     reader = frame.Reader(frame.SSH_MAX_FRAME)
     found = []

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.ssh import messages, signed_data, wire
-from tests.ssh import vectors
+from tests.ssh import builders, vectors
 
 
 def data_of(during: str) -> bytes:
@@ -263,3 +263,14 @@ def test_every_der_set_and_sequence_is_seen(tag: bytes, content: bytes) -> None:
 )
 def test_the_end_of_what_openpgp_signs_is_seen(data: bytes, *, ends_so: bool) -> None:
     assert signed_data.ends_as_openpgp(data) is ends_so
+
+
+def test_a_long_login_is_read_and_not_remembered() -> None:
+    remembered = signed_data._after_session_id.cache_info
+    for size, more in ((signed_data.KEPT, 0), (10, 1)):
+        data = builders.userauth(b"s" * 32, b"\1" * size)
+        before = remembered().currsize
+        login = signed_data.read_userauth(data)
+        assert login is not None
+        assert (login.session_id, login.key_blob) == (b"s" * 32, b"\1" * size)
+        assert remembered().currsize - before == more

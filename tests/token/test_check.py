@@ -49,7 +49,7 @@ def test_rsa_pkcs1(scheme: Scheme) -> None:
 def test_where_sha1_is_forbidden_a_sentence_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     # BLAKE2 with RSA fails as SHA-1 does under a policy that forbids it.
     blake = utils.Prehashed(hashes.BLAKE2s(32))
-    monkeypatch.setitem(verify._PREHASHED, "sha1", blake)
+    monkeypatch.setitem(verify._PREHASHED, Scheme.RSA_PKCS1_SHA1, blake)
     with pytest.raises(TokenError, match="does not allow rsa-pkcs1-sha1"):
         Checker(key_of(RSA)).holds(Scheme.RSA_PKCS1_SHA1, bytes(32), bytes(256))
 

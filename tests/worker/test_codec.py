@@ -13,6 +13,7 @@ from hsmagent.worker.messages import (
     CardReaders,
     Done,
     Failed,
+    KeyUse,
     Login,
     Logout,
     Look,
@@ -32,6 +33,7 @@ from hsmagent.worker.orders import Order, OrderReply
 u64 = st.integers(0, 2**64 - 1)
 blob = st.binary(max_size=40)
 pins = st.none() | st.binary(max_size=20).map(bytearray)
+uses = st.builds(KeyUse, st.sampled_from(Action), u64, u64, blob, blob, blob)
 
 
 def any_of(hint: Any) -> st.SearchStrategy[Any]:
@@ -63,7 +65,7 @@ requests = st.one_of(
     st.builds(Login, u64, blob, pins),
     st.builds(Logout, u64),
     any_of(PollReaders),
-    st.builds(Operate, st.sampled_from(Action), u64, u64, u64, blob, blob, blob, blob, pins),
+    st.builds(Operate, u64, uses, blob, pins),
 )
 objects = st.builds(RawObject, st.lists(st.tuples(u64, blob), max_size=4).map(tuple))
 infos = st.builds(
@@ -116,12 +118,12 @@ GOLDEN: list[tuple[Request | Reply, str]] = [
         "00000019 03 0000000000000007 00000003 746f6b 01 00000004 31323334",
     ),
     (Login(7, b"", None), "0000000e 03 0000000000000007 00000000 00"),
-    (PollReaders(contents=True), "00000002 06 01"),
+    (PollReaders(contents=True, seconds=60), "0000000a 06 01 000000000000003c"),
     (Logout(1), "00000009 04 0000000000000001"),
     (
-        Operate(Action.SIGN, 1, 3, 0x1041, b"\x05", b"l", b"", b"dd"),
+        Operate(1, KeyUse(Action.SIGN, 3, 0x1041, b"\x05", b"l"), b"dd"),
         (
-            "0000002f 05 01 0000000000000001 0000000000000003 0000000000001041"
+            "00000033 05 0000000000000001 0000001f 01 0000000000000003 0000000000001041"
             " 00000001 05 00000001 6c 00000000 00000002 6464 00"
         ),
     ),
@@ -193,9 +195,30 @@ def test_a_request_is_not_a_reply() -> None:
 
 
 def test_an_unknown_action_is_an_error() -> None:
-    body = body_of(codec.encode(Operate(Action.SIGN, 1, 3, 1, b"", b"", b"", b"")))
-    body[1] = 9
+    body = body_of(codec.encode(Operate(1, KeyUse(Action.SIGN, 3, 1, b"", b""), b"")))
+    body[13] = 9
     with pytest.raises(ProtocolError, match="action 9"):
+        codec.decode_request(body)
+
+
+def test_what_comes_again_is_read_once() -> None:
+    one, two = (
+        codec.decode_request(
+            body_of(codec.encode(Operate(1, KeyUse(Action.SIGN, 3, 1, b"i", b"l"), data)))
+        )
+        for data in (b"one", b"two")
+    )
+    assert isinstance(one, Operate)
+    assert isinstance(two, Operate)
+    assert (one.data, two.data) == (b"one", b"two")
+    assert one.use is two.use
+
+
+def test_what_comes_again_must_end_where_it_says() -> None:
+    body = body_of(codec.encode(Operate(1, KeyUse(Action.SIGN, 3, 1, b"", b""), b"ab")))
+    assert body[9:13] == bytes.fromhex("0000001d")
+    body[12] += 4  # and so swallows the length of the data
+    with pytest.raises(ProtocolError, match="behind its end"):
         codec.decode_request(body)
 
 

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 from hsmagent.errors import WorkerDied
-from hsmagent.worker.link import Link, Program
+from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Done, Poll
+from hsmagent.worker.process import Program
 
 ECHO = Program("tests.parts.token.worker_echo", "the echo", ("hello",), (("ECHO", "world"),))
 

@@ -117,6 +117,7 @@ class Parts:
             clock=lambda: self.now,
             sleep=self._sleep,
             aside=at_once,
+            soon=lambda call: call(),
             describe=self._describe,
             knows_host=lambda host_key, _authority: host_key in self.known_hosts,
             options=options or AgentOptions(),
