@@ -295,6 +295,7 @@ def test_descriptors_are_given_back(start: Start, furnished: SoftHsm, tmp_path: 
     agent = AgentProcess(tmp_path / "h", module_config(furnished, ENABLED), dumpable=True)
     agent.start()
     try:
+        agent.json("keys")  # by then the worker runs
         before = agent.descriptors()
         for _ in range(20):
             with closing(FaceClient(agent.face_socket)) as face:
@@ -331,6 +332,7 @@ def test_many_descriptors_are_one_and_later_ones_none(
     frame = len(body).to_bytes(4, "big") + body
     looks = b'\0\0\0\x10{"op": "tokens"}'
     try:
+        agent.json("keys")  # by then the worker runs
         before = agent.descriptors()
         with ExitStack() as stack:
             face = stack.enter_context(closing(FaceClient(agent.face_socket)))
