@@ -9,6 +9,7 @@ from hsmagent.mail import keygrip
 from hsmagent.mail.cms import signers
 from hsmagent.mail.spool import Memory
 from tests.parts.mail.gnupg import Gnupg, keygrips, version
+from tests.parts.mail.people import person
 from tests.scd.conftest import KINDS, address, owner
 
 MESSAGE = b"Content-Type: text/plain\r\n\r\nHello\r\n"
@@ -43,14 +44,15 @@ def test_it_learns_all_keys_and_the_ca(learned: Gnupg) -> None:
 )
 def test_it_signs(learned: Gnupg, ca: Path, kind: str, digest: str) -> None:
     # One RSA signature in sixty or so gpgsm 2.2 writes with a zero too many in front, which OpenSSL
-    # refuses; what it was given has none.
-    for _ in range(8):
-        made = learned.gpgsm("--digest-algo", digest, "-u", address(kind), "--sign", data=MESSAGE)
+    # refuses; what it was given has none. It depends on what is signed.
+    for count in range(8):
+        content = MESSAGE + bytes(count)
+        made = learned.gpgsm("--digest-algo", digest, "-u", address(kind), "--sign", data=content)
         learned.gpgsm("--verify", data=made)
         [info] = signers.read(Memory(made)).infos
         if kind != "rsa" or len(info.signature) == 256:
             break
-    assert openssl("-verify", "-inform", "DER", "-CAfile", ca, data=made) == MESSAGE
+    assert openssl("-verify", "-inform", "DER", "-CAfile", ca, data=made) == content
     assert not learned.asked_by_pinentry
 
 
@@ -63,3 +65,11 @@ def test_it_decrypts(learned: Gnupg, tmp_path: Path, kind: str) -> None:
     else:
         assert learned.try_("gpgsm", "--batch", "--decrypt", data=made).returncode != 0
     assert not learned.asked_by_pinentry
+
+
+@pytest.mark.parametrize("kind", ["rsa", "p256", "p384", "p521", "brainpool"])
+def test_keygrips_are_those_of_gpgsm(learned: Gnupg, kind: str) -> None:
+    whose = person(kind, f"grip-{kind}@example.org", f"grip {kind}")
+    learned.gpgsm("--import", data=whose.pem)
+    listed = learned.gpgsm("--list-keys", "--with-keygrip", f"grip-{kind}@example.org")
+    assert keygrip.of(whose.key) in listed.decode()
