@@ -91,6 +91,12 @@ soak: venv ## the long tests: every fault at every call, signatures while worker
 	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider -p no:logging \
 		--numprocesses $(WORKERS) --dist worksteal tests/soak $(ARGS)
 
+# What a run of everything leaves out: two browsers' worth of packages.
+.PHONY: thunderbird
+thunderbird: venv ## drive a real Thunderbird and a real Firefox, with keys in a token (ARGS as for test)
+	@build-aux/setup tests thunderbird
+	@build-aux/unprivileged $(BIN)/python -m pytest -p no:cacheprovider tests/thunderbird $(ARGS)
+
 .PHONY: lint
 lint: venv unused ## ruff, mypy --strict, shellcheck, vulture
 	$(BIN)/ruff check

@@ -9,6 +9,9 @@ import stat
 from hsmagent.errors import UsageError
 
 RUNTIME = "XDG_RUNTIME_DIR"
+# Below our runtime folder, in a folder of its own, which a sandbox can be given. Never the path at
+# which p11-kit looks by itself: sandboxes hand that one to browsers.
+PKCS11_SOCKET = "pkcs11/pkcs11.sock"
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
 _LONGEST_SOCKET = 107  # bytes of a path (unix(7)), without the zero at its end
 
@@ -36,7 +39,7 @@ def runtime_folder(named: str = "") -> str:
     Raises UsageError when there can be none.
     """
     folder = named or _login_folder() + "/hsmagent"
-    socket = f"{os.path.abspath(folder)}/control.sock"  # noqa: PTH100 - as above
+    socket = f"{os.path.abspath(folder)}/{PKCS11_SOCKET}"  # noqa: PTH100 - as above
     if len(os.fsencode(socket)) > _LONGEST_SOCKET:
         raise UsageError(
             f"{folder} is too long a path for a socket in it; name a shorter one as {RUNTIME} "

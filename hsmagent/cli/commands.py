@@ -269,6 +269,20 @@ COMMANDS = {
             run="hsmagent.cli.daemon:run",
         ),
         Command(
+            "pkcs11",
+            "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
+            CONFIG,
+            RUNTIME_DIR,
+            Option("--debug", "log more; never secrets"),
+            run="hsmagent.cli.pkcs11:run",
+        ),
+        Command(
+            "pkcs11 thunderbird",
+            "the settings by which Thunderbird signs with your certificate",
+            Argument("ADDRESS", "the address that it sends as"),
+            run="hsmagent.cli.thunderbird:run",
+        ),
+        Command(
             "doctor",
             "what is wrong with the set-up, and the remedy",
             JSON,
@@ -285,6 +299,10 @@ COMMANDS = {
             Option("--program", "the hsmagent that the unit runs", "FILE", FILE),
             Option("--no-network", "forbid the agent the network (kept by later runs)"),
             Option("--network", "allow it again, as network HSMs need it"),
+            Option("--pkcs11", "serve PKCS#11 programs, too (kept by later runs)"),
+            Option("--no-pkcs11", "serve them no longer"),
+            Option("--gnupg", "serve GnuPG, too, as its scdaemon (kept by later runs)"),
+            Option("--no-gnupg", "serve it no longer"),
             run="hsmagent.cli.setup:run",
         ),
         Command(
@@ -299,6 +317,7 @@ COMMANDS = {
 }
 
 GROUPS = {
+    "pkcs11": "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
     "token": "tokens made usable, and their PINs",
     "data": "data that tokens keep",
     "token share": "the shares of the DKEK that a SmartCard-HSM's backups are made with",
@@ -320,7 +339,7 @@ _SHORT = {"share": ("token", "share")}
 def find(words: "Sequence[str]") -> "tuple[Command | None, Sequence[str]]":
     """Return the command that these words begin with, and what follows its name."""
     words = _spelled_out(words)
-    for count in (1, 2, 3):
+    for count in (3, 2, 1):
         command = BY_NAME.get(" ".join(words[:count]))
         if command is not None:
             return command, words[count:]

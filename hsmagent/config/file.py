@@ -34,7 +34,7 @@ CONFIRM = ("never", "always", "forwarded", "remember")
 LET_GO = ("screen-lock", "suspend")
 PROMPTERS = ("system", "pinentry", "askpass")
 LARGEST = 1 << 20  # bytes of a file
-NOTIFY = ("used", "waiting", "removed", "wrong-pin")
+NOTIFY = ("used", "waiting", "removed", "wrong-pin", "refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ class Config:
     cache: CacheConfig = field(default_factory=CacheConfig)
     prompt: PromptConfig = field(default_factory=PromptConfig)
     ssh: SshConfig = field(default_factory=SshConfig)
-    notify: tuple[str, ...] = ("waiting", "removed", "wrong-pin")
+    notify: tuple[str, ...] = ("waiting", "removed", "wrong-pin", "refused")
     mail: Settings = field(default_factory=Settings)
     pkcs11: Pkcs11Config = field(default_factory=Pkcs11Config)
 

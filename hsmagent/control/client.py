@@ -9,6 +9,7 @@ from hsmagent.folders import changeable_by_others, runtime_folder
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from _socket import socket
     from collections.abc import Callable
     from typing import Any
 
@@ -71,10 +72,7 @@ class Daemon:
 
     def _check_server(self) -> None:
         """Raise Unavailable unless a process of this user listens."""
-        import _socket
-
-        raw = self._socket.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
-        uid = int.from_bytes(raw[4:8], sys.byteorder)
+        uid = uid_of_server(self._socket)
         if uid != os.getuid():
             self._socket.close()
             raise Unavailable(f"no daemon of yours answers at {self._path}, but one of uid {uid}")
@@ -140,3 +138,11 @@ class Daemon:
     def close(self) -> None:
         """Hang up."""
         self._socket.close()
+
+
+def uid_of_server(connected: "socket") -> int:
+    """Return whose process listens at the other end of a socket that we connected."""
+    import _socket
+
+    raw = connected.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
+    return int.from_bytes(raw[4:8], sys.byteorder)

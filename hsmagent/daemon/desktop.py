@@ -17,7 +17,7 @@ from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
-from hsmagent.model import Clock, Request, TokenId, TokenStatus
+from hsmagent.model import PKCS11_PURPOSES, Clock, Request, TokenId, TokenStatus
 from hsmagent.prompt.ask_here import Asked, AskHere
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
@@ -111,8 +111,8 @@ class Desktop:
         self._service.used(request, outcome)
         if outcome == "used":
             self._notifications.used(request)
-        elif outcome == "failed":
-            self._notifications.failed(request, reason)
+        elif outcome == "failed" or request.purpose.kind in PKCS11_PURPOSES:
+            self._notifications.not_done(request, reason)
 
     def waiting(self, request: Request) -> AbstractContextManager[None]:
         """Tell, until the block ends, that a key waits for a touch."""

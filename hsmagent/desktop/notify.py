@@ -8,7 +8,16 @@ from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
 from hsmagent.limit import RateLimit
-from hsmagent.model import Clock, PinState, Request, TokenId, printable, quoted, token_name
+from hsmagent.model import (
+    PKCS11_PURPOSES,
+    Clock,
+    PinState,
+    Request,
+    TokenId,
+    printable,
+    quoted,
+    token_name,
+)
 from hsmagent.tasks import Tasks
 
 NAME = "org.freedesktop.Notifications"
@@ -17,6 +26,7 @@ PATH = "/org/freedesktop/Notifications"
 WAITING_AFTER = 2.0  # seconds; most cards answer sooner
 MAX_AT_ONCE = 4  # a desktop that hangs shall not gather our notifications
 
+MOST_REFUSALS = (3, 10.0)  # some programs try again and again
 MOST_USES = (3, 10.0)  # a rebase that signs a hundred commits is not worth a hundred notifications
 
 _NORMAL, _CRITICAL = 1, 2
@@ -55,7 +65,7 @@ class _Wait(AbstractContextManager[None]):
 class Notifications:
     """Shows what the configuration wants shown; never waits, never fails.
 
-    events: what is wanted now, of "used", "waiting", "removed", "wrong-pin".
+    events: what is wanted now, of "used", "waiting", "removed", "wrong-pin", "refused".
     """
 
     def __init__(self, bus: Bus, events: Callable[[], Collection[str]], clock: Clock) -> None:
@@ -66,6 +76,7 @@ class Notifications:
         self._timer: asyncio.TimerHandle | None = None
         self._shown_waiting: set[TokenId] = set()
         self._uses = RateLimit(*MOST_USES, clock)
+        self._refusals = RateLimit(*MOST_REFUSALS, clock)
         self._last_used = 0  # the notification about a use is replaced, not stacked
 
     def used(self, request: Request) -> None:
@@ -75,11 +86,21 @@ class Notifications:
         key = printable(request.key.label, 60) or "A key"
         self._spawn(self._show_use(f"{key} was used", _asked(request)))
 
-    def failed(self, request: Request, reason: str) -> None:
-        """Say why a FIDO key did not sign, to whoever was told to touch it."""
+    def not_done(self, request: Request, reason: str) -> None:
+        """Say why something was refused or failed, where nobody else does.
+
+        Of a FIDO key, to whoever was told to touch it; of a PKCS#11 program, since it only learns a
+        number, and shows less.
+        """
+        words = printable(reason[:1].upper() + reason[1:], 200)
         if request.key.touch and "waiting" in self._events():
-            words = printable(reason[:1].upper() + reason[1:], 200)
             self._spawn(self._show("The FIDO key was not used", words, _NORMAL))
+            return
+        silent = request.purpose.kind in PKCS11_PURPOSES and "refused" in self._events()
+        if silent and self._refusals.admit():
+            program = printable(request.peer.process.program, 60)
+            key = printable(request.key.label, 60) or "a key"
+            self._spawn(self._show(f"{program} could not use {key}", words, _NORMAL))
 
     def removed(self, token: TokenId) -> None:
         """Say that a token was pulled out while it was unlocked."""

@@ -18,12 +18,17 @@ _MARK = ("systemd", "hsmagent.service")
 
 @dataclass(frozen=True, slots=True)
 class Home:
-    """One person's home, base folders (XDG Base Directory Specification) and shell ("zsh")."""
+    """One person's home, base folders (XDG Base Directory Specification) and shell ("zsh").
+
+    runtime: where systemd's user manager has the sockets (%t). gnupg: GnuPG's folder.
+    """
 
     home: Path
     config: Path
     data: Path
     state: Path
+    runtime: Path
+    gnupg: Path
     zdotdir: Path
     shell: str
 
@@ -41,6 +46,8 @@ class Home:
             config=base("XDG_CONFIG_HOME", ".config"),
             data=base("XDG_DATA_HOME", ".local/share"),
             state=base("XDG_STATE_HOME", ".local/state"),
+            runtime=base("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"),
+            gnupg=base("GNUPGHOME", ".gnupg"),
             zdotdir=base("ZDOTDIR", "."),
             shell=Path(env.get("SHELL") or entry.pw_shell).name,
         )

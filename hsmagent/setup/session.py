@@ -12,7 +12,11 @@ from hsmagent.setup.home import Home
 
 TIMEOUT = 30.0  # seconds for one command of systemd
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-SERVICE = "hsmagent.service"
+SERVICE, PKCS11_SERVICE = "hsmagent.service", "hsmagent-pkcs11.service"
+PKCS11_SOCKET_UNIT = "hsmagent-pkcs11.socket"
+# Wanted by the one above, so that it may fail: it does while the agent runs, which then has made
+# that socket itself.
+FACE_SOCKET_UNIT = "hsmagent-face.socket"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,15 +39,22 @@ class Session:
         A socket that listens already stays as it is, since its service would end with it.
         """
         self._reload()
-        started = self._systemctl("start", *sockets)
+        started = self._systemctl("start", *(s for s in sockets if s != FACE_SOCKET_UNIT))
         where = f"{self.env.get('XDG_RUNTIME_DIR', f'/run/user/{os.getuid()}')}/hsmagent/ssh.sock"
         update = ("UpdateActivationEnvironment", "a{ss}", "1", "SSH_AUTH_SOCK", where)
         self._run("busctl", "--user", "--quiet", "call", *_DBUS, *update)
         return started
 
-    def stop(self, sockets: Sequence[str]) -> None:
-        """End the agent, and its sockets first, so that nobody starts it again."""
-        self._systemctl("stop", *sockets, SERVICE)
+    def stop(self, sockets: Sequence[str], *, agent: bool = False) -> None:
+        """End sockets, and then what they have started, so that nobody starts it again.
+
+        agent: the agent, too; else only the service for PKCS#11 programs, if that socket ends.
+        """
+        services = [SERVICE] if agent else []
+        if PKCS11_SOCKET_UNIT in sockets:
+            services.append(PKCS11_SERVICE)
+        if sockets or services:
+            self._systemctl("stop", *sockets, *services)
 
     def forget(self) -> None:
         """Have the units forgotten, after their files are gone."""

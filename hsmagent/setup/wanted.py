@@ -11,13 +11,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.errors import UsageError
+from hsmagent.folders import PKCS11_SOCKET
 from hsmagent.setup.home import Home
 from hsmagent.setup.pieces import File, Line, Link
 from hsmagent.setup.plan import Piece
 
 NO_NETWORK = "hsmagent.service.d/no-network.conf"
+PKCS11_UNITS = (
+    "hsmagent-pkcs11.service",
+    "hsmagent-face.socket",
+    "hsmagent-pkcs11.socket",
+)
+PKCS11_MODULE = "pkcs11/modules/hsmagent.module"
+GNUPG_AGENT = "gpg-agent.conf"
+SCDAEMON = "hsmagent-scd"
 _DBUS_SERVICE = "org.hsmagent.Agent1.service"
 _ENVIRONMENT = "90-hsmagent.conf"
+_PKCS11_ENVIRONMENT = "91-hsmagent-pkcs11.conf"
 _AUTOSTART = "gnome-keyring-ssh.desktop"
 
 # POSIX sh: read by every login shell but fish's, by X sessions under `set -e`. The agent that came
@@ -29,12 +39,22 @@ if [ -S "${XDG_RUNTIME_DIR:-}/hsmagent/ssh.sock" ] &&
     export SSH_AUTH_SOCK="$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
 fi
 """
+PKCS11_PROFILE = """\
+if [ -S "${XDG_RUNTIME_DIR:-}/hsmagent/pkcs11/pkcs11.sock" ]; then
+    export P11_KIT_SERVER_ADDRESS="unix:path=$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
+fi
+"""
 FISH = """\
 # Written by `hsmagent setup`: where ssh finds its agent.
 if status is-login; and test -S "$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
     if test -z "$SSH_CONNECTION"; or test -z "$SSH_AUTH_SOCK"
         set -gx SSH_AUTH_SOCK "$XDG_RUNTIME_DIR/hsmagent/ssh.sock"
     end
+end
+"""
+PKCS11_FISH = """\
+if status is-login; and test -S "$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
+    set -gx P11_KIT_SERVER_ADDRESS "unix:path=$XDG_RUNTIME_DIR/hsmagent/pkcs11/pkcs11.sock"
 end
 """
 NO_KEYRING = """\
@@ -70,19 +90,30 @@ _UNITS = ("usr/local/lib/systemd/user", "usr/lib/systemd/user")
 _SERVICES = ("usr/local/share/dbus-1/services", "usr/share/dbus-1/services")
 
 
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """What a person has chosen: no network for the agent; PKCS#11 programs served; GnuPG served."""
+
+    no_network: bool = False
+    pkcs11: bool = False
+    gnupg: bool = False
+
+
 def wanted(
-    home: Home, shipped: Path, program: Path, *, no_network: bool, system: System | None = None
+    home: Home, shipped: Path, program: Path, choices: Choices, system: System | None = None
 ) -> list[Piece]:
     """Return every piece, units first. Raises UsageError for a program that cannot be run."""
     where = system or System()
     return [
-        *_units(home, shipped, program, where, no_network=no_network),
+        *_units(home, shipped, program, where, choices),
+        *_pkcs11(home, shipped, choices),
+        *_gnupg(home, program, choices),
         *_bus(home, shipped, where),
         File(
             home.config / "environment.d" / _ENVIRONMENT,
             (shipped / "systemd" / _ENVIRONMENT).read_bytes(),
         ),
-        *_login_shells(home, where),
+        *_login_shells(home, where, choices),
         *_other_agents(home, where),
         *_completions(home, shipped, where),
     ]
@@ -92,12 +123,13 @@ def wanted(
 
 
 def _units(
-    home: Home, shipped: Path, program: Path, system: System, *, no_network: bool
+    home: Home, shipped: Path, program: Path, system: System, choices: Choices
 ) -> Iterator[Piece]:
     folder = home.config / "systemd" / "user"
     source = shipped / "systemd"
-    sockets = sorted(source.glob("*.socket"))
-    for unit in (source / "hsmagent.service", *sockets):
+    named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
+    named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
+    for unit in sorted((source / name for name in named), key=_services_first):
         content = unit.read_text()
         if unit.suffix == ".service":
             content = with_program(content, program)
@@ -108,8 +140,12 @@ def _units(
         if unit.suffix == ".socket":  # what `systemctl --user enable` does, without a manager
             link = folder / "sockets.target.wants" / unit.name
             yield Link(link, elsewhere or file.path)
-    if no_network:
+    if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
+
+
+def _services_first(unit: Path) -> tuple[bool, str]:
+    return unit.suffix != ".service", unit.name
 
 
 def with_program(unit: str, program: Path) -> str:
@@ -130,17 +166,51 @@ def _bus(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
         yield file
 
 
+# -- PKCS#11 programs ------------------------------------------------------------------------
+
+
+def _pkcs11(home: Home, shipped: Path, choices: Choices) -> Iterator[Piece]:
+    """Yield what p11-kit reads: which of its modules there are for this person, and where we are.
+
+    The latter is for programs that load p11-kit-client.so by themselves.
+    """
+    if not choices.pkcs11:
+        return
+    # p11-kit expands nothing in an address.
+    address = f"unix:path={home.runtime}/hsmagent/{PKCS11_SOCKET}"
+    content = f"# Written by `hsmagent setup --pkcs11`.\nremote: {address}\n"
+    yield File(home.config / PKCS11_MODULE, content.encode())
+    environment = (shipped / "systemd" / _PKCS11_ENVIRONMENT).read_bytes()
+    yield File(home.config / "environment.d" / _PKCS11_ENVIRONMENT, environment)
+
+
+# -- GnuPG -----------------------------------------------------------------------------------
+
+
+def _gnupg(home: Home, program: Path, choices: Choices) -> Iterator[Piece]:
+    """Yield what has GnuPG's agent run our scdaemon. Raises UsageError where it is not there."""
+    if not choices.gnupg:
+        return
+    scdaemon = program.with_name(SCDAEMON)
+    if not scdaemon.is_file():
+        raise UsageError(f"there is no {scdaemon}; install hsmagent anew, with all its programs")
+    option = "scdaemon-program"
+    yield Line(home.gnupg / GNUPG_AGENT, f"{option} {scdaemon}", option)
+
+
 # -- login shells and X sessions -------------------------------------------------------------
 
 
-def _login_shells(home: Home, system: System) -> Iterator[Piece]:
-    profile = File(home.config / "hsmagent" / "profile.sh", PROFILE.encode())
+def _login_shells(home: Home, system: System, choices: Choices) -> Iterator[Piece]:
+    content = PROFILE + PKCS11_PROFILE if choices.pkcs11 else PROFILE
+    profile = File(home.config / "hsmagent" / "profile.sh", content.encode())
     yield profile
     for path in _startup_files(home, system):
         yield Line(path, source_line(home, profile.path))
     fish = home.config / "fish"
     if home.shell == "fish" or fish.is_dir():
-        yield File(fish / "conf.d" / "hsmagent.fish", FISH.encode())
+        content = FISH + PKCS11_FISH if choices.pkcs11 else FISH
+        yield File(fish / "conf.d" / "hsmagent.fish", content.encode())
 
 
 def source_line(home: Home, profile: Path) -> str:

@@ -141,8 +141,8 @@ async def test_a_touch_is_asked_for_at_once_and_taken_back(
 async def test_who_was_told_to_touch_a_key_is_told_why_that_failed(
     screen: Screen, notifications: Notifications
 ) -> None:
-    notifications.failed(LOGIN, "the token did not answer")
-    notifications.failed(replace(LOGIN, key=FIDO), "the PIN of the FIDO key “me@home” is wrong")
+    notifications.not_done(LOGIN, "the token did not answer")
+    notifications.not_done(replace(LOGIN, key=FIDO), "the PIN of the FIDO key “me@home” is wrong")
     [[*_, summary, body, _actions, _hints, _expire]] = await screen.shows(1)
     assert summary == "The FIDO key was not used"
     assert body == "The PIN of the FIDO key “me@home” is wrong"
@@ -159,6 +159,19 @@ async def test_only_what_the_configuration_wants(screen: Screen, bus: Bus) -> No
 
 
 @pytest.mark.usefixtures("private")
+async def test_what_a_pkcs11_program_does_not_say(
+    notifications: Notifications, screen: Screen
+) -> None:
+    purpose = Purpose(PurposeKind.PKCS11_DIGEST, "sign something it does not describe")
+    request = replace(AT_WORK, purpose=purpose)
+    for _ in range(9):  # a server tries again with each connection
+        notifications.not_done(request, "the person said no")
+    for call in await screen.shows(3):
+        assert call[3].endswith(f"could not use {request.key.label}")
+        assert call[3].startswith(request.peer.process.program)
+        assert call[4] == "The person said no"
+
+
 async def test_without_a_daemon_nothing_fails(notifications: Notifications) -> None:
     for _ in range(10):
         notifications.removed(WORK)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from hsmagent.control.face import A_MAIL
 from hsmagent.frame import wipe
 from hsmagent.model import (
     Destination,
@@ -44,6 +45,12 @@ MAIL = Request(
     key=replace(KEY, key_type=KeyType.RSA, bits=2048, curve="", label="mail"),
     purpose=Purpose(PurposeKind.MAIL, "sign the mail “Minutes of Monday”"),
     peer=Peer(1000, Process(5, "hsmagent-smime"), (Process(4, "neomutt"),)),
+)
+
+THUNDERBIRD = Request(
+    key=MAIL.key,
+    purpose=Purpose(PurposeKind.PKCS11_MESSAGE, A_MAIL),
+    peer=Peer(1000, Process(7, "thunderbird"), (Process(6, "gnome-shell"),)),
 )
 
 
@@ -106,6 +113,7 @@ async def take(folder: Path) -> None:
                     await asyncio.to_thread(display.picture, window, folder / f"{name}.png")
 
             await picture("pin", prompter.ask_pin(WrongOnce([PUSH])))
+            await picture("pkcs11", prompter.ask_pin(WrongOnce([THUNDERBIRD])))
             await picture("pin-two-requests", prompter.ask_pin(WrongOnce([PUSH, MAIL])))
             wrong = WrongOnce([PUSH])
             async with shown(display, prompter.ask_pin(wrong)) as window:

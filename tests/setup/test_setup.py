@@ -14,7 +14,7 @@ from hsmagent.setup.pieces import File, Line, Link
 from hsmagent.setup.plan import Verb, carry_out, placing, removing
 from hsmagent.setup.record import Record
 from hsmagent.setup.session import others
-from hsmagent.setup.wanted import System, source_line, wanted, with_program
+from hsmagent.setup.wanted import Choices, System, source_line, wanted, with_program
 from tests.parts.desktop.terminal import drive
 
 ROOT = Path(__file__).parents[2]
@@ -289,19 +289,19 @@ def home_of(tmp_path: Path, shell: str = "/bin/sh", **env: str) -> Home:
 
 
 def paths(home: Home, system: System) -> set[str]:
-    pieces = wanted(home, ROOT, Path("/bin/true"), no_network=False, system=system)
+    pieces = wanted(home, ROOT, Path("/bin/true"), Choices(pkcs11=True), system)
     return {home.short(piece.path) for piece in pieces}
 
 
 def test_what_a_package_has_is_not_written_again(tmp_path: Path) -> None:
     home, system = home_of(tmp_path / "home"), System(tmp_path)
-    pieces = wanted(home, ROOT, Path("/bin/true"), no_network=False, system=system)
+    pieces = wanted(home, ROOT, Path("/bin/true"), Choices(pkcs11=True), system)
     folder = tmp_path / "usr/lib/systemd/user"
     folder.mkdir(parents=True)
     for piece in pieces:
         if isinstance(piece, File) and piece.path.parent.name == "user":
             (folder / piece.path.name).write_bytes(piece.content)
-    again = wanted(home, ROOT, Path("/bin/true"), no_network=False, system=system)
+    again = wanted(home, ROOT, Path("/bin/true"), Choices(pkcs11=True), system)
     assert not any(isinstance(each, File) and each.path.parent.name == "user" for each in again)
     links = [each for each in again if isinstance(each, Link)]
     assert len(links) == len(list((ROOT / "systemd").glob("*.socket")))
@@ -364,3 +364,37 @@ def test_other_agents_are_told(tmp_path: Path) -> None:
     assert "line 1" not in told
     assert "gcr-ssh-agent" in told
     assert "enable-ssh-support" in told
+
+
+# -- PKCS#11 programs ------------------------------------------------------------------------
+
+MODULE = ".config/pkcs11/modules/hsmagent.module"
+
+
+def test_pkcs11_programs_are_served_when_that_is_chosen(anna: Person) -> None:
+    sockets = ".config/systemd/user/sockets.target.wants"
+    assert anna.setup("--yes").returncode == 0
+    before = anna.has().keys()
+    assert MODULE not in before
+    done = anna.setup("--yes", "--pkcs11")
+    assert done.returncode == 0, done.stderr
+    address = f"unix:path={anna.home}/run/hsmagent/pkcs11/pkcs11.sock"
+    lines = (anna.home / MODULE).read_text().splitlines()
+    assert lines[1:] == [f"remote: {address}"]
+    assert (anna.home / sockets / "hsmagent-pkcs11.socket").is_symlink()
+    unit = (anna.home / ".config/systemd/user/hsmagent-pkcs11.service").read_text()
+    assert "\nExecStart=/bin/true pkcs11\n" in unit
+    assert anna.setup("--yes").returncode == 0
+    assert (anna.home / MODULE).exists(), "a later run keeps the choice"
+    assert anna.setup("--yes", "--no-pkcs11").returncode == 0
+    left = anna.has().keys() - before
+    assert left == {".config/pkcs11"}, "the folder above goes with the last of setup"
+    assert anna.setup("--yes", "--pkcs11", "--no-pkcs11").returncode == 2
+
+
+def test_pkcs11_goes_with_everything_else(anna: Person) -> None:
+    before = anna.has()
+    assert anna.setup("--yes", "--pkcs11").returncode == 0
+    assert anna.setup("--yes", "--remove").returncode == 0
+    assert MODULE not in anna.has()
+    assert anna.has().keys() - before.keys() <= {".profile", ".local", ".local/state"}

@@ -14,6 +14,7 @@ import pytest
 from hsmagent.errors import Refused
 from tests.daemon.conftest import module_config
 from tests.parts.agent.face import FaceClient
+from tests.parts.agent.pkcs11 import FREELY
 from tests.parts.desktop.systemd import UserManager, missing, user_manager
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
@@ -21,6 +22,7 @@ from tests.parts.until import until
 ROOT = Path(__file__).parents[2]
 SETUP = ("hsmagent", "setup", "--yes")
 SOCKETS = ["hsmagent-ssh.socket", "hsmagent-control.socket", "hsmagent-mail.socket"]
+PKCS11 = ["hsmagent-face.socket", "hsmagent-pkcs11.socket", "hsmagent-pkcs11.service"]
 UNITS = ["hsmagent.service", *SOCKETS]
 
 WHY_NOT = missing()
@@ -45,11 +47,11 @@ def test_systemd_finds_no_fault_with_them(tmp_path: Path, program: Path, folder:
     named = tmp_path / folder / "hsmagent"
     named.parent.mkdir()
     named.symlink_to(program)
-    done = install(tmp_path, "--program", str(named), "--no-network")
+    done = install(tmp_path, "--program", str(named), "--no-network", "--pkcs11")
     assert done.returncode == 0, done.stderr
     units = tmp_path / ".config/systemd/user"
     verified = subprocess.run(
-        ["systemd-analyze", "--user", "verify", *(str(units / unit) for unit in UNITS)],
+        ["systemd-analyze", "--user", "verify", *(str(units / unit) for unit in UNITS + PKCS11)],
         env={"HOME": str(tmp_path), "PATH": os.environ["PATH"], "XDG_RUNTIME_DIR": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -150,6 +152,32 @@ def test_a_login_session(manager: UserManager) -> None:
     assert manager.property(service, "ActiveState") == "inactive"
     assert "SSH_AUTH_SOCK=" not in manager.systemctl("show-environment")
     assert not auth_sock.exists()
+
+
+@needs_manager
+def test_pkcs11_programs_find_a_token_from_login_on(manager: UserManager) -> None:
+    """Neither the daemon nor its face runs when the program starts."""
+    token = SoftHsm.create(manager.home / "hsm")
+    token.init_token("work")
+    token.generate("work", "EC:prime256v1", "01", "ec")
+    config = manager.home / ".config/hsmagent/config.toml"
+    config.parent.mkdir(parents=True)
+    config.write_text(FREELY + module_config(token))
+    manager.run(*SETUP, "--pkcs11")
+    assert manager.property("hsmagent.service", "ActiveState") == "inactive"
+    printed = manager.run("p11tool", "--list-tokens").stdout
+    assert "token=work" in printed
+    environment = manager.systemctl("show-environment")
+    assert f"P11_KIT_SERVER_ADDRESS=unix:path={manager.home}/run/hsmagent/pkcs11/pkcs11.sock" in (
+        environment.splitlines()
+    )
+    for service in ("hsmagent.service", "hsmagent-pkcs11.service"):
+        assert manager.property(service, "ActiveState") == "active"
+    manager.run(*SETUP, "--no-pkcs11")
+    assert manager.property("hsmagent-pkcs11.service", "ActiveState") == "inactive"
+    assert not (manager.home / "run/hsmagent/pkcs11/pkcs11.sock").exists()
+    assert "P11_KIT_SERVER_ADDRESS" not in manager.systemctl("show-environment")
+    assert "token=work" not in manager.run("p11tool", "--list-tokens").stdout
 
 
 @needs_manager

@@ -1,0 +1,120 @@
+"""The daemon, as this process asks it: one connection for each operation that is under way.
+
+The first frame of a connection hands the program's own socket over, so that the kernel tells the
+daemon who asks. A connection that is lost is made anew for the next operation.
+"""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+
+from hsmagent.control.face_client import Answer, Connection
+from hsmagent.control.values import from_base64, to_base64
+from hsmagent.errors import ProtocolError, Refused, Unavailable
+from hsmagent.model import Key
+from hsmagent.p11.mechanisms import Wish
+
+log = logging.getLogger(__name__)
+
+FIRST_LOOK = 10.0  # seconds
+PAUSE = 0.2  # seconds between two attempts
+MOST_IDLE = 1  # connections that a program keeps between its operations
+FAMILY = "pkcs11"
+
+
+class Program:
+    """What one program has the daemon do. sock: the program's own."""
+
+    def __init__(self, path: str, sock: socket.socket) -> None:
+        self._path = path
+        self._sock = sock
+        self._idle: list[Connection] = []
+        self._over = False
+
+    async def perform(self, key: Key, wish: Wish) -> bytes:
+        """Have an operation carried out; return its only result. Raises HsmAgentError."""
+        connection = await self._connection()
+        try:
+            answer = await connection.call(wish.op, key=to_base64(key.spki), **wish.fields)
+        except (Unavailable, ProtocolError, asyncio.CancelledError):
+            connection.close()
+            raise
+        except BaseException:
+            self._keep(connection)
+            raise
+        self._keep(connection)
+        try:
+            (result,) = answer.values()
+            return from_base64(result)
+        except (ValueError, TypeError):
+            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+
+    async def _connection(self) -> Connection:
+        while self._idle:
+            connection = self._idle.pop()
+            if not connection.is_over:
+                return connection
+            connection.close()
+        return await Connection.make(self._path, FAMILY, self._sock)
+
+    def _keep(self, connection: Connection) -> None:
+        if self._over or connection.is_over or len(self._idle) >= MOST_IDLE:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def end(self) -> None:
+        """Hang up: the program has gone."""
+        self._over = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+class Watch:
+    """Keeps what is shown as the daemon has it; while there is no daemon, as it had it last.
+
+    show: told each answer to `tokens`. A lost connection is made anew when a program needs it, and
+    not before: a daemon that was stopped shall not be started again for nothing.
+    """
+
+    def __init__(self, path: str, show: Callable[[Answer], None]) -> None:
+        self._path = path
+        self._show = show
+        self._needed = asyncio.Event()
+        self._tried = asyncio.Event()
+
+    def needed(self) -> None:
+        """Say that a program looks at what is shown."""
+        self._needed.set()
+
+    async def looked(self) -> None:
+        """Wait until the daemon was asked once; not for long, as it may be starting modules."""
+        self.needed()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._tried.wait(), FIRST_LOOK)
+
+    async def run(self) -> None:
+        """Follow the daemon, without end."""
+        while True:
+            await self._needed.wait()
+            try:
+                await self._follow()
+            except Refused:  # the configuration has programs served no longer
+                self._show({"tokens": []})
+            except (Unavailable, ProtocolError) as error:
+                log.debug("%s", error)
+            self._tried.set()
+            await asyncio.sleep(PAUSE)
+            self._needed.clear()
+
+    async def _follow(self) -> None:
+        connection = await Connection.make(self._path, FAMILY)
+        try:
+            while True:
+                self._show(await connection.call("tokens"))
+                self._tried.set()
+                await connection.call("changed")
+        finally:
+            connection.close()

@@ -1,0 +1,168 @@
+"""The sessions of one program, and what is under way in them."""
+
+from dataclasses import dataclass, field
+from itertools import count
+
+from hsmagent.p11.mechanisms import Usage
+from hsmagent.p11.objects import Attributes, Object
+from hsmagent.p11.rpc import BadCall, Mechanism
+from hsmagent.p11.slots import Slot, Slots
+from hsmagent.worker import spec
+
+MOST_SESSIONS = 256
+MOST_DERIVED = 64
+# Of all of a program's messages that are signed part by part.
+MOST_HELD = 1 << 20
+_DERIVED = 1 << 32  # from here on the handles are those of derived secrets
+
+
+@dataclass(slots=True, eq=False)
+class Operation:
+    """What C_SignInit or C_DecryptInit has begun. usage: the mechanism's.
+
+    data: what came in parts. result: what came out and had too little room.
+    """
+
+    usage: Usage
+    mechanism: Mechanism
+    key: Object
+    decrypts: bool = False
+    data: bytearray = field(default_factory=bytearray)
+    result: bytes | None = None
+
+
+@dataclass(slots=True, eq=False)
+class Session:
+    """A session. insertion: of the token, with which the session ends, too.
+
+    found: handles that C_FindObjects has still to give; None while no search is under way.
+    """
+
+    number: int
+    slot: Slot
+    flags: int
+    insertion: int
+    found: list[int] | None = None
+    operation: Operation | None = None
+    derived: dict[int, Object] = field(default_factory=dict)
+
+
+class Sessions:
+    """Every session of one program, by number. All methods raise BadCall."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._sessions: dict[int, Session] = {}
+        self._numbers = count(1)
+        self._derived = count(_DERIVED)
+        self._logins: dict[int, int] = {}  # slot: the insertion that the program has logged in to
+
+    def slot(self, number: int) -> Slot:
+        """Return a slot."""
+        slot = self._slots.get(number)
+        if slot is None:
+            raise BadCall(spec.CKR_SLOT_ID_INVALID)
+        return slot
+
+    def slot_with_token(self, number: int) -> Slot:
+        """Return a slot with a token in it."""
+        slot = self.slot(number)
+        if not slot.insertion:
+            raise BadCall(spec.CKR_TOKEN_NOT_PRESENT)
+        return slot
+
+    def open(self, slot: Slot, flags: int) -> int:
+        """Open a session."""
+        if len(self._sessions) >= MOST_SESSIONS:
+            raise BadCall(spec.CKR_SESSION_COUNT)
+        number = next(self._numbers)
+        self._sessions[number] = Session(number, slot, flags, slot.insertion)
+        return number
+
+    def get(self, number: int) -> Session:
+        """Return a session; one whose token is gone ends."""
+        session = self._sessions.get(number)
+        if session is None:
+            raise BadCall(spec.CKR_SESSION_HANDLE_INVALID)
+        if session.insertion != session.slot.insertion:
+            del self._sessions[number]
+            raise BadCall(spec.CKR_DEVICE_REMOVED)
+        return session
+
+    def close(self, number: int) -> None:
+        """Close a session."""
+        session = self._sessions.pop(number, None)
+        if session is None:
+            raise BadCall(spec.CKR_SESSION_HANDLE_INVALID)
+        if not any(other.slot is session.slot for other in self._sessions.values()):
+            self._logins.pop(session.slot.number, None)  # as C_CloseSession's section says
+
+    def close_all(self, slot: Slot | None = None) -> None:
+        """Close the sessions of a slot, or all of them."""
+        for number, session in tuple(self._sessions.items()):
+            if slot is None or session.slot is slot:
+                self.close(number)
+
+    # -- logins, which nobody needs ----------------------------------------------------------
+
+    def login(self, session: Session) -> bool:
+        """Take a login for made; return whether it was not yet."""
+        was = self.is_logged_in(session)
+        self._logins[session.slot.number] = session.insertion
+        return not was
+
+    def logout(self, session: Session) -> bool:
+        """Take it back; return whether there was one."""
+        was = self.is_logged_in(session)
+        self._logins.pop(session.slot.number, None)
+        return was
+
+    def is_logged_in(self, session: Session) -> bool:
+        """Whether the program has logged in."""
+        return self._logins.get(session.slot.number) == session.insertion
+
+    # -- objects -----------------------------------------------------------------------------
+
+    def object(self, session: Session, handle: int) -> Object:
+        """Return an object of the token, or one that the program has derived."""
+        found = session.slot.objects.get(handle) or self._derived_of(session).get(handle)
+        if found is None:
+            raise BadCall(spec.CKR_OBJECT_HANDLE_INVALID)
+        return found
+
+    def find(self, session: Session, template: Attributes) -> list[int]:
+        """Return the handles of the objects that match."""
+        objects = (session.slot.objects, self._derived_of(session))
+        return [
+            handle for each in objects for handle, shown in each.items() if shown.matches(template)
+        ]
+
+    def _derived_of(self, session: Session) -> dict[int, Object]:
+        found: dict[int, Object] = {}
+        for other in self._sessions.values():
+            if other.derived and other.slot is session.slot:
+                found |= other.derived
+        return found
+
+    def add_derived(self, session: Session, attributes: Attributes) -> int:
+        """Add a secret that was derived; it ends with its session."""
+        if sum(len(each.derived) for each in self._sessions.values()) >= MOST_DERIVED:
+            raise BadCall(spec.CKR_DEVICE_MEMORY)
+        handle = next(self._derived)
+        session.derived[handle] = Object(attributes)
+        return handle
+
+    def destroy(self, session: Session, handle: int) -> None:
+        """Destroy a derived secret; nothing of the token is ever destroyed."""
+        for other in self._sessions.values():
+            if other.slot is session.slot and handle in other.derived:
+                del other.derived[handle]
+                return
+        self.object(session, handle)
+        raise BadCall(spec.CKR_ACTION_PROHIBITED)
+
+    def need_room(self, size: int) -> None:
+        """Refuse what would be more than one program's messages may be."""
+        held = sum(len(each.operation.data) for each in self._sessions.values() if each.operation)
+        if held + size > MOST_HELD:
+            raise BadCall(spec.CKR_DATA_LEN_RANGE)

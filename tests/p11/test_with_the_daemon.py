@@ -1,0 +1,244 @@
+"""What becomes of programs when people say no, tokens leave and the daemon is started anew."""
+
+import os
+from pathlib import Path
+
+import pytest
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import padding
+
+from hsmagent.p11.calls import Call
+from hsmagent.p11.rpc import Attribute, Mechanism
+from hsmagent.worker import spec
+from tests.daemon.conftest import module_config
+from tests.p11.conftest import Connect, Holder, StartFace
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
+from tests.parts.agent.pkcs11 import FREELY, FaceProcess
+from tests.parts.desktop.desk import Desk
+from tests.parts.token.p11_rpc import RpcClient, Rv
+from tests.parts.token.softhsm import PIN, SoftHsm
+from tests.parts.until import until
+
+MESSAGE = Mechanism(spec.CKM_SHA256_RSA_PKCS)
+DATA = b"what is signed"
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "desk")
+
+
+def config(token: SoftHsm, allow: str, confirm: str = "") -> str:
+    lines = f'confirm = "{confirm}"\n' if confirm else ""
+    return (
+        '[pkcs11]\nenabled = true\n[prompt]\norder = ["askpass"]\n'
+        f'[[key]]\nmatch = "pkcs11:"\nallow = [{allow}]\n{lines}{module_config(token)}'
+    )
+
+
+def begun(client: RpcClient, session: int) -> None:
+    rsa = client.find(
+        session, Attribute(spec.CKA_CLASS, spec.CKO_PRIVATE_KEY), Attribute(spec.CKA_ID, b"\1")
+    )[0]
+    client.call(Call.C_SignInit, session, MESSAGE, rsa)
+
+
+def sign(client: RpcClient, session: int) -> bytes:
+    begun(client, session)
+    (signature,) = client.call(Call.C_Sign, session, DATA, 256)
+    return bytes(signature)
+
+
+def check(holder: Holder, signature: bytes) -> None:
+    public = holder.people["rsa"].private.public_key()
+    public.verify(signature, DATA, padding.PKCS1v15(), hashes.SHA256())
+
+
+# -- policy and people -----------------------------------------------------------------------
+
+
+def test_a_key_that_no_allow_names_is_not_even_shown(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    face = start_face(
+        '[pkcs11]\nenabled = true\n[[key]]\nmatch = "pkcs11:id=%01"\nallow = ["pkcs11-message"]\n'
+        + module_config(holder.token)
+    )
+    client = connect(face)
+    session = client.open()
+    assert len(client.find(session, Attribute(spec.CKA_CLASS, spec.CKO_PRIVATE_KEY))) == 1
+    rsa, *more = client.find(session, Attribute(spec.CKA_ID, b"\1"))
+    assert len(more) == 2
+    assert client.find(session, Attribute(spec.CKA_ID, b"\2")) == ()
+    private = client.find(session, Attribute(spec.CKA_CLASS, spec.CKO_PRIVATE_KEY))[0]
+    for mechanism, call in (
+        (Mechanism(spec.CKM_RSA_PKCS), Call.C_SignInit),
+        (Mechanism(spec.CKM_RSA_PKCS), Call.C_DecryptInit),
+    ):
+        with pytest.raises(Rv) as refused:
+            client.call(call, session, mechanism, private)
+        assert refused.value.rv == spec.CKR_KEY_FUNCTION_NOT_PERMITTED
+    assert rsa
+
+
+def test_nobody_is_served_who_was_not_wanted(tmp_path: Path) -> None:
+    agent = AgentProcess(tmp_path)
+    done = agent.hsmagent("pkcs11")
+    assert done.returncode == 2
+    assert "enabled = true" in done.stderr
+    assert not (agent.runtime / "pkcs11").exists()
+
+
+def test_a_pin_a_yes_and_a_no(
+    start_face: StartFace, connect: Connect, holder: Holder, desk: Desk
+) -> None:
+    face = start_face(config(holder.token, '"pkcs11-message"', "always"), **desk.environment)
+    client = connect(face)
+    session = client.open()
+    for answer in (PIN, "yes"):
+        desk.answers(answer)
+        check(holder, sign(client, session))
+    assert "python" in desk.asked, "the program is named that is at the other end"
+    desk.answers("no")
+    with pytest.raises(Rv) as refused:
+        sign(client, session)
+    assert refused.value.rv == spec.CKR_FUNCTION_CANCELED
+
+
+def test_a_no_to_the_pin(
+    start_face: StartFace, connect: Connect, holder: Holder, desk: Desk
+) -> None:
+    face = start_face(config(holder.token, '"pkcs11-message"'), **desk.environment)
+    client = connect(face)
+    session = client.open()
+    desk.answers("no")
+    with pytest.raises(Rv) as refused:
+        sign(client, session)
+    assert refused.value.rv == spec.CKR_FUNCTION_CANCELED
+    face.agent.unlock(PIN)
+    desk.answers("yes")
+    check(holder, sign(client, session))
+
+
+def test_nobody_waits_for_another_ones_question(
+    start_face: StartFace, connect: Connect, holder: Holder, desk: Desk
+) -> None:
+    """A thread that waits for a person holds up neither its own program nor others."""
+    face = start_face(config(holder.token, '"pkcs11-message"'), **desk.environment)
+    client, other = connect(face), connect(face)
+    session = client.open()
+    begun(client, session)
+    waiting = client.send(Call.C_Sign, session, DATA, 256)
+    until(lambda: desk.asked)
+    for each in (client, other):
+        looking = each.open()
+        assert len(each.find(looking, Attribute(spec.CKA_CLASS, spec.CKO_PRIVATE_KEY))) == 2
+    desk.answers(PIN)
+    check(holder, client.wait(Call.C_Sign, waiting)[0])
+
+
+def test_a_question_goes_when_its_program_does(
+    start_face: StartFace, connect: Connect, holder: Holder, desk: Desk
+) -> None:
+    face = start_face(config(holder.token, '"pkcs11-message"'), **desk.environment)
+    client = connect(face)
+    session = client.open()
+    begun(client, session)
+    client.send(Call.C_Sign, session, DATA, 256)
+    until(lambda: desk.asked)
+    assert desk.askers
+    client.close()
+    until(lambda: not desk.askers)
+
+
+# -- tokens and the daemon come and go -------------------------------------------------------
+
+
+def slot_flags(client: RpcClient) -> int:
+    ((slot,),) = client.call(Call.C_GetSlotList, 0, 4)
+    return int(client.call(Call.C_GetSlotInfo, slot)[2])
+
+
+def test_a_token_leaves_and_comes_back(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    own = holder.token.copy(holder.folder / f"copy{os.getpid()}")
+    face = start_face(FREELY + module_config(own))
+    client = connect(face)
+    session = client.open()
+    face.agent.unlock(PIN)
+    check(holder, sign(client, session))
+    tokens = own.folder / "tokens"
+    tokens.rename(own.folder / "away")
+    tokens.mkdir()
+    face.agent.hsmagent("refresh")
+    until(lambda: not slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    assert client.call(Call.C_GetSlotList, 1, 4) == ((),)
+    with pytest.raises(Rv) as gone:
+        client.call(Call.C_GetSessionInfo, session)
+    assert gone.value.rv == spec.CKR_DEVICE_REMOVED
+    with pytest.raises(Rv) as gone:
+        client.call(Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
+    assert gone.value.rv == spec.CKR_TOKEN_NOT_PRESENT
+    tokens.rmdir()
+    (own.folder / "away").rename(tokens)
+    face.agent.hsmagent("refresh")
+    until(lambda: slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    face.agent.unlock(PIN)
+    check(holder, sign(client, client.open()))
+
+
+def test_the_daemon_is_started_anew_beneath_a_program(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    face = start_face(FREELY + module_config(holder.token))
+    client = connect(face)
+    session = client.open()
+    face.agent.unlock(PIN)
+    check(holder, sign(client, session))
+    face.agent.stop()
+    assert slot_flags(client) & spec.CKF_TOKEN_PRESENT, "what was there is told from memory"
+    with pytest.raises(Rv) as gone:
+        sign(client, session)
+    assert gone.value.rv == spec.CKR_DEVICE_REMOVED
+    face.agent.start()
+    face.agent.unlock(PIN)
+    check(holder, sign(client, session))
+
+
+def test_the_face_may_be_there_before_the_daemon(
+    tmp_path: Path, connect: Connect, holder: Holder
+) -> None:
+    agent = AgentProcess(tmp_path / "h", FREELY + module_config(holder.token))
+    face = FaceProcess(agent)
+    try:
+        face.start()
+        client = connect(face)
+        assert client.call(Call.C_GetSlotList, 1, 4) == ((),)
+        agent.start()
+        until(lambda: client.call(Call.C_GetSlotList, 1, 4) != ((),))
+        agent.unlock(PIN)
+        check(holder, sign(client, client.open()))
+    finally:
+        face.stop()
+        agent.stop()
+
+
+def test_a_key_is_shown_no_longer_when_the_configuration_says_so(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    face = start_face(FREELY + module_config(holder.token))
+    client = connect(face)
+    client.open()
+    face.agent.configure("[pkcs11]\nenabled = true\n" + module_config(holder.token))
+    face.agent.process.send_signal(1)
+    until(lambda: client.call(Call.C_GetSlotList, 1, 4) == ((),))
+
+
+def test_it_leaves_no_socket_behind(start_face: StartFace, holder: Holder) -> None:
+    face = start_face(FREELY + module_config(holder.token))
+    assert face.socket.stat().st_mode & 0o777 == 0o600
+    assert face.socket.parent.stat().st_mode & 0o777 == 0o700
+    assert face.stop() == 0
+    assert not face.socket.exists()
+    assert face.agent.run([*PROGRAM, "status"]).returncode == 0
