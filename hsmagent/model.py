@@ -351,7 +351,7 @@ FINGERPRINT = "SHA256:"
 
 
 def fingerprint(blob: bytes) -> str:
-    """Return the name of a plain key's ssh blob as OpenSSH writes it: "SHA256:", unpadded base64."""
+    """Return a plain key's ssh blob's name, as OpenSSH writes it: "SHA256:", unpadded base64."""
     return FINGERPRINT + b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
