@@ -25,7 +25,7 @@ OPERATIONS = {
 
 TYPE = der.sequence(der.oid(oids.ID_CONTENT_TYPE), der.set_of(der.oid(oids.ID_DATA)))
 DIGEST = der.sequence(der.oid(oids.ID_MESSAGE_DIGEST), der.set_of(der.octets(bytes(32))))
-# The last of the SET, for its length, and an end that an OpenPGP signature of version 4 has as well.
+# The last of the SET, for its length; and it ends as an OpenPGP signature of version 4 does.
 OPENPGP = der.sequence(der.oid("1.2.3"), der.set_of(der.octets(bytes(40) + b"\x04\xff\0\0\0\x06")))
 
 
