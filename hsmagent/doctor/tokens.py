@@ -55,10 +55,6 @@ def _token(token: Status) -> Iterator[Finding]:
             remedy = TPM_LOCKOUT  # no SO-PIN ends it
         named = shlex.quote(token["serial"] or token["label"])
         yield Finding("pin", state, f"{name} {fault}", remedy.format(named))
-    if not parse(token["uri"]).token:
-        sentence = f"the token with the serial number {token['serial'] or 'none'} has no label"
-        remedy = "name it by its serial number, as in `hsmagent unlock SERIAL`"
-        yield Finding("label", State.WARN, sentence, remedy)
     if token["last_error"]:
         remedy = "take it out and put it in again"
         yield Finding("token", State.WARN, f"{name} failed: {token['last_error']}", remedy)

@@ -428,7 +428,6 @@ def test_more_keys_than_a_server_has_patience(session: AgentProcess, softhsm: So
         ),
         ({"pin_state": "final-try"}, "pin", "one PIN try left", "hsmagent unlock --last-try 47"),
         ({"pin_state": "not-set"}, "pin", "no PIN yet", "hsmagent token unblock 47"),
-        ({"uri": "pkcs11:serial=47"}, "label", "47 has no label", "hsmagent unlock SERIAL"),
         ({"last_error": "it broke"}, "token", "failed: it broke", "put it in again"),
     ],
 )
