@@ -5,7 +5,7 @@ from hsmagent.control.signed_attributes import is_signed_attributes
 from hsmagent.control.values import Fields, of_key, to_base64, to_unwrap
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TokenGone, UsageError
-from hsmagent.limit import RateLimit
+from hsmagent.limit import Budgets, RateLimit
 from hsmagent.model import Clock, Key, Purpose, PurposeKind, Request, Scheme, printable
 from hsmagent.ssh.signed_data import ends_as_openpgp
 from hsmagent.token.tokens import Tokens, TokenSigner
@@ -15,6 +15,8 @@ MAX_CONTENT_KEY = 64
 PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT)
 # A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
 UNWRAPS = (120, 60.0)
+# And so many for one process, that others can read their mail meanwhile; each mail has its own.
+UNWRAPS_EACH = (40, 60.0)
 
 
 class MailOperations:
@@ -24,6 +26,7 @@ class MailOperations:
         self._tokens = tokens
         self._gate = gate
         self._unwraps = RateLimit(*UNWRAPS, clock)
+        self._each = Budgets(*UNWRAPS_EACH, clock)
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -59,7 +62,7 @@ class MailOperations:
         what = to_unwrap(asked.fields("recipient"))
         signer = self._signer(asked)
         request = _request(asked, signer.key, "decrypt")
-        if not self._unwraps.admit():
+        if not self._each.admit(request.peer.process.pid) or not self._unwraps.admit():
             raise Refused("too many decryptions in a short time; wait a minute")
 
         async def operation(pin: bytearray | None) -> bytes:
