@@ -391,9 +391,7 @@ def name_of(token: TokenId) -> str:
 @lru_cache(maxsize=64)
 def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
     attributes = {"token": label, "serial": serial, "model": model, "manufacturer": manufacturer}
-    return "pkcs11:" + ";".join(
-        f"{name}={uri_quote(value)}" for name, value in attributes.items() if value
-    )
+    return "pkcs11:" + ";".join(f"{n}={uri_quote(v)}" for n, v in attributes.items() if v)
 
 
 @lru_cache(maxsize=1024)
