@@ -208,7 +208,7 @@ def _identified(process: Process, start: int) -> Process:
         if _own_mount_namespace() != its:
             group = _control_group(process.pid)
             program, identity = f"{program} (sandboxed: {group})", f"{identity} in {its} {group}"
-        elif ANYTHING.fullmatch(_last(process.exe)):
+        if ANYTHING.fullmatch(_last(process.exe)):
             identity = ""
     return Process(process.pid, program, process.exe, process.arguments, start, identity)
 

@@ -102,7 +102,7 @@ def test_the_guide_to_the_first_key(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.timeout(900)
 def test_the_guide_to_a_nitrokey(blank: Reader, blank_card: Managed) -> None:
-    assert len(commands("nitrokey.md")) == 20
+    assert len(commands("nitrokey.md")) == 25
     pins = {"so": "fedcba9876543210", "pin": "271828", "new": "161803"}
     follow("nitrokey.md", blank_card, pins)
     card = blank.card
