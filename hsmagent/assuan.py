@@ -1,9 +1,12 @@
-"""Assuan, as far as pinentry speaks it: lines of less than 1000 bytes, each with one answer.
+"""Assuan (the manual of libassuan): commands and replies, in lines of less than 1000 bytes.
 
-A PIN arrives in a line `D …`; the buffers that it passes through are wiped.
+We are the client of pinentry, and the server of GnuPG's agent. A PIN arrives in a line `D …`; the
+buffers that it passes through are wiped.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import wipe
@@ -68,11 +71,70 @@ def parse(line: bytearray) -> Reply:
                 return Err(int(number) & 0xFFFF, text.decode("utf-8", "replace"))
             case b"S" | b"" | b"#":
                 return Other()
-        raise ProtocolError("pinentry sent a line that Assuan does not know")
+        raise ProtocolError("a line that Assuan does not know")
     except ValueError as error:
-        raise ProtocolError("pinentry sent a broken line") from error
+        raise ProtocolError("a broken line of Assuan") from error
     finally:
         wipe(line)
+
+
+# -- what a server reads and writes ------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A command as a server reads it: its name in upper case, its options, the words after them.
+
+    options: "--hash=sha256" is "hash" with "sha256", "--force" is "force" with "".
+    """
+
+    name: str
+    options: Mapping[str, str]
+    words: tuple[str, ...]
+
+    @property
+    def last(self) -> str:
+        """The last word, or ""."""
+        return self.words[-1] if self.words else ""
+
+
+def request(line: bytes | bytearray) -> Request:
+    """Read a command; what is no UTF-8 in it names nothing. "--" ends the options."""
+    name, *rest = bytes(line).decode("utf-8", "replace").split() or [""]
+    options = dict[str, str]()
+    while rest and rest[0].startswith("--"):
+        option, _, value = rest.pop(0).removeprefix("--").partition("=")
+        if not option:
+            break
+        options[option] = value
+    return Request(name.upper(), MappingProxyType(options), tuple(rest))
+
+
+def ok(comment: str = "") -> bytes:
+    """Write the end of a command that succeeded."""
+    return f"OK {comment}".rstrip().encode() + b"\n"
+
+
+def err(code: int, text: str, source: int) -> bytes:
+    """Write the end of a command that failed; code and source are libgpg-error's."""
+    return f"ERR {source << 24 | code} {text}".encode() + b"\n"
+
+
+def status(keyword: str, *values: str) -> bytes:
+    """Write a status line."""
+    return " ".join(("S", keyword, *values)).encode() + b"\n"
+
+
+def data(value: bytes) -> bytes:
+    """Write data: as many lines as it takes, none of which cuts a quoted byte in two."""
+    lines, line = [], bytearray(b"D ")
+    for byte in value:
+        quoted = b"%%%02X" % byte if byte in b"%\r\n" else bytes((byte,))
+        if len(line) + len(quoted) > LONGEST_LINE - 1:
+            lines.append(bytes(line) + b"\n")
+            line = bytearray(b"D ")
+        line += quoted
+    return b"".join((*lines, bytes(line) + b"\n"))
 
 
 def _unquote(line: bytearray) -> bytearray:
@@ -101,7 +163,7 @@ class LineReader:
     def room(self) -> memoryview:
         """Where to put what arrives next. Raises ProtocolError when a line is too long."""
         if self._end == len(self._buffer):
-            raise ProtocolError("pinentry sent too long a line")
+            raise ProtocolError("a line that is too long for Assuan")
         return memoryview(self._buffer)[self._end :]
 
     def arrived(self, count: int) -> None:

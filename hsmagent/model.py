@@ -351,10 +351,7 @@ FINGERPRINT = "SHA256:"
 
 
 def fingerprint(blob: bytes) -> str:
-    """Return the name of an ssh key blob as OpenSSH writes it: "SHA256:", unpadded base64.
-
-    For a certificate, ask with its plain key's blob.
-    """
+    """Return a plain key's ssh blob's name, as OpenSSH writes it: "SHA256:", unpadded base64."""
     return FINGERPRINT + b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
@@ -391,9 +388,8 @@ def name_of(token: TokenId) -> str:
 @lru_cache(maxsize=64)
 def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
     attributes = {"token": label, "serial": serial, "model": model, "manufacturer": manufacturer}
-    return "pkcs11:" + ";".join(
-        f"{name}={uri_quote(value)}" for name, value in attributes.items() if value
-    )
+    given = (f"{name}={uri_quote(value)}" for name, value in attributes.items() if value)
+    return "pkcs11:" + ";".join(given)
 
 
 @lru_cache(maxsize=1024)

@@ -301,6 +301,8 @@ COMMANDS = {
             Option("--network", "allow it again, as network HSMs need it"),
             Option("--pkcs11", "serve PKCS#11 programs, too (kept by later runs)"),
             Option("--no-pkcs11", "serve them no longer"),
+            Option("--gnupg", "serve GnuPG, too, as its scdaemon (kept by later runs)"),
+            Option("--no-gnupg", "serve it no longer"),
             run="hsmagent.cli.setup:run",
         ),
         Command(

@@ -9,6 +9,7 @@ from hsmagent.cli.command import (
     FOLDER,
     HELP,
     KEY,
+    RUNTIME_DIR,
     VERSION,
     VERSION_OF_SSH,
     Argument,
@@ -134,4 +135,16 @@ SENDMAIL = Command(
     VERSION,
 )
 
-PROGRAMS = (HSMAGENT, SSH_AGENT, SMIME, GPGSM, SENDMAIL)
+SCD = Command(
+    "hsmagent-scd",
+    "GnuPG's scdaemon for keys in tokens, which gpg-agent runs",
+    Option("--multi-server", "serve gpg-agent on standard input and output, and at a socket"),
+    Option("--server", "the same"),
+    Option("--homedir", "GnuPG's folder, for the real scdaemon", "FOLDER", FOLDER),
+    Option("--scdaemon", "the real scdaemon, for other cards; else GnuPG's own", "FILE", FILE),
+    RUNTIME_DIR,
+    _HELP,
+    VERSION,
+)
+
+PROGRAMS = (HSMAGENT, SSH_AGENT, SMIME, GPGSM, SENDMAIL, SCD)

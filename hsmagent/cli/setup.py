@@ -10,11 +10,12 @@ from hsmagent.cli.arguments import Given
 from hsmagent.cli.output import write
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.setup import gnupg
 from hsmagent.setup.home import Home, own_program, shipped
 from hsmagent.setup.plan import Step, Verb, carry_out, placing, removing
 from hsmagent.setup.record import Record
 from hsmagent.setup.session import Session, others
-from hsmagent.setup.wanted import NO_NETWORK, PKCS11_MODULE, Choices, wanted
+from hsmagent.setup.wanted import GNUPG_AGENT, NO_NETWORK, PKCS11_MODULE, Choices, wanted
 
 _NO_TERMINAL = "ask in, so nothing was done; use --yes, or --dry-run to see what would be"
 ANSWER = 10.0  # seconds for the agent to say its version
@@ -48,6 +49,7 @@ def _placing(given: Given, home: Home, record: Record) -> list[Step]:
     choices = Choices(
         no_network=_chosen(given, record, "--no-network", "--network", NO_NETWORK),
         pkcs11=_chosen(given, record, "--pkcs11", "--no-pkcs11", PKCS11_MODULE),
+        gnupg=_chosen(given, record, "--gnupg", "--no-gnupg", GNUPG_AGENT),
     )
     named = given.value("--program")
     program = Path(os.path.abspath(named)) if named else own_program(os.environ)  # noqa: PTH100
@@ -58,7 +60,7 @@ def _chosen(given: Given, record: Record, yes: str, no: str, mark: str) -> bool:
     """Return a choice: as it is given, else as an earlier run had it, which wrote the mark then."""
     if given.flag(yes) and given.flag(no):
         raise UsageError(f"{no} and {yes} say the opposite; give one of them")
-    before = any(name.endswith(mark) for name in record.written)
+    before = any(name.endswith(mark) for name in (*record.written, *record.lines))
     return given.flag(yes) or (before and not given.flag(no))
 
 
@@ -87,6 +89,10 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
         told += _running(session)
     if any(name.endswith(PKCS11_MODULE) for name in record.written):
         told.append("PKCS#11 programs are served once the configuration says so: docs/pkcs11.md.")
+    if _change_gnupg(steps):
+        gnupg.end_agent(os.environ)
+    if any(name.endswith(GNUPG_AGENT) for name in record.lines):
+        told += gnupg.learn(os.environ)
     told.append(f"Examples for ssh and mail programs are in {shipped() / 'contrib'}.")
     return told
 
@@ -116,6 +122,11 @@ def _sockets(names: Iterable[str]) -> list[str]:
     return sorted({Path(name).name for name in names if name.endswith(".socket")})
 
 
+def _change_gnupg(steps: Sequence[Step]) -> bool:
+    changes = (step.verb is not Verb.LEAVE and step.path.name == GNUPG_AGENT for step in steps)
+    return any(changes)
+
+
 # -- taking away -----------------------------------------------------------------------------
 
 
@@ -124,6 +135,8 @@ def _remove(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
     session.stop(_sockets(record.written), agent=True)
     for step in steps:
         carry_out(step, record)
+    if _change_gnupg(steps):
+        gnupg.end_agent(os.environ)
     record.clear()
     session.forget()
     told = ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]

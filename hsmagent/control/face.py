@@ -62,6 +62,8 @@ class Family(StrEnum):
 
 
 PURPOSES = {Family.PKCS11: PKCS11_PURPOSES, Family.GNUPG: frozenset({PurposeKind.GNUPG})}
+# What is told beside these of a key that may be used: GnuPG's agent serves ssh, too.
+ALSO_TOLD = {Family.PKCS11: frozenset[PurposeKind](), Family.GNUPG: frozenset({PurposeKind.SSH})}
 
 Use = Callable[[TokenSigner, bytearray | None], Awaitable[bytes]]
 """What is done with a key, given the PIN of one that wants it each time."""
@@ -105,15 +107,16 @@ class Face:
         self.change.set()
         self.change = asyncio.Event()
 
-    def shown(self, purposes: frozenset[PurposeKind]) -> list[Answer]:
-        """Return every token with a key that may be used for one of these, and those keys.
+    def shown(self, family: Family) -> list[Answer]:
+        """Return every token with a key that may be used by such programs, and those keys.
 
         A token that was here stays in the list when it is removed.
         """
-        answers = []
+        answers, purposes = [], PURPOSES[family]
+        told = purposes | ALSO_TOLD[family]
         for status in self.tokens.statuses():
-            keys = [(key, self.gate.allowed(key) & purposes) for key in status.keys]
-            allowed = [(key, kinds) for key, kinds in keys if kinds]
+            keys = [(key, self.gate.allowed(key)) for key in status.keys]
+            allowed = [(key, kinds & told) for key, kinds in keys if kinds & purposes]
             if allowed:
                 self._shown.add(status.id)
             if allowed or (status.id in self._shown and not status.present):
@@ -202,7 +205,7 @@ class FaceOperations:
             await change.wait()
 
     def _shown(self) -> list[Answer]:
-        return self._face.shown(PURPOSES[self._speaks_for().family])
+        return self._face.shown(self._speaks_for().family)
 
     # -- using -------------------------------------------------------------------------------
 

@@ -1,20 +1,22 @@
 """What the mail socket can ask for, which is for programs that handle mail."""
 
 from hsmagent.control.conversation import Answer, Asked, Operation
+from hsmagent.control.signed_attributes import is_signed_attributes
 from hsmagent.control.values import Fields, of_key, to_base64, to_unwrap
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TokenGone, UsageError
-from hsmagent.limit import RateLimit
+from hsmagent.limit import Budgets, RateLimit
 from hsmagent.model import Clock, Key, Purpose, PurposeKind, Request, Scheme, printable
-from hsmagent.ssh.signed_data import is_one_der_value
+from hsmagent.ssh.signed_data import ends_as_openpgp
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.token.unwrap import unwrap
 
-SET = 0x31
 MAX_CONTENT_KEY = 64
 PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT)
 # A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
 UNWRAPS = (120, 60.0)
+# And so many for one process, that others can read their mail meanwhile; each mail has its own.
+UNWRAPS_EACH = (40, 60.0)
 
 
 class MailOperations:
@@ -24,6 +26,7 @@ class MailOperations:
         self._tokens = tokens
         self._gate = gate
         self._unwraps = RateLimit(*UNWRAPS, clock)
+        self._each = Budgets(*UNWRAPS_EACH, clock)
 
     def table(self) -> dict[str, Operation]:
         """Return the operations by name."""
@@ -38,10 +41,13 @@ class MailOperations:
         return {"keys": [of_key(signer.key) for signer in self._tokens.signers()]}
 
     async def sign_attributes(self, asked: Asked) -> Answer:
-        """Sign a mail's signed attributes: the DER SET OF, hashed here; never a ready digest."""
+        """Sign a mail's signed attributes: the DER SET OF, hashed here; never a ready digest.
+
+        Text in a SET is none, nor what is an OpenPGP signature's as well.
+        """
         attributes = asked.binary("attributes")
-        if attributes[:1] != bytes([SET]) or not is_one_der_value(attributes):
-            raise UsageError("the signed attributes must be one DER SET")
+        if not is_signed_attributes(attributes) or ends_as_openpgp(attributes):
+            raise UsageError("what is to be signed is not the signed attributes of a mail")
         scheme = asked.one_of(Scheme, "scheme")
         signer = self._signer(asked)
         request = _request(asked, signer.key, "sign")
@@ -56,7 +62,7 @@ class MailOperations:
         what = to_unwrap(asked.fields("recipient"))
         signer = self._signer(asked)
         request = _request(asked, signer.key, "decrypt")
-        if not self._unwraps.admit():
+        if not self._each.admit(request.peer.process.pid) or not self._unwraps.admit():
             raise Refused("too many decryptions in a short time; wait a minute")
 
         async def operation(pin: bytearray | None) -> bytes:

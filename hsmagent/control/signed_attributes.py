@@ -1,4 +1,4 @@
-"""Whether a message is a mail's signed attributes: what a person is told of it depends on that."""
+"""Whether a message is a mail's signed attributes: the mail socket signs nothing else."""
 
 from collections.abc import Iterator
 

@@ -133,8 +133,8 @@ class Daemon:
         desktop = self._tasks.start(self._desktop.run())
         try:
             self._check(self._parts.upstream)
-            await self._parts.start_modules()  # `Fresh` waits for what they see
-            end_unwanted()
+            # `Fresh` waits for what they see.
+            self._tasks.start(_end_unwanted_after(await self._parts.start_modules()))
             for server in servers:
                 await server.start()
             self._face_socket = self._new_face_socket()
@@ -311,3 +311,9 @@ class Daemon:
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
         self._desktop.used(request, outcome, reason)
+
+
+async def _end_unwanted_after(started: list[asyncio.Task[None]]) -> None:
+    """End the workers that were spawned ahead and that no module has taken when all are started."""
+    await asyncio.wait(started)
+    end_unwanted()

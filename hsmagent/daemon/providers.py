@@ -6,6 +6,7 @@ Implements `ssh.provider_paths.Providers` over the tokens.
 import asyncio
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import replace
 
@@ -52,6 +53,7 @@ class TokenProviders:
         self._try_pin = log_in
         self._clock = clock
         self._wrong: dict[TokenId, RateLimit] = {}
+        self._one_try = defaultdict[TokenId, asyncio.Lock](asyncio.Lock)
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
         # A module that is being loaded has no keys yet: who names it meanwhile waits for them.
         self._loading = asyncio.Lock()
@@ -142,18 +144,23 @@ class TokenProviders:
         """Try a PIN that a program gave; whether a person typed it for this token, we cannot know.
 
         So only while all tries are left, by what the token tells; and wrong ones are few, where it
-        does not. Raises TokenError.
+        does not: one try after the other, since many that are under way are not counted yet. A
+        TPM counts for all its tokens together. Raises TokenError.
         """
-        wrong = self._wrong.setdefault(token, RateLimit(WRONG_PINS, WRONG_PINS_WINDOW, self._clock))
-        if wrong.is_full():
-            raise PinError(f"too many wrong PINs came for {name_of(token)}; {REMEDY}")
-        try:
-            await self._try_pin(token, pin, PinState.OK)
-        except TriesLow:
-            raise TriesLow(f"a wrong PIN was given to {name_of(token)} before; {REMEDY}") from None
-        except PinIncorrect:
-            wrong.admit()
-            raise
+        counts = replace(token, label="", serial="") if token.in_tpm else token
+        limit = RateLimit(WRONG_PINS, WRONG_PINS_WINDOW, self._clock)
+        wrong = self._wrong.setdefault(counts, limit)
+        async with self._one_try[counts]:
+            if wrong.is_full():
+                raise PinError(f"too many wrong PINs came for {name_of(token)}; {REMEDY}")
+            try:
+                await self._try_pin(token, pin, PinState.OK)
+            except TriesLow:
+                said = f"a wrong PIN was given to {name_of(token)} before; {REMEDY}"
+                raise TriesLow(said) from None
+            except PinIncorrect:
+                wrong.admit()
+                raise
 
 
 def _read(provider: str) -> tuple[Pkcs11Uri, str]:

@@ -10,28 +10,28 @@ from hsmagent.control.names import names_key
 from hsmagent.control.values import of_token, to_key
 from hsmagent.doctor.finding import Finding, State, Status
 from hsmagent.model import Key, PinState, TokenId, printable
+from hsmagent.token.failures import TPM_LOCKOUT
 from hsmagent.uri import parse
 
 # sshd's MaxAuthTries is 6 unless somebody has changed it, and each key that is offered is a try.
 TRIES = 6
 
-_INIT_PIN = "pkcs11-tool --module {} --login --login-type so --init-pin"
-# How a token's PIN is → what is wrong, how bad it is, and the remedy: for the module's path.
+# How a token's PIN is → what is wrong, how bad it is, and the remedy, for the token's name.
 _PINS = {
     PinState.FINAL_TRY: (
         State.WARN,
         "has one PIN try left",
-        "be sure of the PIN, then `hsmagent unlock --last-try`",
+        "be sure of the PIN, then `hsmagent unlock --last-try {}`",
     ),
     PinState.LOCKED: (
         State.BAD,
         "is blocked: too many wrong PINs were given",
-        f"set a new PIN with the token's SO PIN: {_INIT_PIN}",
+        "set a new one by the token's SO-PIN: hsmagent token unblock {}",
     ),
     PinState.NOT_SET: (
         State.BAD,
         "has no PIN yet, so its keys cannot be used",
-        f"set one with the token's SO PIN: {_INIT_PIN}",
+        "set one by the token's SO-PIN: hsmagent token unblock {}",
     ),
 }
 
@@ -49,14 +49,12 @@ def of_daemon(status: Status, settings: Config | None) -> Iterator[Finding]:
 
 def _token(token: Status) -> Iterator[Finding]:
     name = f"the token “{token['label']}”"
-    module = shlex.quote(token["module"])
     if token["pin_state"] in _PINS:
         state, fault, remedy = _PINS[PinState(token["pin_state"])]
-        yield Finding("pin", state, f"{name} {fault}", remedy.format(module))
-    if not parse(token["uri"]).token:
-        sentence = f"the token with the serial number {token['serial'] or 'none'} has no label"
-        remedy = "name it by its serial number, as in `hsmagent unlock SERIAL`"
-        yield Finding("label", State.WARN, sentence, remedy)
+        if token["pin_state"] == PinState.LOCKED and _id(token).in_tpm:
+            remedy = TPM_LOCKOUT  # no SO-PIN ends it
+        named = shlex.quote(token["serial"] or token["label"])
+        yield Finding("pin", state, f"{name} {fault}", remedy.format(named))
     if token["last_error"]:
         remedy = "take it out and put it in again"
         yield Finding("token", State.WARN, f"{name} failed: {token['last_error']}", remedy)

@@ -5,18 +5,14 @@ daemon who asks. A connection that is lost is made anew for the next operation.
 """
 
 import asyncio
-import json
 import logging
-import os
 import socket
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any
 
-from hsmagent import frame
-from hsmagent.control.client import CONTROL_MAX_FRAME, uid_of_server
+from hsmagent.control.face_client import Answer, Connection
 from hsmagent.control.values import from_base64, to_base64
-from hsmagent.errors import HsmAgentError, ProtocolError, Refused, Unavailable, of_kind
+from hsmagent.errors import ProtocolError, Refused, Unavailable
 from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Wish
 
@@ -25,91 +21,7 @@ log = logging.getLogger(__name__)
 FIRST_LOOK = 10.0  # seconds
 PAUSE = 0.2  # seconds between two attempts
 MOST_IDLE = 1  # connections that a program keeps between its operations
-
-Answer = dict[str, Any]
-
-
-class Connection:
-    """A connection to the daemon's face socket."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self._writer = writer
-
-    @classmethod
-    async def make(cls, path: str, program: socket.socket | None) -> "Connection":
-        """Connect on behalf of a program, whose socket goes along; None: to look only.
-
-        Raises Unavailable where no daemon of ours answers, else what it answers.
-        """
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        sock.settimeout(0)
-        first = frame.encode(json.dumps({"op": "client", "for": "pkcs11"}).encode())
-        try:
-            await asyncio.get_running_loop().sock_connect(sock, path)
-            _check_server(sock, path)
-            socket.send_fds(sock, [first], [program.fileno()] if program is not None else [])
-            made = cls(*await asyncio.open_connection(sock=sock))
-        except OSError:
-            sock.close()
-            raise Unavailable(f"no daemon answers at {path}") from None
-        except BaseException:
-            sock.close()
-            raise
-        try:
-            await made._answer()
-        except BaseException:
-            made.close()
-            raise
-        return made
-
-    async def call(self, op: str, **fields: object) -> Answer:
-        """Ask for one operation. Raises Unavailable when the connection is lost, and errors."""
-        body = json.dumps({"op": op, **fields}).encode()
-        try:
-            self._writer.write(frame.encode(body))
-        except OSError:
-            raise _lost() from None
-        return await self._answer()
-
-    async def _answer(self) -> Answer:
-        try:
-            header = await self._reader.readexactly(frame.HEADER)
-            length = int.from_bytes(header, "big")
-            if not 0 < length <= CONTROL_MAX_FRAME:
-                raise ProtocolError("the daemon's answer is none; is it an older one?")
-            answer = json.loads(await self._reader.readexactly(length))
-            if "error" in answer:
-                raise _told(of_kind(answer["error"]["kind"], answer["error"]["message"]))
-            result: Answer = answer["ok"]
-        except (OSError, asyncio.IncompleteReadError):
-            raise _lost() from None
-        except (ValueError, TypeError, KeyError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
-        return result
-
-    @property
-    def is_over(self) -> bool:
-        """Whether the daemon has hung up."""
-        return self._reader.at_eof() or self._writer.is_closing()
-
-    def close(self) -> None:
-        """Hang up."""
-        self._writer.close()
-
-
-def _check_server(sock: socket.socket, path: str) -> None:
-    if uid_of_server(sock) != os.getuid():
-        raise Unavailable(f"no daemon of yours answers at {path}")
-
-
-def _told(error: HsmAgentError) -> HsmAgentError:
-    """Return what the daemon answers: it is there, so nothing that it says is Unavailable."""
-    return Refused(str(error)) if isinstance(error, Unavailable) else error
-
-
-def _lost() -> Unavailable:
-    return Unavailable("the daemon hung up; its log says why")
+FAMILY = "pkcs11"
 
 
 class Program:
@@ -145,7 +57,7 @@ class Program:
             if not connection.is_over:
                 return connection
             connection.close()
-        return await Connection.make(self._path, self._sock)
+        return await Connection.make(self._path, FAMILY, self._sock)
 
     def _keep(self, connection: Connection) -> None:
         if self._over or connection.is_over or len(self._idle) >= MOST_IDLE:
@@ -198,7 +110,7 @@ class Watch:
             self._needed.clear()
 
     async def _follow(self) -> None:
-        connection = await Connection.make(self._path, None)
+        connection = await Connection.make(self._path, FAMILY)
         try:
             while True:
                 self._show(await connection.call("tokens"))

@@ -20,7 +20,7 @@ _MARK = ("systemd", "hsmagent.service")
 class Home:
     """One person's home, base folders (XDG Base Directory Specification) and shell ("zsh").
 
-    runtime: where systemd's user manager has the sockets (%t).
+    runtime: where systemd's user manager has the sockets (%t). gnupg: GnuPG's folder.
     """
 
     home: Path
@@ -28,6 +28,7 @@ class Home:
     data: Path
     state: Path
     runtime: Path
+    gnupg: Path
     zdotdir: Path
     shell: str
 
@@ -46,6 +47,7 @@ class Home:
             data=base("XDG_DATA_HOME", ".local/share"),
             state=base("XDG_STATE_HOME", ".local/state"),
             runtime=base("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"),
+            gnupg=base("GNUPGHOME", ".gnupg"),
             zdotdir=base("ZDOTDIR", "."),
             shell=Path(env.get("SHELL") or entry.pw_shell).name,
         )

@@ -48,10 +48,14 @@ class Link:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """One line in a file that is the person's own, such as ~/.profile."""
+    """One line in a file that is the person's own, such as ~/.profile.
+
+    option: the word that it begins with, where no other line may begin with the same.
+    """
 
     path: Path
     text: str
+    option: str = ""
 
 
 def look_of(path: Path) -> str | None:
@@ -88,6 +92,12 @@ def has_line(path: Path, text: str) -> bool:
     return text.encode() in _lines(path)
 
 
+def sets_option(path: Path, option: str, but: str) -> bool:
+    """Whether a line of the file begins with this word; other lines than `but`."""
+    lines = (line for line in _lines(path) if line != but.encode())
+    return any(line.split()[:1] == [option.encode()] for line in lines)
+
+
 def exchange_line(path: Path, old: str, new: str) -> None:
     """Take the line `old` out of the file, and append the line `new`; either may be "".
 
@@ -114,9 +124,10 @@ def _has_text(path: Path) -> bool:
 
 def make_folders(path: Path) -> list[Path]:
     """Make a folder and what is missing above it; return those made, the outermost first."""
-    missing = [each for each in (path, *path.parents) if not each.exists()]
-    path.mkdir(parents=True, exist_ok=True)
-    return missing[::-1]
+    missing = [each for each in (path, *path.parents) if not each.exists()][::-1]
+    for folder in missing:
+        folder.mkdir(mode=0o700)  # XDG Base Directory Specification; GnuPG wants it, too
+    return missing
 
 
 def remove_empty(path: Path) -> bool:

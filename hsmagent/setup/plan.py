@@ -15,6 +15,7 @@ from hsmagent.setup.pieces import (
     exchange_line,
     has_line,
     look_of,
+    sets_option,
 )
 from hsmagent.setup.record import Record
 
@@ -54,7 +55,10 @@ def placing(wanted: Sequence[Piece], record: Record) -> list[Step]:
 
 def _placing(piece: Piece, record: Record) -> Iterator[Step]:
     if isinstance(piece, Line):
-        if not has_line(piece.path, piece.text):
+        before = record.lines.get(str(piece.path), "")
+        if piece.option and sets_option(piece.path, piece.option, before or piece.text):
+            yield Step(Verb.LEAVE, piece.path, why=f"{FOREIGN}: its {piece.option}")
+        elif not has_line(piece.path, piece.text):
             yield Step(Verb.ADD, piece.path, piece)
         return
     there, written = look_of(piece.path), record.written.get(str(piece.path))

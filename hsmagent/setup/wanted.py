@@ -23,6 +23,8 @@ PKCS11_UNITS = (
     "hsmagent-pkcs11.socket",
 )
 PKCS11_MODULE = "pkcs11/modules/hsmagent.module"
+GNUPG_AGENT = "gpg-agent.conf"
+SCDAEMON = "hsmagent-scd"
 _DBUS_SERVICE = "org.hsmagent.Agent1.service"
 _ENVIRONMENT = "90-hsmagent.conf"
 _PKCS11_ENVIRONMENT = "91-hsmagent-pkcs11.conf"
@@ -90,10 +92,11 @@ _SERVICES = ("usr/local/share/dbus-1/services", "usr/share/dbus-1/services")
 
 @dataclass(frozen=True, slots=True)
 class Choices:
-    """What a person has chosen: no network for the agent; PKCS#11 programs served."""
+    """What a person has chosen: no network for the agent; PKCS#11 programs served; GnuPG served."""
 
     no_network: bool = False
     pkcs11: bool = False
+    gnupg: bool = False
 
 
 def wanted(
@@ -104,6 +107,7 @@ def wanted(
     return [
         *_units(home, shipped, program, where, choices),
         *_pkcs11(home, shipped, choices),
+        *_gnupg(home, program, choices),
         *_bus(home, shipped, where),
         File(
             home.config / "environment.d" / _ENVIRONMENT,
@@ -178,6 +182,20 @@ def _pkcs11(home: Home, shipped: Path, choices: Choices) -> Iterator[Piece]:
     yield File(home.config / PKCS11_MODULE, content.encode())
     environment = (shipped / "systemd" / _PKCS11_ENVIRONMENT).read_bytes()
     yield File(home.config / "environment.d" / _PKCS11_ENVIRONMENT, environment)
+
+
+# -- GnuPG -----------------------------------------------------------------------------------
+
+
+def _gnupg(home: Home, program: Path, choices: Choices) -> Iterator[Piece]:
+    """Yield what has GnuPG's agent run our scdaemon. Raises UsageError where it is not there."""
+    if not choices.gnupg:
+        return
+    scdaemon = program.with_name(SCDAEMON)
+    if not scdaemon.is_file():
+        raise UsageError(f"there is no {scdaemon}; install hsmagent anew, with all its programs")
+    option = "scdaemon-program"
+    yield Line(home.gnupg / GNUPG_AGENT, f"{option} {scdaemon}", option)
 
 
 # -- login shells and X sessions -------------------------------------------------------------

@@ -22,6 +22,8 @@ _GONE = frozenset(
     }
 )
 
+TPM_LOCKOUT = "wait until it does again, or run `tpm2_dictionarylockout --clear-lockout`"
+
 
 def told(failed: Failed) -> str:
     """Return what failed in plain words: "C_Login: the token was removed (CKR_…)"."""
@@ -59,10 +61,7 @@ def locked(token: TokenId) -> PinLocked:
     """Return the error for a token that takes no PIN any more, with the remedy."""
     name = name_of(token)
     if token.in_tpm:
-        sentence = (
-            f"the TPM takes no PIN for {name}, after too many wrong ones: wait until it does again,"
-            " or run `tpm2_dictionarylockout --clear-lockout`"
-        )
+        sentence = f"the TPM takes no PIN for {name}, after too many wrong ones: {TPM_LOCKOUT}"
     else:
         sentence = (
             f"the PIN of {name} is blocked: unblock it with its SO-PIN or PUK, by"

@@ -51,7 +51,8 @@ def _notes(slot: SlotInfo, *, alone: bool) -> Iterator[str]:
             )
     elif not token.label:
         yield (
-            f"the token in {place} has no label and is not used: `hsmagent token init` gives it one"
+            f"the token in {place} has no label and is not used:"
+            " `hsmagent token init --label LABEL` gives it one, and erases it"
         )
     else:
         yield (

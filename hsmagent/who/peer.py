@@ -184,7 +184,9 @@ def _process(pid: int) -> Process:
     try:
         exe = os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - pathlib is slower
     except OSError:
-        return Process(pid, UNKNOWN)
+        # One that lets nobody look into it, such as gpg-agent, still has a name (proc(5)).
+        name = _content(f"/proc/{pid}/comm", 64).decode(errors="replace").strip()
+        return Process(pid, printable(name, 60) or UNKNOWN)
     exe = exe.removesuffix(" (deleted)")  # replaced by an upgrade
     arguments = _arguments(pid)
     return Process(pid, _program(exe, arguments), printable(exe, MAX_ARGUMENT), arguments)
@@ -206,7 +208,7 @@ def _identified(process: Process, start: int) -> Process:
         if _own_mount_namespace() != its:
             group = _control_group(process.pid)
             program, identity = f"{program} (sandboxed: {group})", f"{identity} in {its} {group}"
-        elif ANYTHING.fullmatch(_last(process.exe)):
+        if ANYTHING.fullmatch(_last(process.exe)):
             identity = ""
     return Process(process.pid, program, process.exe, process.arguments, start, identity)
 

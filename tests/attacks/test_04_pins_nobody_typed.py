@@ -1,5 +1,7 @@
 """PINs that no person typed for that purpose: guesses by `ssh-add -s`, and a prompter's parrot."""
 
+import asyncio
+from dataclasses import replace
 from inspect import signature
 from types import SimpleNamespace
 
@@ -54,27 +56,44 @@ def test_a_token_that_tells_of_a_wrong_pin_gets_no_other(
     assert agent.unlock(PIN).returncode == 0, "a person may, of course"
 
 
+class Guessed:
+    """Providers over tokens of a TPM that takes its time to say no to a PIN."""
+
+    def __init__(self, *names: str) -> None:
+        self.tried: list[bytes] = []
+        module = "/usr/lib/libtpm2_pkcs11.so"
+        here = [replace(STATUS, id=replace(TOKEN, module=module, label=name)) for name in names]
+
+        async def log_in(_token: object, pin: bytearray, *_at_worst: object) -> None:
+            self.tried.append(bytes(pin))
+            await asyncio.sleep(0.001)
+            raise PinIncorrect("wrong PIN")
+
+        async def looked() -> None: ...
+
+        tokens = SimpleNamespace(
+            modules=lambda: [SimpleNamespace(path=module)], statuses=lambda: here, looked=looked
+        )
+        clock = () if "clock" not in signature(TokenProviders).parameters else (lambda: 0.0,)
+        self._providers = TokenProviders(tokens, lambda: {module}, log_in, *clock)  # type: ignore[arg-type]
+
+    async def guess(self, name: str, number: int) -> None:
+        with pytest.raises(HsmAgentError):
+            await self._providers.add(f"pkcs11:token={name}", bytearray(b"%06d" % number))
+
+
 async def test_a_token_that_tells_nothing_gets_few() -> None:
     """As a TPM, which counts for all its tokens together."""
-    tried: list[bytes] = []
-
-    async def log_in(_token: object, pin: bytearray, *_at_worst: object) -> None:
-        tried.append(bytes(pin))
-        raise PinIncorrect("wrong PIN")
-
-    async def looked() -> None: ...
-
-    tokens = SimpleNamespace(
-        modules=lambda: [SimpleNamespace(path=TOKEN.module)],
-        statuses=lambda: [STATUS],
-        looked=looked,
-    )
-    clock = () if "clock" not in signature(TokenProviders).parameters else (lambda: 0.0,)
-    providers = TokenProviders(tokens, lambda: {TOKEN.module}, log_in, *clock)  # type: ignore[arg-type]
+    tpm = Guessed("a", "b")
     for number in range(60):
-        with pytest.raises(HsmAgentError):
-            await providers.add(TOKEN.module, bytearray(b"%06d" % number))
-    assert len(tried) <= 3
+        await tpm.guess("ab"[number % 2], number)
+    assert len(tpm.tried) <= 3
+
+
+async def test_many_guesses_at_once_are_no_more() -> None:
+    tpm = Guessed("a")
+    await asyncio.gather(*(tpm.guess("a", number) for number in range(60)))
+    assert len(tpm.tried) <= 3
 
 
 def test_the_right_pin_logs_in(start: Start, connect: Connect, furnished: SoftHsm) -> None:

@@ -3,6 +3,7 @@
 All but the dialogs against the real daemon, while another client lists keys and is waited for.
 """
 
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -20,7 +21,7 @@ from tests.daemon.conftest import Start, module_config
 from tests.door.doubles import request
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.hostile import blob_of, is_prime, mpint, string
-from tests.parts.token.softhsm import SoftHsm
+from tests.parts.token.softhsm import PIN, SoftHsm
 
 FAILURE, SUCCESS = b"\x05", b"\x06"
 ADD, ADD_CONSTRAINED, LOCK, UNLOCK = b"\x11", b"\x19", b"\x16", b"\x17"
@@ -215,6 +216,41 @@ def test_one_process_pushes_nobody_out_of_the_activity_log(
     entries = agent.json("log")["entries"]
     assert sum(entry["count"] for entry in entries) == 1500
     assert len(entries) < 400
+
+
+DECRYPTS = """
+import sys
+from hsmagent.control.client import MAIL, Daemon
+from hsmagent.errors import Refused
+from hsmagent.control.values import to_base64
+
+daemon = Daemon(sys.argv[1], 30, MAIL)
+[key] = [each["spki"] for each in daemon.call("keys")["keys"] if each["can_decrypt"]]
+names = dict.fromkeys(("padding", "oaep_hash", "mgf_hash"), "sha256") | {"padding": "pkcs1"}
+recipient = {"kind": "rsa", "label": "", "encrypted_key": to_base64(bytes(255) + b"2"), **names}
+done = 0
+try:
+    for _ in range(int(sys.argv[2])):
+        daemon.call("unwrap", key=key, length=32, recipient=recipient, context={})
+        done += 1
+except Refused as error:
+    print(error)
+print(done)
+"""
+
+
+def test_a_loop_of_decryptions_keeps_no_mail_from_anybody(agent: AgentProcess) -> None:
+    assert agent.unlock(PIN).returncode == 0
+
+    def decrypts(times: int) -> list[str]:
+        done = agent.run([sys.executable, "-c", DECRYPTS, str(agent.runtime), str(times)])
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    refused, done = decrypts(200)
+    assert "too many decryptions" in refused
+    assert int(done) < 100
+    assert decrypts(5) == ["5"]
 
 
 def login(blob: bytes, user: bytes, algorithm: bytes = b"ssh-ed25519") -> bytes:

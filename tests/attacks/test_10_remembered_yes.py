@@ -73,6 +73,21 @@ def test_a_yes_for_one_script_is_none_for_the_next(
             assert not is_asked(policy, peer), "the same process"
 
 
+def test_nor_within_one_sandbox(policy: Policy, listening: socket.socket, tmp_path: Path) -> None:
+    """In a container, and in a service of systemd, all scripts have one namespace and one group."""
+    good, evil = tmp_path / "good.py", tmp_path / "evil.py"
+    for script in (good, evil):
+        script.write_text(ASKS)
+    both = f"{sys.executable} {good} s & exec {sys.executable} {evil} s"
+    with asking(listening, "unshare", "-rm", "sh", "-c", both) as first:
+        other, _ = listening.accept()
+        with other:
+            second = peer_of(other)()
+        assert first.process.program.partition("(")[2] == second.process.program.partition("(")[2]
+        assert is_asked(policy, first)
+        assert is_asked(policy, second)
+
+
 def test_a_yes_for_an_unknown_program_is_none_for_the_next(policy: Policy) -> None:
     unknown = [Peer(os.getuid(), Process(pid, UNKNOWN)) for pid in (1001, 1002)]
     assert [is_asked(policy, peer) for peer in unknown] == [True, True]

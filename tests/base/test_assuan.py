@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hsmagent import assuan
 from hsmagent.assuan import Data, Err, LineReader, Ok, Other, Reply, command, parse
 from hsmagent.errors import ProtocolError
 
@@ -74,3 +75,35 @@ def test_a_line_without_end_is_refused() -> None:
     assert reader.next_line() is None
     with pytest.raises(ProtocolError):
         _ = reader.room
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "options", "words"),
+    [
+        (b"PKSIGN --hash=sha256 ID", "PKSIGN", {"hash": "sha256"}, ("ID",)),
+        (b"pksign  ID ", "PKSIGN", {}, ("ID",)),
+        (b"READKEY --info -- --odd", "READKEY", {"info": ""}, ("--odd",)),
+        (b"KEYINFO x --list", "KEYINFO", {}, ("x", "--list")),
+        (b"", "", {}, ()),
+        (b"\xff", "\ufffd", {}, ()),
+    ],
+)
+def test_requests(line: bytes, name: str, options: dict[str, str], words: tuple[str, ...]) -> None:
+    found = assuan.request(line)
+    assert (found.name, dict(found.options), found.words) == (name, options, words)
+
+
+def test_replies_of_a_server() -> None:
+    assert assuan.ok() == b"OK\n"
+    assert assuan.ok("closing connection") == b"OK closing connection\n"
+    assert assuan.err(99, "Operation cancelled", 6) == b"ERR 100663395 Operation cancelled\n"
+    assert assuan.status("SERIALNO", "00") == b"S SERIALNO 00\n"
+    assert assuan.data(b"a%\r\n\0") == b"D a%25%0D%0A\0\n"
+
+
+@given(st.binary(max_size=4000) | st.lists(st.sampled_from([b"%", b"\n", b"x"])).map(b"".join))
+def test_data_comes_out_as_it_went_in(value: bytes) -> None:
+    lines = assuan.data(value).split(b"\n")[:-1]
+    assert all(len(line) < assuan.LONGEST_LINE for line in lines)
+    found = [parse(bytearray(line)) for line in lines]
+    assert b"".join(bytes(each.value) for each in found if isinstance(each, Data)) == value

@@ -20,9 +20,9 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from hsmagent.control.face import DECRYPTIONS, Face
+from hsmagent.control.face import DECRYPTIONS, Face, Family
 from hsmagent.errors import ProtocolError, Refused, UsageError
-from hsmagent.model import PKCS11_PURPOSES, Key, KeyType, PurposeKind, Scheme, TokenStatus
+from hsmagent.model import Key, KeyType, PurposeKind, Scheme, TokenStatus
 from hsmagent.token.check import Checker
 from tests.daemon.conftest import Start, furnished, module_config, start
 from tests.parts.agent.daemon import AgentProcess
@@ -295,6 +295,7 @@ def test_descriptors_are_given_back(start: Start, furnished: SoftHsm, tmp_path: 
     agent = AgentProcess(tmp_path / "h", module_config(furnished, ENABLED), dumpable=True)
     agent.start()
     try:
+        agent.json("keys")  # by then the worker runs
         before = agent.descriptors()
         for _ in range(20):
             with closing(FaceClient(agent.face_socket)) as face:
@@ -331,6 +332,7 @@ def test_many_descriptors_are_one_and_later_ones_none(
     frame = len(body).to_bytes(4, "big") + body
     looks = b'\0\0\0\x10{"op": "tokens"}'
     try:
+        agent.json("keys")  # by then the worker runs
         before = agent.descriptors()
         with ExitStack() as stack:
             face = stack.enter_context(closing(FaceClient(agent.face_socket)))
@@ -394,7 +396,7 @@ async def test_a_token_that_is_away_stays_in_the_list() -> None:
             return frozenset(() if key.spki == b"hidden" else (PurposeKind.PKCS11_DIGEST,))
 
     face = Face(OfNow(), OfNow(), serves=lambda: (), look=lambda: None, clock=lambda: 0.0)  # type: ignore[arg-type, return-value]
-    assert [token["serial"] for token in face.shown(PKCS11_PURPOSES)] == [TOKEN.serial]
+    assert [token["serial"] for token in face.shown(Family.PKCS11)] == [TOKEN.serial]
     now[:] = [replace(each, present=False, keys=()) for each in now]
-    [away] = face.shown(PKCS11_PURPOSES)
+    [away] = face.shown(Family.PKCS11)
     assert (away["serial"], away["present"], away["keys"]) == (TOKEN.serial, False, [])

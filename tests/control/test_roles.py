@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from hsmagent.control.client import CONTROL, FACE, MAIL, Daemon
+from hsmagent.control.values import to_base64
 from hsmagent.errors import ProtocolError, TokenGone, Unavailable, UsageError
+from hsmagent.mail.cms import der, oids
 from tests.parts.agent.daemon import AgentProcess
 
 OPERATIONS = {
@@ -20,6 +22,11 @@ OPERATIONS = {
     MAIL: ("keys", "sign_attributes", "unwrap"),
     FACE: (*("client", "tokens", "changed", "sign_message", "sign_digest", "decrypt", "derive"),),
 }
+
+TYPE = der.sequence(der.oid(oids.ID_CONTENT_TYPE), der.set_of(der.oid(oids.ID_DATA)))
+DIGEST = der.sequence(der.oid(oids.ID_MESSAGE_DIGEST), der.set_of(der.octets(bytes(32))))
+# The last of the SET, for its length; and it ends as an OpenPGP signature of version 4 does.
+OPENPGP = der.sequence(der.oid("1.2.3"), der.set_of(der.octets(bytes(40) + b"\x04\xff\0\0\0\x06")))
 
 
 @pytest.fixture(scope="module")
@@ -51,8 +58,27 @@ def test_an_operation_of_one_role_is_refused_on_the_socket_of_another(
 
 
 def test_a_key_that_is_gone_is_told_as_that(agent: AgentProcess) -> None:
+    attributes = to_base64(der.set_of(TYPE, DIGEST))
     with closing(Daemon(str(agent.runtime), 20, MAIL)) as daemon, pytest.raises(TokenGone):
-        daemon.call("sign_attributes", attributes="MQA=", scheme="ed25519", key="AAAA")
+        daemon.call("sign_attributes", attributes=attributes, scheme="ed25519", key="AAAA")
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        der.set_of(b"I owe Mallory 1000 EUR."),
+        b"\x31\x80I owe Mallory 1000 EUR.\r\n\0\0",
+        der.set_of(TYPE, DIGEST, OPENPGP),
+    ],
+)
+def test_the_mail_socket_signs_nothing_but_a_mails_attributes(
+    agent: AgentProcess, data: bytes
+) -> None:
+    with (
+        closing(Daemon(str(agent.runtime), 20, MAIL)) as daemon,
+        pytest.raises(UsageError, match="not the signed attributes"),
+    ):
+        daemon.call("sign_attributes", attributes=to_base64(data), scheme="ed25519", key="AAAA")
 
 
 def test_no_daemon_is_told_as_that(tmp_path: Path) -> None:

@@ -419,16 +419,21 @@ def test_more_keys_than_a_server_has_patience(session: AgentProcess, softhsm: So
 
 
 @pytest.mark.parametrize(
-    ("changed", "check", "said"),
+    ("changed", "check", "said", "remedy"),
     [
-        ({"pin_state": "locked"}, "pin", "is blocked"),
-        ({"pin_state": "final-try"}, "pin", "one PIN try left"),
-        ({"pin_state": "not-set"}, "pin", "no PIN yet"),
-        ({"uri": "pkcs11:serial=47"}, "label", "47 has no label"),
-        ({"last_error": "it broke"}, "token", "failed: it broke"),
+        ({"pin_state": "locked"}, "pin", "is blocked", "hsmagent token unblock 47"),
+        (
+            {"pin_state": "locked", "module": "/usr/lib/libtpm2_pkcs11.so"},
+            *("pin", "is blocked", "tpm2_dictionarylockout"),
+        ),
+        ({"pin_state": "final-try"}, "pin", "one PIN try left", "hsmagent unlock --last-try 47"),
+        ({"pin_state": "not-set"}, "pin", "no PIN yet", "hsmagent token unblock 47"),
+        ({"last_error": "it broke"}, "token", "failed: it broke", "put it in again"),
     ],
 )
-def test_a_token_that_is_not_well(changed: dict[str, str], check: str, said: str) -> None:
+def test_a_token_that_is_not_well(
+    changed: dict[str, str], check: str, said: str, remedy: str
+) -> None:
     token = {
         "label": "work",
         "serial": "47",
@@ -441,7 +446,7 @@ def test_a_token_that_is_not_well(changed: dict[str, str], check: str, said: str
     assert list(tokens.of_daemon({"tokens": [token]}, None)) == []
     [finding] = tokens.of_daemon({"tokens": [token | changed]}, None)
     assert (finding.check, said in finding.sentence) == (check, True)
-    assert finding.remedy
+    assert remedy in finding.remedy
     assert list(tokens.of_daemon({"tokens": [token | changed | {"present": False}]}, None)) == []
 
 

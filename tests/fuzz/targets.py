@@ -24,7 +24,7 @@ from hsmagent.ssh import messages, signed_data
 from hsmagent.ssh.keys import decode as decode_key
 from hsmagent.ssh.signing_rules import judge
 from hsmagent.ssh.software import SoftwareSigner
-from tests.fuzz import card, elsewhere, free, pkcs11
+from tests.fuzz import card, elsewhere, free, pkcs11, scd
 from tests.parts.agent.ssh_agent import PEER, Parts, token_signer
 from tests.parts.mail.people import person, signed
 from tests.parts.mail.pki import NOW
@@ -180,6 +180,7 @@ TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {
     "card_certificate": (card.card_certificate, card.certificates),
     "card_answer": (card.card_answer, card.answers),
     "pkcs11_calls": (pkcs11.calls, pkcs11.seeds),
+    "scd_conversation": (scd.conversation, scd.seeds),
     "agent": (agent, lambda: vectors.ALL),
     "agent_messages": (
         agent_messages,

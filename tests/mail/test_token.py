@@ -237,7 +237,7 @@ def test_a_mail_program_says_that_it_waits(agent: AgentProcess, command: list[st
         assert agent.unlock(PIN).returncode == 0
         client.stdout.read()
         rest = client.stderr.read()
-    assert client.returncode == 0, rest
+    assert client.returncode == 0, said + rest
     assert said == (
         "hsmagent: waiting for the PIN of “mail”, which no window can ask for; "
         "run `hsmagent unlock mail`\n"

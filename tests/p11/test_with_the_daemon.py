@@ -1,7 +1,6 @@
 """What becomes of programs when people say no, tokens leave and the daemon is started anew."""
 
 import os
-import stat
 from pathlib import Path
 
 import pytest
@@ -15,47 +14,13 @@ from tests.daemon.conftest import module_config
 from tests.p11.conftest import Connect, Holder, StartFace
 from tests.parts.agent.daemon import PROGRAM, AgentProcess
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
+from tests.parts.desktop.desk import Desk
 from tests.parts.token.p11_rpc import RpcClient, Rv
 from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 
 MESSAGE = Mechanism(spec.CKM_SHA256_RSA_PKCS)
 DATA = b"what is signed"
-ASKPASS = """\
-#!/bin/sh
-# Notes what it is asked, and answers what the file beside it holds; no such file: no answer yet.
-echo "$1" >> {folder}/asked
-while [ ! -f {folder}/answer ]; do sleep 0.05; done
-cat {folder}/answer
-read answer < {folder}/answer && [ "$answer" != no ]
-"""
-
-
-class Desk:
-    """A person at an askpass."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self._folder = folder
-        self.program = folder / "askpass"
-        self.program.write_text(ASKPASS.format(folder=folder))
-        self.program.chmod(stat.S_IRWXU)
-
-    @property
-    def environment(self) -> dict[str, str]:
-        return {"SSH_ASKPASS": str(self.program), "DISPLAY": ":0"}
-
-    @property
-    def asked(self) -> str:
-        file = self._folder / "asked"
-        return file.read_text() if file.exists() else ""
-
-    def answers(self, text: str | None) -> None:
-        file = self._folder / "answer"
-        if text is None:
-            file.unlink(missing_ok=True)
-        else:
-            file.write_text(text + "\n")
 
 
 @pytest.fixture
@@ -181,22 +146,9 @@ def test_a_question_goes_when_its_program_does(
     begun(client, session)
     client.send(Call.C_Sign, session, DATA, 256)
     until(lambda: desk.asked)
-    assert askers(desk)
+    assert desk.askers
     client.close()
-    until(lambda: not askers(desk))
-
-
-def askers(desk: Desk) -> list[int]:
-    found = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdecimal():
-            try:
-                words = (folder / "cmdline").read_bytes().split(b"\0")
-            except OSError:
-                continue
-            if str(desk.program).encode() in words:
-                found.append(int(folder.name))
-    return found
+    until(lambda: not desk.askers)
 
 
 # -- tokens and the daemon come and go -------------------------------------------------------

@@ -12,9 +12,9 @@ import pytest
 
 from tests.daemon.conftest import module_config
 from tests.p11.conftest import Holder, StartFace
-from tests.p11.test_with_the_daemon import Desk
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
 from tests.parts.desktop.bus import private_bus
+from tests.parts.desktop.desk import Desk
 from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.mail.pki import Person
 from tests.parts.mail.smtp import Sink

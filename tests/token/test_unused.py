@@ -27,7 +27,7 @@ def token(label: bytes, flags: int = spec.CKF_TOKEN_INITIALIZED) -> TokenInfo:
     [
         (
             SlotInfo(1, HARDWARE, name=b"Reader", token=token(b"")),
-            "“Reader” (slot 1) has no label",
+            "“Reader” (slot 1) has no label and is not used: `hsmagent token init --label LABEL`",
         ),
         (
             SlotInfo(1, HARDWARE, name=b"Reader", token=token(b"", 0)),

@@ -417,6 +417,8 @@ complete -c hsmagent -n '_hsmagent_seen setup' -l no-network -d 'forbid the agen
 complete -c hsmagent -n '_hsmagent_seen setup' -l network -d 'allow it again, as network HSMs need it'
 complete -c hsmagent -n '_hsmagent_seen setup' -l pkcs11 -d 'serve PKCS#11 programs, too (kept by later runs)'
 complete -c hsmagent -n '_hsmagent_seen setup' -l no-pkcs11 -d 'serve them no longer'
+complete -c hsmagent -n '_hsmagent_seen setup' -l gnupg -d 'serve GnuPG, too, as its scdaemon (kept by later runs)'
+complete -c hsmagent -n '_hsmagent_seen setup' -l no-gnupg -d 'serve it no longer'
 complete -c hsmagent -n '_hsmagent_seen setup' -s h -l help -d 'say this'
 complete -c hsmagent -n '_hsmagent_seen ssh-agent' -s c -d 'print commands for csh'
 complete -c hsmagent -n '_hsmagent_seen ssh-agent' -s s -d 'print commands for a Bourne shell'

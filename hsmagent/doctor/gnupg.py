@@ -1,0 +1,104 @@
+"""Whether GnuPG is served as it is meant to be: its agent, its stubs, its trusted roots."""
+
+from collections.abc import Iterator
+from hashlib import sha1
+from pathlib import Path
+
+from hsmagent.config.file import Config
+from hsmagent.control.client import FACE, Daemon
+from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Surroundings
+from hsmagent.errors import HsmAgentError
+from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.model import PurposeKind, printable
+from hsmagent.scd.card import ROOT, SERIAL, Card
+
+CHECK = "gnupg"
+OPTION = "scdaemon-program"
+PROGRAM = "hsmagent-scd"
+SETUP = "run `hsmagent setup --gnupg`"
+SYSTEM_TRUSTLIST = Path("/etc/gnupg/trustlist.txt")
+
+
+def served(where: Surroundings, settings: Config) -> list[Finding]:
+    """Look at everything; nothing where GnuPG is neither meant nor set up to be served."""
+    meant = any(PurposeKind.GNUPG in (entry.allow or ()) for entry in settings.keys)
+    named = _scdaemon(where)
+    ours = Path(named).name == PROGRAM
+    if ours and not meant:
+        sentence = "GnuPG's agent takes hsmagent for its scdaemon, but sees no key"
+        return [Finding(CHECK, State.WARN, sentence, 'name "gnupg" in the allow of a [[key]]')]
+    if not meant:
+        return []
+    if not ours:
+        of = f", but {printable(named)}" if named else ""
+        sentence = f"a key is allowed to GnuPG, whose agent does not run {PROGRAM}{of}"
+        remedy = f"take {OPTION} out of {_home(where)}/gpg-agent.conf, and {SETUP}"
+        return [Finding(CHECK, State.WARN, sentence, remedy if named else SETUP)]
+    if not Path(named).is_file():
+        sentence = f"GnuPG's agent is to run {printable(named)}, which is not there"
+        return [Finding(CHECK, State.BAD, sentence, SETUP)]
+    try:
+        card = _card(where)
+    except HsmAgentError as error:
+        return [Finding(CHECK, State.WARN, f"GnuPG's keys cannot be looked at: {error}")]
+    found = [*_stubs(where, card), *_roots(where, card)]
+    return found or [Finding(CHECK, State.OK, "GnuPG is served, and knows its keys")]
+
+
+def _home(where: Surroundings) -> Path:
+    return Path(where.env.get("GNUPGHOME") or f"{where.env.get('HOME', '')}/.gnupg")
+
+
+def _scdaemon(where: Surroundings) -> str:
+    """Return what the agent's configuration names as its scdaemon, or ""."""
+    named = ""
+    for line in _text(_home(where) / "gpg-agent.conf").splitlines():
+        word, _, value = line.strip().partition(" ")
+        if word == OPTION:
+            named = value.strip()
+    return named
+
+
+def _card(where: Surroundings) -> Card:
+    """Return what GnuPG sees. Raises HsmAgentError."""
+    daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE)
+    try:
+        daemon.call("client", **{"for": "gnupg"})
+        return Card().following(daemon.call("tokens"))
+    finally:
+        daemon.close()
+
+
+def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:
+    """Say which keys GnuPG has not learned, or knows as those of another card."""
+    for key in card.present:
+        stub = _home(where) / "private-keys-v1.d" / f"{key.grip}.key"
+        name = printable(key.key.label or key.grip)
+        content = stub.read_bytes() if stub.is_file() else b""
+        if not content:
+            remedy = "gpgsm --learn-card"
+            yield Finding(CHECK, State.WARN, f"GnuPG has not learned the key {name}", remedy)
+        elif bytes.fromhex(SERIAL) not in content and SERIAL.encode() not in content:
+            sentence = f"GnuPG knows the key {name} as one of its own, or of another card"
+            yield Finding(CHECK, State.WARN, sentence, f"rm {stub}, and gpgsm --learn-card")
+
+
+def _roots(where: Surroundings, card: Card) -> Iterator[Finding]:
+    """Say which roots beside the keys GnuPG does not trust: it would not sign with these keys."""
+    lists = (_text(path) for path in (_home(where) / "trustlist.txt", SYSTEM_TRUSTLIST))
+    trusted = "\n".join(lists).replace(":", "").upper()
+    for kept in card.certificates.values():
+        if kept.kind != ROOT:
+            continue
+        fingerprint = sha1(kept.der).hexdigest().upper()  # noqa: S324 - a name
+        if fingerprint not in trusted:
+            sentence = f"GnuPG does not trust the root {printable(Certificate(kept.der).name)}"
+            remedy = f"echo '{fingerprint} S' >> {_home(where)}/trustlist.txt"
+            yield Finding(CHECK, State.WARN, sentence, remedy)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(errors="replace")
+    except OSError:
+        return ""

@@ -1,0 +1,1 @@
+"""GnuPG's agent, which takes us for its scdaemon: commands, and one card for all tokens."""

@@ -1,0 +1,166 @@
+"""What GnuPG is told when people say no, tokens leave, and the daemon is started anew."""
+
+import os
+import re
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.daemon.conftest import Start, module_config
+from tests.parts.agent.daemon import AgentProcess
+from tests.parts.desktop.desk import Desk
+from tests.parts.mail.gnupg import Gnupg, gnupg
+from tests.parts.mail.people import root
+from tests.parts.token.softhsm import PIN, SoftHsm
+from tests.parts.until import until
+from tests.scd.conftest import ALLOWED, address, allowing
+
+SIGN = ("gpgsm", "--batch", "--sign", "-u", address("rsa"))
+DESK = '[prompt]\norder = ["askpass"]\n'
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path / "desk")
+
+
+@pytest.fixture
+def homes() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def learned(agent: AgentProcess, homes: ExitStack) -> Gnupg:
+    made = homes.enter_context(gnupg(agent.environment, root()))
+    made.learn()
+    return made
+
+
+def refused(made: Gnupg) -> str:
+    done = made.try_(*SIGN, data=b"x")
+    assert done.returncode != 0
+    return done.stderr.decode()
+
+
+def test_each_use_is_asked_about(
+    start: Start, people_token: SoftHsm, desk: Desk, homes: ExitStack
+) -> None:
+    allowed = allowing("gnupg", confirm="")
+    agent = start(DESK + allowed + module_config(people_token), **desk.environment)
+    made = learned(agent, homes)
+    assert desk.asked == "", "to look asks nobody"
+    desk.answers(PIN)
+    made.run(*SIGN, data=b"x")
+    assert "sign something for GnuPG, it does not say what" in desk.asked
+    assert "gpg-agent" in desk.asked
+    count = desk.asked.count("GnuPG")
+    desk.answers("yes")
+    made.run(*SIGN, data=b"x")
+    assert desk.asked.count("GnuPG") > count
+    desk.answers("no")
+    assert "Operation cancelled" in refused(made)
+    assert not made.asked_by_pinentry
+
+
+def test_three_requests_share_a_dialog(
+    start: Start, people_token: SoftHsm, desk: Desk, homes: ExitStack
+) -> None:
+    agent = start(DESK + ALLOWED + module_config(people_token), **desk.environment)
+    made = learned(agent, homes)
+    children = [
+        subprocess.Popen(
+            [*SIGN, "--output", made.home / f"{number}.p7s", made.program],
+            env=made.environment,
+            stderr=subprocess.PIPE,
+        )
+        for number in range(3)
+    ]
+    until(lambda: Path("/proc/net/unix").read_text().count(str(agent.face_socket)) >= 1 + 3)
+    until(lambda: desk.asked)
+    desk.answers(PIN)
+    for child in children:
+        _, said = child.communicate(timeout=60)
+        assert child.returncode == 0, said.decode()
+    assert desk.asked.count("PIN for the token") == 1
+    used = [each for each in agent.json("log")["entries"] if each["outcome"] == "used"]
+    assert {each["purpose"] for each in used} == {"gnupg"}
+    assert not made.asked_by_pinentry
+
+
+def test_a_question_goes_when_gnupgs_agent_does(
+    start: Start, people_token: SoftHsm, desk: Desk, homes: ExitStack
+) -> None:
+    agent = start(DESK + ALLOWED + module_config(people_token), **desk.environment)
+    made = learned(agent, homes)
+    said = made.run("gpg-connect-agent", "GETINFO pid", "/bye").decode()
+    found = re.search(r"D (\d+)", said)
+    assert found
+    with subprocess.Popen(
+        SIGN,
+        env=made.environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as child:
+        assert child.stdin
+        child.stdin.write(b"x")
+        child.stdin.close()
+        until(lambda: desk.askers)
+        os.kill(int(found[1]), signal.SIGKILL)
+        until(lambda: not desk.askers)
+        child.kill()
+
+
+def test_what_is_not_allowed_is_not_there(
+    start: Start, people_token: SoftHsm, homes: ExitStack
+) -> None:
+    only = allowing("gnupg", match="pkcs11:object=rsa")
+    agent = start(only + module_config(people_token))
+    agent.unlock(PIN)
+    made = learned(agent, homes)
+    assert made.gpgsm("--list-secret-keys").count(b"S/N:") == 1
+    agent.configure(allowing("gnupg", match="pkcs11:object=p256") + module_config(people_token))
+    agent.signal(signal.SIGHUP)
+    until(lambda: "Forbidden" in refused(made))
+    agent.configure(module_config(people_token))
+    agent.signal(signal.SIGHUP)
+    until(lambda: "Forbidden" in refused(made) or "No SmartCard daemon" in refused(made))
+    assert not made.asked_by_pinentry
+
+
+def test_a_token_leaves_and_comes_back(
+    start: Start, tmp_path: Path, people_token: SoftHsm, homes: ExitStack
+) -> None:
+    own = people_token.copy(tmp_path / "own")
+    agent = start(ALLOWED + module_config(own))
+    agent.unlock(PIN)
+    made = learned(agent, homes)
+    made.run(*SIGN, data=b"x")
+    tokens = own.folder / "tokens"
+    tokens.rename(own.folder / "away")
+    tokens.mkdir()
+    agent.hsmagent("refresh")
+    assert "Card not present" in refused(made)
+    tokens.rmdir()
+    (own.folder / "away").rename(tokens)
+    agent.hsmagent("refresh")
+    agent.unlock(PIN)
+    made.run(*SIGN, data=b"x")
+    assert not made.asked_by_pinentry
+
+
+def test_the_daemon_is_started_anew(start: Start, people_token: SoftHsm, homes: ExitStack) -> None:
+    agent = start(ALLOWED + module_config(people_token))
+    agent.unlock(PIN)
+    made = learned(agent, homes)
+    made.run(*SIGN, data=b"x")
+    agent.stop()
+    assert "No SmartCard daemon" in refused(made)
+    agent.start()
+    agent.unlock(PIN)
+    made.run(*SIGN, data=b"x")
+    assert not made.asked_by_pinentry
