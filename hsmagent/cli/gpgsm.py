@@ -163,7 +163,7 @@ def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
             for key, c in listed
             if any(test(key or _bare(c), c) for f in arguments.files for test in selectors.tests(f))
         ]
-    grips = bool(arguments.flags & {"--with-key-data", "--with-keygrip"})
+    grips = "--with-key-data" in arguments.flags
     lines: Iterable[str] = gpgsm_list.text(listed)
     if "--with-colons" in arguments.flags:
         lines = gpgsm_list.colons(listed, secret=secret, grips=grips)
