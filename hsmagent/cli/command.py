@@ -75,8 +75,10 @@ class Command:
     """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
 
     At most one of its arguments may stand there more or less often than once.
-    run: "module:function", which takes an `arguments.Given` and returns the exit status; "" for
-    a program. own_words: whether it reads its arguments itself, since others follow its own.
+    What runs `smime sign` is the function `sign` in the module `smime` beside this one, and what
+    runs `daemon` is `run` in `daemon`, unless `run` names another as "module:function". It takes an
+    `arguments.Given` and returns the exit status. own_words: whether it reads its arguments itself,
+    since others follow its own.
     """
 
     __slots__ = ("arguments", "meaning", "name", "options", "own_words", "run")
@@ -95,13 +97,18 @@ class Command:
         self.arguments = [part for part in parts if isinstance(part, Argument)]
         self.run = run
         self.own_words = own_words
-        if run:
+        if not self.is_program:
             self.options.append(HELP)
+
+    @property
+    def is_program(self) -> bool:
+        """Whether it is a program by itself, and no command of `hsmagent`."""
+        return self.name.startswith("hsmagent")
 
     @property
     def path(self) -> str:
         """How it is called: "hsmagent smime sign", "hsmagent-smime"."""
-        return f"hsmagent {self.name}" if self.run else self.name
+        return self.name if self.is_program else f"hsmagent {self.name}"
 
     def option(self, name: str) -> Option | None:
         """Return the option of this spelling."""
@@ -122,9 +129,10 @@ class Command:
         """Import the function that runs it."""
         import sys
 
-        module, _, function = self.run.partition(":")
-        __import__(module)
-        found: Callable[[Any], int] = getattr(sys.modules[module], function)
+        group, _, verb = self.name.replace("-", "_").partition(" ")
+        module, _, function = (self.run or f"{group}:{verb or 'run'}").partition(":")
+        __import__(f"hsmagent.cli.{module}")
+        found: Callable[[Any], int] = getattr(sys.modules[f"hsmagent.cli.{module}"], function)
         return found
 
 

@@ -23,6 +23,13 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+
+def _quick(name: str, meaning: str, *parts: Argument | Option) -> Command:
+    """Return a command that asks the daemon, prints and leaves: `main` holds those."""
+    run = f"main:{name.replace('-', '_')}"
+    return Command(name, meaning, *parts, RUNTIME_DIR, run=run)
+
+
 MESSAGE = Argument("FILE", "the message; without it, or with -, standard input", FILE, least=0)
 ANY_FILE = Argument("FILE", "any file; without it, or with -, standard input", FILE, least=0)
 CERTIFICATES = Argument("FILE", "certificates, PEM or DER", FILE, most=0)
@@ -76,83 +83,36 @@ SSH_AGENT_COMMAND = Argument("COMMAND [ARGUMENT...]", "run this, and end with it
 # heading → its commands. A name of two words is a verb of a group.
 COMMANDS = {
     "Tokens and keys": (
-        Command(
-            "status",
-            "tokens, login state and time left, PIN state",
-            JSON,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:status",
-        ),
-        Command(
-            "keys",
-            "every key with its fingerprint, URI and certificates",
-            SSH_LINES,
-            JSON,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:keys",
-        ),
-        Command(
+        _quick("status", "tokens, login state and time left, PIN state", JSON),
+        _quick("keys", "every key with its fingerprint, URI and certificates", SSH_LINES, JSON),
+        _quick(
             "pubkey",
             "one public key, for authorized_keys or a CA",
             ONE_KEY,
             Option("--ssh", "one line, as ssh wants it (the default)"),
             Option("--pem", "SubjectPublicKeyInfo, as openssl wants it"),
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:pubkey",
         ),
-        Command(
+        _quick(
             "unlock",
             "log in to a token: its PIN is typed in this terminal, or comes on stdin",
             SOME_TOKEN,
             Option("--stdin", "read the PIN from standard input instead of the terminal"),
             Option("--last-try", "go on although one more wrong PIN blocks the token"),
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:unlock",
         ),
-        Command(
-            "ask-here",
-            "be asked in this terminal what no window can ask",
-            RUNTIME_DIR,
-            run="hsmagent.cli.ask_here:run",
-        ),
-        Command(
-            "lock",
-            "log out of one token, or of all",
-            SOME_TOKEN,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:lock",
-        ),
-        Command(
-            "refresh",
-            "look at all tokens anew, which ends their logins",
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:refresh",
-        ),
-        Command(
-            "forget-pin",
-            "delete the PIN kept in the desktop's keyring",
-            SOME_TOKEN,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:forget_pin",
-        ),
-        Command(
+        Command("ask-here", "be asked in this terminal what no window can ask", RUNTIME_DIR),
+        _quick("lock", "log out of one token, or of all", SOME_TOKEN),
+        _quick("refresh", "look at all tokens anew, which ends their logins"),
+        _quick("forget-pin", "delete the PIN kept in the desktop's keyring", SOME_TOKEN),
+        _quick(
             "log",
             "who used which key for what, and what was refused",
             Option("--since", "so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)", "T"),
             JSON,
-            RUNTIME_DIR,
-            run="hsmagent.cli.main:log",
         ),
     ),
     **MANAGEMENT,
     "Mail": (
-        Command(
-            "smime sign",
-            "sign a message or MIME entity",
-            MESSAGE,
-            *_SIGNING,
-            run="hsmagent.cli.smime:run",
-        ),
+        Command("smime sign", "sign a message or MIME entity", MESSAGE, *_SIGNING, run="smime:run"),
         Command(
             "smime verify",
             "say who signed which part, and whether it holds",
@@ -160,7 +120,7 @@ COMMANDS = {
             Option("--json", "the report for a program"),
             Option("--content", "write what is signed there (- is stdout)", "FILE", FILE),
             *_TRUST,
-            run="hsmagent.cli.smime:run",
+            run="smime:run",
         ),
         Command(
             "smime encrypt",
@@ -172,7 +132,7 @@ COMMANDS = {
             *_ENCRYPTION,
             Option("--sign", "sign first"),
             *_SIGNING,
-            run="hsmagent.cli.smime:run",
+            run="smime:run",
         ),
         Command(
             "smime decrypt",
@@ -183,43 +143,23 @@ COMMANDS = {
             Option("--report", "with --all: write the report there", "FILE", FILE),
             _CERTIFICATE,
             *_TRUST,
-            run="hsmagent.cli.smime:run",
+            run="smime:run",
         ),
         Command(
             "contacts add",
             "take in certificates, or those of a message's signers",
             Argument("FILE", "certificates, PEM or DER, or a signed message", FILE, most=0),
             *_TRUST,
-            run="hsmagent.cli.contacts:add",
+        ),
+        Command("contacts list", "the certificates of those you write to", run="contacts:show"),
+        Command("contacts remove", "forget certificates", WANTED),
+        Command(
+            "roots add", "trust a root to issue certificates", CERTIFICATES, run="contacts:add_root"
         ),
         Command(
-            "contacts list",
-            "the certificates of those you write to",
-            run="hsmagent.cli.contacts:show",
+            "roots list", "the roots that you trust besides the system's", run="contacts:show_roots"
         ),
-        Command(
-            "contacts remove",
-            "forget certificates",
-            WANTED,
-            run="hsmagent.cli.contacts:remove",
-        ),
-        Command(
-            "roots add",
-            "trust a root to issue certificates",
-            CERTIFICATES,
-            run="hsmagent.cli.contacts:add_root",
-        ),
-        Command(
-            "roots list",
-            "the roots that you trust besides the system's",
-            run="hsmagent.cli.contacts:show_roots",
-        ),
-        Command(
-            "roots remove",
-            "trust a root no longer",
-            WANTED,
-            run="hsmagent.cli.contacts:remove_root",
-        ),
+        Command("roots remove", "trust a root no longer", WANTED, run="contacts:remove_root"),
     ),
     "Files": (
         Command(
@@ -230,15 +170,10 @@ COMMANDS = {
             _RECIPIENT,
             _OUTPUT,
             *_ENCRYPTION,
-            run="hsmagent.cli.file:run",
+            run="file:run",
         ),
         Command(
-            "file decrypt",
-            "give the file inside",
-            ANY_FILE,
-            _OUTPUT,
-            _CERTIFICATE,
-            run="hsmagent.cli.file:run",
+            "file decrypt", "give the file inside", ANY_FILE, _OUTPUT, _CERTIFICATE, run="file:run"
         ),
         Command(
             "file sign",
@@ -247,7 +182,7 @@ COMMANDS = {
             _SIGNING_KEY,
             _OUTPUT,
             *_SIGNATURE,
-            run="hsmagent.cli.file:run",
+            run="file:run",
         ),
         Command(
             "file verify",
@@ -256,7 +191,7 @@ COMMANDS = {
             Option("-o --output", "make this file of what is inside the signature", "FILE", FILE),
             Option("--json", "the report for a program"),
             *_TRUST,
-            run="hsmagent.cli.file:run",
+            run="file:run",
         ),
     ),
     "Programs": (
@@ -266,7 +201,6 @@ COMMANDS = {
             CONFIG,
             RUNTIME_DIR,
             Option("--debug", "log more; never secrets"),
-            run="hsmagent.cli.daemon:run",
         ),
         Command(
             "pkcs11",
@@ -274,21 +208,15 @@ COMMANDS = {
             CONFIG,
             RUNTIME_DIR,
             Option("--debug", "log more; never secrets"),
-            run="hsmagent.cli.pkcs11:run",
         ),
         Command(
             "pkcs11 thunderbird",
             "the settings by which Thunderbird signs with your certificate",
             Argument("ADDRESS", "the address that it sends as"),
-            run="hsmagent.cli.thunderbird:run",
+            run="thunderbird:run",
         ),
         Command(
-            "doctor",
-            "what is wrong with the set-up, and the remedy",
-            JSON,
-            CONFIG,
-            RUNTIME_DIR,
-            run="hsmagent.cli.doctor:run",
+            "doctor", "what is wrong with the set-up, and the remedy", JSON, CONFIG, RUNTIME_DIR
         ),
         Command(
             "setup",
@@ -303,14 +231,13 @@ COMMANDS = {
             Option("--no-pkcs11", "serve them no longer"),
             Option("--gnupg", "serve GnuPG, too, as its scdaemon (kept by later runs)"),
             Option("--no-gnupg", "serve it no longer"),
-            run="hsmagent.cli.setup:run",
         ),
         Command(
             "ssh-agent",
             "a private agent in place of ssh-agent(1)",
             SSH_AGENT_COMMAND,
             *SSH_AGENT_OPTIONS,
-            run="hsmagent.cli.ssh_agent:command",
+            run="ssh_agent:command",
             own_words=True,
         ),
     ),

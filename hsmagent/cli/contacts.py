@@ -5,13 +5,13 @@ from dataclasses import replace
 from functools import partial
 
 from hsmagent.cli.arguments import Given
-from hsmagent.cli.smime import judge_of, read, reported
+from hsmagent.cli.smime import judge_of, reported
 from hsmagent.errors import UsageError
 from hsmagent.mail import intake, purpose, store
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.intake import Intake
 from hsmagent.mail.spool import Region
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.stdio import Out, read
 from hsmagent.model import printable
 
 

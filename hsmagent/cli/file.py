@@ -16,7 +16,15 @@ from typing import TYPE_CHECKING
 
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.mail_keys import FILES
-from hsmagent.cli.smime import KeysFactory, certificates_in, judge_of, own_files, reported, warn
+from hsmagent.cli.smime import (
+    KeysFactory,
+    certificates_in,
+    judge_of,
+    own_files,
+    reported,
+    sign_options,
+    warn,
+)
 from hsmagent.errors import UsageError
 from hsmagent.mail import armour, store
 from hsmagent.mail.keys import Context
@@ -95,17 +103,10 @@ def _sign(given: Given, keys: KeysFactory, files: ExitStack) -> int:
     """Sign a file."""
     from hsmagent.mail import identity, sign
 
-    options = sign.Options(
-        now=datetime.now(UTC),
-        opaque=given.flag("--opaque"),
-        pss=given.flag("--pss"),
-        allow_expired=given.flag("--allow-expired"),
-        files=own_files(given),
-        leads_to_root=store.default().leads_to_root,
-    )
+    options = sign_options(given, datetime.now(UTC))
     held = keys()
     every = held.keys()
-    name = given.value("--key") or identity.only(every, options.files)
+    name = options.key or identity.only(every, options.files)
     if not name:
         raise UsageError("say whose key signs: --key with an address, a fingerprint or a label")
     who = identity.find(
@@ -149,8 +150,7 @@ def _content(data: "SignedData", given: Given, files: ExitStack) -> Region:
         raise UsageError("the signature stands alone; name the file that it is of, too")
     # A copy: what is written must be what was checked, whoever changes the file meanwhile.
     inside = files.enter_context(Spool(sealed=True, limit=MAX_FILE))
-    for chunk in data.content.chunks():
-        inside.write(chunk)
+    inside.writelines(data.content.chunks())
     return Region.whole(inside)
 
 
@@ -208,8 +208,7 @@ def _deliver(given: Given, chunks: Iterable[bytes], mode: int) -> int:
     path = given.value("--output")
     if path in _STDIO:
         out = Out()
-        for chunk in chunks:
-            out.write(chunk)
+        out.writelines(chunks)
         return 0 if out.finish() else 1
     _make(Path(path), chunks, mode)
     return 0

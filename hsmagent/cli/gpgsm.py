@@ -14,7 +14,7 @@ from pathlib import Path
 from hsmagent import __version__
 from hsmagent.cli import gpgsm_list
 from hsmagent.cli.gpgsm_args import Arguments, parse
-from hsmagent.cli.gpgsm_verify import HASH, PUBLIC_KEY, Status, fill_from, verify
+from hsmagent.cli.gpgsm_verify import HASH, PROGRAM, PUBLIC_KEY, Status, read_given, verify
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import identity, purpose, selectors, sign, store
 from hsmagent.mail.armour import dearmoured
@@ -23,8 +23,8 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.sign import Signed
-from hsmagent.mail.spool import Region, Spool
-from hsmagent.mail.stdio import Out
+from hsmagent.mail.spool import Region
+from hsmagent.mail.stdio import Out, reported, warn
 from hsmagent.model import Key, KeyType, printable
 
 _VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
@@ -36,29 +36,25 @@ KeysFactory = Callable[[], MailKeys]
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
     """Do what gpgsm would; 0 done, 1 failed or not good."""
-    try:
+
+    def work() -> int:
         arguments = parse(argv)
         return _COMMANDS[arguments.command](arguments, Status(arguments.get("--status-fd")), keys)
-    except HsmAgentError as error:
-        sys.stderr.write(f"hsmagent-gpgsm: {error}\n")
-        return 1
-    except OSError as error:
-        sys.stderr.write(f"hsmagent-gpgsm: {error.filename or 'error'}: {error.strerror}\n")
-        return 1
+
+    return reported(PROGRAM, 1, work)
 
 
 def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
     opaque = arguments.command == "sign"
     now, held = datetime.now(UTC), keys()
-    files = _stored()
+    files = store.default().certificates()
     wanted = arguments.get("--local-user")
     name = wanted or identity.only(held.keys(), files)
     if not name:
         raise UsageError("say whose key signs: -u KEY (git: user.signingKey or your address)")
     who = identity.find(held.keys(), name, now, files=files)
     options = sign.Options(now, files=files, opaque=opaque)
-    with Spool() as data:
-        fill_from(arguments.files, data)
+    with read_given(arguments.files) as data:
         region = Region.whole(data)
         status.say("BEGIN_SIGNING", "H8")
         context = _context(region, wanted or who.certificate.name)
@@ -95,8 +91,7 @@ def _encrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
     to = [_recipient(word, status, keys) for word in arguments.values.get("--recipient", ())]
     if not to:
         raise UsageError("say to whom: -r WHOM")
-    with Spool(sealed=True) as data:
-        fill_from(arguments.files, data)
+    with read_given(arguments.files, sealed=True) as data:
         status.say("BEGIN_ENCRYPTION", "2", _AES256)
         made = enveloped.build(Region.whole(data).chunks, to, gcm=False)
         if not _deliver(arguments, "ENCRYPTED MESSAGE", made):
@@ -108,7 +103,7 @@ def _encrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
 def _recipient(word: str, status: Status, keys: KeysFactory) -> Certificate:
     """Return the certificate of a recipient: from the store, else one of our own."""
     now = datetime.now(UTC)
-    known = [(_bare(c), c) for c in _stored() if c.valid_at(now)]
+    known = [(_bare(c), c) for c in store.default().certificates() if c.valid_at(now)]
     chosen = _best(word, known) or _best(word, _own(keys().keys()))
     if chosen is not None:
         return chosen
@@ -129,19 +124,17 @@ def _best(word: str, listed: Sequence[tuple[Key, Certificate]]) -> Certificate |
 def _decrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
     from hsmagent.mail import decrypt
 
-    with Spool() as data:
-        fill_from(arguments.files, data)
+    with read_given(arguments.files) as data:
         cms = dearmoured(data)
         status.say("BEGIN_DECRYPTION")
         try:
-            options = decrypt.Options(_stored(), program="hsmagent-gpgsm")
-            entity, warnings = decrypt.content(cms, keys(), Context("hsmagent-gpgsm"), options)
+            options = decrypt.Options(store.default().certificates(), program=PROGRAM)
+            entity, warnings = decrypt.content(cms, keys(), Context(PROGRAM), options)
         except HsmAgentError:
             status.say("DECRYPTION_FAILED")
             status.say("END_DECRYPTION")
             raise
-    for warning in warnings:
-        sys.stderr.write(f"hsmagent-gpgsm: {warning}\n")
+    warn(PROGRAM, warnings)
     done = _write(arguments, entity.region.chunks())
     status.say("DECRYPTION_OKAY")
     status.say("END_DECRYPTION")
@@ -156,14 +149,14 @@ def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
     listed: list[gpgsm_list.Listed] = list(_own(keys().keys()))
     if not secret:
         known = {certificate for _, certificate in listed}
-        listed += [(None, c) for c in _stored() if c not in known]
+        listed += [(None, c) for c in store.default().certificates() if c not in known]
     if arguments.files:
         listed = [
             (key, c)
             for key, c in listed
             if any(test(key or _bare(c), c) for f in arguments.files for test in selectors.tests(f))
         ]
-    grips = bool(arguments.flags & {"--with-key-data", "--with-keygrip"})
+    grips = "--with-key-data" in arguments.flags
     lines: Iterable[str] = gpgsm_list.text(listed)
     if "--with-colons" in arguments.flags:
         lines = gpgsm_list.colons(listed, secret=secret, grips=grips)
@@ -174,16 +167,14 @@ def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
 
 
 def _own(keys: Sequence[Key]) -> list[tuple[Key, Certificate]]:
-    return [(key, c) for key in keys for c in certificates.of_key(key, _stored())]
+    return [
+        (key, c) for key in keys for c in certificates.of_key(key, store.default().certificates())
+    ]
 
 
 def _bare(certificate: Certificate) -> Key:
     """Return a key that stands for somebody else's certificate: nothing but its public half."""
     return Key(certificate.spki, KeyType.RSA, 0)
-
-
-def _stored() -> tuple[Certificate, ...]:
-    return tuple(entry.certificate for entry in store.default().entries())
 
 
 def _say_version(_: Arguments, __: Status, ___: KeysFactory) -> int:
@@ -210,8 +201,7 @@ def _write(arguments: Arguments, chunks: Iterator[bytes]) -> bool:
         draft.replace(path)
         return True
     out = Out()
-    for chunk in chunks:
-        out.write(chunk)
+    out.writelines(chunks)
     return out.finish()
 
 

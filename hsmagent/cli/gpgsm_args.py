@@ -4,61 +4,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from hsmagent.cli.arguments import nearest, need_text
-from hsmagent.cli.programs import GPGSM
+from hsmagent.cli.programs import GPGSM, NO_EFFECT
 from hsmagent.errors import UsageError
 from hsmagent.model import printable
 
+# Options, without their dashes, that say what is done.
 COMMANDS = {
-    "--sign": "sign",
-    "--detach-sign": "detach-sign",
-    "--detach-sig": "detach-sign",
-    "--verify": "verify",
-    "--encrypt": "encrypt",
-    "--decrypt": "decrypt",
-    "--list-keys": "list-keys",
-    "--list-public-keys": "list-keys",
-    "--list-secret-keys": "list-secret-keys",
-    "--version": "version",
+    *("sign", "detach-sign", "verify", "encrypt", "decrypt"),
+    *("list-keys", "list-secret-keys", "version"),
 }
-FLAGS = {"--armor", "--with-colons", "--with-key-data", "--with-keygrip"}
-VALUES = {"--status-fd", "--local-user", "--recipient", "--output"}
-SHORT = {
-    "s": "--sign",
-    "b": "--detach-sign",
-    "e": "--encrypt",
-    "d": "--decrypt",
-    "k": "--list-keys",
-    "K": "--list-secret-keys",
-    "a": "--armor",
-    "u": "--local-user",
-    "r": "--recipient",
-    "o": "--output",
-    "q": "--quiet",
-    "v": "--verbose",
-}
-# How it talks and to whom, in which of its forms input comes, and what is the default here.
-HARMLESS = {
-    *(
-        "--batch",
-        "--yes",
-        "--quiet",
-        "--verbose",
-        "--no-tty",
-        "--no-greeting",
-        "--no-secmem-warning",
-    ),
-    *("--enable-progress-filter", "--with-fingerprint", "--with-validation", "--textmode"),
-    *("--assume-armor", "--assume-base64", "--assume-binary", "--fixed-list-mode"),
-}
-HARMLESS_VALUES = {
-    *("--keyid-format", "--command-fd", "--logger-fd", "--pinentry-mode", "--homedir"),
-    *("--display", "--ttyname", "--ttytype", "--lc-ctype", "--lc-messages", "--xauthority"),
-}
+_LONG = [name for option in GPGSM.options for name in option.names if name.startswith("--")]
 
 
 @dataclass(slots=True)
 class Arguments:
-    """command: a word of COMMANDS' values; flags; values by option, the last one counts; files."""
+    """command: one of COMMANDS; flags; values by option, of which the last one counts; files.
+
+    An option goes by the first of its long names in the table.
+    """
 
     command: str = ""
     flags: set[str] = field(default_factory=set)
@@ -93,31 +56,30 @@ def parse(argv: Sequence[str]) -> Arguments:
 
 def _letters(found: Arguments, letters: str, words: Iterator[str]) -> None:
     for position, letter in enumerate(letters, 1):
-        name = SHORT.get(letter)
-        if name is None:
-            raise UsageError(f"hsmagent-gpgsm does not know -{printable(letter)}")
-        if name in VALUES and letters[position:]:
-            _option(found, name, iter((letters[position:],)))
+        option = GPGSM.option(f"-{letter}")
+        if option and option.value and letters[position:]:
+            _option(found, f"-{letter}", iter((letters[position:],)))
             return
-        _option(found, name, words)
+        _option(found, f"-{letter}", words)
 
 
-def _option(found: Arguments, name: str, values: Iterator[str]) -> None:
-    if name in VALUES | HARMLESS_VALUES:
+def _option(found: Arguments, spelling: str, values: Iterator[str]) -> None:
+    option = GPGSM.option(spelling)
+    if option is None:
+        close = nearest(spelling, _LONG) if spelling.startswith("--") else ""
+        raise UsageError(f"hsmagent-gpgsm does not know {printable(spelling)}{close}")
+    name = next(name for name in option.names if name.startswith("--"))
+    if option.value:
         value = next(values, None)
         if value is None:
-            raise UsageError(f"{name} needs a value")
-        part = GPGSM.option(name)
-        if part is not None and name in VALUES:
-            need_text(part, name, value)
+            raise UsageError(f"{spelling} needs a value")
+        if option.meaning != NO_EFFECT:
+            need_text(option, name, value)
         found.values.setdefault(name, []).append(value)
-    elif name in COMMANDS:
-        _command(found, COMMANDS[name])
-    elif name in FLAGS:
+    elif name[2:] in COMMANDS:
+        _command(found, name[2:])
+    else:
         found.flags.add(name)
-    elif name not in HARMLESS:
-        known = VALUES | HARMLESS_VALUES | COMMANDS.keys() | FLAGS | HARMLESS
-        raise UsageError(f"hsmagent-gpgsm does not know {printable(name)}{nearest(name, known)}")
 
 
 def _command(found: Arguments, command: str) -> None:

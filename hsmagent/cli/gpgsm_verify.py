@@ -6,6 +6,7 @@ GnuPG's doc/DETAILS says what each status line means.
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
 
@@ -13,9 +14,11 @@ from hsmagent.cli.gpgsm_args import Arguments
 from hsmagent.errors import UsageError
 from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.report import Signature
-from hsmagent.mail.spool import Region, Source, Spool, fill
-from hsmagent.mail.stdio import source
+from hsmagent.mail.spool import Region, Source, Spool
+from hsmagent.mail.stdio import read, warn
 from hsmagent.model import KeyType
+
+PROGRAM = "hsmagent-gpgsm"
 
 _NO_PUBLIC_KEY, _UNSUPPORTED = 9, 4  # the reasons in ERRSIG
 # Numbers of the OpenPGP registry, which gpgsm's status lines use too.
@@ -39,32 +42,27 @@ class Status:
         os.write(self._fd, f"[GNUPG:] {' '.join(map(str, words))}\n".encode())
 
 
-def fill_from(files: Sequence[str], data: Spool) -> None:
+def read_given(files: Sequence[str], *, sealed: bool = False) -> Spool:
     """Read what is to be worked on: the one file that is named, or stdin."""
     if len(files) > 1:
-        raise UsageError("hsmagent-gpgsm takes one file")
-    if not files or files[0] == "-":
-        fill(data, source())
-        return
-    with Path(files[0]).open("rb") as file:
-        fill(data, file)
+        raise UsageError(f"{PROGRAM} takes one file")
+    return read("".join(files), sealed=sealed)
 
 
 def verify(arguments: Arguments, status: Status) -> int:
     """Check a signature, detached when there is a second file or -, else with its content."""
     if len(arguments.files) > 2:  # noqa: PLR2004 - the signature, and perhaps the data
         raise UsageError("--verify takes the file with the signature, and - or the signed file")
-    with Spool() as data, Spool() as signed:
-        fill_from(arguments.files[:1], signed)
-        cms = dearmoured(signed)
-        detached = len(arguments.files) > 1
-        if detached:
-            fill_from(arguments.files[1:], data)
+    with ExitStack() as files:
+        cms = dearmoured(files.enter_context(read_given(arguments.files[:1])))
+        data = None
+        if beside := arguments.files[1:]:
+            data = files.enter_context(read_given(beside))
         status.say("NEWSIG")
-        found = _check(cms, data if detached else None, arguments)
+        found = _check(cms, data, arguments)
     # One verdict only, over all signatures: a second GOODSIG would hide a bad one.
     worst = min(found, key=lambda signature: (signature.intact, signature.trusted))
-    sys.stderr.write(f"hsmagent-gpgsm: {worst.text()}\n")
+    warn(PROGRAM, [worst.text()])
     _say(worst, status)
     return 0 if worst.ok else 1
 

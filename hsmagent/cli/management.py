@@ -45,43 +45,23 @@ MANAGEMENT = {
             Option("--backup-shares", "a SmartCard-HSM's keys can be backed up, by so many", "N"),
             Option("--no-backup", "a SmartCard-HSM's keys can never be backed up"),
             *_LOGIN,
-            run="hsmagent.cli.token:init",
         ),
         Command(
             "token info",
             "what a token is, holds and can make, and the tries of its PINs",
             SOME_TOKEN,
             *_OFFLINE,
-            run="hsmagent.cli.token:info",
         ),
-        Command(
-            "token pin",
-            "a new PIN for the old one",
-            SOME_TOKEN,
-            *_LOGIN,
-            run="hsmagent.cli.token:pin",
-        ),
-        Command(
-            "token unblock",
-            "a new PIN by the SO-PIN; nothing is lost",
-            SOME_TOKEN,
-            *_LOGIN,
-            run="hsmagent.cli.token:unblock",
-        ),
-        Command(
-            "token so-pin",
-            "a new SO-PIN for the old one",
-            SOME_TOKEN,
-            *_LOGIN,
-            run="hsmagent.cli.token:so_pin",
-        ),
+        Command("token pin", "a new PIN for the old one", SOME_TOKEN, *_LOGIN),
+        Command("token unblock", "a new PIN by the SO-PIN; nothing is lost", SOME_TOKEN, *_LOGIN),
+        Command("token so-pin", "a new SO-PIN for the old one", SOME_TOKEN, *_LOGIN),
         Command(
             "token share make",
             "a new share of a DKEK, which backups are made with",
             Argument("FILE", "a file that is not there yet", FILE),
             Option("--split", "the password in N parts, any T of which give it back", "T/N"),
             *_OFFLINE,
-            run="hsmagent.cli.backup:make_share",
+            run="backup:make_share",
         ),
         Command(
             "token share import",
@@ -97,7 +77,7 @@ MANAGEMENT = {
             _PARTS,
             *_OFFLINE,
             _YES,
-            run="hsmagent.cli.backup:import_shares",
+            run="backup:import_shares",
         ),
         Command(
             "key new",
@@ -117,7 +97,6 @@ MANAGEMENT = {
                 offered=("ssh", "mail", "ssh,mail"),
             ),
             *_LOGIN,
-            run="hsmagent.cli.key:new",
         ),
         Command(
             "key list",
@@ -125,7 +104,7 @@ MANAGEMENT = {
             SSH_LINES,
             JSON,
             RUNTIME_DIR,
-            run="hsmagent.cli.main:keys",
+            run="main:keys",
         ),
         Command(
             "key test",
@@ -133,7 +112,6 @@ MANAGEMENT = {
             ONE_KEY,
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.key:test",
         ),
         Command(
             "key rename",
@@ -142,7 +120,6 @@ MANAGEMENT = {
             Argument("LABEL", "its new label"),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.key:rename",
         ),
         Command(
             "key delete",
@@ -151,7 +128,6 @@ MANAGEMENT = {
             Option("--with-cert", "its certificate too"),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.key:delete",
         ),
     ),
     "Backups of a SmartCard-HSM": (
@@ -162,7 +138,7 @@ MANAGEMENT = {
             Argument("FOLDER", "where to", FOLDER),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.backup:save",
+            run="backup:save",
         ),
         Command(
             "key restore",
@@ -170,7 +146,7 @@ MANAGEMENT = {
             Argument("FILE", "backups of keys", FILE, most=0),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.backup:restore",
+            run="backup:restore",
         ),
         Command(
             "key verify-backup",
@@ -179,7 +155,7 @@ MANAGEMENT = {
             _SHARE,
             _PARTS,
             *_OFFLINE,
-            run="hsmagent.cli.backup:verify",
+            run="backup:verify",
         ),
         Command(
             "key export",
@@ -190,7 +166,7 @@ MANAGEMENT = {
             Option("--out", "where to (PKCS #8, PEM)", "FILE", FILE),
             *_OFFLINE,
             _YES,
-            run="hsmagent.cli.backup:export",
+            run="backup:export",
         ),
     ),
     "Data in tokens": (
@@ -200,7 +176,7 @@ MANAGEMENT = {
             SOME_TOKEN,
             Option("--private", "also what is behind the PIN"),
             *_LOGIN,
-            run="hsmagent.cli.data:listing",
+            run="data:listing",
         ),
         Command(
             "data read",
@@ -209,7 +185,6 @@ MANAGEMENT = {
             _ON,
             _PRIVATE,
             *_LOGIN,
-            run="hsmagent.cli.data:read",
         ),
         Command(
             "data write",
@@ -220,7 +195,6 @@ MANAGEMENT = {
             _PRIVATE,
             Option("--application", "the program that it is for", "NAME"),
             *_LOGIN,
-            run="hsmagent.cli.data:write",
         ),
         Command(
             "data delete",
@@ -229,7 +203,6 @@ MANAGEMENT = {
             _ON,
             _PRIVATE,
             *_LOGIN,
-            run="hsmagent.cli.data:delete",
         ),
     ),
     "Certificates in tokens": (
@@ -240,7 +213,6 @@ MANAGEMENT = {
             *_NAMED,
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.cert:request",
         ),
         Command(
             "cert self-sign",
@@ -250,7 +222,6 @@ MANAGEMENT = {
             Option("--days", "for how long it is good (365)", "N"),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.cert:self_sign",
         ),
         Command(
             "cert import",
@@ -259,30 +230,12 @@ MANAGEMENT = {
             Option("--key", "beside this key", "KEY", KEY),
             _ON,
             *_LOGIN,
-            run="hsmagent.cli.cert:put",
+            run="cert:put",
         ),
+        Command("cert export", "a key's certificates, in PEM", ONE_KEY, _ON, *_OFFLINE),
+        Command("cert delete", "delete a key's certificates; the key stays", ONE_KEY, _ON, *_LOGIN),
         Command(
-            "cert export",
-            "a key's certificates, in PEM",
-            ONE_KEY,
-            _ON,
-            *_OFFLINE,
-            run="hsmagent.cli.cert:export",
-        ),
-        Command(
-            "cert delete",
-            "delete a key's certificates; the key stays",
-            ONE_KEY,
-            _ON,
-            *_LOGIN,
-            run="hsmagent.cli.cert:delete",
-        ),
-        Command(
-            "cert list",
-            "every certificate in every token",
-            _ON,
-            *_OFFLINE,
-            run="hsmagent.cli.cert:listing",
+            "cert list", "every certificate in every token", _ON, *_OFFLINE, run="cert:listing"
         ),
     ),
 }

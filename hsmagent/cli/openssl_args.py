@@ -27,11 +27,6 @@ OBEYED = {
 # What changes nothing that anybody relies on: the form of BER, what a key file is, which of our
 # keys is meant (the message says that), a passphrase that we have no use for, and capabilities.
 HARMLESS = {"-stream", "-indef", "-noindef", "-keyform", "-passin", "-inkey", "-nosmimecap"}
-WITH_VALUE = {
-    *(_IO | _HEADER),
-    *("-CAfile", "-CApath", "-purpose", "-attime", "-md", "-signer", "-inkey", "-recip"),
-    *("-certfile", "-passin", "-inform", "-outform", "-content", "-keyform"),
-}
 
 
 @dataclass(slots=True)
@@ -84,13 +79,13 @@ def _option(found: Arguments, word: str, rest: Iterator[str]) -> None:
         known = OBEYED[found.operation] | HARMLESS
         sentence = f"hsmagent-smime does not do {printable(word)} with {found.operation}"
         raise UsageError(sentence + nearest(word, known))
-    if word not in WITH_VALUE:
+    option = SMIME.option(word)
+    if option is None or not option.value:
         found.flags.add(word)
         return
     value = next(rest, None)
     if value is None:
         raise UsageError(f"{word} needs a value")
-    part = SMIME.option(word)
-    if part is not None and word not in HARMLESS:
-        need_text(part, word, value)
+    if word not in HARMLESS:
+        need_text(option, word, value)
     found.values.setdefault(word, []).append(value)

@@ -20,8 +20,8 @@ from hsmagent.mail.cms import certificates, der
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.keys import Context, MailKeys
 from hsmagent.mail.mime import header_safe
-from hsmagent.mail.spool import Region, Source, Spool, fill
-from hsmagent.mail.stdio import Out, source
+from hsmagent.mail.spool import Region, Source, Spool
+from hsmagent.mail.stdio import Out, read, reported, source, warn
 
 PROGRAM = "hsmagent-smime"
 _TEXT = b"Content-Type: text/plain\r\n\r\n"
@@ -37,32 +37,28 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
     try:
         arguments = parse(argv)
     except UsageError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
+        warn(PROGRAM, [str(error)])
         return 2
-    try:
-        if arguments.get("-passin") == "stdin":
-            source().readline()  # a passphrase for a key file; we have none
-        with _input(arguments.get("-in")) as data, Spool(sealed=True) as result:
-            _OPERATIONS[arguments.operation](arguments, data, keys, result)
-            delivered = _deliver(arguments.get("-out"), Region.whole(result))
-    except HsmAgentError as error:
-        sys.stderr.write(f"{PROGRAM}: {error}\n")
-        return 4
-    except OSError as error:
-        sys.stderr.write(f"{PROGRAM}: {error.filename or 'the message'}: {error.strerror}\n")
-        return 4
+    return reported(PROGRAM, 4, lambda: _work(arguments, keys))
+
+
+def _work(arguments: Arguments, keys: KeysFactory) -> int:
+    if arguments.get("-passin") == "stdin":
+        source().readline()  # a passphrase for a key file; we have none
+    with read(arguments.get("-in"), sealed=True) as data, Spool(sealed=True) as result:
+        _OPERATIONS[arguments.operation](arguments, data, keys, result)
+        delivered = _deliver(arguments.get("-out"), Region.whole(result))
     # mutt hangs up when it has seen "Verification successful", and wants a status to match.
     return 0 if delivered or arguments.operation == "-verify" else 4
 
 
 def _sign(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
-    stored = tuple(entry.certificate for entry in store.default().entries())
     named = arguments.get("-signer") or arguments.get("-inkey")
     options = sign.Options(
         now=datetime.now(UTC),
         key=_name(named),
         opaque="-nodetach" in arguments.flags,
-        files=(*_files(arguments.values.get("-certfile", ())), *stored),
+        files=(*_files(arguments, "-certfile"), *store.default().certificates()),
         program=PROGRAM,
         digest=arguments.get("-md").replace("-", "").lower(),
     )
@@ -79,8 +75,7 @@ def _sign(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> N
 
     made = sign.content_signature(content, held, who, options, Context(PROGRAM))
     inside = content() if options.opaque else iter(())
-    for chunk in _formed(made.around(inside), arguments.form("-outform")):
-        out.write(chunk)
+    out.writelines(_formed(made.around(inside), arguments.form("-outform")))
 
 
 def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> None:
@@ -99,7 +94,7 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
     else:
         raise UsageError("a detached signature that brings its own content")
     judging = _judge(arguments)
-    given = _files(arguments.values.get("-certfile", ()))
+    given = _files(arguments, "-certfile")
     if "-nointern" in arguments.flags:  # the signers are among those given, not in the message
         judging = replace(judging, signers=tuple(given))
     else:
@@ -117,8 +112,7 @@ def _verify(arguments: Arguments, data: Spool, _: KeysFactory, out: Spool) -> No
     by = "".join(f"{s.text().partition(chr(10))[0]}\n" for s in found if s.who)
     sys.stderr.write(f"Verification successful\n{by}")
     sys.stderr.flush()
-    for chunk in chunks():
-        out.write(chunk)
+    out.writelines(chunks())
 
 
 def _judge(arguments: Arguments) -> "Judge":
@@ -143,10 +137,7 @@ def _judge(arguments: Arguments) -> "Judge":
 def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
     from hsmagent.mail import decrypt
 
-    files = (
-        *_files(arguments.values.get("-recip", ())),
-        *(entry.certificate for entry in store.default().entries()),
-    )
+    files = (*_files(arguments, "-recip"), *store.default().certificates())
     cms, context = _encrypted(arguments, data)
     entity, warnings = decrypt.content(
         cms, keys(), context, decrypt.Options(files, program=PROGRAM)
@@ -154,11 +145,9 @@ def _decrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -
     head = entity.region.source.read_at(
         entity.region.start, entity.body.start - entity.region.start
     )
-    for warning in warnings:
-        sys.stderr.write(f"{PROGRAM}: {warning}\n")
+    warn(PROGRAM, warnings)
     out.write(sign.canonical_head(head, b"\n"))
-    for chunk in canonical.in_lines(entity, b"\n"):
-        out.write(chunk)
+    out.writelines(canonical.in_lines(entity, b"\n"))
 
 
 def _encrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -> None:
@@ -179,24 +168,13 @@ def _encrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -
         encrypt.message(region, out, kept, encrypt.Options(now, given=given, gcm=gcm))
         return
     made = enveloped.build(lambda: _canonical(arguments, region), to, gcm=gcm)
-    for chunk in _formed(made, arguments.form("-outform")):
-        out.write(chunk)
+    out.writelines(_formed(made, arguments.form("-outform")))
 
 
 _OPERATIONS = {"-sign": _sign, "-verify": _verify, "-decrypt": _decrypt, "-encrypt": _encrypt}
 
 
 # -- what comes in ---------------------------------------------------------------------------
-
-
-def _input(path: str) -> Spool:
-    spool = Spool(sealed=True)
-    if path not in {"", "-"}:
-        with Path(path).open("rb") as file:
-            fill(spool, file)
-    else:
-        fill(spool, source())
-    return spool
 
 
 def _signed(
@@ -207,7 +185,7 @@ def _signed(
         path = arguments.get("-content")
         if not path:
             return _cms(arguments, data), None
-        content = Region.whole(_input(path))
+        content = Region.whole(read(path, sealed=True))
         return _cms(arguments, data), lambda: _canonical(arguments, content)
     layer = layers.find(mime.read(Region.whole(data)))
     if layer is None or not layer.is_signed:
@@ -250,8 +228,9 @@ def _recipient(word: str, find: Callable[[str], store.Entry | None]) -> Certific
     return found.certificate
 
 
-def _files(paths: Sequence[str]) -> list[Certificate]:
+def _files(arguments: Arguments, option: str) -> list[Certificate]:
     """Return the certificates of those files that there are: mutt names some that are not."""
+    paths = arguments.values.get(option, ())
     return [c for path in paths if Path(path).is_file() for c in certificates.read_file(path)]
 
 
@@ -261,8 +240,7 @@ def _files(paths: Sequence[str]) -> list[Certificate]:
 def _deliver(path: str, result: Region) -> bool:
     if path in {"", "-"}:
         out = Out()
-        for chunk in result.chunks():
-            out.write(chunk)
+        out.writelines(result.chunks())
         return out.finish()
     with Path(path).open("wb") as file:
         file.writelines(result.chunks())
@@ -278,8 +256,7 @@ def _with_text(arguments: Arguments, region: Region) -> Region:
         return region
     spool = Spool(sealed=True)
     spool.write(_TEXT)
-    for chunk in region.chunks():
-        spool.write(chunk)
+    spool.writelines(region.chunks())
     return Region.whole(spool)
 
 

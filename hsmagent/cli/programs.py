@@ -1,7 +1,7 @@
 """The programs besides `hsmagent`: what each takes of the options of the one that it stands in for.
 
-Their help and their completions come from here. What reads the arguments is written by hand, as
-each of the originals has rules of its own; a test holds both together.
+Their help and their completions come from here. Each of the originals has rules of its own, so that
+each program reads its arguments by itself; a test holds both together.
 """
 
 from hsmagent.cli.command import (
@@ -33,7 +33,7 @@ SSH_AGENT = Command(
 )
 
 _FORMS = ("SMIME", "PEM", "DER")
-_NO_EFFECT = "taken, without effect"
+NO_EFFECT = "taken, without effect"
 
 SMIME = Command(
     "hsmagent-smime",
@@ -76,8 +76,8 @@ SMIME = Command(
     Option("-crl_check_all", "so is one for any certificate of the chain"),
     Option("-attime", "judge as of then", "SECONDS"),
     Option("-purpose", "what is judged: signatures of mail", "PURPOSE", "", ("smimesign",)),
-    Option("-nosmimecap -stream -indef -noindef", _NO_EFFECT),
-    Option("-keyform", _NO_EFFECT, "WORD"),
+    Option("-nosmimecap -stream -indef -noindef", NO_EFFECT),
+    Option("-keyform", NO_EFFECT, "WORD"),
     Option("--help -help", "say this"),
     VERSION,
 )
@@ -105,15 +105,13 @@ GPGSM = Command(
     Option("--with-colons", "lists for a program"),
     Option("--with-key-data --with-keygrip", "lists with keygrips"),
     Option("--status-fd", "where status lines go", "NUMBER"),
-    Option("--batch --yes -q --quiet -v --verbose --no-tty --no-greeting", _NO_EFFECT),
-    Option("--no-secmem-warning --enable-progress-filter --textmode", _NO_EFFECT),
-    Option("--with-fingerprint --with-validation --fixed-list-mode", _NO_EFFECT),
-    Option("--assume-armor --assume-base64 --assume-binary", _NO_EFFECT),
-    Option(
-        "--keyid-format --command-fd --logger-fd --pinentry-mode --homedir", _NO_EFFECT, "VALUE"
-    ),
-    Option("--display --ttyname --ttytype --xauthority", _NO_EFFECT, "VALUE"),
-    Option("--lc-ctype --lc-messages", _NO_EFFECT, "VALUE"),
+    Option("--batch --yes -q --quiet -v --verbose --no-tty --no-greeting", NO_EFFECT),
+    Option("--no-secmem-warning --enable-progress-filter --textmode", NO_EFFECT),
+    Option("--with-fingerprint --with-validation --fixed-list-mode", NO_EFFECT),
+    Option("--assume-armor --assume-base64 --assume-binary", NO_EFFECT),
+    Option("--keyid-format --command-fd --logger-fd --pinentry-mode --homedir", NO_EFFECT, "VALUE"),
+    Option("--display --ttyname --ttytype --xauthority", NO_EFFECT, "VALUE"),
+    Option("--lc-ctype --lc-messages", NO_EFFECT, "VALUE"),
     _HELP,
     Option("--version", "say in which gpgsm's place this is"),
 )

@@ -112,9 +112,11 @@ def _signed(region: Region, keys: KeysFactory, settings: Settings, asked: frozen
         return region
     if settings.sign is When.NEVER or (settings.sign is When.ASKED and not must):
         return region
-    files = tuple(entry.certificate for entry in kept.entries())
     options = sign.Options(
-        datetime.now(UTC), files=files, program=PROGRAM, leads_to_root=kept.leads_to_root
+        datetime.now(UTC),
+        files=kept.certificates(),
+        program=PROGRAM,
+        leads_to_root=kept.leads_to_root,
     )
     held = keys()
     try:
@@ -200,8 +202,7 @@ def _without(entity: Entity, names: Collection[str]) -> Region:
     out = Spool(sealed=True)
     out.write(b"".join(field.raw for field in entity.fields if field.name not in names))
     out.write(entity.newline)
-    for chunk in entity.body.chunks():
-        out.write(chunk)
+    out.writelines(entity.body.chunks())
     return Region.whole(out)
 
 
@@ -247,8 +248,7 @@ def _run(command: Sequence[str], message: Region) -> int:
     with subprocess.Popen(command, stdin=subprocess.PIPE) as real:
         try:
             if real.stdin is not None:
-                for chunk in message.chunks():
-                    real.stdin.write(chunk)
+                real.stdin.writelines(message.chunks())
                 real.stdin.close()
         except BrokenPipeError:
             pass  # its status says why it stopped reading

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmagent.cli.arguments import Given, moment
-from hsmagent.errors import HsmAgentError
-from hsmagent.mail import store
+from hsmagent.mail import stdio, store
 from hsmagent.mail.keys import MailKeys
-from hsmagent.mail.spool import Region, Spool, fill
-from hsmagent.mail.stdio import Out, source
+from hsmagent.mail.spool import Region, Spool
+from hsmagent.mail.stdio import Out, read
 
 if TYPE_CHECKING:
     from hsmagent.mail import sign
@@ -37,20 +36,21 @@ def _sign(given: Given, keys: KeysFactory) -> int:
     """Sign a message or MIME entity."""
     from hsmagent.mail import sign
 
-    options = _sign_values(given, datetime.now(UTC))
+    options = sign_options(given, datetime.now(UTC))
     out = Out()
     with read(given.word) as spool:
         warn(sign.message(Region.whole(spool), out, keys(), options))
     return 0 if out.finish() else 1
 
 
-def _sign_values(given: Given, now: datetime) -> "sign.Options":
+def sign_options(given: Given, now: datetime) -> "sign.Options":
+    """Return how to sign a mail or a file, from the command's options."""
     from hsmagent.mail import sign
 
     return sign.Options(
         now=now,
         key=given.value("--key"),
-        sender=given.value("--from"),
+        sender=given.value("--from") if given.command.option("--from") else "",
         opaque=given.flag("--opaque"),
         pss=given.flag("--pss"),
         allow_expired=given.flag("--allow-expired"),
@@ -62,8 +62,7 @@ def _sign_values(given: Given, now: datetime) -> "sign.Options":
 
 def own_files(given: Given) -> "tuple[Certificate, ...]":
     """Return the certificates given, and those of the store: issuers, and our own old ones."""
-    stored = (entry.certificate for entry in store.default().entries())
-    return (*certificates_in(given.values("--certificate")), *stored)
+    return (*certificates_in(given.values("--certificate")), *store.default().certificates())
 
 
 def certificates_in(paths: Sequence[str]) -> "list[Certificate]":
@@ -86,8 +85,7 @@ def _verify(given: Given, _: KeysFactory) -> int:
             Out().say(report)
         if given.value("--content") and found.report.ok and found.content:
             with _output(given.value("--content")) as out:
-                for chunk in found.content.chunks():
-                    out.write(chunk)
+                out.writelines(found.content.chunks())
     return 0 if found.report.ok else 1
 
 
@@ -135,7 +133,7 @@ def _encrypt(given: Given, keys: KeysFactory) -> int:
             oaep=given.flag("--oaep"),
         )
         if given.flag("--sign"):
-            warn(sign.message(region, signed, keys(), _sign_values(given, now)))
+            warn(sign.message(region, signed, keys(), sign_options(given, now)))
             region = Region.whole(signed)
         out = Out()
         warn(encrypt.message(region, out, kept, options))
@@ -173,19 +171,7 @@ def judge_of(given: Given) -> "Judge":
 
 def warn(warnings: Sequence[str]) -> None:
     """Say each of them on stderr."""
-    for warning in warnings:
-        sys.stderr.write(f"hsmagent: {warning}\n")
-
-
-def read(path: str, *, sealed: bool = False) -> Spool:
-    """Read a file whole; "-" and "" are standard input."""
-    spool = Spool(sealed=sealed)
-    if path in {"", "-"}:
-        fill(spool, source())
-    else:
-        with Path(path).open("rb") as file:
-            fill(spool, file)
-    return spool
+    stdio.warn("hsmagent", warnings)
 
 
 def _output(path: str) -> "AbstractContextManager[sign.Writer]":
@@ -194,14 +180,12 @@ def _output(path: str) -> "AbstractContextManager[sign.Writer]":
 
 def reported(work: Callable[[], int]) -> int:
     """Do the work and return its status; what goes wrong is one line on stderr, and a 1."""
-    try:
+
+    def finished() -> int:
         status = work()
         return status if Out().finish() else 1
-    except HsmAgentError as error:
-        sys.stderr.write(f"hsmagent: {error}\n")
-    except OSError as error:
-        sys.stderr.write(f"hsmagent: {error.filename or 'the message'}: {error.strerror}\n")
-    return 1
+
+    return stdio.reported("hsmagent", 1, finished)
 
 
 _VERBS: dict[str, Callable[[Given, KeysFactory], int]] = {

@@ -27,7 +27,7 @@ def judge(
     lists += [one for path in crls for one in roots.read_crl_file(path)]
     bundle = None if named else _system()
     if also_own or not named:
-        named = (*named, *kept.roots())
+        named = (*named, *kept.certificates(root=True))
     return Judge(
         Anchors(named, (*lists, *kept.crls()), required, bundle),
         at or datetime.now(UTC),

@@ -1,11 +1,15 @@
 """Keys, tokens and what is unwrapped, to JSON and back: both directions side by side.
 
-Both ends of the sockets use it. Binary travels as base64.
+Both ends of the sockets use it. The types of a record's fields say how they travel: binary as
+base64, the rest as JSON has it.
 """
 
 import base64
 import binascii
+from collections.abc import Callable
+from dataclasses import fields, is_dataclass
 from enum import StrEnum
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from hsmagent.errors import UsageError
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 Json = dict[str, Any]
 
 E = TypeVar("E", bound=StrEnum)
+R = TypeVar("R", bound="TokenId | Key | Unwrap")
 
 
 class Fields:
@@ -62,6 +67,15 @@ class Fields:
         except (binascii.Error, ValueError):
             raise UsageError(f"the field {name!r} of the message is not base64") from None
 
+    def binaries(self, name: str) -> tuple[bytes, ...]:
+        """Return the bytes of each entry of a list of base64."""
+        texts = map(str, self.each(name))
+        return tuple(Fields({name: text}).binary(name) for text in texts)
+
+    def has(self, name: str) -> bool:
+        """Return whether a field is there, and not null."""
+        return self._values.get(name) is not None
+
     def fields(self, name: str) -> "Fields":
         """Return a nested object."""
         return Fields(self._values.get(name))
@@ -84,113 +98,70 @@ def from_base64(text: str) -> bytes:
     return base64.b64decode(text, validate=True)
 
 
-# -- tokens and keys -------------------------------------------------------------------------
+# -- records, by the types of their fields ---------------------------------------------------
 
-_TOKEN = ("module", "label", "serial", "model", "manufacturer", "told_by")
+
+def _of(value: Any) -> Any:
+    """Return a record, or what a field of one holds, as JSON."""
+    if isinstance(value, bytes):
+        return to_base64(value)
+    if isinstance(value, tuple):
+        return [to_base64(each) for each in value]
+    if is_dataclass(value):
+        return {field.name: _of(getattr(value, field.name)) for field in fields(value)}
+    return value
+
+
+def _to(kind: type[R], found: Fields) -> R:
+    """Read a record of this kind."""
+    return kind(*[_READERS[field.type](found, field.name) for field in fields(kind)])
+
+
+def _optional_token(found: Fields, name: str) -> TokenId | None:
+    return _to(TokenId, found.fields(name)) if found.has(name) else None
+
+
+_READERS: dict[Any, Callable[[Fields, str], Any]] = {
+    str: Fields.text,
+    bool: Fields.flag,
+    bytes: Fields.binary,
+    tuple[bytes, ...]: Fields.binaries,
+    int: partial(Fields.number, low=0, high=1 << 16),
+    KeyType: lambda found, name: found.one_of(KeyType, name),
+    TokenId | None: _optional_token,
+}
 
 
 def of_token(token: TokenId) -> Json:
     """Return a token as JSON."""
-    return {name: getattr(token, name) for name in _TOKEN}
-
-
-def to_token(fields: Fields) -> TokenId:
-    """Read a token."""
-    return TokenId(*map(fields.text, _TOKEN))
+    return dict(_of(token))
 
 
 def of_key(key: Key) -> Json:
     """Return a key as JSON."""
-    return {
-        "spki": to_base64(key.spki),
-        "key_type": key.key_type,
-        "bits": key.bits,
-        "curve": key.curve,
-        "label": key.label,
-        "token": of_token(key.token) if key.token else None,
-        "id": to_base64(key.id),
-        "certificates": [to_base64(der) for der in key.certificates],
-        "authorities": [to_base64(der) for der in key.authorities],
-        "always_authenticate": key.always_authenticate,
-        "can_sign": key.can_sign,
-        "can_decrypt": key.can_decrypt,
-        "can_derive": key.can_derive,
-        "application": key.application,
-        "touch": key.touch,
-    }
+    return dict(_of(key))
 
 
 def to_key(values: Json) -> Key:
     """Read a key."""
-    fields = Fields(values)
-    return Key(
-        spki=fields.binary("spki"),
-        key_type=fields.one_of(KeyType, "key_type"),
-        bits=fields.number("bits", 0, 1 << 16),
-        curve=fields.text("curve"),
-        label=fields.text("label"),
-        token=to_token(fields.fields("token")) if values.get("token") else None,
-        id=fields.binary("id"),
-        certificates=tuple(map(from_base64, fields.each("certificates"))),
-        authorities=tuple(map(from_base64, fields.each("authorities"))),
-        always_authenticate=fields.flag("always_authenticate"),
-        can_sign=fields.flag("can_sign"),
-        can_decrypt=fields.flag("can_decrypt"),
-        can_derive=fields.flag("can_derive"),
-        application=fields.text("application"),
-        touch=fields.flag("touch"),
-    )
-
-
-# -- what is unwrapped -----------------------------------------------------------------------
+    return _to(Key, Fields(values))
 
 
 def of_unwrap(what: "Unwrap") -> Json:
     """Return what is to be unwrapped as JSON."""
-    from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
+    from hsmagent.unwraps import RsaUnwrap
 
-    match what:
-        case RsaUnwrap():
-            return {
-                "kind": "rsa",
-                "encrypted_key": to_base64(what.encrypted_key),
-                "padding": what.padding,
-                "oaep_hash": what.oaep_hash,
-                "mgf_hash": what.mgf_hash,
-                "label": to_base64(what.label),
-            }
-        case EcdhUnwrap():
-            return {
-                "kind": "ecdh",
-                "encrypted_key": to_base64(what.encrypted_key),
-                "point": to_base64(what.point),
-                "kdf_hash": what.kdf_hash,
-                "wrap_bits": what.wrap_bits,
-                "shared_info": to_base64(what.shared_info),
-                "cofactor": what.cofactor,
-            }
+    return {"kind": "rsa" if isinstance(what, RsaUnwrap) else "ecdh", **_of(what)}
 
 
-def to_unwrap(fields: Fields) -> "Unwrap":
+def to_unwrap(found: Fields) -> "Unwrap":
     """Read what is to be unwrapped."""
     from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap
 
-    match fields.text("kind"):
+    match found.text("kind"):
         case "rsa":
-            return RsaUnwrap(
-                encrypted_key=fields.binary("encrypted_key"),
-                padding=fields.text("padding"),
-                oaep_hash=fields.text("oaep_hash"),
-                mgf_hash=fields.text("mgf_hash"),
-                label=fields.binary("label"),
-            )
+            return _to(RsaUnwrap, found)
         case "ecdh":
-            return EcdhUnwrap(
-                encrypted_key=fields.binary("encrypted_key"),
-                point=fields.binary("point"),
-                kdf_hash=fields.text("kdf_hash"),
-                wrap_bits=fields.number("wrap_bits", 128, 256),
-                shared_info=fields.binary("shared_info"),
-                cofactor=fields.flag("cofactor"),
-            )
+            found.number("wrap_bits", 128, 256)
+            return _to(EcdhUnwrap, found)
     raise UsageError("the recipient's kind must be rsa or ecdh")

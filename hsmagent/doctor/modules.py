@@ -5,7 +5,6 @@ import os
 import shlex
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from hsmagent.config import file as config
@@ -155,12 +154,8 @@ def _note(where: str, note: str) -> Finding:
 
 
 def _labels(status: Status, module: str) -> list[str]:
-    def labels() -> Iterator[str]:
-        for token in status["tokens"]:
-            if token["module"] == module and token["present"]:
-                yield token["label"]
-
-    return list(labels())
+    present = (token for token in status["tokens"] if token["present"])
+    return [token["label"] for token in present if token["module"] == module]
 
 
 def _none() -> Finding:

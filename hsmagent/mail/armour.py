@@ -23,8 +23,7 @@ def dearmoured(source: Source) -> Source:
     begin = _begin(source)
     inside = Region(source, begin.end() if begin else 0, source.size)
     spool = Spool(sealed=True, limit=MAX_FILE)
-    for chunk in canonical.from_base64(_before_dash(inside), "the message"):
-        spool.write(chunk)
+    spool.writelines(canonical.from_base64(_before_dash(inside), "the message"))
     return spool
 
 

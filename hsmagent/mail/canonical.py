@@ -143,7 +143,7 @@ def sendable(region: Region) -> Region:
     out = Spool(sealed=True)
     if odd_body:
         for piece in prepare(fields, entity.body, newline):
-            _pour(piece, out)
+            out.writelines(piece.chunks())
     else:
         _copy(fields, entity.body, out, newline)
     return Region.whole(out)
@@ -205,8 +205,7 @@ def _leaf(entity: Entity, out: Spool, newline: bytes) -> None:
         body = base64_lines(crlf(chunks) if text else chunks, newline)
     field = Field("content-transfer-encoding", b"Content-Transfer-Encoding: " + encoding + newline)
     out.write(_head((*_without_encoding(entity), field), newline))
-    for chunk in body:
-        out.write(chunk)
+    out.writelines(body)
 
 
 def _decoded(entity: Entity) -> Iterator[bytes]:
@@ -223,12 +222,7 @@ def _decoded(entity: Entity) -> Iterator[bytes]:
 
 def _copy(fields: tuple[Field, ...], body: Region, out: Spool, newline: bytes) -> None:
     out.write(_head(fields, newline))
-    _pour(body, out)
-
-
-def _pour(region: Region, out: Spool) -> None:
-    for chunk in region.chunks():
-        out.write(chunk)
+    out.writelines(body.chunks())
 
 
 def _head(fields: tuple[Field, ...], newline: bytes) -> bytes:
@@ -269,7 +263,10 @@ def _escaped(data: bytes) -> bytes:
 
 
 def _even_lines(chunk: bytes, column: int) -> int | None:
-    """Do the same at once where the lines are all of one length, as in base64; else None."""
+    """Return what `_column_after` does, where all lines have one length, as in base64; else None.
+
+    One look at every line's end takes the place of a search for each.
+    """
     first = chunk.find(b"\n")
     step = chunk.find(b"\n", first + 1) - first
     if first < 0 or not 0 < step <= LINE_MAX or column + first > LINE_MAX:

@@ -68,8 +68,7 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> De
     else:
         head = b"".join(field.raw for field in entity.fields)
     out.write(canonical_head(head, newline) + newline)
-    for chunk in canonical.in_lines(entity, newline):
-        out.write(chunk)
+    out.writelines(canonical.in_lines(entity, newline))
     return result
 
 
@@ -125,8 +124,7 @@ def into(
     if isinstance(recipient, Nobody):
         raise UsageError(recipient.why)
     key = keys.unwrap(recipient.key, recipient.what, cipher.key_length, context)
-    for chunk in message.decrypt(key):
-        plain.write(chunk)
+    plain.writelines(message.decrypt(key))
     return () if cipher.authenticated else (UNAUTHENTICATED,)
 
 

@@ -75,8 +75,7 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     head += b"Content-Transfer-Encoding: base64\n"
     head += b'Content-Disposition: attachment; filename="smime.p7m"\n\n'
     out.write(canonical_head(head, newline))
-    for chunk in canonical.base64_lines(made, newline):
-        out.write(chunk)
+    out.writelines(canonical.base64_lines(made, newline))
     left_out = (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
     return (*weak(certificates), *left_out)
 

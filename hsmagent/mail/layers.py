@@ -68,8 +68,7 @@ def decoded(entity: Entity, *, sealed: bool) -> Source:
     elif entity.encoding not in {"binary", "8bit", "7bit"}:
         raise Malformed(f"an S/MIME part in the encoding {entity.encoding[:40]!r}")
     spool = Spool(sealed=sealed)
-    for chunk in chunks:
-        spool.write(chunk)
+    spool.writelines(chunks)
     return spool
 
 

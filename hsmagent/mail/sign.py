@@ -21,10 +21,14 @@ from hsmagent.model import Key, Scheme
 
 
 class Writer(Protocol):
-    """Where a result goes: a binary file or a Spool."""
+    """Where a result goes: a binary file, a Spool or an Out."""
 
     def write(self, data: bytes, /) -> object:
         """Take all of `data`."""
+        ...
+
+    def writelines(self, chunks: Iterable[bytes], /) -> object:
+        """Take all of each of these."""
         ...
 
 
@@ -186,8 +190,7 @@ def _write_opaque(out: Writer, made: Signed, content: Iterator[bytes], newline: 
         b"",
     )
     out.write(newline.join(lines))
-    for chunk in canonical.base64_lines(made.around(content), newline):
-        out.write(chunk)
+    out.writelines(canonical.base64_lines(made.around(content), newline))
 
 
 def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:
@@ -202,8 +205,8 @@ def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline
         b"",
     )
     out.write(newline.join(head))
-    for chunk in content:
-        out.write(chunk if newline == b"\n" else chunk.replace(b"\n", newline))
+    plain = content if newline == b"\n" else (c.replace(b"\n", newline) for c in content)
+    out.writelines(plain)
     part = (
         b"",
         b"--" + mark,
@@ -214,6 +217,5 @@ def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline
         b"",
     )
     out.write(newline.join(part))
-    for chunk in canonical.base64_lines(iter((made.before + made.after,)), newline):
-        out.write(chunk)
+    out.writelines(canonical.base64_lines(iter((made.before + made.after,)), newline))
     out.write(newline + b"--" + mark + b"--" + newline)

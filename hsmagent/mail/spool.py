@@ -6,7 +6,7 @@ with a key that only this process has, so that no decrypted mail lies on a disk.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Protocol, Self
 
@@ -142,6 +142,11 @@ class Spool:
             self._append(self._fd, data)
         self._size += len(data)
 
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        """Append each of these."""
+        for chunk in chunks:
+            self.write(chunk)
+
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`."""
         if self._fd is None:
@@ -195,8 +200,7 @@ class _Seal:
 
 def fill(spool: Spool, file: IO[bytes]) -> None:
     """Copy `file` to its end into `spool`."""
-    while data := file.read(CHUNK):
-        spool.write(data)
+    spool.writelines(iter(lambda: file.read(CHUNK), b""))
 
 
 def _unnamed_file(limit: int) -> int:

@@ -1,10 +1,13 @@
-"""Stdin, and writing a finished result to stdout, whose reader may have left."""
+"""Stdin, stdout, whose reader may have left before the result is there, and stderr."""
 
 import os
 import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
 from typing import IO
 
 from hsmagent.errors import HsmAgentError
+from hsmagent.mail.spool import Spool, fill
 
 
 def source() -> IO[bytes]:
@@ -12,6 +15,34 @@ def source() -> IO[bytes]:
     if not sys.stdin:
         raise HsmAgentError("standard input is closed")
     return sys.stdin.buffer
+
+
+def read(path: str, *, sealed: bool = False) -> Spool:
+    """Read a file whole; "-" and "" are standard input."""
+    spool = Spool(sealed=sealed)
+    if path in {"", "-"}:
+        fill(spool, source())
+    else:
+        with Path(path).open("rb") as file:
+            fill(spool, file)
+    return spool
+
+
+def reported(program: str, failed: int, work: Callable[[], int]) -> int:
+    """Do the work and return its status; what goes wrong is one line on stderr, and `failed`."""
+    try:
+        return work()
+    except HsmAgentError as error:
+        warn(program, [str(error)])
+    except OSError as error:
+        warn(program, [f"{error.filename or 'the message'}: {error.strerror}"])
+    return failed
+
+
+def warn(program: str, warnings: Iterable[str]) -> None:
+    """Say each of them on stderr."""
+    for warning in warnings:
+        sys.stderr.write(f"{program}: {warning}\n")
 
 
 class Out:
@@ -33,6 +64,11 @@ class Out:
                 self._out.write(data)
             except OSError as error:
                 self._failed(error)
+
+    def writelines(self, chunks: Iterable[bytes]) -> None:
+        """Write all of each of these."""
+        for chunk in chunks:
+            self.write(chunk)
 
     def say(self, line: str) -> None:
         """Write a line of text, with escapes for what the terminal's encoding does not have."""

@@ -56,9 +56,9 @@ class Store:
         """Return everything that can be read."""
         return [entry for _, text in self._files(root=root) for entry in _parse(text)]
 
-    def roots(self) -> tuple[Certificate, ...]:
-        """Return the roots that were added."""
-        return tuple(entry.certificate for entry in self.entries(root=True))
+    def certificates(self, *, root: bool = False) -> tuple[Certificate, ...]:
+        """Return every certificate that can be read, or the roots that were added."""
+        return tuple(entry.certificate for entry in self.entries(root=root))
 
     def add_crl(self, data: bytes) -> None:
         """Put a CRL (DER) in; it counts for every mail from then on."""
@@ -76,7 +76,7 @@ class Store:
 
     def leads_to_root(self, last: Certificate) -> bool:
         """Whether a root of ours or of the system bears the name of a certificate's issuer."""
-        own = any(root.subject == last.issuer for root in self.roots())
+        own = any(root.subject == last.issuer for root in self.certificates(root=True))
         return own or roots.has_issuer(last.issuer_der)
 
     def find(self, address: str, now: datetime) -> Entry | None:

@@ -89,10 +89,7 @@ def message(region: Region, judge: Judge) -> Verified:
             found.problems.append(_ENCRYPTED)
         else:
             _search(entity, judge, found, "part ", [_MAX_SEARCH])
-            part = (
-                "only a part of it is signed" if found.signatures else "the message is not signed"
-            )
-            found.problems.append(part)
+            found.problems.append(_ONLY_PART if found.signatures else _UNSIGNED)
     return Verified(found.report(entity), content)
 
 
@@ -158,8 +155,7 @@ def _covered_region(layer: Layer, data: SignedData) -> Region:
     if data.content is None:
         raise Malformed("a signature without the content that it covers")
     spool = Spool(sealed=True)
-    for chunk in data.content.chunks():
-        spool.write(chunk)
+    spool.writelines(data.content.chunks())
     return Region.whole(spool)
 
 

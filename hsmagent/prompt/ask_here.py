@@ -11,7 +11,7 @@ from typing import Any
 from hsmagent.errors import Cancelled, TimedOut, Unavailable
 from hsmagent.frame import wipe
 from hsmagent.model import Request
-from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.prompt.base import Answer, PinDialog, Text, ask_until_served
 
 # What is asked.
 PIN, CONFIRM, NOTICE = "pin", "confirm", "notice"
@@ -139,13 +139,10 @@ class AskHere:
         """Ask until the PIN serves."""
 
         async def ask(place: Place) -> str:
-            while True:
-                pin = await place.ask(PIN, dialog.text(), self._timeout())
-                if pin is None:
-                    raise Cancelled("the PIN was not given")
-                answer = await dialog.submit(pin)
-                if answer is not Answer.AGAIN:
-                    return DONE if answer is Answer.DONE else STOPPED
+            answer = await ask_until_served(
+                dialog, lambda text: place.ask(PIN, text, self._timeout())
+            )
+            return DONE if answer is Answer.DONE else STOPPED
 
         await self._first_able(ask)
 

@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hsmagent.errors import Cancelled, TimedOut, Unavailable
+from hsmagent.errors import TimedOut, Unavailable
 from hsmagent.frame import wipe
-from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.prompt.base import PinDialog, Text, ask_until_served
 from hsmagent.prompt.child import Child, running
 from hsmagent.prompt.environment import Environment, has_display
 
@@ -41,12 +41,7 @@ class Askpass:
 
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves, one window after the other."""
-        while True:
-            pin = await self._answer(dialog.text())
-            if pin is None:
-                raise Cancelled("the PIN prompt was closed")
-            if await dialog.submit(pin) is not Answer.AGAIN:
-                return
+        await ask_until_served(dialog, self._answer)
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no; how the program shows that is its own affair."""

@@ -4,10 +4,12 @@ A prompter only shows text and takes an answer. What the text says, whether a PI
 what follows is the gate's business, so every prompter behaves alike.
 """
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
+from hsmagent.errors import Cancelled
 from hsmagent.model import Request
 
 
@@ -53,6 +55,20 @@ class PinDialog(Protocol):
     async def submit(self, pin: bytearray) -> Answer:
         """Try the PIN, once. Wipes `pin`. An empty PIN is never sent on: AGAIN."""
         ...
+
+
+async def ask_until_served(
+    dialog: PinDialog, ask: Callable[[Text], Awaitable[bytearray | None]]
+) -> Answer:
+    """Ask for a PIN until one logs in or no other helps; `ask` returns None for a "no".
+
+    Raises Cancelled when the person declines.
+    """
+    while (pin := await ask(dialog.text())) is not None:
+        answer = await dialog.submit(pin)
+        if answer is not Answer.AGAIN:
+            return answer
+    raise Cancelled("the PIN prompt was closed")
 
 
 class Prompter(Protocol):

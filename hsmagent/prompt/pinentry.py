@@ -15,7 +15,7 @@ from hsmagent import assuan
 from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
 from hsmagent.frame import wipe
 from hsmagent.model import printable
-from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.prompt.base import PinDialog, Text, ask_until_served
 from hsmagent.prompt.child import Child, running
 from hsmagent.prompt.environment import Environment, has_display, is_kde
 
@@ -49,14 +49,7 @@ class Pinentry:
 
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves; the window closes while each PIN is tried."""
-
-        async def ask(session: _Session) -> None:
-            while True:
-                pin = await session.get_pin(dialog.text())
-                if await dialog.submit(pin) is not Answer.AGAIN:
-                    return
-
-        await self._first_able(ask)
+        await self._first_able(lambda session: ask_until_served(dialog, session.get_pin))
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no."""
@@ -142,14 +135,12 @@ class _Session:
                 await self._set("OPTION", f"{option}={value}" if value else option)
         await self._set("SETTIMEOUT", str(int(self._timeout)))
 
-    async def get_pin(self, text: Text) -> bytearray:
-        """Return what was typed, for the caller to wipe. Raises Cancelled or TimedOut."""
+    async def get_pin(self, text: Text) -> bytearray | None:
+        """Return what was typed, for the caller to wipe; None for a "no". Raises TimedOut."""
         await self._show(text)
         await self._set("SETPROMPT", "PIN:")
         pin, end = await self._ask("GETPIN", self._timeout)
-        if isinstance(end, assuan.Err):
-            raise Cancelled("the PIN prompt was closed")
-        return pin
+        return pin if isinstance(end, assuan.Ok) else None
 
     async def agree(self, command: str, text: Text, seconds: float | None) -> bool:
         """Show a question (CONFIRM) or a message (MESSAGE). Raises TimedOut."""

@@ -19,7 +19,7 @@ from typing import Any
 
 from hsmagent.bus import Bus, BusError, Message, Variant, errors
 from hsmagent.errors import Cancelled, ProtocolError, TimedOut, Unavailable
-from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.prompt.base import PinDialog, Text, ask_until_served
 from hsmagent.prompt.sx_aes import Exchange
 
 _log = logging.getLogger(__name__)
@@ -62,12 +62,8 @@ class SystemPrompter:
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves; the login happens while the dialog waits, greyed."""
         async with self._conversation() as conversation:
-            while True:
-                pin = await conversation.ask_secret(dialog.text(), self._timeouts.answer)
-                if pin is None:
-                    raise Cancelled("the PIN prompt was closed")
-                if await dialog.submit(pin) is not Answer.AGAIN:
-                    return
+            ask = partial(conversation.ask_secret, seconds=self._timeouts.answer)
+            await ask_until_served(dialog, ask)
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no. The prompter has no way to make refusal the default button."""
@@ -184,35 +180,30 @@ class _Callback:
         return ready
 
 
+@dataclass(frozen=True, slots=True)
 class _Conversation:
     """A conversation in which it is our turn."""
 
-    def __init__(
-        self,
-        call: Callable[[str, str, list[Any]], Awaitable[None]],
-        callback: _Callback,
-        exchange: Exchange,
-    ) -> None:
-        self._call = call
-        self._callback = callback
-        self._exchange = exchange
+    call: Callable[[str, str, list[Any]], Awaitable[None]]
+    callback: _Callback
+    exchange: Exchange
 
     async def ask(self, kind: str, text: Text, seconds: float | None) -> str | None:
         """Show a dialog of `kind` "password" or "confirm".
 
         Returns the exchange text that came with a "yes"; None for a "no".
         """
-        self._callback.drop()
-        if not self._callback.over:  # else it was closed while we were busy with the last answer
-            body = [self._callback.path, kind, _properties(text), self._exchange.message]
-            await self._call("PerformPrompt", "osa{sv}s", body)
-        ready = await self._callback.next(seconds, "nobody answered the prompt in time")
+        self.callback.drop()
+        if not self.callback.over:  # else it was closed while we were busy with the last answer
+            body = [self.callback.path, kind, _properties(text), self.exchange.message]
+            await self.call("PerformPrompt", "osa{sv}s", body)
+        ready = await self.callback.next(seconds, "nobody answered the prompt in time")
         return ready.exchange if ready is not None and ready.reply == "yes" else None
 
     async def ask_secret(self, text: Text, seconds: float) -> bytearray | None:
         """Return what was typed, for the caller to wipe; None for a "no"."""
         exchange = await self.ask("password", text, seconds)
-        return None if exchange is None else self._exchange.open(exchange)
+        return None if exchange is None else self.exchange.open(exchange)
 
 
 def _begin_exchange(turn: _Ready | None) -> Exchange:

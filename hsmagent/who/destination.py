@@ -7,7 +7,6 @@ import base64
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -34,7 +33,8 @@ class KnownHosts:
     def __init__(self, files: Iterable[Path] | None = None) -> None:
         own = [Path(name).expanduser() for name in USER_FILES]
         self._files = [*own, *SYSTEM_FILES] if files is None else list(files)
-        self._contents: dict[Path, tuple[_Version, list[str]]] = {}
+        # What tells one content of a file from another (time, size, inode), and its lines.
+        self._contents: dict[Path, tuple[tuple[int, ...], list[str]]] = {}
 
     def describe(self, host_key: bytes, peer: Peer) -> str:
         """Return the best name of the host with this key (an ssh key blob).
@@ -65,14 +65,14 @@ class KnownHosts:
         for file in self._files:
             # Only a line that holds this key is worth a parser's time.
             lines = [line for line in self._lines(file) if encoded in line]
-            for entry in _entries(lines):
-                if entry.key == host_key:
-                    yield from _readable(entry.names, asked)
+            for names, key in _entries(lines):
+                if key == host_key:
+                    yield from _readable(names, asked)
 
     def _lines(self, file: Path) -> list[str]:
         try:
             status = file.stat()
-            version = _Version(status.st_mtime_ns, status.st_size, status.st_ino)
+            version = (status.st_mtime_ns, status.st_size, status.st_ino)
             cached = self._contents.get(file)
             if cached is not None and cached[0] == version:
                 return cached[1]
@@ -88,23 +88,6 @@ class KnownHosts:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
-    """What tells one content of a file from another."""
-
-    mtime: int
-    size: int
-    inode: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One line: names and patterns as they stand there, and the key blob."""
-
-    names: tuple[str, ...]
-    key: bytes
-
-
 def _encoded(blob: bytes) -> str:
     return base64.b64encode(blob).decode()
 
@@ -117,8 +100,11 @@ def _marked_key(line: str) -> tuple[str, str]:
     return marker, "" if line.lstrip().startswith("#") else key
 
 
-def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
-    """Read lines with paramiko, which raises on some that OpenSSH allows: one at a time."""
+def _entries(lines: Iterable[str]) -> Iterator[tuple[list[str], bytes]]:
+    """Return the names and patterns of each line as they stand there, and its key blob.
+
+    paramiko reads them one at a time, since it raises on some that OpenSSH allows.
+    """
     entries = [line.strip() for line in lines]
     # A marker names a CA's or a revoked key: neither is a host's own.
     entries = [line for line in entries if line and line[0] not in "#@"]
@@ -134,12 +120,11 @@ def _entries(lines: Iterable[str]) -> Iterator[_Entry]:
         except (InvalidHostKey, SSHException, ValueError):
             continue
         if entry is not None:
-            yield _Entry(tuple(entry.hostnames), entry.key.asbytes())
+            yield entry.hostnames, entry.key.asbytes()
 
 
-def _readable(names: Iterable[str], asked: list[str]) -> Iterator[str]:
+def _readable(names: list[str], asked: list[str]) -> Iterator[str]:
     """Return the names of one line that say something: asked for by a hash, or written out."""
-    names = list(names)
     barred = [name[1:] for name in names if name.startswith("!")]
     for name in names:
         if name.startswith(HASHED):

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 
 from hsmagent.cli import openssl_args
-from hsmagent.cli.openssl_args import HARMLESS, OBEYED, OPERATIONS, WITH_VALUE, parse
+from hsmagent.cli.openssl_args import HARMLESS, OBEYED, OPERATIONS, parse
+from hsmagent.cli.programs import SMIME
 from hsmagent.errors import UsageError
 
 ALL = sorted(set().union(*OBEYED.values()) | HARMLESS)
@@ -18,7 +19,8 @@ OTHERS += ["-nocerts", "-policy_check", "-verify_email", "-econtent_type", "-no_
 @pytest.mark.parametrize("option", [*ALL, *OTHERS])
 def test_an_option_is_obeyed_or_harmless_or_refused(operation: str, option: str) -> None:
     value = {"-purpose": ["smimesign"], "-attime": ["1"]}.get(option, ["x"])
-    words = [operation, option, *(value if option in WITH_VALUE else [])]
+    listed = SMIME.option(option)
+    words = [operation, option, *(value if listed and listed.value else [])]
     if option in OBEYED[operation] | HARMLESS:
         found = parse(words)
         assert option in found.flags | found.values.keys()

@@ -36,27 +36,31 @@ def names(program: Command, *, value: bool | None = None) -> set[str]:
 
 
 def test_hsmagent_smime_takes_what_the_table_says() -> None:
-    assert names(programs.SMIME, value=True) == openssl_args.WITH_VALUE
     ciphers = {name for name in names(programs.SMIME) if name.startswith("-aes")}
     every = set().union(*openssl_args.OBEYED.values()) | openssl_args.HARMLESS
-    assert names(programs.SMIME, value=False) - ciphers == {
-        *openssl_args.OPERATIONS,
-        *(every - openssl_args.WITH_VALUE),
-    }
+    assert names(programs.SMIME) - ciphers == {*openssl_args.OPERATIONS, *every}
     for cipher in ciphers:
         assert openssl_args.parse(["-encrypt", cipher]).cipher == cipher
 
 
-def test_hsmagent_gpgsm_takes_what_the_table_says() -> None:
-    valued = gpgsm_args.VALUES | gpgsm_args.HARMLESS_VALUES
-    letters = {f"-{letter}": name for letter, name in gpgsm_args.SHORT.items()}
-    short = {letter for letter, name in letters.items() if name in valued}
-    assert names(programs.GPGSM, value=True) == valued | short
-    words = {*gpgsm_args.COMMANDS, *gpgsm_args.FLAGS, *gpgsm_args.HARMLESS} - {"--version"}
-    assert names(programs.GPGSM, value=False) == words | (letters.keys() - short)
-    for letter in set("abcdefghijklmnopqrstuvwxyz") - gpgsm_args.SHORT.keys():
+@pytest.mark.parametrize("spelling", sorted(names(programs.GPGSM)))
+def test_hsmagent_gpgsm_takes_what_the_table_says(spelling: str) -> None:
+    option = programs.GPGSM.option(spelling)
+    assert option is not None
+    does = {f"--{command}" for command in gpgsm_args.COMMANDS} & set(option.names)
+    words = [spelling, *(["word"] if option.value else []), *([] if does else ["--sign"])]
+    given = gpgsm_args.parse(words)
+    assert given.files == []
+    found = {f"--{given.command}", *given.flags, *given.values}
+    assert found & set(option.names)
+    assert list(given.values.values()) == ([["word"]] if option.value else [])
+
+
+def test_hsmagent_gpgsm_takes_nothing_else() -> None:
+    letters = {f"-{letter}" for letter in "abcdefghijklmnopqrstuvwxyz"} - names(programs.GPGSM)
+    for spelling in (*letters, "--frobnicate"):
         with pytest.raises(UsageError):
-            gpgsm_args.parse([f"-{letter}"])
+            gpgsm_args.parse([spelling])
 
 
 def test_hsmagent_sendmail_takes_what_the_table_says() -> None:
