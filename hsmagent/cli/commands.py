@@ -78,7 +78,8 @@ COMMANDS = {
     "Tokens and keys": (
         Command(
             "status",
-            "tokens, login state and time left, PIN state",
+            "tokens, login state and time left, PIN state; what waits for you",
+            Option("--watch", "draw it anew each second, until Ctrl-C"),
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:status",
@@ -139,6 +140,7 @@ COMMANDS = {
             "log",
             "who used which key for what, and what was refused",
             Option("--since", "so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)", "T"),
+            Option("-f --follow", "print what is added, too, until Ctrl-C"),
             JSON,
             RUNTIME_DIR,
             run="hsmagent.cli.main:log",

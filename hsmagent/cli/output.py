@@ -65,6 +65,11 @@ def write(text: str) -> None:
         raise HsmAgentError(f"the output cannot be written: {error.strerror}") from None
 
 
+def on_terminal() -> bool:
+    """Whether what is printed is shown on a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def drop() -> None:
     """Let what is still to be written go nowhere."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
