@@ -15,7 +15,7 @@ from tests.parts.until import until
 
 ROWS, COLUMNS = 40, 120
 PATIENCE = 2.0  # seconds
-_REDRAW = 0.3
+_REDRAW = 1.0
 
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
