@@ -156,9 +156,8 @@ class TokenStatus:
 
     Times are seconds: `idle_left` until the login ends for want of use, `max_left` in any case,
     `login_age` since it began, `idle_limit` as long as it lasts unused; None when logged out.
-    `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the PIN is typed on the reader. `login_required`:
-    CKF_LOGIN_REQUIRED. `notes` says what was skipped while listing and why, `last_error` the newest
-    failure, `obstacle` what may keep it from being there, all in plain words.
+    `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the reader takes the PIN. `notes` says what was
+    skipped and why, `last_error` the newest failure, `obstacle` what may keep it from being there.
     """
 
     id: TokenId

@@ -59,7 +59,8 @@ def status(answer: "Answer") -> str:
     """Lay out `hsmagent status`: what waits for a person, then each token."""
     blocks = ["".join(map(_waiting, answer.get("waiting", ())))]
     blocks += map(_token, answer["tokens"])
-    blocks.append("".join(f"{_clean(line)}\n" for line in show.beside_tokens(answer)))
+    wrong, notes = show.beside_tokens(answer)
+    blocks.append("".join(f"{_clean(line)}\n" for line in (*wrong, *notes)))
     return _in_its_letters("\n".join(filter(None, blocks)) or f"{show.NONE_PRESENT}\n")
 
 

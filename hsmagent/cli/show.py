@@ -19,35 +19,27 @@ PIN_WORDS = {
 def status(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
     blocks = [_token(token) for token in answer["tokens"]]
-    blocks += [f"{line}\n" for line in (*_leases(answer), *_troubles(answer))]
-    notes = [f"{line}\n" for line in _notes(answer)]
+    wrong, notes = beside_tokens(answer)
+    blocks += [f"{line}\n" for line in wrong]
+    notes = [f"{line}\n" for line in notes]
     return "\n".join([*blocks, *notes]) if blocks else "".join([f"{NONE_PRESENT}\n", *notes])
 
 
-def beside_tokens(answer: "dict[str, Any]") -> "list[str]":
-    """Return the lines of `hsmagent status` that are about no token."""
-    return [*_leases(answer), *_troubles(answer), *_notes(answer)]
-
-
-def _leases(answer: "dict[str, Any]") -> "list[str]":
-    return [
+def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
+    """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes."""
+    wrong = [
         f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}"
         for lease in answer.get("leases", ())
     ]
-
-
-def _troubles(answer: "dict[str, Any]") -> "list[str]":
-    return [_trouble(module) for module in answer["modules"] if module["error"]]
-
-
-def _notes(answer: "dict[str, Any]") -> "list[str]":
+    wrong += [_trouble(module) for module in answer["modules"] if module["error"]]
     notes = [
         f"module {m['path']}: {note}" for m in answer["modules"] for note in m.get("notes", ())
     ]
-    return notes + [
+    notes += [
         f"what no window can ask is asked in {each['terminal']} (hsmagent ask-here)"
         for each in answer.get("ask_here", ())
     ]
+    return wrong, notes
 
 
 def _trouble(module: "dict[str, Any]") -> str:

@@ -40,7 +40,7 @@ print(json.dumps([status, sorted(set(sys.modules) - before), calls]), file=sys.s
 """
 
 # Functions of ours that it goes through, the bodies of modules and classes among them.
-MOST_CALLS = 60
+MOST_CALLS = 66
 
 # json and what json itself needs; threading is the test's own.
 ALLOWED = {
