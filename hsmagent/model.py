@@ -154,11 +154,10 @@ _BY_WRONG_PINS = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.
 class TokenStatus:
     """One token at this moment; what `hsmagent status`, the prompt and the bus show.
 
-    Times are seconds from now: `idle_left` until the login ends for want of use, `max_left` until
-    it ends in any case; None when logged out. `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the
-    PIN is typed on the reader. `login_required`: CKF_LOGIN_REQUIRED. `notes` says what was skipped
-    while listing and why, `last_error` the newest failure, `obstacle` what may keep it from being
-    there, all in plain words.
+    Times are seconds: `idle_left` until the login ends for want of use, `max_left` in any case,
+    `login_age` since it began, `idle_limit` as long as it lasts unused; None when logged out.
+    `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the reader takes the PIN. `notes` says what was
+    skipped and why, `last_error` the newest failure, `obstacle` what may keep it from being there.
     """
 
     id: TokenId
@@ -172,6 +171,8 @@ class TokenStatus:
     keys: tuple[Key, ...] = ()
     idle_left: float | None = None
     max_left: float | None = None
+    login_age: float | None = None
+    idle_limit: float | None = None
     last_error: str = ""
     notes: tuple[str, ...] = ()
     obstacle: str = ""

@@ -83,7 +83,12 @@ SSH_AGENT_COMMAND = Argument("COMMAND [ARGUMENT...]", "run this, and end with it
 # heading → its commands. A name of two words is a verb of a group.
 COMMANDS = {
     "Tokens and keys": (
-        _quick("status", "tokens, login state and time left, PIN state", JSON),
+        _quick(
+            "status",
+            "tokens, login state and time left, PIN state; what waits for you",
+            Option("--watch", "draw it anew each second, until Ctrl-C"),
+            JSON,
+        ),
         _quick("keys", "every key with its fingerprint, URI and certificates", SSH_LINES, JSON),
         _quick(
             "pubkey",
@@ -107,6 +112,7 @@ COMMANDS = {
             "log",
             "who used which key for what, and what was refused",
             Option("--since", "so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)", "T"),
+            Option("-f --follow", "print what is added, too, until Ctrl-C"),
             JSON,
         ),
     ),

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.mail_keys import FILES
+from hsmagent.cli.progress import watched
 from hsmagent.cli.smime import (
     KeysFactory,
     certificates_in,
@@ -36,6 +37,12 @@ if TYPE_CHECKING:
     from hsmagent.mail.cms.signers import SignedData
 
 _STDIO = {"", "-"}
+_DOING = {
+    "file encrypt": "Encrypting",
+    "file decrypt": "Decrypting",
+    "file sign": "Signing",
+    "file verify": "Verifying",
+}
 _PRIVATE, _PUBLIC = 0o600, 0o666  # before the umask
 
 
@@ -73,7 +80,7 @@ def _encrypt(given: Given, keys: KeysFactory, files: ExitStack) -> int:
     )
     everybody = encrypt.for_addresses(to, kept, options)
     certificates = [entry.certificate for entry in everybody]
-    plain = Region.whole(_opened(given.word, files))
+    plain = Region.whole(_opened(given.word, given, files))
     gcm = encrypt.authenticated(everybody, options)
     warn(encrypt.weak(certificates))
     made = enveloped.build(plain.chunks, certificates, gcm=gcm, oaep=options.oaep)
@@ -92,7 +99,7 @@ def _decrypt(given: Given, keys: KeysFactory, files: ExitStack) -> int:
     """Give the file inside."""
     from hsmagent.mail import decrypt
 
-    cms = _message(given.word, files)
+    cms = _message(given.word, given, files)
     plain = files.enter_context(Spool(sealed=True, limit=MAX_FILE))
     options = decrypt.Options(own_files(given))
     warn(decrypt.into(plain, cms, keys(), _context(given.word), options))
@@ -112,7 +119,7 @@ def _sign(given: Given, keys: KeysFactory, files: ExitStack) -> int:
     who = identity.find(
         every, name, options.now, files=options.files, allow_expired=options.allow_expired
     )
-    content = Region.whole(_opened(given.word, files))
+    content = Region.whole(_opened(given.word, given, files))
     made = sign.content_signature(content.chunks, held, who, options, _context(given.word))
     warn(made.warnings)
     return _deliver(given, made.around(content.chunks() if options.opaque else ()), _PUBLIC)
@@ -124,7 +131,7 @@ def _verify(given: Given, _: KeysFactory, files: ExitStack) -> int:
     from hsmagent.mail.cms import signers
     from hsmagent.mail.report import Report
 
-    data = signers.read(_message(given.words[0], files))
+    data = signers.read(_message(given.words[0], given, files))
     content = _content(data, given, files)
     covered = signers.Covered(content.chunks)
     report = Report(signatures=tuple(verify.signatures(data, covered, judge_of(given), "the file")))
@@ -145,7 +152,7 @@ def _content(data: "SignedData", given: Given, files: ExitStack) -> Region:
             raise UsageError("the signature has its file inside; name no other")
         if given.flag("--output"):
             raise UsageError("there is nothing inside the signature to write")
-        return Region.whole(_opened(given.words[1], files))
+        return Region.whole(_opened(given.words[1], given, files))
     if data.content is None:
         raise UsageError("the signature stands alone; name the file that it is of, too")
     # A copy: what is written must be what was checked, whoever changes the file meanwhile.
@@ -157,7 +164,7 @@ def _content(data: "SignedData", given: Given, files: ExitStack) -> Region:
 # -- what comes in ---------------------------------------------------------------------------
 
 
-def _opened(path: str, files: ExitStack) -> Source:
+def _opened(path: str, given: Given, files: ExitStack) -> Source:
     """Return a file, or standard input, to be read at any place; a pipe is copied first."""
     file = source() if path in _STDIO else None
     if file is None:
@@ -166,14 +173,20 @@ def _opened(path: str, files: ExitStack) -> Source:
     if stat.S_ISREG(found.st_mode) and file.tell() == 0:
         if found.st_size > MAX_FILE:
             raise UsageError(f"{path or 'the input'} is larger than {MAX_FILE >> 30} GiB")
-        return OpenFile(file, found.st_size)
+        return _watched(OpenFile(file, found.st_size), given, files)
     spool = files.enter_context(Spool(sealed=True, limit=MAX_FILE))
     fill(spool, file)
-    return spool
+    return _watched(spool, given, files)
 
 
-def _message(path: str, files: ExitStack) -> Source:
-    found = _opened(path, files)
+def _watched(source: Source, given: Given, files: ExitStack) -> Source:
+    what = _DOING[given.command.name]
+    printed = given.value("--output") in _STDIO
+    return files.enter_context(watched(source, what, printed=printed))
+
+
+def _message(path: str, given: Given, files: ExitStack) -> Source:
+    found = _opened(path, given, files)
     if not armour.may_be_message(found):
         what = "standard input" if path in _STDIO else printable(path)
         raise UsageError(

@@ -124,6 +124,10 @@ def _ask(given: "Given", op: str, timeout: "float | None" = None, **fields: str)
 
 def status(given: "Given") -> int:
     """`hsmagent status`."""
+    if given.flag("--watch"):
+        from hsmagent.cli import watch
+
+        return watch.watch(given)
     return _show(given, "status", "status")
 
 
@@ -134,6 +138,10 @@ def keys(given: "Given") -> int:
 
 def log(given: "Given") -> int:
     """`hsmagent log`: what the daemon wrote down is there without it, too."""
+    if given.flag("--follow"):
+        from hsmagent.cli import watch
+
+        return watch.follow(given)
     since = given.value("--since")
     try:
         daemon = Daemon(given.value("--runtime-dir"), AT_HAND)
@@ -165,6 +173,11 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
         import json
 
         output.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
+        return 0
+    if layout in {"status", "log"} and output.on_terminal():
+        from hsmagent.cli import glance
+
+        output.write(glance.status(answer) if layout == "status" else glance.log(answer))
         return 0
     from hsmagent.cli import show
 

@@ -16,15 +16,29 @@ if TYPE_CHECKING:
 _STDERR = 2
 
 
+_ERASE = "\r\x1b[K"  # ECMA-48: EL
+
+
 class _Complaints(io.TextIOWrapper):
     """Standard error: what cannot be said there changes nothing, least of all the exit status."""
 
+    _drawn = False
+
     def write(self, text: str) -> int:
-        """Write what can be written."""
+        """Write what can be written, in the place of what was drawn."""
         try:
+            if self._drawn:
+                self._drawn = False
+                super().write(_ERASE)
             return super().write(text)
         except OSError:
             return len(text)
+
+    def draw(self, line: str) -> None:
+        """Write a line that the next one takes the place of; "" takes the last one away."""
+        self.write(line)
+        self.flush()
+        self._drawn = bool(line)
 
     def flush(self) -> None:
         """Write what can be written."""
@@ -63,6 +77,18 @@ def write(text: str) -> None:
     except OSError as error:
         drop()
         raise HsmAgentError(f"the output cannot be written: {error.strerror}") from None
+
+
+def canvas() -> _Complaints | None:
+    """Return standard error where lines can be drawn on it: it is a terminal that erases."""
+    stderr = sys.stderr
+    erases = os.environ.get("TERM", "dumb") != "dumb"
+    return stderr if erases and isinstance(stderr, _Complaints) and stderr.isatty() else None
+
+
+def on_terminal() -> bool:
+    """Whether what is printed is shown on a terminal."""
+    return sys.stdout is not None and sys.stdout.isatty()
 
 
 def drop() -> None:

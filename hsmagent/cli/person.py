@@ -2,9 +2,9 @@
 
 import os
 import sys
-from collections.abc import Callable
+from contextlib import AbstractContextManager
 
-from hsmagent.cli import terminal
+from hsmagent.cli import progress, terminal
 from hsmagent.cli.output import write
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
@@ -66,13 +66,6 @@ class Terminal:
         terminal.ask_line(f"{_CLEAR}{text}\n\nPress Enter when it is noted. ", "show it in")
         terminal.show(_CLEAR)
 
-    def progress(self, what: str) -> Callable[[float], None]:
-        """Return what shows how far `what` is, in one line of a terminal."""
-        if not sys.stderr.isatty():
-            return lambda _: None
-
-        def show(done: float) -> None:
-            end = "\n" if done >= 1 else ""
-            print(f"\r{what}: {done:4.0%}", end=end, file=sys.stderr, flush=True)
-
-        return show
+    def progress(self, what: str) -> AbstractContextManager[progress.Tell]:
+        """Show how far `what` is, in one line of a terminal."""
+        return progress.shown(what)

@@ -4,6 +4,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
+NONE_PRESENT = "no token is present"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 PIN_WORDS = {
@@ -18,20 +19,27 @@ PIN_WORDS = {
 def status(answer: "dict[str, Any]") -> str:
     """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
     blocks = [_token(token) for token in answer["tokens"]]
-    blocks += [_lease(lease) for lease in answer.get("leases", ())]
-    blocks += [_trouble(module) + "\n" for module in answer["modules"] if module["error"]]
+    wrong, notes = beside_tokens(answer)
+    blocks += [f"{line}\n" for line in wrong]
+    notes = [f"{line}\n" for line in notes]
+    return "\n".join([*blocks, *notes]) if blocks else "".join([f"{NONE_PRESENT}\n", *notes])
+
+
+def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
+    """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes."""
+    wrong = [
+        f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}"
+        for lease in answer.get("leases", ())
+    ]
+    wrong += [_trouble(module) for module in answer["modules"] if module["error"]]
     notes = [
-        f"module {m['path']}: {note}\n" for m in answer["modules"] for note in m.get("notes", ())
+        f"module {m['path']}: {note}" for m in answer["modules"] for note in m.get("notes", ())
     ]
     notes += [
-        f"what no window can ask is asked in {each['terminal']} (hsmagent ask-here)\n"
+        f"what no window can ask is asked in {each['terminal']} (hsmagent ask-here)"
         for each in answer.get("ask_here", ())
     ]
-    return "\n".join([*blocks, *notes]) if blocks else "".join(["no token is present\n", *notes])
-
-
-def _lease(lease: "dict[str, Any]") -> str:
-    return f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}\n"
+    return wrong, notes
 
 
 def _trouble(module: "dict[str, Any]") -> str:
@@ -40,7 +48,13 @@ def _trouble(module: "dict[str, Any]") -> str:
 
 
 def _token(token: "dict[str, Any]") -> str:
-    rows = [
+    lines = (f"  {name:8}{text}\n" for name, text in rows(token))
+    return f"{token['label']}\n" + "".join(lines)
+
+
+def rows(token: "dict[str, Any]") -> "list[tuple[str, str]]":
+    """Return what there is to say of a token, each with its title."""
+    found = [
         ("login", login(token)),
         ("PIN", PIN_WORDS[token["pin_state"]] + (" (PIN pad)" if token["pin_pad"] else "")),
         ("keys", str(token["keys"])),
@@ -48,9 +62,9 @@ def _token(token: "dict[str, Any]") -> str:
         ("module", token["module"]),
     ]
     if token["last_error"]:
-        rows.append(("trouble", token["last_error"]))
-    rows += [("note", note) for note in token["notes"]]
-    return f"{token['label']}\n" + "".join(f"  {name:8}{text}\n" for name, text in rows)
+        found.append(("trouble", token["last_error"]))
+    found += [("note", note) for note in token["notes"]]
+    return found
 
 
 def login(token: "dict[str, Any]") -> str:

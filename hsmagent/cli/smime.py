@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hsmagent.cli.arguments import Given, moment
+from hsmagent.cli.progress import watched
 from hsmagent.mail import stdio, store
 from hsmagent.mail.keys import MailKeys
 from hsmagent.mail.spool import Region, Spool
@@ -38,8 +39,8 @@ def _sign(given: Given, keys: KeysFactory) -> int:
 
     options = sign_options(given, datetime.now(UTC))
     out = Out()
-    with read(given.word) as spool:
-        warn(sign.message(Region.whole(spool), out, keys(), options))
+    with read(given.word) as spool, watched(spool, "Signing", printed=True) as source:
+        warn(sign.message(Region.whole(source), out, keys(), options))
     return 0 if out.finish() else 1
 
 
@@ -76,8 +77,10 @@ def _verify(given: Given, _: KeysFactory) -> int:
     """Say who signed which part, and whether it holds."""
     from hsmagent.mail import verify
 
+    judge = judge_of(given)
     with read(given.word) as spool:
-        found = verify.message(Region.whole(spool), judge_of(given))
+        with watched(spool, "Verifying", printed=False) as source:
+            found = verify.message(Region.whole(source), judge)
         report = found.report.json() if given.flag("--json") else found.report.text()
         if given.value("--content") == "-":
             sys.stderr.write(report + "\n")
@@ -99,8 +102,8 @@ def _decrypt(given: Given, keys: KeysFactory) -> int:
         program="hsmagent smime decrypt",
     )
     out, status = Out(), 0
-    with read(given.word) as spool:
-        done = decrypt.message(Region.whole(spool), out, keys(), options)
+    with read(given.word) as spool, watched(spool, "Decrypting", printed=True) as source:
+        done = decrypt.message(Region.whole(source), out, keys(), options)
         warn(done.warnings)
         if done.report is not None:
             _write_report(given, done.report)
@@ -121,8 +124,12 @@ def _encrypt(given: Given, keys: KeysFactory) -> int:
     from hsmagent.mail import encrypt, identity, mime, sign
 
     now, kept = datetime.now(UTC), store.default()
-    with read(given.word, sealed=True) as spool, Spool(sealed=True) as signed:
-        region = Region.whole(spool)
+    with (
+        read(given.word, sealed=True) as spool,
+        Spool(sealed=True) as signed,
+        watched(spool, "Encrypting", printed=True) as source,
+    ):
+        region = Region.whole(source)
         options = encrypt.Options(
             now,
             to=tuple(given.values("--to")),

@@ -117,10 +117,14 @@ def opened(otherwise: str) -> Iterator[int]:
 
 @contextmanager
 def without_echo(
-    tty: int, prompt: str = "", signals: Mapping[signal.Signals, Handler] = MappingProxyType({})
+    tty: int,
+    prompt: str = "",
+    signals: Mapping[signal.Signals, Handler] = MappingProxyType({}),
+    after: str = "",
 ) -> Iterator[None]:
     """Show no typing while the block runs, and nothing that was typed then after it.
 
+    prompt: written first. after: what undoes that on the terminal, however the block ends.
     signals: how some are handled instead of as they are for a question that is left with them.
     """
     before = termios.tcgetattr(tty)
@@ -131,12 +135,13 @@ def without_echo(
         write_to(tty, prompt)
 
     def restore() -> None:
+        write_to(tty, after)
         termios.tcsetattr(tty, termios.TCSAFLUSH, before)
 
     def end(number: int, _frame: FrameType | None) -> None:
         with suppress(HsmAgentError, termios.error):  # the terminal may be what has gone
             restore()
-            write_to(tty, "\n")
+            write_to(tty, "" if after else "\n")
         os._exit(128 + number)
 
     def stop(number: int, _frame: FrameType | None) -> None:
@@ -144,15 +149,23 @@ def without_echo(
         _stop_here(number, stop)
         hide()
 
-    wanted = {**dict.fromkeys(_ENDS, end), signal.SIGTSTP: stop, **signals}
-    handlers = {number: signal.signal(number, handler) for number, handler in wanted.items()}
-    hide()
+    with _handled({**dict.fromkeys(_ENDS, end), signal.SIGTSTP: stop, **signals}):
+        hide()
+        try:
+            yield
+        finally:
+            with suppress(HsmAgentError, termios.error):
+                restore()
+
+
+@contextmanager
+def _handled(signals: Mapping[signal.Signals, Handler]) -> Iterator[None]:
+    """Handle signals like this while the block runs."""
+    before = {number: signal.signal(number, handler) for number, handler in signals.items()}
     try:
         yield
     finally:
-        with suppress(termios.error):
-            restore()
-        for number, handler in handlers.items():
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 

@@ -23,7 +23,7 @@ from hsmagent.control.conversation import Answer, Operation, Secret
 from hsmagent.control.leases import Leases
 from hsmagent.control.names import find_key, find_token, fingerprint_of
 from hsmagent.control.values import Fields, of_key
-from hsmagent.door.activity import Activity, sentence
+from hsmagent.door.activity import Activity, Line, sentence
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
 from hsmagent.model import Key, PinState, Request, TokenId, TokenStatus, printable, token_name
@@ -34,6 +34,7 @@ from hsmagent.token.login import check_usable
 from hsmagent.token.tokens import Tokens
 
 NOTE_LIMIT = 400
+WAITING_LISTED = 20
 
 
 class ControlOperations:
@@ -68,6 +69,7 @@ class ControlOperations:
             "keys": self.keys,
             "pubkey": self.pubkey,
             "log": self.log,
+            "news": self.news,
             "unlock": self.unlock,
             "lock": self.lock,
             "refresh": self.refresh,
@@ -85,19 +87,32 @@ class ControlOperations:
         return {
             "version": __version__,
             "pid": os.getpid(),
-            "tokens": [_token(status) for status in self._tokens.statuses()],
+            "tokens": [self._token(status) for status in self._tokens.statuses()],
             "modules": [
                 {
                     "path": module.path,
                     "state": module.state,
-                    "error": module.last_error,
+                    "error": printable(module.last_error, NOTE_LIMIT),
                     "notes": [printable(note, NOTE_LIMIT) for note in module.notes],
                 }
                 for module in self._tokens.modules()
             ],
             "leases": self._leases.shown(),
             "ask_here": self._ask_here.shown(),
+            "waiting": [
+                {
+                    "wants": pending.wants,
+                    "key": words.key_line(pending.request.key),
+                    "request": words.request_line(pending.request),
+                }
+                for pending in self._gate.pending()[:WAITING_LISTED]
+            ],
         }
+
+    def _token(self, status: TokenStatus) -> Answer:
+        last = self._activity.last_use(token_name(status.id))
+        use = last and {"time": last["time"], "text": sentence(last)}
+        return _token(status) | {"last_use": use}
 
     async def keys(self, _fields: Fields) -> Answer:
         """Every key, and what was skipped."""
@@ -126,8 +141,17 @@ class ControlOperations:
         return {"ssh": _ssh_line(key), "pem": pem.decode()}
 
     async def log(self, fields: Fields) -> Answer:
-        """Return recent activity, from `since` on: a duration before now ("2h") or an ISO time."""
-        return told(self._activity, fields.text("since", ""))
+        """Return recent activity, from `since` on: a duration before now ("2h") or an ISO time.
+
+        `seen` is for `news`.
+        """
+        answer = told(self._activity, fields.text("since", ""))
+        return answer | {"seen": self._activity.news(0)[0]}
+
+    async def news(self, fields: Fields) -> Answer:
+        """Return what was written down since an answer that said `seen`."""
+        seen, lines = self._activity.news(fields.number("seen", 0, 1 << 53))
+        return {"entries": _in_words(lines), "seen": seen}
 
     # -- login -------------------------------------------------------------------------------
 
@@ -242,8 +266,10 @@ def _token(status: TokenStatus) -> Answer:
         "pin_pad": status.pin_pad,
         "idle_left": status.idle_left,
         "max_left": status.max_left,
+        "login_age": status.login_age,
+        "idle_limit": status.idle_limit,
         "keys": len(status.keys),
-        "last_error": status.last_error,
+        "last_error": printable(status.last_error, NOTE_LIMIT),
         "notes": [printable(note, NOTE_LIMIT) for note in status.notes],
     }
 
@@ -279,8 +305,11 @@ def _certificate_line(der: bytes) -> str:
 
 def told(activity: Activity, since: str) -> Answer:
     """Return the answer to `log`. Raises UsageError when `since` is no time."""
-    lines = activity.entries(_since(since))
-    return {"entries": [line | {"text": sentence(line)} for line in lines]}
+    return {"entries": _in_words(activity.entries(_since(since)))}
+
+
+def _in_words(lines: Sequence[Line]) -> list[Answer]:
+    return [line | {"text": sentence(line)} for line in lines]
 
 
 def _since(text: str) -> float:

@@ -101,6 +101,8 @@ class Activity:
         self._journal = journal
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
+        self._news: deque[Line] = deque(maxlen=OTHERS_KEPT)  # of our own time, as they came
+        self._told = 0  # how many of them there have been
         for file in filter(None, (self._file, self._other_file)):
             self._keep(*_parted(_remembered(file)))
         self._budgets = Budgets(SHARE, SHARE_WINDOW, time.monotonic)
@@ -142,6 +144,18 @@ class Activity:
         newest = [line for line in (*self._lines, *self._others) if line["time"] >= since]
         return sorted(newest, key=lambda line: line["time"])
 
+    def news(self, seen: int) -> tuple[int, list[Line]]:
+        """Return how many lines were written down so far, and those after the first `seen`.
+
+        What is gathered still comes with a later call; of too many, the newest come.
+        """
+        new = min(max(self._told - seen, 0), len(self._news))
+        return self._told, list(self._news)[len(self._news) - new :]
+
+    def last_use(self, token: str) -> Line | None:
+        """Return the newest use of a key of the token of this name (`token_name`), if any."""
+        return next((line for line in reversed(self._lines) if line["token"] == token), None)
+
     def flush(self) -> None:
         """Write what was gathered; the daemon does so before it leaves."""
         self._write_down(self._gathered, self._folded)
@@ -153,6 +167,8 @@ class Activity:
             return
         for line in lines:
             self._tell(line)
+        self._told += len(lines)
+        self._news.extend(lines)
         ours, others = _parted(lines)
         self._keep(ours, others)
         _write(self._file, ours)

@@ -5,8 +5,10 @@ requests for one token share one prompt (`unlock.Unlock`), all others go on.
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from enum import StrEnum
 from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
@@ -34,6 +36,22 @@ T = TypeVar("T")
 
 Record = Callable[[Request, str, str], None]
 """Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
+
+
+class Wants(StrEnum):
+    """What a request waits for a person for."""
+
+    PIN = "pin"
+    YES = "yes"
+    TOUCH = "touch"
+
+
+@dataclass(frozen=True, slots=True)
+class Pending:
+    """A request that waits for a person."""
+
+    request: Request
+    wants: Wants
 
 
 def no_store(_token: TokenId) -> None:
@@ -70,6 +88,7 @@ class Gate:
         self._waiting = waiting
         self._tell = tell
         self._arrival = arrival
+        self._pending: list[Pending] = []
         self._uses: list[EachUse] = []  # those that want their PIN now
         self._unlocks: dict[TokenId, Unlock] = {}
         self._dialogs = Tasks()
@@ -104,6 +123,10 @@ class Gate:
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules."""
         self._record(request, "refused", reason)
+
+    def pending(self) -> tuple[Pending, ...]:
+        """Return what waits for a person now, in order of arrival."""
+        return tuple(self._pending)
 
     def wants_pin(self, token: TokenId) -> Request | None:
         """Return the first request that waits for a terminal's PIN: for a login, or its use."""
@@ -175,6 +198,16 @@ class Gate:
         """Ask again: the screen is unlocked."""
         self._closed_because = ""
 
+    @contextmanager
+    def _waits(self, request: Request, wants: Wants) -> Iterator[None]:
+        """Have the request among those that wait for a person while the block runs."""
+        pending = Pending(request, wants)
+        self._pending.append(pending)
+        try:
+            yield
+        finally:
+            self._pending.remove(pending)
+
     # -- the way through ---------------------------------------------------------------------
 
     async def _pass(
@@ -229,7 +262,8 @@ class Gate:
         if unlock is None:
             asking = partial(self._how_to_ask, token.id)
             unlock = self._unlocks[token.id] = Unlock(token, asking)
-        typed = await unlock.join(request)
+        with self._waits(request, Wants.PIN):
+            typed = await unlock.join(request)
         if typed is not None:
             self._policy.confirmed(request)
         return typed
@@ -249,7 +283,8 @@ class Gate:
         if request.key.always_authenticate and token is not None:
             return await self._ask(self._use_with_pin(request, operation, token, typed))
         if confirm:
-            await self._confirm(request)
+            with self._waits(request, Wants.YES):
+                await self._confirm(request)
         if token is None:
             return await self._use_without_token(request, operation)
         with self._waiting(request):
@@ -282,7 +317,8 @@ class Gate:
         try:
             return await self._touched(request, operation, None)
         except PinNeeded:
-            pin = await self._ask(ask_for_one_pin(self._prompter, request))
+            with self._waits(request, Wants.PIN):
+                pin = await self._ask(ask_for_one_pin(self._prompter, request))
         try:
             return await self._touched(request, operation, pin)
         finally:
@@ -297,9 +333,10 @@ class Gate:
         """
         if not request.key.touch:
             return await operation(pin)
-        async with self._one_touch:
-            with self._waiting(request):
-                return await operation(pin)
+        with self._waits(request, Wants.TOUCH):
+            async with self._one_touch:
+                with self._waiting(request):
+                    return await operation(pin)
 
     async def _use_with_pin(
         self, request: Request, operation: Operation, token: Token, typed: bytearray | None
@@ -307,7 +344,8 @@ class Gate:
         use = EachUse(request, operation, token)
         self._uses.append(use)
         try:
-            return await use.carry_out(self._how_to_ask(token.id), typed)
+            with self._waits(request, Wants.PIN):
+                return await use.carry_out(self._how_to_ask(token.id), typed)
         finally:
             self._uses.remove(use)
 

@@ -1,9 +1,6 @@
 """`key new`, `rename` and `delete`: each reads back what became of it."""
 
-import asyncio
 import secrets
-import time
-from collections.abc import Coroutine
 from dataclasses import dataclass
 
 from hsmagent.errors import TokenError, UsageError
@@ -11,7 +8,7 @@ from hsmagent.mail.cms import certificates
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.manage import backups, certs, kinds, pins
 from hsmagent.manage.kinds import MAIL, Kind
-from hsmagent.manage.person import confirm
+from hsmagent.manage.person import confirm, waiting
 from hsmagent.manage.place import Place, Token, logged_in, objects_now
 from hsmagent.manage.proof import prove_signature
 from hsmagent.manage.tokens import kinds_of
@@ -25,7 +22,7 @@ from hsmagent.worker.orders import CardInfo, Change, DeleteFiles, Destroy, Gener
 
 _ID = 8  # bytes of a new CKA_ID; OpenSC cannot change one cheaply
 _MAKING = 570.0  # seconds; RSA-4096 takes a card minutes, and the daemon waits for ten
-_NEARLY, _LOOK = 0.99, 0.5  # of the usual time; seconds between two looks
+_WORTH_SAYING = 10  # seconds
 _CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
 
 
@@ -51,9 +48,13 @@ async def new(place: Place, wish: Wish) -> str:
     key_id = secrets.token_bytes(_ID)
     public, private = kinds.templates(kind, key_id, label, wish.uses)
     async with place.let_go(token), logged_in(token, pin) as worker:
-        making = worker.ask(Generate(token.slot, kind.mechanism, public, private), Done, _MAKING)
+        if token.card and kind.seconds > _WORTH_SAYING:
+            place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
+        order = Generate(token.slot, kind.mechanism, public, private)
         try:
-            await (_shown(place, kind, making) if token.card else making)
+            # How long others take is anybody's guess.
+            async with waiting(place.person, "Making the key", kind.seconds if token.card else 0):
+                await worker.ask(order, Done, _MAKING)
         except ModuleSaid as error:
             raise TokenError(f"{token.name} did not make the {kind.name} key: {error}") from None
         key = _made(await objects_now(worker, token), key_id)
@@ -63,19 +64,6 @@ async def new(place: Place, wish: Wish) -> str:
         place.person.say(f"For mail it needs a certificate: `hsmagent cert request {label}`.")
     blob = blob_of(key.spki)
     return authorized_key(blob, label) if blob else key.uri
-
-
-async def _shown(place: Place, kind: Kind, making: Coroutine[None, None, Done]) -> None:
-    """Wait for a card to make a key, and show how far that is, by how long it usually takes."""
-    if kind.seconds > 10:  # noqa: PLR2004 - worth to be said
-        place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
-    tell, began = place.person.progress("Making the key"), time.monotonic()
-    task = asyncio.ensure_future(making)
-    while not task.done():
-        tell(min((time.monotonic() - began) / kind.seconds, _NEARLY))
-        await asyncio.wait({task}, timeout=_LOOK)
-    tell(1)
-    await task
 
 
 async def _check(token: Token, kind: Kind, label: str) -> None:

@@ -1,9 +1,14 @@
 """What management asks a person, and says; the terminal and `--stdin` are behind it."""
 
-from collections.abc import Callable
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, asynccontextmanager
 from typing import Protocol
 
 from hsmagent.errors import Cancelled
+
+_TICK, _NEARLY = 0.2, 0.99  # seconds between two looks; of what usually takes less
 
 
 class Person(Protocol):
@@ -32,9 +37,31 @@ class Person(Protocol):
         """Show a secret that is to be noted; where somebody looks on, until it was."""
         ...
 
-    def progress(self, what: str) -> Callable[[float], None]:
-        """Return what is told, from 0 to 1, how far `what` is."""
+    def progress(self, what: str) -> AbstractContextManager[Callable[[float | None], None]]:
+        """Show how far `what` is while the context lasts.
+
+        It gives what is told, from 0 to 1, or None where nobody knows.
+        """
         ...
+
+
+@asynccontextmanager
+async def waiting(person: Person, what: str, usually: float = 0.0) -> AsyncIterator[None]:
+    """Show that something is waited for; usually: the seconds that it takes, 0 for unknown."""
+    with person.progress(what) as tell:
+        ticking = asyncio.create_task(_tick(tell, usually))
+        try:
+            yield
+        finally:
+            ticking.cancel()
+
+
+async def _tick(tell: Callable[[float | None], None], usually: float) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(_TICK)
+        past = time.monotonic() - began
+        tell(min(past / usually, _NEARLY) if usually else None)
 
 
 def confirm(person: Person, warning: str, word: str) -> None:

@@ -10,7 +10,7 @@ from typing import Protocol
 from hsmagent.control.names import NONE_PRESENT, find_key, names_key
 from hsmagent.errors import ConfigError, TokenError, TokenGone, UsageError
 from hsmagent.frame import wipe
-from hsmagent.manage.person import Person, confirm
+from hsmagent.manage.person import Person, confirm, waiting
 from hsmagent.manage.worker import Worker, card_program, module_program, running
 from hsmagent.model import Key, ModuleSpec, TokenId, printable
 from hsmagent.token import exclusive
@@ -126,7 +126,8 @@ class Place:
         found: list[Token] = []
         for module in self.modules:
             try:
-                tokens = await look(module)
+                async with waiting(self.person, f"Reading the tokens of {Path(module.path).name}"):
+                    tokens = await look(module)
                 if not tokens and exclusive.is_opensc(module.path):
                     for note in (await _cards(module)).notes:
                         self.person.say(note)
@@ -207,7 +208,9 @@ class Place:
 
     async def again(self, token: Token) -> Token:
         """Look at a token anew. Raises TokenError when it is not there any more."""
-        for other in await look(token.module):
+        async with waiting(self.person, f"Reading {token.name}"):
+            tokens = await look(token.module)
+        for other in tokens:
             if other.id.serial == token.id.serial and other.label == token.label:
                 return other
         raise TokenError(f"{token.name} is not there any more")

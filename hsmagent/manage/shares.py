@@ -58,8 +58,8 @@ async def make(place: Place, path: Path, split: tuple[int, int] | None) -> None:
         except ValueError as error:
             raise UsageError(str(error)) from None
     try:
-        progress = place.person.progress("Protecting the share")
-        content = dkek.encrypt_share(dkek.make_share(), password, progress)
+        with place.person.progress("Protecting the share") as progress:
+            content = dkek.encrypt_share(dkek.make_share(), password, progress)
     finally:
         wipe(password)
     files.create(path, content)
@@ -103,8 +103,8 @@ def open_share(place: Place, path: Path, split: int) -> bytearray:
         raise UsageError(f"{path}: {error}") from None
     password = _parts(place, split) if split else place.person.secret(f"Password of {path}")
     try:
-        progress = place.person.progress(f"Opening {path}")
-        return bytearray(dkek.decrypt_share(content, password, progress))
+        with place.person.progress(f"Opening {path}") as progress:
+            return bytearray(dkek.decrypt_share(content, password, progress))
     except WrongPassword:
         raise HsmAgentError(f"the password does not open {path}") from None
     finally:

@@ -1,6 +1,6 @@
 """The rules of a login: which PIN is not even tried, and how long a login lasts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 from hsmagent.errors import PinError, PinLength, TriesLow
@@ -78,25 +78,37 @@ class Limits:
 class Lease:
     """When a login ends, by the injected clock: for want of use, and in any case.
 
-    idle: how long it lasts unused, in seconds.
+    since: when it began. idle: how long it lasts unused, in seconds.
     """
 
+    since: float
     idle: float
     unused_until: float
     until: float
 
     def used(self, now: float) -> "Lease":
         """Return the lease after a use."""
-        return Lease(self.idle, now + self.idle, self.until)
+        return Lease(self.since, self.idle, now + self.idle, self.until)
 
     def left(self, now: float) -> float:
         """Return the seconds until the login ends."""
         return min(self.unused_until, self.until) - now
 
+    def shown(self, status: TokenStatus, now: float) -> TokenStatus:
+        """Return the status of a token with this login."""
+        return replace(
+            status,
+            logged_in=True,
+            idle_left=self.unused_until - now,
+            max_left=self.until - now,
+            login_age=now - self.since,
+            idle_limit=self.idle,
+        )
 
-NO_LEASE = Lease(0.0, -inf, -inf)
+
+NO_LEASE = Lease(0.0, 0.0, -inf, -inf)
 
 
 def lease_of(limits: Limits, now: float) -> Lease:
     """Return the lease of a login that begins now."""
-    return Lease(limits.idle, now + limits.idle, now + limits.max)
+    return Lease(now, limits.idle, now + limits.idle, now + limits.max)

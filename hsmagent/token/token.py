@@ -106,13 +106,7 @@ class Token:
             self._status = self._work_out_status()
         if not self.logged_in:
             return self._status
-        now, lease = self._clock(), self._lease
-        return replace(
-            self._status,
-            logged_in=True,
-            idle_left=lease.unused_until - now,
-            max_left=lease.until - now,
-        )
+        return self._lease.shown(self._status, self._clock())
 
     def _work_out_status(self) -> TokenStatus:
         flags = self._info.flags if self.present else spec.CKF_LOGIN_REQUIRED

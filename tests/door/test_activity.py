@@ -104,6 +104,33 @@ def test_entries_are_there_at_once_and_from_a_time_on(tmp_path: Path) -> None:
     assert [line["time"] for line in log.entries(since=200)] == [200, 300]
 
 
+def test_news_are_what_was_written_down_since() -> None:
+    timer = Timer()
+    log = Activity(None, timer)
+    assert log.news(0) == (0, [])
+    log.record(entry(100))
+    log.record(entry(101))  # gathered: it comes later
+    seen, lines = log.news(0)
+    assert (seen, [line["time"] for line in lines]) == (1, [100])
+    assert log.news(seen) == (1, [])
+    log.flush()
+    seen, [line] = log.news(seen)
+    assert (seen, line["time"]) == (2, 101)
+    assert log.news(7) == (2, [])  # of another daemon's count
+
+
+def test_the_last_use_is_of_that_token() -> None:
+    log = Activity(None, Timer())
+    log.record(entry(100))
+    log.record(entry(200, outcome="refused"))
+    log.flush()
+    [name] = {line["token"] for line in log.entries()}
+    used = log.last_use(name)
+    assert used is not None
+    assert used["time"] == 100
+    assert log.last_use("another") is None
+
+
 def test_a_restart_remembers(tmp_path: Path) -> None:
     Activity(tmp_path, Timer()).record(entry())
     file = tmp_path / activity.FILE_NAME

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from hsmagent.config.file import KeyConfig
-from hsmagent.door.gate import Gate
+from hsmagent.door.gate import Gate, Wants
 from hsmagent.door.policy import CACHED, Policy, Verdict
 from hsmagent.errors import (
     Cancelled,
@@ -180,6 +180,22 @@ async def test_one_prompt_serves_all_and_lists_those_who_joined() -> None:
     assert "p0 ← git wants" in again
     assert "and 2 more" in again
     assert door.token.login_calls == 2
+
+
+async def test_who_waits_for_a_pin_is_told() -> None:
+    person = FakePerson([RIGHT])
+    person.hold = asyncio.Event()
+    door = Door(person)
+    signing = [asyncio.ensure_future(door.sign(request(program=p))) for p in ("one", "two")]
+    await until(lambda: person.shown)
+    pending = door.gate.pending()
+    assert [each.request.peer.process.program for each in pending] == ["one", "two"]
+    assert {each.wants for each in pending} == {Wants.PIN}
+    signing.pop().cancel()
+    await until(lambda: len(door.gate.pending()) == 1)
+    person.hold.set()
+    await signing[0]
+    assert door.gate.pending() == ()
 
 
 async def test_answers_in_vain_end_it() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from hsmagent.door.gate import Gate
+from hsmagent.door.gate import Gate, Wants
 from hsmagent.door.policy import Policy
 from hsmagent.errors import PinIncorrect, PinNeeded, Refused, TimedOut
 from hsmagent.model import Key, KeyType, Request
@@ -84,6 +84,23 @@ async def test_the_pin_is_asked_for_once_and_for_one_use() -> None:
     assert await scene.sign() == b"signed"
     assert len(person.shown) == 2
     assert scene.tried == [None, RIGHT] * 2
+
+
+async def test_who_waits_for_a_touch_or_a_yes_is_told() -> None:
+    person = FakePerson()
+    person.hold = asyncio.Event()
+    scene = Scene(person)
+    scene.touched.clear()
+    asking = replace(request(FIDO), confirm=True)
+    signing = asyncio.ensure_future(scene.gate.perform(asking, scene._operate))
+    await until(scene.gate.pending)
+    assert [each.wants for each in scene.gate.pending()] == [Wants.YES]
+    person.hold.set()
+    await until(lambda: scene.shown)
+    assert [each.wants for each in scene.gate.pending()] == [Wants.TOUCH]
+    scene.touched.set()
+    assert await signing == b"signed"
+    assert scene.gate.pending() == ()
 
 
 async def test_a_wrong_pin_is_tried_once() -> None:

@@ -14,7 +14,7 @@ function _hsmagent_seen # WORD...
 end
 
 complete -c hsmagent -f
-complete -c hsmagent -n '__fish_use_subcommand' -a status -d 'tokens, login state and time left, PIN state'
+complete -c hsmagent -n '__fish_use_subcommand' -a status -d 'tokens, login state and time left, PIN state; what waits for you'
 complete -c hsmagent -n '__fish_use_subcommand' -a keys -d 'every key with its fingerprint, URI and certificates'
 complete -c hsmagent -n '__fish_use_subcommand' -a pubkey -d 'one public key, for authorized_keys or a CA'
 complete -c hsmagent -n '__fish_use_subcommand' -a unlock -d 'log in to a token: its PIN is typed in this terminal, or comes on stdin'
@@ -80,6 +80,7 @@ complete -c hsmagent -n '_hsmagent_seen file; and not _hsmagent_seen encrypt dec
 complete -c hsmagent -n '_hsmagent_seen pkcs11; and not _hsmagent_seen thunderbird' -a thunderbird -d 'the settings by which Thunderbird signs with your certificate'
 complete -c hsmagent -n '__fish_use_subcommand' -s h -l help -d 'say this'
 complete -c hsmagent -n '__fish_use_subcommand' -l version -d 'say which version this is'
+complete -c hsmagent -n '_hsmagent_seen status' -l watch -d 'draw it anew each second, until Ctrl-C'
 complete -c hsmagent -n '_hsmagent_seen status' -l json -d 'for a program'
 complete -c hsmagent -n '_hsmagent_seen status' -l runtime-dir -xa '(__fish_complete_directories)' -d 'where the daemon\'s sockets are'
 complete -c hsmagent -n '_hsmagent_seen status' -s h -l help -d 'say this'
@@ -108,6 +109,7 @@ complete -c hsmagent -n '_hsmagent_seen forget-pin' -l runtime-dir -xa '(__fish_
 complete -c hsmagent -n '_hsmagent_seen forget-pin' -s h -l help -d 'say this'
 complete -c hsmagent -n '_hsmagent_seen forget-pin' -a '(_hsmagent_labels status)'
 complete -c hsmagent -n '_hsmagent_seen log' -l since -x -d 'so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)'
+complete -c hsmagent -n '_hsmagent_seen log' -s f -l follow -d 'print what is added, too, until Ctrl-C'
 complete -c hsmagent -n '_hsmagent_seen log' -l json -d 'for a program'
 complete -c hsmagent -n '_hsmagent_seen log' -l runtime-dir -xa '(__fish_complete_directories)' -d 'where the daemon\'s sockets are'
 complete -c hsmagent -n '_hsmagent_seen log' -s h -l help -d 'say this'

@@ -15,6 +15,7 @@ from tests.parts.until import until
 
 ROWS, COLUMNS = 40, 120
 PATIENCE = 2.0  # seconds
+_REDRAW = 1.0
 
 _CONTROL = re.compile(rb"\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>]")
 
@@ -74,6 +75,7 @@ class Terminal:
             fcntl.ioctl(0, termios.TIOCSWINSZ, struct.pack("HHHH", ROWS, COLUMNS, 0, 0))
             os.execvpe(command[0], tuple(command), environment)  # the program is named by the test
         self.raw = b""
+        self._columns = COLUMNS
         self._looked_at = 0
 
     def shown(self) -> str:
@@ -92,6 +94,19 @@ class Terminal:
         start, found = self._looked_at, self.shown().index(text, self._looked_at)
         self._looked_at = found + len(text)
         return self.shown()[start : self._looked_at]
+
+    def wait_for_screen(self, text: str) -> None:
+        """Wait until this stands on the screen of a program that draws only what changes."""
+
+        def drawn() -> bool:
+            before = len(self.shown())
+            self._columns ^= 1  # one more or one less: it draws everything anew
+            size = struct.pack("HHHH", ROWS, self._columns, 0, 0)
+            fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, size)
+            time.sleep(_REDRAW)
+            return text in _CONTROL.sub(b"", self.shown()[before:].encode()).decode()
+
+        until(drawn)
 
     def type(self, typed: str) -> None:
         r"""Type this; "\n" is the Enter key."""
