@@ -178,8 +178,10 @@ def test_sendmail_through_the_program(agent: AgentProcess) -> None:
     verified = agent.hsmagent("smime", "verify", stdin=sent)
     assert verified.returncode == 0, verified.stdout
     assert (agent.home / "arguments").read_text() == sent
+    before = agent.config.read_text()
     agent.configure('[mail]\nsign = "sometimes"\n')
     wrong = agent.run(command, stdin=message)
+    agent.config.write_text(before)
     assert wrong.returncode == os.EX_CONFIG
     assert "sometimes" in wrong.stderr
 
