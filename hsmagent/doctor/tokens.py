@@ -79,7 +79,8 @@ def _entries(settings: Config, status: Status, present: list[TokenId]) -> Iterat
 
 def _key(listed: Status, present: list[TokenId]) -> Key:
     """Return a key that `hsmagent keys` lists, as far as an entry's match looks at it."""
-    token = next(filter(parse(listed["uri"]).matches_token, present), None)
+    uri = listed["uri"]  # a key of `ssh-add FILE` has none
+    token = next(filter(parse(uri).matches_token, present), None) if uri else None
     no_certificates: Status = {"certificates": [], "authorities": []}
     return to_key(listed | no_certificates | {"token": token and of_token(token)})
 

@@ -373,8 +373,13 @@ upstream = "/no/such.sock"
 certificates = ["/no/such-cert.pub"]
 """
     )
+    added = session.home / "added"
+    make = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(added)]
+    subprocess.run(make, check=True, timeout=60)
     session.start()
     try:
+        add = ["ssh-add", "-q", str(added)]  # a key that no URI names
+        subprocess.run(add, env=session.environment, check=True, timeout=60)
         found = sentences(session)
     finally:
         session.stop()
@@ -384,7 +389,7 @@ certificates = ["/no/such-cert.pub"]
     ]
     assert "/no/such.sock, cannot be reached" in found["upstream"][0]
     assert found["certificates"] == ["no certificate is in /no/such-cert.pub"]
-    assert found["ssh"] == ["ssh sees 1 key"]
+    assert found["ssh"] == ["ssh sees 2 keys"]
 
 
 def test_an_agent_that_is_locked(session: AgentProcess, softhsm: SoftHsm, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def typed(made: Managed, *words: str) -> Iterator[Terminal]:
 
 
 def test_a_slow_card_shows_that_it_is_read_and_makes_a_key(reader: Reader, card: Managed) -> None:
-    reader.card.knobs.every = 0.002
+    reader.card.knobs.every = 0.02
     reader.card.knobs.latency[INS.GENERATE_KEY_PAIR] = 2.0
     with typed(card, "key", "new", "p256", "--label", "mine") as it:
         it.wait_for("Reading the tokens of opensc-pkcs11.so ")
