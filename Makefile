@@ -86,6 +86,7 @@ unused: venv ## functions that no production code calls: only tests do, if anybo
 pictures: venv ## take the pictures of dialogs and terminals anew (docs/pictures)
 	$(BIN)/python -m tests.prompt.pictures docs/pictures
 	$(BIN)/python -m tests.guides.pictures docs/pictures
+	if command -v thunderbird; then $(BIN)/python -m tests.thunderbird.pictures docs/pictures; fi
 
 .PHONY: soak
 soak: venv ## the long tests: every fault at every call, signatures while workers die (ARGS as for test)

@@ -81,7 +81,7 @@ class Face:
     """What all connections of the face socket share.
 
     serves: which families the configuration wants served, as of now. look: sees to it that the
-    tokens' objects are those of now.
+    tokens' objects are those of now. missed: told who wants a token that is away.
     """
 
     def __init__(
@@ -91,12 +91,14 @@ class Face:
         *,
         serves: Callable[[], Collection[Family]],
         look: Callable[[], Awaitable[None]],
+        missed: Callable[[Peer, TokenId], None],
         clock: Clock,
     ) -> None:
         self.tokens = tokens
         self.gate = gate
         self.serves = serves
         self.look = look
+        self.missed = missed
         self.signatures = Budgets(*SIGNATURES, clock)
         self.decryptions = Budgets(*DECRYPTIONS, clock)
         self.change = asyncio.Event()
@@ -122,6 +124,14 @@ class Face:
             if allowed or (status.id in self._shown and not status.present):
                 answers.append(_token(status, allowed))
         return answers
+
+    def away(self, uri: str) -> TokenId:
+        """Return a token that was shown and is away now, forgotten even. Raises UsageError."""
+        here = {status.id for status in self.tokens.statuses() if status.present}
+        for token in self._shown - here:
+            if token.uri == uri:
+                return token
+        raise UsageError("no token of that name was here and is away")
 
     def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
         """Return the key of this name; of two on two tokens one that may be used for this."""
@@ -151,6 +161,7 @@ class FaceOperations:
             "client": self.client,
             "tokens": self.tokens,
             "changed": self.changed,
+            "missed": self.missed,
             "sign_message": self.sign_message,
             "sign_digest": self.sign_digest,
             "decrypt": self.decrypt,
@@ -203,6 +214,16 @@ class FaceOperations:
             if self._shown() != self._told:
                 return {}
             await change.wait()
+
+    async def missed(self, asked: Asked) -> Answer:
+        """Tell the person that a PKCS#11 program wants a token that is away: `token`, its URI."""
+        client = self._speaks_for()
+        if client.family is not Family.PKCS11:
+            raise UsageError("GnuPG's programs say by themselves that a token is away")
+        if client.peer is None:
+            raise Refused("no program was named that wants the token")
+        self._face.missed(client.peer(), self._face.away(asked.text("token")))
+        return {}
 
     def _shown(self) -> list[Answer]:
         return self._face.shown(self._speaks_for().family)

@@ -187,6 +187,7 @@ class Daemon:
             self._parts.gate,
             serves=lambda: configured.families(self._settings),
             look=partial(look_anew, tokens),
+            missed=self._desktop.missed,
             clock=time.monotonic,
         )
         return FaceSocket(face, self._sockets, self._turns)

@@ -17,7 +17,7 @@ from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
-from hsmagent.model import PKCS11_PURPOSES, Clock, Request, TokenId, TokenStatus
+from hsmagent.model import PKCS11_PURPOSES, Clock, Peer, Request, TokenId, TokenStatus
 from hsmagent.prompt.ask_here import Asked, AskHere
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
@@ -113,6 +113,10 @@ class Desktop:
             self._notifications.used(request)
         elif outcome == "failed" or request.purpose.kind in PKCS11_PURPOSES:
             self._notifications.not_done(request, reason)
+
+    def missed(self, peer: Peer, token: TokenId) -> None:
+        """Tell that a program wants a token that is away."""
+        self._notifications.missed(peer, token)
 
     def waiting(self, request: Request) -> AbstractContextManager[None]:
         """Tell, until the block ends, that a key waits for a touch."""

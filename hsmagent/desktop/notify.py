@@ -11,9 +11,11 @@ from hsmagent.limit import RateLimit
 from hsmagent.model import (
     PKCS11_PURPOSES,
     Clock,
+    Peer,
     PinState,
     Request,
     TokenId,
+    name_of,
     printable,
     quoted,
     token_name,
@@ -101,6 +103,13 @@ class Notifications:
             program = printable(request.peer.process.program, 60)
             key = printable(request.key.label, 60) or "a key"
             self._spawn(self._show(f"{program} could not use {key}", words, _NORMAL))
+
+    def missed(self, peer: Peer, token: TokenId) -> None:
+        """Say that a PKCS#11 program wants a token that is away, which few programs say."""
+        if "refused" in self._events() and self._refusals.admit():
+            program = printable(peer.process.program, 60)
+            summary = f"{program} wanted the token {name_of(token)}"
+            self._spawn(self._show(summary, "It is not plugged in.", _NORMAL))
 
     def removed(self, token: TokenId) -> None:
         """Say that a token was pulled out while it was unlocked."""

@@ -12,14 +12,16 @@ from contextlib import suppress
 
 from hsmagent.control.face_client import Answer, Connection
 from hsmagent.control.values import from_base64, to_base64
-from hsmagent.errors import ProtocolError, Refused, Unavailable
+from hsmagent.errors import HsmAgentError, ProtocolError, Refused, Unavailable
 from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Wish
+from hsmagent.p11.objects import Token
 
 log = logging.getLogger(__name__)
 
 FIRST_LOOK = 10.0  # seconds
 PAUSE = 0.2  # seconds between two attempts
+TO_TELL = 2.0  # seconds; a program does not wait longer until a person is told
 MOST_IDLE = 1  # connections that a program keeps between its operations
 FAMILY = "pkcs11"
 
@@ -35,9 +37,24 @@ class Program:
 
     async def perform(self, key: Key, wish: Wish) -> bytes:
         """Have an operation carried out; return its only result. Raises HsmAgentError."""
+        answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
+        try:
+            (result,) = answer.values()
+            return from_base64(result)
+        except (ValueError, TypeError):
+            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+
+    async def missed(self, token: Token) -> None:
+        """Have a person told that the program wants a token that is away, if that goes fast."""
+        try:
+            await asyncio.wait_for(self._call("missed", token=token.uri), TO_TELL)
+        except (HsmAgentError, TimeoutError) as error:
+            log.debug("nobody was told of a token that is away: %s", error)
+
+    async def _call(self, op: str, **fields: object) -> Answer:
         connection = await self._connection()
         try:
-            answer = await connection.call(wish.op, key=to_base64(key.spki), **wish.fields)
+            answer = await connection.call(op, **fields)
         except (Unavailable, ProtocolError, asyncio.CancelledError):
             connection.close()
             raise
@@ -45,11 +62,7 @@ class Program:
             self._keep(connection)
             raise
         self._keep(connection)
-        try:
-            (result,) = answer.values()
-            return from_base64(result)
-        except (ValueError, TypeError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+        return answer
 
     async def _connection(self) -> Connection:
         while self._idle:

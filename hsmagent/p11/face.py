@@ -1,8 +1,9 @@
 """The calls of PKCS#11, as one program makes them: a body in, the body of a reply out.
 
 Everything but the use of a key (`uses`) is answered from memory. A use is answered later, by the
-daemon, and meanwhile the program's other threads go on. State is the program's own; it ends with
-its connection.
+daemon, and meanwhile the program's other threads go on. That a token is away is told to the daemon
+first, once for each absence, as few programs say it to the person. State is the program's own; it
+ends with its connection.
 """
 
 import os
@@ -14,8 +15,9 @@ from hsmagent.errors import HsmAgentError
 from hsmagent.p11 import mechanisms, rpc
 from hsmagent.p11.calls import Call
 from hsmagent.p11.mechanisms import MECHANISMS
+from hsmagent.p11.objects import Token
 from hsmagent.p11.rpc import Attribute, BadCall, Room
-from hsmagent.p11.sessions import Sessions
+from hsmagent.p11.sessions import Sessions, TokenAway
 from hsmagent.p11.slots import Slots
 from hsmagent.p11.uses import Handler, Perform, Uses, Values, return_value
 from hsmagent.worker import spec
@@ -33,19 +35,22 @@ _VERSION = tuple(map(int, re.findall(r"\d+", __version__)[:2]))
 class Face:
     """The face that one program sees.
 
-    perform: has the daemon carry out a wish. needed: told that the program looks at what there is.
-    looked: returns once the daemon was asked what there is.
+    perform: has the daemon carry out a wish. missed: tells it that the program wants a token which
+    is away. needed: told that the program looks at what there is. looked: returns once the daemon
+    was asked what there is.
     """
 
     def __init__(
         self,
         slots: Slots,
         perform: Perform,
+        missed: Callable[[Token], Awaitable[None]],
         needed: Callable[[], None],
         looked: Callable[[], Awaitable[None]],
     ) -> None:
         self._slots = slots
         self._sessions = Sessions(slots)
+        self._missed = missed
         self._needed = needed
         self._looked = looked
         self._calls: dict[int, Handler] = {
@@ -83,11 +88,22 @@ class Face:
                 return rpc.error(spec.CKR_FUNCTION_NOT_SUPPORTED)
             call = Call(number)
             values = handler(*rpc.values_of(call, body))
+        except TokenAway as away:
+            return self._without_token(away)
         except BadCall as bad:
             return rpc.error(bad.rv)
         if isinstance(values, tuple):
             return rpc.reply(call, values)
         return self._later(call, values)
+
+    def _without_token(self, away: TokenAway) -> bytes | Awaitable[bytes]:
+        if self._sessions.is_first_miss(away.slot):
+            return self._told(away)
+        return rpc.error(away.rv)
+
+    async def _told(self, away: TokenAway) -> bytes:
+        await self._missed(away.slot.token)  # before the reply, as many a program ends with that
+        return rpc.error(away.rv)
 
     async def _later(self, call: Call, values: Awaitable[Values]) -> bytes:
         try:
@@ -164,7 +180,7 @@ class Face:
         self._needed()
         if not flags & spec.CKF_SERIAL_SESSION:
             raise BadCall(spec.CKR_SESSION_PARALLEL_NOT_SUPPORTED)
-        return (self._sessions.open(self._sessions.slot_with_token(number), flags),)
+        return (self._sessions.open(number, flags),)
 
     def _close_session(self, number: int) -> Values:
         self._sessions.close(number)

@@ -70,8 +70,12 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as programs see it. present: it is there, and has keys that they may use."""
+    """A token as programs see it. present: it is there, and has keys that they may use.
 
+    uri: its name for the daemon.
+    """
+
+    uri: str
     label: str
     serial: str
     model: str
@@ -103,6 +107,7 @@ def _token(fields: Fields) -> Token:
         if found is not None:
             objects.setdefault(found.name, found)
     return Token(
+        uri=fields.text("uri"),
         label=fields.text("label"),
         serial=fields.text("serial"),
         model=fields.text("model"),

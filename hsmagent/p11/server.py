@@ -90,7 +90,8 @@ class Server:
         self._connections[connection] = pid
         self._held[pid] += 1
         program = Program(self._daemon, sock)
-        face = Face(self._slots, program.perform, self._watch.needed, self._watch.looked)
+        watch = self._watch
+        face = Face(self._slots, program.perform, program.missed, watch.needed, watch.looked)
         return face.answer, program
 
     def _forget(self, connection: "Connection", error: ProtocolError | None) -> None:

@@ -16,6 +16,14 @@ MOST_HELD = 1 << 20
 _DERIVED = 1 << 32  # from here on the handles are those of derived secrets
 
 
+class TokenAway(BadCall):
+    """A call that wanted a token which is away."""
+
+    def __init__(self, rv: int, slot: Slot) -> None:
+        super().__init__(rv)
+        self.slot = slot
+
+
 @dataclass(slots=True, eq=False)
 class Operation:
     """What C_SignInit or C_DecryptInit has begun. usage: the mechanism's.
@@ -56,6 +64,7 @@ class Sessions:
         self._numbers = count(1)
         self._derived = count(_DERIVED)
         self._logins: dict[int, int] = {}  # slot: the insertion that the program has logged in to
+        self._missed: dict[int, int] = {}  # slot: the absence in which the program wanted its token
 
     def slot(self, number: int) -> Slot:
         """Return a slot."""
@@ -71,21 +80,31 @@ class Sessions:
             raise BadCall(spec.CKR_TOKEN_NOT_PRESENT)
         return slot
 
-    def open(self, slot: Slot, flags: int) -> int:
-        """Open a session."""
+    def is_first_miss(self, slot: Slot) -> bool:
+        """Take in that the program wants a token that is away; return whether it did not yet."""
+        was, self._missed[slot.number] = self._missed.get(slot.number), slot.absence
+        return was != slot.absence
+
+    def open(self, number: int, flags: int) -> int:
+        """Open a session. Raises TokenAway, too."""
+        slot = self.slot(number)
+        if not slot.insertion:
+            raise TokenAway(spec.CKR_TOKEN_NOT_PRESENT, slot)
         if len(self._sessions) >= MOST_SESSIONS:
             raise BadCall(spec.CKR_SESSION_COUNT)
-        number = next(self._numbers)
-        self._sessions[number] = Session(number, slot, flags, slot.insertion)
-        return number
+        opened = next(self._numbers)
+        self._sessions[opened] = Session(opened, slot, flags, slot.insertion)
+        return opened
 
     def get(self, number: int) -> Session:
-        """Return a session; one whose token is gone ends."""
+        """Return a session; one whose token is gone ends. Raises TokenAway, too."""
         session = self._sessions.get(number)
         if session is None:
             raise BadCall(spec.CKR_SESSION_HANDLE_INVALID)
         if session.insertion != session.slot.insertion:
             del self._sessions[number]
+            if not session.slot.insertion:
+                raise TokenAway(spec.CKR_DEVICE_REMOVED, session.slot)
             raise BadCall(spec.CKR_DEVICE_REMOVED)
         return session
 

@@ -13,13 +13,15 @@ from hsmagent.p11.objects import Object, Token
 class Slot:
     """A slot and its token, as the daemon told of it last.
 
-    insertion: which insertion of the token this is; 0 while it is away. objects: by their handles.
+    insertion: which insertion of the token this is; 0 while it is away. absence: how often it was
+    away. objects: by their handles.
     """
 
     def __init__(self, number: int, token: Token) -> None:
         self.number = number
         self.token = token
         self.insertion = 0
+        self.absence = 0
         self.objects: Mapping[int, Object] = {}
 
 
@@ -41,6 +43,7 @@ class Slots:
                 self._slots[name] = Slot(next(self._numbers), token)
         for name, slot in self._slots.items():
             if name not in here:
+                slot.absence += bool(slot.insertion)
                 slot.insertion, slot.objects = 0, {}
                 continue
             slot.token = token = here[name]

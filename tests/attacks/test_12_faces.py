@@ -69,7 +69,10 @@ def handed() -> Iterator[Callable[[AgentProcess], FaceClient]]:
 OF = {
     "control": ("status", "log", "unlock", "lock", "refresh", "forget_pin", "let_go", "take_back"),
     "mail": ("sign_attributes", "unwrap"),
-    "face": ("client", "tokens", "changed", "sign_message", "sign_digest", "decrypt", "derive"),
+    "face": (
+        *("client", "tokens", "changed", "missed"),
+        *("sign_message", "sign_digest", "decrypt", "derive"),
+    ),
 }
 
 

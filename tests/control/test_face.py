@@ -251,17 +251,31 @@ def test_a_family_that_is_not_enabled_is_refused(start: Start, furnished: SoftHs
     with closing(FaceClient(agent.face_socket)) as face:
         face.client(None, "gnupg")
         assert list(face.keys()) == ["rsa"]
+        with pytest.raises(UsageError, match="by themselves"):
+            face.call("missed", token="pkcs11:")
+
+
+def test_nobody_is_told_that_a_token_is_away_which_is_here(
+    agent: AgentProcess, connect: Connect
+) -> None:
+    face = connect(agent)
+    [token] = face.call("tokens")["tokens"]
+    for uri in (token["uri"], "pkcs11:token=another"):
+        with pytest.raises(UsageError, match="is away"):
+            face.call("missed", token=uri)
 
 
 def test_everything_else_wants_to_know_who_asks(agent: AgentProcess) -> None:
     with closing(FaceClient(agent.face_socket)) as face:
-        for operation in ("tokens", "changed", "sign_message"):
+        for operation in ("tokens", "changed", "missed", "sign_message"):
             with pytest.raises(UsageError, match="for whom"):
                 face.call(operation, message=b"", scheme="ecdsa-sha256", key=b"")
         face.client(None)
         spki = face.keys()["ec"]
         with pytest.raises(Refused, match="no program"):
             face.call("sign_message", message=b"", scheme="ecdsa-sha256", key=spki)
+        with pytest.raises(Refused, match="no program"):
+            face.call("missed", token="pkcs11:")
         with pytest.raises(UsageError, match="already"):
             face.client(None)
 
@@ -395,8 +409,20 @@ async def test_a_token_that_is_away_stays_in_the_list() -> None:
         def allowed(self, key: Key) -> frozenset[PurposeKind]:
             return frozenset(() if key.spki == b"hidden" else (PurposeKind.PKCS11_DIGEST,))
 
-    face = Face(OfNow(), OfNow(), serves=lambda: (), look=lambda: None, clock=lambda: 0.0)  # type: ignore[arg-type, return-value]
+    face = Face(
+        *(OfNow(), OfNow()),  # type: ignore[arg-type]
+        serves=lambda: (),
+        look=lambda: None,  # type: ignore[arg-type, return-value]
+        missed=lambda *_: None,
+        clock=lambda: 0.0,
+    )
     assert [token["serial"] for token in face.shown(Family.PKCS11)] == [TOKEN.serial]
     now[:] = [replace(each, present=False, keys=()) for each in now]
     [away] = face.shown(Family.PKCS11)
     assert (away["serial"], away["present"], away["keys"]) == (TOKEN.serial, False, [])
+    assert face.away(TOKEN.uri) == TOKEN
+    with pytest.raises(UsageError, match="is away"):
+        face.away(hidden.id.uri)
+    now[:] = [here]
+    with pytest.raises(UsageError, match="is away"):
+        face.away(TOKEN.uri)

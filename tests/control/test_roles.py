@@ -20,7 +20,10 @@ OPERATIONS = {
         *("let_go", "take_back"),
     ),
     MAIL: ("keys", "sign_attributes", "unwrap"),
-    FACE: (*("client", "tokens", "changed", "sign_message", "sign_digest", "decrypt", "derive"),),
+    FACE: (
+        *("client", "tokens", "changed", "missed"),
+        *("sign_message", "sign_digest", "decrypt", "derive"),
+    ),
 }
 
 TYPE = der.sequence(der.oid(oids.ID_CONTENT_TYPE), der.set_of(der.oid(oids.ID_DATA)))

@@ -26,7 +26,7 @@ from tests.parts.agent.drop_in import DropIn
 from tests.parts.agent.ssh_login import COMMAND, HELLO
 from tests.parts.agent.sshd import Sshd
 from tests.parts.desktop.bus import PrivateBus, private_bus
-from tests.parts.desktop.dbusmock import mocked
+from tests.parts.desktop.dbusmock import mocked, notified
 from tests.parts.until import until
 
 SK_DUMMY = Path("/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so")
@@ -74,19 +74,6 @@ def bus() -> Iterator[PrivateBus]:
         with mocked("notification_daemon", bus.address):
             until(lambda: notified(bus, "Notify"))
             yield bus
-
-
-def notified(bus: PrivateBus, member: str) -> str:
-    """Return the calls of a method that the notification daemon has had, as gdbus prints them."""
-    name, path = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
-    method = "org.freedesktop.DBus.Mock.GetMethodCalls"
-    return subprocess.run(
-        ["gdbus", "call", "--session", "-d", name, "-o", path, "-m", method, member],
-        env=os.environ | {"DBUS_SESSION_BUS_ADDRESS": bus.address},
-        capture_output=True,
-        text=True,
-        check=False,
-    ).stdout
 
 
 @pytest.fixture

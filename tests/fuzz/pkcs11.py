@@ -12,7 +12,7 @@ from hsmagent.p11 import rpc
 from hsmagent.p11.calls import Call
 from hsmagent.p11.face import Face
 from hsmagent.p11.mechanisms import Wish
-from hsmagent.p11.objects import tokens_of
+from hsmagent.p11.objects import Token, tokens_of
 from hsmagent.p11.rpc import Mechanism
 from hsmagent.p11.slots import Slots
 from hsmagent.worker import spec
@@ -25,7 +25,13 @@ from tests.parts.token.p11_rpc import request, u64
 def _slots() -> Slots:
     allowed = [str(kind) for kind in PurposeKind if kind.startswith("pkcs11")]
     keys = [of_key(person(kind).key) | {"allowed": allowed} for kind in ("rsa", "p256")]
-    token = {"label": "work", "serial": "1", "model": "model", "manufacturer": "maker"}
+    token = {
+        "uri": "pkcs11:",
+        "label": "work",
+        "serial": "1",
+        "model": "model",
+        "manufacturer": "maker",
+    }
     slots = Slots()
     slots.show(tokens_of({"tokens": [token | {"present": True, "keys": keys, "certificates": []}]}))
     return slots
@@ -34,6 +40,10 @@ def _slots() -> Slots:
 async def _perform(key: Key, wish: Wish) -> bytes:
     del key
     return wish.op.encode()
+
+
+async def _missed(_: Token) -> None:
+    pass
 
 
 async def _looked() -> None:
@@ -54,7 +64,7 @@ def _finish(later: Awaitable[bytes]) -> bytes:
 def calls(data: bytes) -> None:
     """Be a program's whole connection. Every reply can be parsed, and no error is CKR_OK."""
     stream = rpc.Stream()
-    face = Face(_slots(), _perform, lambda: None, _looked)
+    face = Face(_slots(), _perform, _missed, lambda: None, _looked)
     stream.feed(data)
     stream.next_version()
     with suppress(ProtocolError):

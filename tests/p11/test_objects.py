@@ -18,6 +18,7 @@ ALL = ("pkcs11-message", "pkcs11-digest", "pkcs11-decrypt")
 
 def token(label: str, *keys: Key, present: bool = True, allowed: tuple[str, ...] = ALL) -> Any:
     return {
+        "uri": f"pkcs11:token={label}",
         "label": label,
         "serial": "1",
         "model": "model",

@@ -1,6 +1,7 @@
 """What becomes of programs when people say no, tokens leave and the daemon is started anew."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tests.daemon.conftest import module_config
 from tests.p11.conftest import Connect, Holder, StartFace
 from tests.parts.agent.daemon import PROGRAM, AgentProcess
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.dbusmock import mocked, notified
 from tests.parts.desktop.desk import Desk
 from tests.parts.token.p11_rpc import RpcClient, Rv
 from tests.parts.token.softhsm import PIN, SoftHsm
@@ -21,6 +24,16 @@ from tests.parts.until import until
 
 MESSAGE = Mechanism(spec.CKM_SHA256_RSA_PKCS)
 DATA = b"what is signed"
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    """Start a session bus with a notification daemon."""
+    with private_bus() as bus:
+        bus.start()
+        with mocked("notification_daemon", bus.address):
+            until(lambda: notified(bus, "Notify"))
+            yield bus
 
 
 @pytest.fixture
@@ -159,6 +172,62 @@ def slot_flags(client: RpcClient) -> int:
     return int(client.call(Call.C_GetSlotInfo, slot)[2])
 
 
+def pull(token: SoftHsm, face: FaceProcess, client: RpcClient) -> None:
+    """Take a token's files away; return when the client sees that."""
+    tokens = token.folder / "tokens"
+    tokens.rename(token.folder / "away")
+    tokens.mkdir()
+    face.agent.hsmagent("refresh")
+    until(lambda: not slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+
+
+def put_back(token: SoftHsm, face: FaceProcess, client: RpcClient) -> None:
+    """Bring them back; return when the client sees that."""
+    tokens = token.folder / "tokens"
+    tokens.rmdir()
+    (token.folder / "away").rename(tokens)
+    face.agent.hsmagent("refresh")
+    until(lambda: slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+
+
+def misses(client: RpcClient, call: Call, *values: object) -> int:
+    """Make a call that wants the token; return what it is refused with."""
+    with pytest.raises(Rv) as gone:
+        client.call(call, *values)
+    return int(gone.value.rv)
+
+
+def test_a_person_is_told_once_that_a_program_wants_a_token_that_is_away(
+    start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
+) -> None:
+    own = holder.token.copy(tmp_path / "copy")
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
+    client, other = connect(face), connect(face)
+    session = client.open()
+
+    def told() -> int:
+        return notified(bus, "Notify").count("wanted the token “work”")
+
+    opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
+    pull(own, face, client)
+    assert misses(client, Call.C_GetTokenInfo, 1) == spec.CKR_TOKEN_NOT_PRESENT
+    assert client.call(Call.C_GetSlotList, 0, 4) == ((1,),)
+    assert misses(client, Call.C_GetSessionInfo, session) == spec.CKR_DEVICE_REMOVED
+    assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    put_back(own, face, client)
+    begun(client, session := client.open())
+    face.agent.unlock(PIN)
+    pull(own, face, client)
+    until(lambda: "work was removed" in notified(bus, "Notify"))  # which comes after all before it
+    assert told() == 1
+    assert "python" in notified(bus, "Notify")
+    assert "It is not plugged in." in notified(bus, "Notify")
+    assert misses(client, Call.C_Sign, session, DATA, 256) == spec.CKR_DEVICE_REMOVED
+    until(lambda: told() == 2)
+    assert misses(other, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    until(lambda: told() == 3)
+
+
 def test_a_token_leaves_and_comes_back(
     start_face: StartFace, connect: Connect, holder: Holder
 ) -> None:
@@ -168,22 +237,12 @@ def test_a_token_leaves_and_comes_back(
     session = client.open()
     face.agent.unlock(PIN)
     check(holder, sign(client, session))
-    tokens = own.folder / "tokens"
-    tokens.rename(own.folder / "away")
-    tokens.mkdir()
-    face.agent.hsmagent("refresh")
-    until(lambda: not slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    pull(own, face, client)
     assert client.call(Call.C_GetSlotList, 1, 4) == ((),)
-    with pytest.raises(Rv) as gone:
-        client.call(Call.C_GetSessionInfo, session)
-    assert gone.value.rv == spec.CKR_DEVICE_REMOVED
-    with pytest.raises(Rv) as gone:
-        client.call(Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
-    assert gone.value.rv == spec.CKR_TOKEN_NOT_PRESENT
-    tokens.rmdir()
-    (own.folder / "away").rename(tokens)
-    face.agent.hsmagent("refresh")
-    until(lambda: slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    assert misses(client, Call.C_GetSessionInfo, session) == spec.CKR_DEVICE_REMOVED
+    opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
+    assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    put_back(own, face, client)
     face.agent.unlock(PIN)
     check(holder, sign(client, client.open()))
 

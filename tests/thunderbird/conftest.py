@@ -79,14 +79,15 @@ def furnish(profile: Path, face: FaceProcess, holder: Holder) -> None:
 
 
 def start(program: str, profile: Path, face: FaceProcess, **environment: str) -> Iterator[Program]:
-    """Run a program until the test is over."""
+    """Run a program until the test is over; where no DISPLAY is given, headless."""
+    headless = {} if "DISPLAY" in environment else {"MOZ_HEADLESS": "1"}
     port = free_port()
     write_prefs(profile, "user.js", PREFS | {"marionette.port": port})
     with (profile / "log").open("wb") as log:
         process = subprocess.Popen(
             [program, "--marionette", "--remote-allow-system-access", "--no-remote",
              "--profile", str(profile)],
-            env=face.environment | {"MOZ_HEADLESS": "1"} | environment,
+            env=face.environment | headless | environment,
             stdout=log,
             stderr=log,
         )  # fmt: skip

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hsmagent.bus import Bus
+from tests.parts.desktop.bus import PrivateBus
 
 MOCK = "org.freedesktop.DBus.Mock"
 
@@ -38,3 +39,16 @@ async def mock(  # noqa: PLR0917 - a call's own fields
 ) -> list[Any]:
     """Call a method of a mock's control interface."""
     return await bus.call(name, path, MOCK, member, signature, body)
+
+
+def notified(bus: PrivateBus, member: str) -> str:
+    """Return the calls of a method that the notification daemon has had, as gdbus prints them."""
+    name, path = "org.freedesktop.Notifications", "/org/freedesktop/Notifications"
+    method = "org.freedesktop.DBus.Mock.GetMethodCalls"
+    return subprocess.run(
+        ["gdbus", "call", "--session", "-d", name, "-o", path, "-m", method, member],
+        env=os.environ | {"DBUS_SESSION_BUS_ADDRESS": bus.address},
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
