@@ -18,11 +18,11 @@ from tests.parts.token.softhsm import MODULE, SoftHsm
 
 # The kernel tells nobody but root about the memory of a process that forbids dumps.
 _DUMPABLE = """
-import hsmagent.worker.hardening, hsmagent.worker.link as link
+import hsmagent.worker.hardening, hsmagent.worker.process as process
 hsmagent.worker.hardening.prctl = lambda option, value: None
-link._START = (
+process._START = (
     "import sys; sys.path.insert(0, sys.argv[1]); import hsmagent.worker.hardening as each;"
-    "each.prctl = lambda option, value: None\\n" + link._START
+    "each.prctl = lambda option, value: None\\n" + process._START
 )
 from hsmagent.cli.main import main
 main()
