@@ -16,8 +16,8 @@ from typing import Any
 
 from hsmagent.cli import terminal
 from hsmagent.cli.arguments import Given
-from hsmagent.control.client import ANSWER_NO, ANSWER_YES, Daemon
-from hsmagent.errors import HsmAgentError, ProtocolError, Unavailable
+from hsmagent.control.client import ANSWER_NO, ANSWER_YES, Daemon, hung_up
+from hsmagent.errors import HsmAgentError, ProtocolError
 from hsmagent.frame import wipe
 from hsmagent.model import printable
 
@@ -103,7 +103,7 @@ class _Attendant:
         except (ValueError, KeyError, TypeError):
             raise ProtocolError("the daemon asks what cannot be understood") from None
         except OSError:
-            raise Unavailable("the daemon hung up; its log says why") from None
+            raise hung_up() from None
         self._read()
 
     def _take(self, message: dict[str, Any]) -> None:

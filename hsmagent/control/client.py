@@ -59,7 +59,11 @@ class Daemon:
                 f"no daemon answers at {path}; start it with "
                 "`systemctl --user start hsmagent` or `hsmagent daemon`"
             ) from None
-        self._check_server()
+        try:
+            check_server(self._socket, path)
+        except Unavailable:
+            self._socket.close()
+            raise
         self._reader = frame.Reader(CONTROL_MAX_FRAME)
 
     def check_place(self) -> None:
@@ -69,13 +73,6 @@ class Daemon:
                 f"who answers at {self._path} may not be your daemon: "
                 f"{above} may be changed by others"
             )
-
-    def _check_server(self) -> None:
-        """Raise Unavailable unless a process of this user listens."""
-        uid = uid_of_server(self._socket)
-        if uid != os.getuid():
-            self._socket.close()
-            raise Unavailable(f"no daemon of yours answers at {self._path}, but one of uid {uid}")
 
     def call(self, op: str, **fields: object) -> "dict[str, Any]":
         """Ask for one operation; return its answer. Binary fields are base64 text."""
@@ -89,16 +86,13 @@ class Daemon:
             self.send(body)
             while "waiting" in (answer := self._next_answer()):
                 self._on_wait(answer["waiting"], answer["on_terminal"])
-            if "error" in answer:
-                raise of_kind(answer["error"]["kind"], answer["error"]["message"])
-            result: dict[str, Any] = answer["ok"]
+            return result_of(answer)
         except TimeoutError:
             raise Unavailable("the daemon does not answer; start it anew") from None
         except OSError:
-            raise Unavailable("the daemon hung up; its log says why") from None
+            raise hung_up() from None
         except (ValueError, TypeError, KeyError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
-        return result
+            raise unreadable() from None
 
     def _next_answer(self) -> "dict[str, Any]":
         while (message := self.next_message()) is None:
@@ -140,9 +134,32 @@ class Daemon:
         self._socket.close()
 
 
-def uid_of_server(connected: "socket") -> int:
-    """Return whose process listens at the other end of a socket that we connected."""
+def check_server(connected: "socket", path: str) -> None:
+    """Raise Unavailable unless a process of this user listens where we are connected."""
     import _socket
 
     raw = connected.getsockopt(_socket.SOL_SOCKET, _socket.SO_PEERCRED, 12)  # struct ucred
-    return int.from_bytes(raw[4:8], sys.byteorder)
+    uid = int.from_bytes(raw[4:8], sys.byteorder)
+    if uid != os.getuid():
+        raise Unavailable(f"no daemon of yours answers at {path}, but one of uid {uid}")
+
+
+def result_of(answer: "dict[str, Any]") -> "dict[str, Any]":
+    """Return what an operation gave. Raises the error that it answers.
+
+    Raises ValueError, TypeError or KeyError for what is no answer.
+    """
+    if "error" in answer:
+        raise of_kind(answer["error"]["kind"], answer["error"]["message"])
+    result: dict[str, Any] = answer["ok"]
+    return result
+
+
+def hung_up() -> Unavailable:
+    """Return what there is to say when a connection was lost."""
+    return Unavailable("the daemon hung up; its log says why")
+
+
+def unreadable() -> ProtocolError:
+    """Return what there is to say when an answer is none."""
+    return ProtocolError("the daemon's answer is none; is it an older one?")

@@ -2,13 +2,19 @@
 
 import asyncio
 import json
-import os
 import socket
 from typing import Any
 
 from hsmagent import frame
-from hsmagent.control.client import CONTROL_MAX_FRAME, uid_of_server
-from hsmagent.errors import HsmAgentError, ProtocolError, Refused, Unavailable, of_kind
+from hsmagent.control.client import (
+    CONTROL_MAX_FRAME,
+    check_server,
+    hung_up,
+    result_of,
+    unreadable,
+)
+from hsmagent.control.values import from_base64
+from hsmagent.errors import Refused, Unavailable
 
 Answer = dict[str, Any]
 
@@ -33,7 +39,7 @@ class Connection:
         first = frame.encode(json.dumps({"op": "client", "for": family}).encode())
         try:
             await asyncio.get_running_loop().sock_connect(sock, path)
-            _check_server(sock, path)
+            check_server(sock, path)
             socket.send_fds(sock, [first], [program.fileno()] if program is not None else [])
             made = cls(*await asyncio.open_connection(sock=sock))
         except OSError:
@@ -55,7 +61,7 @@ class Connection:
         try:
             self._writer.write(frame.encode(body))
         except OSError:
-            raise _lost() from None
+            raise hung_up() from None
         return await self._answer()
 
     async def _answer(self) -> Answer:
@@ -63,16 +69,14 @@ class Connection:
             header = await self._reader.readexactly(frame.HEADER)
             length = int.from_bytes(header, "big")
             if not 0 < length <= CONTROL_MAX_FRAME:
-                raise ProtocolError("the daemon's answer is none; is it an older one?")
-            answer = json.loads(await self._reader.readexactly(length))
-            if "error" in answer:
-                raise _told(of_kind(answer["error"]["kind"], answer["error"]["message"]))
-            result: Answer = answer["ok"]
+                raise unreadable()
+            return result_of(json.loads(await self._reader.readexactly(length)))
+        except Unavailable as error:  # what a daemon answers that is there
+            raise Refused(str(error)) from None
         except (OSError, asyncio.IncompleteReadError):
-            raise _lost() from None
+            raise hung_up() from None
         except (ValueError, TypeError, KeyError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
-        return result
+            raise unreadable() from None
 
     @property
     def is_over(self) -> bool:
@@ -84,15 +88,10 @@ class Connection:
         self._writer.close()
 
 
-def _check_server(sock: socket.socket, path: str) -> None:
-    if uid_of_server(sock) != os.getuid():
-        raise Unavailable(f"no daemon of yours answers at {path}")
-
-
-def _told(error: HsmAgentError) -> HsmAgentError:
-    """Return what the daemon answers: it is there, so nothing that it says is Unavailable."""
-    return Refused(str(error)) if isinstance(error, Unavailable) else error
-
-
-def _lost() -> Unavailable:
-    return Unavailable("the daemon hung up; its log says why")
+def only_bytes(answer: Answer) -> bytes:
+    """Return the only result of an operation that uses a key. Raises ProtocolError."""
+    try:
+        (result,) = answer.values()
+        return from_base64(result)
+    except (ValueError, TypeError):
+        raise unreadable() from None

@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable
 from contextlib import suppress
 
-from hsmagent.control.face_client import Answer, Connection
-from hsmagent.control.values import from_base64, to_base64
+from hsmagent.control.face_client import Answer, Connection, only_bytes
+from hsmagent.control.values import to_base64
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused, Unavailable
 from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Wish
@@ -38,11 +38,7 @@ class Program:
     async def perform(self, key: Key, wish: Wish) -> bytes:
         """Have an operation carried out; return its only result. Raises HsmAgentError."""
         answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
-        try:
-            (result,) = answer.values()
-            return from_base64(result)
-        except (ValueError, TypeError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+        return only_bytes(answer)
 
     async def missed(self, token: Token) -> None:
         """Have a person told that the program wants a token that is away, if that goes fast."""

@@ -2,8 +2,9 @@
 
 import asyncio
 
-from hsmagent.control.face_client import Answer, Connection
-from hsmagent.control.values import from_base64, to_base64
+from hsmagent.control.client import unreadable
+from hsmagent.control.face_client import Answer, Connection, only_bytes
+from hsmagent.control.values import to_base64
 from hsmagent.errors import ProtocolError, Unavailable, UsageError
 from hsmagent.model import Key
 from hsmagent.scd.card import Card
@@ -24,7 +25,7 @@ class Daemon:
         try:
             return before.following(answer)
         except (UsageError, ValueError, TypeError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+            raise unreadable() from None
 
     async def use(self, key: Key, op: str, **fields: object) -> bytes:
         """Have a key used; return the only result. Bytes travel as base64. Raises HsmAgentError."""
@@ -33,11 +34,7 @@ class Daemon:
             for name, value in fields.items()
         }
         answer = await self._call(op, key=to_base64(key.spki), **values)
-        try:
-            (result,) = answer.values()
-            return from_base64(result)
-        except (ValueError, TypeError):
-            raise ProtocolError("the daemon's answer is none; is it an older one?") from None
+        return only_bytes(answer)
 
     async def _call(self, op: str, **fields: object) -> Answer:
         if self._connection is None or self._connection.is_over:

@@ -10,7 +10,6 @@ have let go of one tells us, or a SmartCard-HSM's own list.
 
 import asyncio
 import logging
-import os
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -21,6 +20,7 @@ from hsmagent.token.pool import Pool
 from hsmagent.token.readers import Contents, Readers, Seen, is_news, unused
 from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Failed, Poll, Polled, SlotInfo
+from hsmagent.worker.process import worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class Watch:
         self._seen: Seen | None = None
         self._contents = Contents()
         self._spawned = 0
-        self._pcscd = pcscd.socket_of(os.environ | dict(pool.spec.env))
+        self._pcscd = pcscd.socket_of(worker_environment(pool.spec.env))
         self._pcscd_age = self._age()
         self._task = asyncio.get_running_loop().create_task(self._run())
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 
@@ -20,6 +19,7 @@ from hsmagent.token.stores import Store
 from hsmagent.token.token import Token
 from hsmagent.worker import spec
 from hsmagent.worker.messages import SlotInfo, Slots, TokenInfo
+from hsmagent.worker.process import worker_environment
 
 log = logging.getLogger(__name__)
 
@@ -259,7 +259,7 @@ class Loaded:
                 log.info("%s", error)
 
     async def _ask_pcscd(self) -> None:
-        self._service = await pcscd.ask(pcscd.socket_of(os.environ | dict(self.spec.env)))
+        self._service = await pcscd.ask(pcscd.socket_of(worker_environment(self.spec.env)))
         self._tell_if_changed()
 
     def _forget_replaced(self, there: set[TokenId], *, movable: bool) -> None:
