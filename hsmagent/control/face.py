@@ -19,7 +19,7 @@ from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
 from hsmagent.control.values import of_key, to_base64
 from hsmagent.door.gate import Gate
-from hsmagent.errors import Refused, TokenGone, UsageError
+from hsmagent.errors import Refused, UsageError
 from hsmagent.limit import Budgets
 from hsmagent.model import (
     PKCS11_PURPOSES,
@@ -135,9 +135,7 @@ class Face:
 
     def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
         """Return the key of this name; of two on two tokens one that may be used for this."""
-        found = [signer for signer in self.tokens.signers() if signer.key.spki == spki]
-        if not found:
-            raise TokenGone("the key is not on any token that is present")
+        found = self.tokens.with_key(spki)
         allowed = [signer for signer in found if kind in self.gate.allowed(signer.key)]
         return (allowed or found)[0]
 

@@ -4,11 +4,11 @@ from hsmagent.control.conversation import Answer, Asked, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
 from hsmagent.control.values import Fields, of_key, to_base64, to_unwrap
 from hsmagent.door.gate import Gate
-from hsmagent.errors import Refused, TokenGone, UsageError
+from hsmagent.errors import Refused, UsageError
 from hsmagent.limit import Budgets, RateLimit
 from hsmagent.model import Clock, Key, Purpose, PurposeKind, Request, Scheme, printable
 from hsmagent.ssh.signed_data import ends_as_openpgp
-from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.tokens import Tokens
 from hsmagent.token.unwrap import unwrap
 
 MAX_CONTENT_KEY = 64
@@ -49,7 +49,7 @@ class MailOperations:
         if not is_signed_attributes(attributes) or ends_as_openpgp(attributes):
             raise UsageError("what is to be signed is not the signed attributes of a mail")
         scheme = asked.one_of(Scheme, "scheme")
-        signer = self._signer(asked)
+        signer = self._tokens.with_key(asked.binary("key"))[0]
         request = _request(asked, signer.key, "sign")
         signature = await self._gate.perform(
             request, lambda pin: signer.sign(scheme, attributes, pin)
@@ -60,7 +60,7 @@ class MailOperations:
         """Unwrap a content key. A failure gives a random key: nobody learns more than that."""
         length = asked.number("length", 1, MAX_CONTENT_KEY)
         what = to_unwrap(asked.fields("recipient"))
-        signer = self._signer(asked)
+        signer = self._tokens.with_key(asked.binary("key"))[0]
         request = _request(asked, signer.key, "decrypt")
         if not self._each.admit(request.peer.process.pid) or not self._unwraps.admit():
             raise Refused("too many decryptions in a short time; wait a minute")
@@ -69,13 +69,6 @@ class MailOperations:
             return await unwrap(signer, what, length, pin)
 
         return {"key": to_base64(await self._gate.perform(request, operation))}
-
-    def _signer(self, asked: Asked) -> TokenSigner:
-        spki = asked.binary("key")
-        for signer in self._tokens.signers():
-            if signer.key.spki == spki:
-                return signer
-        raise TokenGone("the key is not on any token that is present")
 
 
 def _request(asked: Asked, key: Key, verb: str) -> Request:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from math import inf
 from pathlib import Path
 
-from hsmagent.errors import ConfigError, HsmAgentError
+from hsmagent.errors import ConfigError, HsmAgentError, TokenGone
 from hsmagent.model import Clock, Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.token import exclusive
 from hsmagent.token.apart import told_apart
@@ -172,6 +172,13 @@ class Tokens:
         """Return every key of every token that is there, in the order of modules and objects."""
         ours = (signer for loaded in self._modules.values() for signer in _signers(loaded))
         return (*ours, *(signer for lent in self._lent.values() for signer in lent.signers))
+
+    def with_key(self, spki: bytes) -> list[TokenSigner]:
+        """Return the signers of a key: more than one where two tokens hold it. Raises TokenGone."""
+        found = [signer for signer in self.signers() if signer.key.spki == spki]
+        if not found:
+            raise TokenGone("the key is not on any token that is present")
+        return found
 
     def token(self, name: TokenId) -> Token:
         """Return the token of that name. Raises TokenGone."""
