@@ -6,7 +6,6 @@ import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import pytest
 
@@ -15,7 +14,7 @@ from hsmagent.model import Scheme
 from hsmagent.schsm.apdu import INS
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
-from tests.parts.token.loaded import loaded, signer_of, token_of, typed
+from tests.parts.token.loaded import at_rest, labels, signer_of, token_of, typed
 from tests.parts.token.pkcs11_tool import pkcs11_tool
 from tests.parts.until import async_until
 
@@ -37,20 +36,6 @@ with pcsc.Pcsc() as service:
 LOG_IN = f"hsm.select(), hsm.verify(bytearray(b'{DEFAULT_PIN}'))"
 DELETE_OLD = "[hsm.delete(file << 8 | 3) for file in (0xCC, 0xC4, 0xCE)]"
 LOGGED_IN = "hsm.pin_status(0x81).logged_in"
-
-
-@pytest.fixture
-async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
-    async with loaded(reader.provider, tmp_path) as tokens:
-        yield tokens
-
-
-async def at_rest(tokens: Tokens) -> None:
-    await async_until(lambda: tokens.modules()[0].state == "at rest")
-
-
-def labels(tokens: Tokens) -> set[str]:
-    return {signer.key.label for signer in tokens.signers()}
 
 
 class Other:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -20,12 +20,6 @@ from tests.parts.until import until
 
 SECONDS = 2.0
 SLACK = 4.0  # a busy machine
-
-
-@pytest.fixture
-async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
-    async with loaded(reader.provider, tmp_path) as tokens:
-        yield tokens
 
 
 async def seen(condition: Callable[[], object]) -> float:

@@ -4,7 +4,6 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,24 +13,9 @@ from hsmagent.token.hotplug import INTERVAL
 from hsmagent.token.readers import CONTENTS_POLLS
 from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader
-from tests.parts.token.loaded import loaded, token_of, typed
+from tests.parts.token.loaded import at_rest, labels, token_of, typed
 from tests.parts.token.pkcs11_tool import pkcs11_tool
 from tests.parts.until import async_until
-
-
-@pytest.fixture
-async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
-    async with loaded(reader.provider, tmp_path) as tokens:
-        yield tokens
-
-
-async def at_rest(tokens: Tokens) -> None:
-    await async_until(lambda: tokens.modules()[0].state == "at rest")
-
-
-def labels(tokens: Tokens) -> set[str]:
-    return {signer.key.label for signer in tokens.signers()}
-
 
 SCDAEMON = next(
     (

@@ -1,7 +1,6 @@
 """The card in our own workers. The card's counters judge: no try that nobody typed."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -20,12 +19,6 @@ from tests.parts.until import async_until
 
 WRONG = "000000"
 MESSAGE = b"to be signed"
-
-
-@pytest.fixture
-async def tokens(reader: Reader, tmp_path: Path) -> AsyncIterator[Tokens]:
-    async with loaded(reader.provider, tmp_path) as tokens:
-        yield tokens
 
 
 @pytest.fixture

@@ -25,8 +25,8 @@ from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.drop_in import DropIn
 from tests.parts.agent.ssh_login import COMMAND, HELLO
 from tests.parts.agent.sshd import Sshd
-from tests.parts.desktop.bus import PrivateBus, private_bus
-from tests.parts.desktop.dbusmock import mocked, notified
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.dbusmock import notified, notifying_bus
 from tests.parts.until import until
 
 SK_DUMMY = Path("/usr/lib/openssh/regress/misc/sk-dummy/sk-dummy.so")
@@ -68,12 +68,8 @@ def serving(folder: Path, *lines: str) -> Iterator[Sshd]:
 
 @pytest.fixture
 def bus() -> Iterator[PrivateBus]:
-    """Start a session bus with a notification daemon."""
-    with private_bus() as bus:
-        bus.start()
-        with mocked("notification_daemon", bus.address):
-            until(lambda: notified(bus, "Notify"))
-            yield bus
+    with notifying_bus() as bus:
+        yield bus
 
 
 @pytest.fixture

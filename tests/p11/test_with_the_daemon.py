@@ -16,8 +16,8 @@ from tests.daemon.conftest import module_config
 from tests.p11.conftest import Connect, Holder, StartFace
 from tests.parts.agent.daemon import PROGRAM, AgentProcess
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
-from tests.parts.desktop.bus import PrivateBus, private_bus
-from tests.parts.desktop.dbusmock import mocked, notified
+from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.dbusmock import notified, notifying_bus
 from tests.parts.desktop.desk import Desk
 from tests.parts.token.p11_rpc import RpcClient, Rv
 from tests.parts.token.softhsm import PIN, SoftHsm
@@ -29,12 +29,8 @@ DATA = b"what is signed"
 
 @pytest.fixture
 def bus() -> Iterator[PrivateBus]:
-    """Start a session bus with a notification daemon."""
-    with private_bus() as bus:
-        bus.start()
-        with mocked("notification_daemon", bus.address):
-            until(lambda: notified(bus, "Notify"))
-            yield bus
+    with notifying_bus() as bus:
+        yield bus
 
 
 @pytest.fixture

@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from hsmagent.bus import Bus
-from tests.parts.desktop.bus import PrivateBus
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.until import until
 
 MOCK = "org.freedesktop.DBus.Mock"
 
@@ -52,3 +53,13 @@ def notified(bus: PrivateBus, member: str) -> str:
         text=True,
         check=False,
     ).stdout
+
+
+@contextmanager
+def notifying_bus() -> Iterator[PrivateBus]:
+    """Start a session bus with a notification daemon."""
+    with private_bus() as bus:
+        bus.start()
+        with mocked("notification_daemon", bus.address):
+            until(lambda: notified(bus, "Notify"))
+            yield bus

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from hsmagent.token.tokens import Limits, ModuleSpec, Token, Tokens, TokenSigner
 from tests.parts.token.provider import Provider
+from tests.parts.until import async_until
 
 UNLIMITED = Limits(3600, 3600)
 
@@ -42,3 +43,13 @@ def signer_of(tokens: Tokens, label: str) -> TokenSigner:
 def typed(pin: str) -> bytearray:
     """Return a PIN as it comes from a prompt: once, to be wiped by who takes it."""
     return bytearray(pin.encode())
+
+
+async def at_rest(tokens: Tokens) -> None:
+    """Wait until nobody uses the module's cards."""
+    await async_until(lambda: tokens.modules()[0].state == "at rest")
+
+
+def labels(tokens: Tokens) -> set[str]:
+    """Return the labels of the keys that are listed."""
+    return {signer.key.label for signer in tokens.signers()}
