@@ -194,14 +194,14 @@ class Daemon:
 
     def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
-        return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
+        return Fresh(connection, self._parts.tokens, LIST)
 
     def _conversation(
         self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
     ) -> Fresh:
         conversation = Conversation(table, peer_of(sock), send)
         first_look = SHOWN if role == CONTROL else FIRST_LOOK
-        return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
+        return Fresh(conversation, self._parts.tokens, first_look=first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""

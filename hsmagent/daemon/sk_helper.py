@@ -13,6 +13,7 @@ from pathlib import Path
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, TokenError, Unavailable
 from hsmagent.prompt.child import Child, running
+from hsmagent.tasks import in_a_task
 
 # libfido2 waits for a touch for 30 seconds.
 SECONDS = 60.0
@@ -40,10 +41,7 @@ class SkHelper:
 
     async def __call__(self, request: bytearray) -> bytes:
         """Hand a request to a new process, return its reply. Raises TokenError."""
-        # A task, for the sake of the deadline: who asks may be none (`tasks.Errand`).
-        return await asyncio.get_running_loop().create_task(self._ask(request))
-
-    async def _ask(self, request: bytearray) -> bytes:
+        await in_a_task()
         # LD_* would have the helper load what is not ours to choose.
         environment = {
             name: value for name, value in self._environment.items() if not name.startswith("LD_")

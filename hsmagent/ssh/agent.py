@@ -1,12 +1,13 @@
 """The agent: a request and who asks it → a reply. No socket and no event loop in here.
 
 `Agent` is what all connections to one socket share; `Connection` adds what one connection was
-bound to. What needs no waiting (lists, binds, queries, added keys) is answered by `respond_now`;
-signatures and providers by `respond`.
+bound to. What needs no waiting (lists, binds, queries, added keys) is answered at once; signatures
+and providers by work that may wait.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from hsmagent.errors import HsmAgentError, ProtocolError, Refused
 from hsmagent.frame import wipe
@@ -137,15 +138,16 @@ class Connection:
         self._bindings = Bindings()
         self._places = Places(self._bindings, lambda blob: agent.describe(blob, self._who))
 
-    def respond_now(self, frame: Frame) -> bytes | None:
-        """Return the reply's body, or None when only `respond` can give it.
+    def answer(self, frame: Frame) -> bytes | Coroutine[Any, Any, bytes]:
+        """Return the reply's body, or the work that gives it and may wait.
 
-        A frame that held a secret is wiped once it is answered, and so is what was read of it.
+        It is FAILURE, with a line in the log, for whatever is refused. A frame that held a secret
+        is wiped once it is answered, and so is what was read of it.
         """
         if frame == LIST and self._upstream is None:
             return list_of(self._visible()) if self._must_filter else self._agent.list_all()
         if frame and self._must_wait(frame[0]):
-            return None
+            return self._answer_in_time(frame)
         message = None
         try:
             message = messages.decode(frame)
@@ -155,11 +157,7 @@ class Connection:
         finally:
             _wipe(frame, message)
 
-    async def respond(self, frame: Frame) -> bytes:
-        """Return the reply's body: FAILURE, and a line in the log, for whatever is refused."""
-        reply = self.respond_now(frame)
-        if reply is not None:
-            return reply
+    async def _answer_in_time(self, frame: Frame) -> bytes:
         message = None
         try:
             message = messages.decode(frame)
@@ -168,10 +166,6 @@ class Connection:
             return self._refuse(error)
         finally:
             _wipe(frame, message)
-
-    def is_errand(self, frame: Frame) -> bool:
-        """Whether `respond` can be run as a `tasks.Errand`: a signature of our own."""
-        return self._upstream is None and frame[0] == Number.SSH_AGENTC_SIGN_REQUEST
 
     def end(self) -> None:
         """Release what the connection held; its client is gone."""

@@ -14,7 +14,7 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
@@ -23,9 +23,6 @@ from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.orders import Order
 from hsmagent.worker.process import Program, spawn
-
-if TYPE_CHECKING:
-    from hsmagent.tasks import Reply
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +50,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Any] | Reply[Any]]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -101,9 +98,7 @@ class Link:
         self.submit(message, seconds, future)
         return future
 
-    def submit(
-        self, message: Request | Order, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
-    ) -> None:
+    def submit(self, message: Request | Order, seconds: float, reply: asyncio.Future[Any]) -> None:
         """Send a request whose answer goes into `reply`."""
         if not self._alive:
             reply.set_exception(WorkerDied(f"{self._name} has ended"))
@@ -128,13 +123,12 @@ class Link:
             _, reply = self._waiting.popleft()
             if not reply.done():
                 reply.set_exception(WorkerDied(why))
-                if isinstance(reply, asyncio.Future):
-                    reply.exception()  # whoever gave up waiting need not hear of it
+                reply.exception()  # whoever gave up waiting need not hear of it
         self._on_lost(why)
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]") -> None:
+    def _expect(self, seconds: float, reply: asyncio.Future[Any]) -> None:
         if not self._waiting:
             self._since = self._loop.time()
         self._waiting.append((seconds, reply))
@@ -206,7 +200,7 @@ class Link:
         arrived = self._buffer[:received]
         self._reader.feed(arrived)
         wipe(arrived)
-        settled: list[tuple[asyncio.Future[Any] | Reply[Any], Any]] = []
+        settled: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._take_replies(settled)
         except ProtocolError as error:
@@ -218,7 +212,7 @@ class Link:
             if not reply.done():
                 reply.set_result(value)
 
-    def _take_replies(self, settled: "list[tuple[asyncio.Future[Any] | Reply[Any], Any]]") -> None:
+    def _take_replies(self, settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
         while (body := self._reader.next_frame()) is not None:
             if not self._waiting:
                 raise ProtocolError("a reply that nobody asked for")

@@ -6,10 +6,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from hsmagent.daemon.connection import Send
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.turns import Turns
+from hsmagent.tasks import in_a_task
 from tests.parts.until import async_until
 
 
@@ -35,18 +36,17 @@ class Echo:
     def answered(self, body: bytearray) -> None:
         """Take note that it is this frame's turn."""
 
-    def respond_now(self, body: bytearray) -> bytes | None:
+    def answer(self, body: bytearray) -> bytes | Coroutine[Any, Any, bytes]:
         if body.startswith(b"break"):
             raise RuntimeError
         if body.startswith((b"wait", b"fail")):
-            return None
+            return self.work(body)
         self.answered(body)
         return bytes(body)
 
-    def is_errand(self, body: bytearray) -> bool:
-        return b"errand" in body
-
-    async def respond(self, body: bytearray) -> bytes:
+    async def work(self, body: bytearray) -> bytes:
+        if b"errand" not in body:
+            await in_a_task()
         if body.startswith(b"fail"):
             raise RuntimeError
         await self.held.wait()
