@@ -79,6 +79,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
+        self._soon = asyncio.get_running_loop().call_soon
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
@@ -152,6 +153,7 @@ class Daemon:
             desktop.cancel()
             await asyncio.wait([desktop], timeout=GOODBYE)
             await self._parts.close()
+            await asyncio.sleep(0)  # what has been recorded is noted down by then
             self._activity.flush()
 
     # -- sockets -----------------------------------------------------------------------------
@@ -310,8 +312,12 @@ class Daemon:
         self._activity.record(Entry(time.time(), request, ASKED, reason))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
-        self._activity.record(Entry(time.time(), request, outcome, reason))
-        self._desktop.used(request, outcome, reason)
+        """Write down what became of a request, in the next turn of the loop: after the reply."""
+        self._soon(self._note, Entry(time.time(), request, outcome, reason))
+
+    def _note(self, entry: Entry) -> None:
+        self._activity.record(entry)
+        self._desktop.used(entry.request, entry.outcome, entry.reason)
 
 
 async def _end_unwanted_after(started: list[asyncio.Task[None]]) -> None:

@@ -6,6 +6,7 @@ a clock on a busy machine does.
 """
 
 import asyncio
+import select
 import socket
 import sys
 import time
@@ -169,6 +170,24 @@ async def unlocked(
         blob = keys.blob_of(signer.key.spki)
         assert blob is not None
         yield blob
+
+
+async def test_a_use_is_written_down_after_the_reply(
+    furnished: SoftHsm, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    had_reply: list[bool] = []
+    with socket.socket(socket.AF_UNIX) as client:
+
+        def record(_activity: activity.Activity, entry: activity.Entry) -> None:
+            assert entry.outcome == activity.USED
+            had_reply.append(bool(select.select([client], [], [], 0)[0]))
+
+        monkeypatch.setattr(activity.Activity, "record", record)
+        async with unlocked(furnished, tmp_path, monkeypatch) as blob:
+            client.connect(str(tmp_path / "run" / "ssh.sock"))
+            client.sendall(frame.encode(builders.sign_request(blob, unknown(blob))))
+            await async_until(lambda: bool(had_reply))
+    assert had_reply == [True]
 
 
 async def test_a_list_takes_few_python_calls(
