@@ -15,6 +15,7 @@ from hsmagent.limit import PeerLog
 from hsmagent.model import (
     Clock,
     Door,
+    Key,
     Peer,
     Request,
     Signer,
@@ -161,11 +162,14 @@ class Connection:
         message = None
         try:
             message = messages.decode(frame)
+            if isinstance(message, messages.SignRequest):
+                return await self._sign(message)
             return await self._in_time(message)
         except HsmAgentError as error:
             return self._refuse(error)
         finally:
-            _wipe(frame, message)
+            if not isinstance(message, messages.SignRequest):  # which holds no secret
+                _wipe(frame, message)
 
     def end(self) -> None:
         """Release what the connection held; its client is gone."""
@@ -245,8 +249,6 @@ class Connection:
     async def _in_time(self, message: messages.Request | messages.Reply) -> bytes:
         keyring = self._agent.keyring
         match message:
-            case messages.SignRequest():
-                return await self._sign(message)
             case messages.RequestIdentities():
                 return await self._list_with_upstream()
             case messages.Extension():
@@ -310,15 +312,15 @@ class Connection:
             raise Refused("the key to sign with is not here")
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
-        key, websafe = identity.signer.key, agent.options.websafe
-        fido.check_origin(key, identity.blob, data, login, websafe)
+        key = identity.signer.key
+        fido.check_origin(key, identity.blob, data, login, agent.options.websafe)
         blob = await agent.door.perform(
-            self._request(identity, message, login),
+            self._request(key, identity, message, login),
             lambda pin: self._begin(identity, message, pin),
         )
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
             raise Refused("the key was locked or removed meanwhile")
-        return messages.encode(messages.SignResponse(blob))
+        return messages.sign_response(blob)
 
     def _begin(
         self, identity: Identity, message: messages.SignRequest, pin: bytearray | None
@@ -333,10 +335,9 @@ class Connection:
         return None if self._upstream is None else await self._upstream.find(blob)
 
     def _request(
-        self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
+        self, key: Key, identity: Identity, message: messages.SignRequest, login: UserAuth | None
     ) -> Request:
         """Say what the door is to decide on. Raises Refused for what the key never signs here."""
-        key = identity.signer.key
         here = Circumstances(
             key,
             plain(identity.blob),

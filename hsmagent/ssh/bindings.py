@@ -34,20 +34,16 @@ class Binding:
 class Bindings:
     """What was bound on one connection.
 
-    attempted: stays true after an attempt that failed. forwarded: whether requests come over a hop
-    that forwards us, for all that we know; what a binding said that we could not verify, we do not
-    know, for a host may choose a kind of key that we cannot read.
+    last: the newest one. attempted: stays true after an attempt that failed. forwarded: whether
+    requests come over a hop that forwards us, for all that we know; what a binding said that we
+    could not verify, we do not know, for a host may choose a kind of key that we cannot read.
     """
 
     def __init__(self) -> None:
         self.attempted = False
         self.forwarded = False
+        self.last: Binding | None = None
         self._bound: list[Binding] = []
-
-    @property
-    def last(self) -> Binding | None:
-        """The newest binding."""
-        return self._bound[-1] if self._bound else None
 
     def bind(self, contents: bytes) -> None:
         """Take a session-bind extension's contents. Raises ProtocolError when it is not valid."""
@@ -71,6 +67,7 @@ class Bindings:
             if len(self._bound) >= MAX_BINDINGS:
                 raise ProtocolError(f"more than {MAX_BINDINGS} session bindings")
             self._bound.append(new)
+            self.last = new
             self.forwarded = self.forwarded or new.forwarding
 
     def _is_known(self, new: Binding) -> bool:
