@@ -139,8 +139,6 @@ class Link:
 
         Lazy: one that runs earlier looks again then, so that most requests touch no timer.
         """
-        if not self._waiting:
-            return
         due = self._since + self._waiting[0][0]
         if self._timer is not None:
             if self._timer_due <= due:
@@ -152,7 +150,9 @@ class Link:
     def _check(self) -> None:
         """Kill a worker that is late."""
         self._timer = None
-        if not self._waiting or self._since + self._waiting[0][0] > self._loop.time():
+        if not self._waiting:
+            return
+        if self._since + self._waiting[0][0] > self._loop.time():
             self._arm()
             return
         log.warning("%s: no answer within %g s, killed", self._name, self._waiting[0][0])
@@ -220,7 +220,8 @@ class Link:
             wipe(body)
             _, reply = self._waiting.popleft()
             self._since = self._loop.time()
-            self._arm()
+            if self._waiting:
+                self._arm()
             settled.append((reply, value))
 
     # -- the process -------------------------------------------------------------------------
