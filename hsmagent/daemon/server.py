@@ -61,6 +61,7 @@ class Server:
         self._most = room_for_connections()
         self._most_each = self._most // share
         self._new_connection = connection
+        self._turns = turns
         self._ends = Ends(self._forget, self._complain, turns.take)
         self._accepts = False
         self._connections: dict[Connection, Conversation] = {}
@@ -131,6 +132,7 @@ class Server:
         )
         self._connections[connection] = connection.conversation
         self._held[pid] += 1
+        self._turns.connections += 1
         return True
 
     def _tell(self, pid: int, why: str) -> None:
@@ -149,6 +151,7 @@ class Server:
         conversation = self._connections.pop(connection, None)
         if conversation is None:
             return
+        self._turns.connections -= 1
         pid = connection.process
         self._held[pid] -= 1
         if not self._held[pid]:

@@ -13,9 +13,14 @@ Turn = Callable[[], None]
 
 
 class Turns:
-    """The frames of all connections that wait to be answered, in a row for each process."""
+    """The frames of all connections that wait to be answered, in a row for each process.
+
+    connections: how many there are. While there is but one, nobody can be kept waiting, so that
+    its next frame is not held back for a turn of the loop.
+    """
 
     def __init__(self) -> None:
+        self.connections = 0
         self._rows: dict[int, deque[Turn]] = {}  # the process whose turn is next comes first
         self._taken = False
 
@@ -42,4 +47,7 @@ class Turns:
         try:
             turn()
         finally:
-            asyncio.get_running_loop().call_soon(self._next)
+            if self._rows or self.connections > 1:
+                asyncio.get_running_loop().call_soon(self._next)
+            else:
+                self._taken = False

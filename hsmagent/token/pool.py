@@ -111,7 +111,7 @@ class Pool:
         if not member.life.take(WorkerEvent.SPAWNED):
             return
         self.spawned += 1
-        link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
+        link = self._spawn(self._queue.dispatch, lambda why: self._lost(member, link, why))
         member.born, member.stale = self._loop.time(), False
         member.link = link
         try:
