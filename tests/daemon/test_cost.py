@@ -34,13 +34,13 @@ from tests.ssh import builders
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
 # counts each time it goes on; functions in C do not count.
-MOST_CALLS, MOST_CALLS_ALONE = 250, 302
-MOST_CALLS_OF_A_LIST = 52
+MOST_CALLS, MOST_CALLS_ALONE = 210, 258
+MOST_CALLS_OF_A_LIST = 38
 # A connection, a list and a signature; who asks is read from /proc.
-MOST_CALLS_OF_A_LOGIN = 440
+MOST_CALLS_OF_A_LOGIN = 385
 # Of the daemon; epoll_wait and its kin are most of a signature's.
-MOST_SYSTEM_CALLS = 15
-MOST_SYSTEM_CALLS_OF_A_LIST = 6
+MOST_SYSTEM_CALLS = 13
+MOST_SYSTEM_CALLS_OF_A_LIST = 5
 MOST_SYSTEM_CALLS_OF_A_LOGIN = 55
 # In a second in which a watcher that looks by the clock would look twenty times.
 MOST_WHILE_IDLE = 400
