@@ -145,6 +145,8 @@ def test_a_token_leaves_and_comes_back(
     tokens.mkdir()
     agent.hsmagent("refresh")
     assert "Card not present" in refused(made)
+    made.close()
+    assert "Card not present" in refused(made), "to an agent that has never seen it, too"
     tokens.rmdir()
     (own.folder / "away").rename(tokens)
     agent.hsmagent("refresh")
@@ -160,6 +162,8 @@ def test_the_daemon_is_started_anew(start: Start, people_token: SoftHsm, homes: 
     made.run(*SIGN, data=b"x")
     agent.stop()
     assert "No SmartCard daemon" in refused(made)
+    made.close()
+    assert "No SmartCard daemon" in refused(made), "to an agent that has never seen our card, too"
     agent.start()
     agent.unlock(PIN)
     made.run(*SIGN, data=b"x")
