@@ -36,8 +36,12 @@ class Program:
         self._over = False
 
     async def perform(self, key: Key, wish: Wish) -> bytes:
-        """Have an operation carried out; return its only result. Raises HsmAgentError."""
-        answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
+        """Have an operation carried out; return its only result. Raises HsmAgentError.
+
+        Of a TokenGone the daemon tells the person by itself.
+        """
+        token = key.token.uri if key.token is not None else ""
+        answer = await self._call(wish.op, key=to_base64(key.spki), token=token, **wish.fields)
         return only_bytes(answer)
 
     async def missed(self, token: Token) -> None:

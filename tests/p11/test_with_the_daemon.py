@@ -226,6 +226,50 @@ def test_a_person_is_told_once_that_a_program_wants_a_token_that_is_away(
     until(lambda: told() == 3)
 
 
+def test_a_person_is_told_once_that_who_used_a_token_looks_for_it(
+    start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
+) -> None:
+    """NSS looks whether the token is there, and makes no other call."""
+    own = holder.token.copy(tmp_path / "copy")
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
+    face.agent.unlock(PIN)
+    client, other = connect(face), connect(face)
+    check(holder, sign(client, client.open()))
+    other.open()
+    pull(own, face, other)  # who looks, but never used it
+    assert not slot_flags(client) & spec.CKF_TOKEN_PRESENT
+    assert notified(bus, "Notify").count("wanted the token “work”") == 1
+    put_back(own, face, client)
+    pull(own, face, client)
+    until(lambda: notified(bus, "Notify").count("wanted the token “work”") == 2)
+    slot_flags(client)
+    assert misses(client, Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
+    assert misses(other, Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
+    assert notified(bus, "Notify").count("wanted the token “work”") == 3, "the other one's"
+
+
+def test_a_person_is_told_of_a_token_that_left_while_no_daemon_was_there(
+    start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
+) -> None:
+    own = holder.token.copy(tmp_path / "copy")
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
+    client, other = connect(face), connect(face)
+    begun(client, session := client.open())
+    face.agent.stop()
+    tokens = own.folder / "tokens"
+    tokens.rename(own.folder / "away")
+    tokens.mkdir()
+    face.agent.start()
+    assert misses(client, Call.C_Sign, session, DATA, 256) == spec.CKR_DEVICE_REMOVED
+    assert notified(bus, "Notify").count("wanted the token “work”") == 1
+    until(lambda: not slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
+    assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    assert misses(other, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    told = notified(bus, "Notify").count("wanted the token “work”")
+    assert told == 2, "once for each program, by a daemon that never saw the token"
+
+
 def test_a_token_leaves_and_comes_back(
     start_face: StartFace, connect: Connect, holder: Holder
 ) -> None:
