@@ -20,7 +20,7 @@ from hsmagent.p11.mechanisms import MECHANISMS
 from hsmagent.p11.objects import Token
 from hsmagent.p11.rpc import Attribute, BadCall, Room
 from hsmagent.p11.sessions import Sessions, TokenAway
-from hsmagent.p11.slots import Slot, Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.p11.uses import Handler, Perform, Uses, Values, return_value
 from hsmagent.worker import spec
 
@@ -151,7 +151,8 @@ class Face:
         flags = spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT
         if slot.insertion:
             flags |= spec.CKF_TOKEN_PRESENT
-        names = _padded(f"hsmagent: {slot.token.label}", 64), _padded(MANUFACTURER, 32)
+        label = "empty" if slot.token is NO_TOKEN else slot.token.label
+        names = _padded(f"hsmagent: {label}", 64), _padded(MANUFACTURER, 32)
         info = (*names, flags, _VERSION, _VERSION)
         return self._told(slot, info) if self._sessions.is_first_look_for(slot) else info
 

@@ -6,7 +6,7 @@ from itertools import count
 from hsmagent.p11.mechanisms import Usage
 from hsmagent.p11.objects import Attributes, Object
 from hsmagent.p11.rpc import BadCall, Mechanism
-from hsmagent.p11.slots import Slot, Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.worker import spec
 
 MOST_SESSIONS = 256
@@ -82,7 +82,12 @@ class Sessions:
         return slot
 
     def is_first_miss(self, slot: Slot) -> bool:
-        """Take in that the program wants a token that is away; return whether it did not yet."""
+        """Take in that the program wants a token that is away; return whether it did not yet.
+
+        Nobody can be told which token it is that never was there.
+        """
+        if slot.token is NO_TOKEN:
+            return False
         was, self._missed[slot.number] = self._missed.get(slot.number), slot.absence
         return was != slot.absence
 
