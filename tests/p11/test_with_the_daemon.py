@@ -1,6 +1,7 @@
 """What becomes of programs when people say no, tokens leave and the daemon is started anew."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -334,8 +335,33 @@ def test_a_key_is_shown_no_longer_when_the_configuration_says_so(
     client = connect(face)
     client.open()
     face.agent.configure("[pkcs11]\nenabled = true\n" + module_config(holder.token))
-    face.agent.process.send_signal(1)
+    face.agent.process.send_signal(signal.SIGHUP)
     until(lambda: client.call(Call.C_GetSlotList, 1, 4) == ((),))
+
+
+def test_nothing_is_shown_when_programs_are_served_no_longer(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    """Also where nobody made the face socket for the daemon, so that it just goes."""
+    face = start_face(FREELY + module_config(holder.token))
+    client = connect(face)
+    client.open()
+    disabled = FREELY.replace("enabled = true", "enabled = false") + module_config(holder.token)
+
+    def shown() -> bool:
+        return client.call(Call.C_GetSlotList, 1, 4) != ((),)
+
+    face.agent.configure(disabled)
+    face.agent.process.send_signal(signal.SIGHUP)
+    until(lambda: not shown())
+    face.agent.configure(FREELY + module_config(holder.token))
+    face.agent.process.send_signal(signal.SIGHUP)
+    until(shown)
+    face.agent.stop()
+    assert shown(), "what was there is told from memory"
+    face.agent.configure(disabled)
+    face.agent.start()
+    until(lambda: not shown())
 
 
 def test_it_leaves_no_socket_behind(start_face: StartFace, holder: Holder) -> None:
