@@ -28,6 +28,7 @@ _MARKS = {
     "refused": ("✗", _RED),
     "failed": ("✗", _RED),
     "asked": ("◆", _YELLOW),
+    "wrong-pin": ("✗", _YELLOW),
 }
 
 
