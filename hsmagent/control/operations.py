@@ -102,6 +102,7 @@ class ControlOperations:
                     "path": module.path,
                     "state": module.state,
                     "error": printable(module.last_error, NOTE_LIMIT),
+                    "named": module.named,
                     "notes": [printable(note, NOTE_LIMIT) for note in module.notes],
                 }
                 for module in self._tokens.modules()

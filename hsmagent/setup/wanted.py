@@ -116,6 +116,7 @@ def wanted(
         *_login_shells(home, where, choices),
         *_other_agents(home, where),
         *_completions(home, shipped, where),
+        *_manual(home, shipped),
     ]
 
 
@@ -266,3 +267,19 @@ def _completions(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
             file = File(home.data / ours / source.name, source.read_bytes())
             if system.has((packaged,), file) is None:
                 yield file
+
+
+# -- the manual ------------------------------------------------------------------------------
+
+
+def _manual(home: Home, shipped: Path) -> Iterator[Piece]:
+    """Yield the manual's pages: man(1) finds them beside ~/.local/bin, wherever XDG's data is.
+
+    A wheel has them in share/man, beside our own folder. Where a package has put that, they are
+    found already, and compressed, so that there are none of these names.
+    """
+    checkout = shipped / "contrib" / "man"
+    folder = checkout if checkout.is_dir() else shipped.parent / "man"
+    for page in sorted(folder.glob("man[1-9]/hsmagent*.[1-9]")):
+        place = home.home / ".local/share/man" / page.parent.name
+        yield File(place / page.name, page.read_bytes())

@@ -178,7 +178,9 @@ def test_ctrl_c_is_a_no_and_then_ends_it(
     assert agent.json("log")["entries"][-1]["outcome"] == "refused"
 
 
-@pytest.mark.parametrize(("answer", "agreed"), [("yes", True), ("y", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "agreed"), [("YES", True), ("y", True), ("n", False), ("", False)]
+)
 def test_a_confirmation(
     start: Start,
     furnished: SoftHsm,
@@ -193,7 +195,7 @@ def test_a_confirmation(
     place = attended(agent, terminal)
     client = signing(agent, tmp_path)
     place.wait_for("Allow the use of ec (ECDSA P-256)?")
-    place.wait_for("Allow? Only yes is a yes: ")
+    place.wait_for("Allow? [y/N] ")
     assert place.echoes()
     place.type(f"{answer}\n")
     place.wait_for("Done." if agreed else "Refused.")

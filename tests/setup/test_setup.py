@@ -87,6 +87,23 @@ def test_it_leaves_nothing(anna: Person) -> None:
     assert anna.has() == before
 
 
+def test_the_manual_is_found(anna: Person) -> None:
+    theirs = anna.home / ".local/share/man/man1/hsmagent-scd.1"
+    theirs.parent.mkdir(parents=True)
+    theirs.symlink_to(ROOT / "contrib/man/man1/hsmagent-scd.1")  # as newer pipx does
+    (anna.home / ".local/bin").mkdir()
+    done = anna.setup("--yes")
+    assert (done.returncode, theirs.is_symlink()) == (0, True), done.stdout
+    path = {"PATH": f"{anna.home}/.local/bin:{os.environ['PATH']}", "HOME": str(anna.home)}
+    for page in ("hsmagent", "hsmagent.toml"):
+        found = subprocess.run(
+            ["man", "--where", page], env=path, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.startswith(f"{anna.home}/.local/share/man/"), page
+    assert anna.setup("--remove", "--yes").returncode == 0
+    assert [path for path in theirs.parents[1].rglob("*") if path.is_file()] == [theirs]
+
+
 def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
     done = anna.setup("--dry-run")
     assert done.returncode == 0
@@ -104,8 +121,8 @@ def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
 
 def test_it_asks(anna: Person) -> None:
     command = [sys.executable, "-m", "hsmagent", "setup", "--program", "/bin/true"]
-    question = b"Go on? Type yes to go on: "
-    for answer, shown in ((b"no\n", b"nothing was done"), (b"yes\n", b"Examples for ssh")):
+    question = b"Go on? [y/N] "
+    for answer, shown in ((b"no\n", b"nothing was done"), (b"y\n", b"Examples for ssh")):
         assert anna.has() == {}
 
         def done(text: bytes, shown: bytes = shown) -> bool:
