@@ -130,6 +130,7 @@ def _units(
     source = shipped / "systemd"
     named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
     named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
+    links = []
     for unit in sorted((source / name for name in named), key=_services_first):
         content = unit.read_text()
         if unit.suffix == ".service":
@@ -140,7 +141,8 @@ def _units(
             yield file
         if unit.suffix == ".socket":  # what `systemctl --user enable` does, without a manager
             link = folder / "sockets.target.wants" / unit.name
-            yield Link(link, elsewhere or file.path)
+            links.append(Link(link, elsewhere or file.path))
+    yield from links
     if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
 
