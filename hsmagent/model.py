@@ -180,10 +180,10 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """One [[module]] of the configuration.
+    """One [[module]] of the configuration, or one that is installed where it names none.
 
-    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, 0: never. exclusive: nobody else uses it while we are logged in.
+    parameters: for C_Initialize (NSS). env: added to the workers'. release: idle seconds to logout,
+    0: never. exclusive: nobody else uses it while we are logged in. named: somebody wants it.
     """
 
     path: str
@@ -192,6 +192,7 @@ class ModuleSpec:
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
     exclusive: bool = False
+    named: bool = True
 
 
 # Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
