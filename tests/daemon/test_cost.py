@@ -7,6 +7,7 @@ a clock on a busy machine does.
 
 import asyncio
 import socket
+import subprocess
 import sys
 import time
 from collections import Counter
@@ -31,6 +32,7 @@ from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import async_until, until
 from tests.ssh import builders
 
+ROOT = Path(__file__).parents[2]
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
 # counts each time it goes on; functions in C do not count.
@@ -283,3 +285,26 @@ def test_a_bus_that_comes_late_is_joined_at_once(
     time.sleep(3.5)  # whoever tries again ever more rarely would be at more than three seconds
     private.start()
     until(lambda: agent.logged().count("joined the ") == 2, seconds=2.0)
+
+
+# What few have a use for, and what brings much along. Each is imported where it is used.
+RARE = {
+    *("cryptography.x509", "email", "html", "importlib.abc", "importlib.resources", "tempfile"),
+    *("uuid", "argparse", "asn1crypto", "keyring", "paramiko", "pkcs11", "hsmagent.worker.orders"),
+}
+RARE_IN_A_WORKER = {*RARE - {"pkcs11"}, "asyncio", "pathlib", "urllib", "cryptography", "logging"}
+
+
+@pytest.mark.parametrize(
+    ("imported", "rare"),
+    [
+        ("hsmagent.cli.daemon, hsmagent.daemon.daemon", RARE),
+        ("hsmagent.worker.main", RARE_IN_A_WORKER),
+    ],
+)
+def test_what_is_there_all_day_holds_nothing_that_few_need(imported: str, rare: set[str]) -> None:
+    program = f"import sys, {imported}; print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert not rare & set(done.stdout.split())
