@@ -12,7 +12,6 @@ from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
 from typing import Protocol
-from urllib.parse import quote
 
 # -- keys and tokens -------------------------------------------------------------------------
 
@@ -397,4 +396,6 @@ def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
 @lru_cache(maxsize=1024)
 def uri_quote(value: str) -> str:
     """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""
+    from urllib.parse import quote  # a worker has no need of it
+
     return quote(value, safe="-._~:[]@!$'()*+,=&")

@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -313,6 +312,8 @@ def _ssh_line(key: Key) -> str | None:
 
 
 def _certificate_line(der: bytes) -> str:
+    from cryptography import x509
+
     try:
         certificate = x509.load_der_x509_certificate(der)
         until = certificate.not_valid_after_utc.date()

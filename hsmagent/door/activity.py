@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -54,11 +53,11 @@ ASKED, WRONG_PIN = "asked", "wrong-pin"
 
 # One for each outcome, for `journalctl MESSAGE_ID=…` (docs/desktop.md lists them).
 MESSAGE_IDS = {
-    USED: uuid.UUID("b8c1ab36-20c1-4f2f-9b3c-5a6d7e0f1a41"),
-    REFUSED: uuid.UUID("2f4d8a6e-94f3-4b43-8a8e-7c1d25b90f52"),
-    FAILED: uuid.UUID("6d0e7f5b-3a1c-4c68-b7f4-e19a82c6d063"),
-    ASKED: uuid.UUID("5f97486d-5d60-45c6-8c04-588bab55f008"),
-    WRONG_PIN: uuid.UUID("d4b1f6a0-8f3e-4a57-9c5d-20e7b6a91c3f"),
+    USED: "b8c1ab3620c14f2f9b3c5a6d7e0f1a41",
+    REFUSED: "2f4d8a6e94f34b438a8e7c1d25b90f52",
+    FAILED: "6d0e7f5b3a1c4c68b7f4e19a82c6d063",
+    ASKED: "5f97486d5d6045c68c04588bab55f008",
+    WRONG_PIN: "d4b1f6a08f3e4a579c5d20e7b6a91c3f",
 }
 _PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5, WRONG_PIN: 4}  # info, notice, warning
 _VERBS = {
@@ -283,7 +282,7 @@ def _journal_fields(line: Line) -> dict[str, str]:
         "SYSLOG_IDENTIFIER": "hsmagent",
     }
     if outcome in MESSAGE_IDS:
-        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome].hex
+        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome]
     names = ("outcome", "reason", "purpose", "key", "key_uri", "token", "chain", "pid", "count")
     fields |= {f"HSMAGENT_{name.upper()}": str(line[name]) for name in names}
     if line["destination"]:

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
@@ -32,11 +33,13 @@ from hsmagent.worker.messages import (
     Slots,
 )
 from hsmagent.worker.module import Module
-from hsmagent.worker.orders import Order, OrderReply
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order, OrderReply
 
 _RECEIVE = 1 << 16
 
-Answer = Callable[[Request | Order], Reply | OrderReply]
+Answer = Callable[["Request | Order"], "Reply | OrderReply"]
 """Does what a request says; `run` serves one."""
 
 
@@ -46,7 +49,7 @@ def harden() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def answer(module: Module, request: Request | Order) -> Reply:
+def answer(module: Module, request: "Request | Order") -> Reply:
     """Do what the request says. An order is management's, whose worker this is not."""
     try:
         match request:
@@ -76,7 +79,7 @@ def _uses_pcsc() -> bool:
     return False
 
 
-def wipe_secrets(request: Request | Order) -> None:
+def wipe_secrets(request: "Request | Order") -> None:
     """Overwrite the PINs in a message: all that it holds as a bytearray."""
     for name in request.__slots__:
         value = getattr(request, name)
