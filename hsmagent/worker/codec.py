@@ -9,9 +9,9 @@ its fields in the order in which the class has them, big-endian:
     X | None            one byte, 0 or 1, and X if it is 1
     tuple[X, ...]       u32 count, as many X
     tuple[X, Y]         X, Y
-    a dataclass         its fields; of one in KEPT, u32 how many bytes they take, the fields
+    a dataclass         its fields; before those of a class in KEPT, u32 their length in bytes
 
-How a class is written and read is worked out once, so that a new message needs nothing
+How a class is written and read is worked out once, so that a new message needs no code
 here. Both ends are ours and of one version, but the worker holds foreign code that may have
 overwritten its memory: a reply that does not parse is a ProtocolError and the end of that worker.
 """
@@ -47,7 +47,7 @@ _TOO_SHORT = "a worker message ends too early"
 
 _Body = bytes | bytearray
 _Parts = list[bytes | bytearray]
-"""A frame's pieces. A PIN is one of them as it is: it is copied once, into the frame."""
+"""A frame's pieces. A PIN is one of them without being copied; the frame is its only copy."""
 
 
 class _Shape(Protocol):
@@ -64,9 +64,9 @@ class _Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """Neighbouring fields of a fixed size: the value is a sequence of them.
+    """Neighbouring fields of a fixed size: the value is a sequence of numbers.
 
-    enums: which of them are an IntEnum's, and its members by number.
+    enums: for each field that is an IntEnum, its place, its name, and the members by number.
     """
 
     layout: struct.Struct
@@ -91,7 +91,7 @@ class _Numbers:
 
 @dataclass(frozen=True, slots=True)
 class _Single:
-    """One number by itself: an item of a list, or one that may be missing."""
+    """One number by itself: an item of a tuple, or a number that may be None."""
 
     numbers: _Numbers
 
@@ -121,7 +121,7 @@ class _Bytes:
 
 
 class _Text(_Bytes):
-    """A text, as UTF-8; what is not is replaced."""
+    """A text, as UTF-8; what cannot be encoded or decoded is replaced."""
 
     __slots__ = ()
 
@@ -131,7 +131,7 @@ class _Text(_Bytes):
 
 @dataclass(frozen=True, slots=True)
 class _Optional:
-    """What may be missing."""
+    """A value that may be None."""
 
     inner: _Shape
 
@@ -150,7 +150,7 @@ class _Optional:
 
 @dataclass(slots=True)
 class _Left:
-    """What the message that is being read may still hold; `_decode` starts anew."""
+    """How many more items the message that is being read may hold; `_decode` sets it anew."""
 
     items: int = MAX_ITEMS
 
@@ -160,7 +160,7 @@ _left = _Left()
 
 @dataclass(frozen=True, slots=True)
 class _Many:
-    """As many as there are; each takes at least one byte, and one of the message's items."""
+    """A tuple of any length. Each item takes at least one byte, and counts towards MAX_ITEMS."""
 
     inner: _Shape
 
@@ -186,10 +186,11 @@ class _Many:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Fields of a fixed number. runs: each stretch of fields, where it is, and its shape.
+    """A fixed number of fields, in runs. runs: where each run lies, and its shape.
 
-    A stretch is neighbours of a fixed size (a slice), or one field of another kind (an index).
-    make: the value of its fields. split: a value's fields; of a single one, that field.
+    A run is neighbours of a fixed size (a slice), or one field of another kind (an index).
+    make: makes the value of its fields. split: gives a value's fields; where single is set, the
+    only field itself.
     """
 
     make: Callable[..., Any]
@@ -201,7 +202,7 @@ class _Record:
         values = (self.split(value),) if self.single else self.split(value)
         for where, shape in self.runs:
             field = values[where]
-            if shape.__class__ is _Bytes:  # as its `put` does: most fields of a signature are
+            if shape.__class__ is _Bytes:  # its `put` without a call: most fields are
                 out.append(_U32.pack(len(field)))
                 out.append(field)
             else:
@@ -220,7 +221,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A record that comes again and again: worked out once, whether written or read."""
+    """A record that comes again and again: it is encoded and decoded once, and then remembered."""
 
     write: Callable[[Any], bytes]
     read: Callable[[bytes], Any]
@@ -256,7 +257,7 @@ def _kept(inner: _Shape) -> _Kept:
 
 _STRINGS: dict[Any, _Shape] = {
     bytes: _Bytes(bytes),
-    # A PIN: the piece that was cut off is it, without a further copy.
+    # A PIN is the piece that was cut off the body, without a further copy.
     bytearray: _Bytes(lambda piece: piece if isinstance(piece, bytearray) else bytearray(piece)),
     str: _Text(lambda piece: piece.decode(errors="replace")),
 }
@@ -272,7 +273,7 @@ def _letter(hint: Any) -> str:
 
 
 def _shape(hint: Any) -> _Shape:
-    """Return how values of a type are written. Raises TypeError for one that has no place here."""
+    """Return how values of a type are written. Raises TypeError for a type not listed above."""
     if hint in _STRINGS:
         return _STRINGS[hint]
     if _letter(hint):

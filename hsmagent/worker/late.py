@@ -27,7 +27,7 @@ class _Finder:
 
 @contextmanager
 def imports(prefix: str) -> Iterator[None]:
-    """Within the block, have modules whose names begin so imported late."""
+    """Within the block, have modules whose names begin with `prefix` imported late."""
     finder = _Finder(prefix)
     sys.meta_path.insert(0, finder)
     try:
