@@ -155,9 +155,13 @@ class Errand(Generic[T]):
             self._work.close()
 
 
-@types.coroutine
-def _taken_over(work: Coroutine[Any, Any, T], waits: Any) -> Generator[Any, Any, T]:
+async def _taken_over(work: Coroutine[Any, Any, T], waits: Any) -> T:
     """Go on, in a task, with a coroutine that waits for something already."""
+    return await _rest(work, waits)  # since Python 3.12 a generator is no task's work
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, T], waits: Any) -> Generator[Any, Any, T]:
     while True:
         thrown: BaseException | None = None
         try:
