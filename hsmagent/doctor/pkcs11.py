@@ -1,10 +1,15 @@
 """Whether PKCS#11 programs are served as the configuration means it."""
 
+import os
+from pathlib import Path
+
+from hsmagent.config.discovery import USER_MODULES, modules, registered_for
 from hsmagent.config.file import Config
-from hsmagent.doctor.finding import Finding, State
+from hsmagent.doctor.finding import Finding, State, Surroundings
 from hsmagent.model import PKCS11_PURPOSES
 
 CHECK = "pkcs11"
+OURS = "hsmagent.module"  # which `hsmagent setup --pkcs11` writes
 WORDS = " or ".join(f'"{kind}"' for kind in sorted(PKCS11_PURPOSES))
 
 
@@ -21,3 +26,25 @@ def served(settings: Config) -> Finding | None:
     if enabled:
         return Finding(CHECK, State.OK, "PKCS#11 programs are served, with keys allowed to them")
     return None
+
+
+def seen_twice(where: Surroundings, settings: Config) -> Finding | None:
+    """Say whose tokens programs of p11-kit see twice: by themselves, and through us."""
+    config = where.env.get("XDG_CONFIG_HOME") or f"{where.env.get('HOME', '')}/.config"
+    if not (settings.pkcs11.enabled and Path(config, USER_MODULES, OURS).is_file()):
+        return None
+    ours = {os.path.realpath(module.path) for module in modules(settings)}
+    found = [
+        each.file
+        for each in registered_for(config)
+        if each.is_for_all and os.path.realpath(each.path) in ours
+    ]
+    if not found:
+        return None
+    return Finding(
+        CHECK,
+        State.WARN,
+        "programs of GnuTLS and p11-kit see the same tokens twice, here and by themselves, with a"
+        f" login of their own: {', '.join(found)}",
+        f"write the line `enable-in: hsmagent` in files of these names in {config}/{USER_MODULES}",
+    )

@@ -34,7 +34,8 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         found += await modules.looked_at(settings)
     if settings is not None:
         found += [await modules.smart_cards(modules.paths(settings)), modules.exclusive(settings)]
-        found += [pkcs11.served(settings), *await asyncio.to_thread(sandboxes.all_of, where)]
+        found += [pkcs11.served(settings), pkcs11.seen_twice(where, settings)]
+        found += await asyncio.to_thread(sandboxes.all_of, where)
         found += await asyncio.to_thread(gnupg.served, where, settings)
     for each in found:
         if each is not None:
