@@ -97,6 +97,7 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
         told += _running(session)
     if any(name.endswith(PKCS11_MODULE) for name in record.written):
         told.append("PKCS#11 programs are served once the configuration says so: docs/pkcs11.md.")
+        told.append("Then `hsmagent doctor` says which of them see a token twice, and what to do.")
     if _change_gnupg(steps):
         gnupg.end_agent(os.environ)
     if any(name.endswith(GNUPG_AGENT) for name in record.lines):

@@ -9,6 +9,7 @@ be our own.
 import glob
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.config.file import Config
@@ -45,20 +46,34 @@ def modules(settings: Config) -> tuple[ModuleSpec, ...]:
     return settings.modules or tuple(ModuleSpec(path, named=False) for path in discover())
 
 
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A module that is registered: in files of this name, by what path, and who shall load it."""
+
+    file: str
+    path: str
+    is_for_us: bool
+    is_for_all: bool
+
+
 def discover() -> tuple[str, ...]:
     """Return the paths of the installed modules, each once, in a stable order."""
-    config_home = home_folder("XDG_CONFIG_HOME", "~/.config")
-    folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
-    registered = list(registrations(*folders))
-    ours = [path for path, is_for_us in registered if is_for_us]
-    kept_from_us = {os.path.realpath(path) for path, is_for_us in registered if not is_for_us}
+    registered = registered_for(home_folder("XDG_CONFIG_HOME", "~/.config"))
+    ours = [each.path for each in registered if each.is_for_us]
+    kept_from_us = {os.path.realpath(each.path) for each in registered if not each.is_for_us}
     usual = (path for pattern in USUAL for path in sorted(glob.glob(pattern)))  # noqa: PTH207
     allowed = (path for path in usual if os.path.realpath(path) not in kept_from_us)
     return tuple(_each_once([*ours, *allowed]))
 
 
-def registrations(*folders: Path) -> Iterator[tuple[str, bool]]:
-    """Return each module that a `.module` file registers, and whether it is meant for us.
+def registered_for(config_home: str) -> tuple[Registration, ...]:
+    """Return what is registered for the person whose $XDG_CONFIG_HOME that is."""
+    folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
+    return tuple(registrations(*folders))
+
+
+def registrations(*folders: Path) -> Iterator[Registration]:
+    """Return each module that a `.module` file registers.
 
     Files of one name are one registration; what an earlier folder says of it counts.
     """
@@ -70,9 +85,10 @@ def registrations(*folders: Path) -> Iterator[tuple[str, bool]]:
             except (OSError, UnicodeDecodeError):
                 continue
             merged[file.name] = settings | merged.get(file.name, {})
-    for _, settings in sorted(merged.items()):
+    for name, settings in sorted(merged.items()):
         if path := _find(settings.get("module", "")):
-            yield path, _is_for_us(settings, path)
+            for_all = not settings.get("enable-in") and "remote" not in settings
+            yield Registration(name, path, _is_for_us(settings, path), for_all)
 
 
 def parse(text: str) -> dict[str, str]:

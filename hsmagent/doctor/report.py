@@ -3,7 +3,17 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from hsmagent.doctor import agent, desktop, gnupg, mail, modules, pkcs11, sessions, tokens
+from hsmagent.doctor import (
+    agent,
+    desktop,
+    gnupg,
+    mail,
+    modules,
+    pkcs11,
+    sandboxes,
+    sessions,
+    tokens,
+)
 from hsmagent.doctor.finding import Finding, State, Surroundings
 
 _MARKS = {State.OK: "\N{CHECK MARK}", State.WARN: "!", State.BAD: "\N{BALLOT X}"}
@@ -24,7 +34,8 @@ async def findings(where: Surroundings) -> AsyncIterator[Finding]:
         found += await modules.looked_at(settings)
     if settings is not None:
         found += [await modules.smart_cards(modules.paths(settings)), modules.exclusive(settings)]
-        found += [pkcs11.served(settings), *pkcs11.sandboxes(where)]
+        found += [pkcs11.served(settings), pkcs11.seen_twice(where, settings)]
+        found += await asyncio.to_thread(sandboxes.all_of, where)
         found += await asyncio.to_thread(gnupg.served, where, settings)
     for each in found:
         if each is not None:

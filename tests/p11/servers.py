@@ -161,7 +161,8 @@ class OpenSslServer:
         self._reserved = _reserve()
         self.port = self._reserved.getsockname()[1]
         if openssl is None:
-            names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+            hosts = [x509.DNSName("localhost"), x509.DNSName("example.org")]
+            names = x509.SubjectAlternativeName(hosts)
             server = root().issue("p256", "server", purposes=PURPOSES, more=[names])
             certificate, file = server.write(holder.folder, self._log.name)
             key: Sequence[str] = ("-key", file)
