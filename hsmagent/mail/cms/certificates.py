@@ -31,8 +31,8 @@ class Certificate:
     def __init__(self, data: bytes) -> None:
         self.der = data
         try:
-            # What is used is read now: what breaks later would break something that did not
-            # expect it. The rest may be as odd as it is.
+            # Every field that is used is read now, so that no malformed one raises later, where
+            # nobody expects it. Other fields may be malformed.
             self._fields = fields.read(data)
             self.not_before = fields.moment(self._fields.not_before)
             self.not_after = fields.moment(self._fields.not_after)
@@ -50,7 +50,7 @@ class Certificate:
 
     @cached_property
     def parsed(self) -> Any:
-        """As the path validation reads it, which is as it is read here. Raises UsageError."""
+        """What the path validation reads. Raises UsageError where that differs from our reading."""
         from hsmagent.mail.cms.readable import Readable
 
         try:
@@ -69,13 +69,13 @@ class Certificate:
             )
         except (Malformed, *ASN1_ERRORS):
             raise UsageError(_UNREADABLE) from None
-        if not all(agreed):  # two readers, two meanings: it is made to mislead one of them
+        if not all(agreed):  # the two readers disagree: it is made to mislead one of them
             raise UsageError(_UNREADABLE)
         return found
 
     @property
     def can_be_validated(self) -> bool:
-        """Whether `parsed` is there."""
+        """Whether `parsed` raises nothing."""
         try:
             _ = self.parsed
         except UsageError:
@@ -150,9 +150,9 @@ class Certificate:
 
     @cached_property
     def addresses(self) -> tuple[str, ...]:
-        """Mail addresses: those of the SAN, and only without any the subject's emailAddress.
+        """Mail addresses: those of the SAN; without any there, the subject's emailAddress.
 
-        Those that no person could read are left out.
+        Those with characters that cannot be shown are left out.
         """
         value = self._extension(oids.ID_CE_SUBJECT_ALT_NAME)
         found = names.mail_addresses(fields.alternative_names(value)) if value else []
@@ -187,12 +187,17 @@ class Certificate:
         return self.not_before <= moment <= self.not_after
 
 
-def read_file(path: str) -> list[Certificate]:
-    """Return the certificates of a PEM or DER file."""
+def content_of(path: str) -> bytes:
+    """Return the content of a file that a person has named. Raises UsageError."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_file(path: str) -> list[Certificate]:
+    """Return the certificates of a PEM or DER file. Raises UsageError."""
+    data = content_of(path)
     try:
         found = read(data)
     except UsageError as error:
