@@ -162,8 +162,7 @@ class Pool:
     async def _revive(self, member: Member) -> None:
         """Put a new worker in the place of a dead one.
 
-        Before it is a pause, longer each time a worker dies young, which ends at once when somebody
-        waits for a worker (`wait_for`).
+        Each that dies young makes the pause before that longer; `wait_for` ends the pause.
         """
         if member.deaths > 1:
             pause = min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE)
