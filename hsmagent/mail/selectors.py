@@ -46,7 +46,7 @@ def tests(wanted: str) -> Iterable[Test]:  # noqa: PLR0911 (one for each way of 
     if digits := _digits(wanted):
         return (lambda _, c: _has_digits(c, digits), lambda key, _: key.label == wanted)
     if _DN.match(wanted):
-        return (lambda _, c: _is_subject(c, wanted),)
+        return (lambda _, c: _parts(c.subject_der) == _read_dn(wanted),)
     if "@" in wanted:
         return _by_address(wanted)
     return (
@@ -86,10 +86,6 @@ def _by_serial(wanted: str) -> Test:
     return lambda _, c: (
         c.serial == serial and (not issuer or _parts(c.issuer_der) == _read_dn(issuer))
     )
-
-
-def _is_subject(certificate: Certificate, wanted: str) -> bool:
-    return _parts(certificate.subject_der) == _read_dn(wanted)
 
 
 def _parts(name: bytes) -> list[str]:

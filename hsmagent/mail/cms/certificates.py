@@ -26,16 +26,22 @@ _PEM = re.compile(
 
 
 class Certificate:
-    """One certificate; equal when its DER is. What cannot be read raises UsageError."""
+    """One certificate; equal to another with the same DER. What cannot be read raises UsageError.
+
+    serial_der, issuer_der, subject_der, spki: these fields, each a DER element as it stands.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         try:
             # Every field that is used is read now, so that no malformed one raises later, where
             # nobody expects it. Other fields may be malformed.
-            self._fields = fields.read(data)
-            self.not_before = fields.moment(self._fields.not_before)
-            self.not_after = fields.moment(self._fields.not_after)
+            found = fields.read(data)
+            self.serial_der, self.spki = found.serial, found.spki
+            self.issuer_der, self.subject_der = found.issuer, found.subject
+            self._extension = found.extensions.get
+            self.not_before = fields.moment(found.not_before)
+            self.not_after = fields.moment(found.not_after)
             self.issuer, self.subject = names.key(self.issuer_der), names.key(self.subject_der)
             _ = self.serial, self.key_type, self.key_identifier, self.key_usage
             _ = self.purposes, self.addresses
@@ -87,16 +93,6 @@ class Certificate:
         """The serial number; negative ones exist, though they should not."""
         return int.from_bytes(ber.contents(self.serial_der), "big", signed=True)
 
-    @property
-    def serial_der(self) -> bytes:
-        """The serial number as it stands."""
-        return self._fields.serial
-
-    @property
-    def issuer_der(self) -> bytes:
-        """The issuer's Name, as it stands in the certificate."""
-        return self._fields.issuer
-
     @cached_property
     def issuer_and_serial(self) -> bytes:
         """The IssuerAndSerialNumber (RFC 5652, section 10.2.4) by which messages name it."""
@@ -111,16 +107,6 @@ class Certificate:
             return serial == self.serial and names.key(issuer) == self.issuer
         except (Malformed, *ASN1_ERRORS):
             return False
-
-    @property
-    def subject_der(self) -> bytes:
-        """The subject's Name."""
-        return self._fields.subject
-
-    @property
-    def spki(self) -> bytes:
-        """The SubjectPublicKeyInfo."""
-        return self._fields.spki
 
     @cached_property
     def key_type(self) -> str:
@@ -168,9 +154,6 @@ class Certificate:
     def issuer_name(self) -> str:
         """The issuer for a person."""
         return printable(names.whole(self.issuer_der))
-
-    def _extension(self, kind: str) -> bytes | None:
-        return self._fields.extensions.get(kind)
 
     @property
     def fingerprint(self) -> str:

@@ -69,11 +69,11 @@ def find(infos: Iterable[bytes], ours: Ours) -> Recipient | Nobody:
                 unsupported = str(error)
     if found is not None:
         return found
-    return Nobody(_for_us(unsupported) if unsupported else _for_others(others[:_NAMED], many))
-
-
-def _for_us(how: str) -> str:
-    return f"the message is encrypted for your key, but in a way that is not supported ({how})"
+    if not unsupported:
+        return Nobody(_for_others(others[:_NAMED], many))
+    return Nobody(
+        f"the message is encrypted for your key, but in a way that is not supported ({unsupported})"
+    )
 
 
 def _for_others(named: Sequence[str], many: int) -> str:
