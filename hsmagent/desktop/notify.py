@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from html import escape
 from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
@@ -199,6 +198,8 @@ class Notifications:
     async def _show(self, summary: str, body: str, urgency: int, replaces: int = 0) -> int:
         """Show it; return its number."""
         if "body-markup" in await self._capabilities():
+            from html import escape  # with every entity of HTML: half a megabyte
+
             body = escape(body, quote=False)
         hints = {"urgency": Variant("y", urgency), "category": Variant("s", "device")}
         reply = await self._call(

@@ -6,7 +6,7 @@ them.
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hsmagent.bus import BusError, Handler, Message, Variant, errors
@@ -106,7 +106,7 @@ class BusObject:
     def _introspect(self) -> str:
         own = "<node>\n</node>\n"
         if self.xml:
-            own = (files(__package__) / self.xml).read_text(encoding="utf-8")
+            own = Path(__file__).with_name(self.xml).read_text(encoding="utf-8")
         standard = _STANDARD if self.xml else ""
         nodes = "".join(f'  <node name="{name}"/>\n' for name in self.children())
         return own.replace("\n</node>", f"{standard}\n{nodes}</node>")

@@ -24,6 +24,7 @@ PAUSE = 0.2  # seconds between two attempts
 TO_TELL = 2.0  # seconds; a program does not wait longer until a person is told
 MOST_IDLE = 1  # connections that a program keeps between its operations
 FAMILY = "pkcs11"
+NOTHING: Answer = {"tokens": []}
 
 
 class Program:
@@ -36,8 +37,12 @@ class Program:
         self._over = False
 
     async def perform(self, key: Key, wish: Wish) -> bytes:
-        """Have an operation carried out; return its only result. Raises HsmAgentError."""
-        answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
+        """Have an operation carried out; return its only result. Raises HsmAgentError.
+
+        Of a TokenGone the daemon tells the person by itself.
+        """
+        token = key.token.uri if key.token is not None else ""
+        answer = await self._call(wish.op, key=to_base64(key.spki), token=token, **wish.fields)
         return only_bytes(answer)
 
     async def missed(self, token: Token) -> None:
@@ -85,12 +90,17 @@ class Watch:
     """Keeps what is shown as the daemon has it; while there is no daemon, as it had it last.
 
     show: told each answer to `tokens`. A lost connection is made anew when a program needs it, and
-    not before: a daemon that was stopped shall not be started again for nothing.
+    not before: a daemon that was stopped shall not be started again for nothing. enabled: whether
+    the configuration has programs served; a daemon that shall not serve them may have no socket to
+    say it at.
     """
 
-    def __init__(self, path: str, show: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, path: str, show: Callable[[Answer], None], enabled: Callable[[], bool]
+    ) -> None:
         self._path = path
         self._show = show
+        self._enabled = enabled
         self._needed = asyncio.Event()
         self._tried = asyncio.Event()
 
@@ -111,9 +121,11 @@ class Watch:
             try:
                 await self._follow()
             except Refused:  # the configuration has programs served no longer
-                self._show({"tokens": []})
+                self._show(NOTHING)
             except (Unavailable, ProtocolError) as error:
                 log.debug("%s", error)
+                if not self._enabled():
+                    self._show(NOTHING)
             self._tried.set()
             await asyncio.sleep(PAUSE)
             self._needed.clear()

@@ -8,7 +8,7 @@ signatures and providers by `respond`.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from hsmagent.errors import HsmAgentError, ProtocolError, Refused
+from hsmagent.errors import HsmAgentError, PinIncorrect, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.limit import PeerLog
 from hsmagent.model import (
@@ -278,7 +278,7 @@ class Connection:
     ) -> None:
         try:
             await self._load(message, under)
-        except Refused as error:
+        except (Refused, PinIncorrect) as error:
             self._agent.door.refused(wish_to_load(message.provider, self._who), str(error))
             raise
 

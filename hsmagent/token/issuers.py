@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import replace
 
-from cryptography import x509
-
 from hsmagent.model import Key
 
 _AUTHORITIES_MAX = 16
@@ -32,6 +30,8 @@ def with_authorities(authorities: tuple[bytes, ...], keys: Sequence[Key]) -> tup
 
 def _names(der: bytes) -> tuple[bytes, bytes]:
     """Return a certificate's subject and issuer."""
+    from cryptography import x509
+
     certificate = x509.load_der_x509_certificate(der)
     try:
         return certificate.subject.public_bytes(), certificate.issuer.public_bytes()

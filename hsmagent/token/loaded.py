@@ -31,13 +31,17 @@ _UNSEEN = TokenInfo(b"", b"", b"", b"", spec.CKF_LOGIN_REQUIRED, 0, 0, complete=
 
 @dataclass(frozen=True, slots=True)
 class ModuleStatus:
-    """One module at this moment; `state` in plain words, `pids` of its living workers."""
+    """One module at this moment; `state` in plain words, `pids` of its living workers.
+
+    named: see `ModuleSpec`.
+    """
 
     path: str
     state: str
     pids: tuple[int, ...] = ()
     last_error: str = ""
     notes: tuple[str, ...] = ()
+    named: bool = True
 
 
 class Loaded:
@@ -184,7 +188,10 @@ class Loaded:
         notes = (*self.notes, *self._withheld(), *((_STALE,) if self.pool.stale else ()))
         if self._service is pcscd.Service.REFUSES:
             notes += (pcscd.REFUSED,)
-        return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
+        error = self.pool.last_error
+        return ModuleStatus(
+            self.spec.path, state, self.pool.pids, error, notes, named=self.spec.named
+        )
 
     def _identify(self, slot: SlotInfo) -> TokenId | None:
         token = slot.token

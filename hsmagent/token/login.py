@@ -66,7 +66,10 @@ def _check_length(status: TokenStatus, length: int) -> None:
     if low <= length and (not high or high < low or length <= high):
         return
     allowed = f"{low} to {high}" if high >= low else f"at least {low}"
-    raise PinLength(f"{name_of(status.id)} takes a PIN of {allowed} characters; it was not asked")
+    raise PinLength(
+        f"{name_of(status.id)} takes a PIN of {allowed} characters, so this one was not tried; "
+        "that cost no try"
+    )
 
 
 # -- how long it lasts -----------------------------------------------------------------------

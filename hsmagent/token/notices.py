@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -88,6 +88,23 @@ class Notices:
                     names = self._wanted.get(watch)
                     # There is no name where a folder is gone, or the kernel has lost notices.
                     self._noticed |= not name or names is None or name in names
+
+
+async def appeared(paths: Sequence[Path]) -> bool:
+    """Wait until one of these files is there. False, at once: the kernel does not tell of it."""
+    news = asyncio.Event()
+    notices = Notices(news.set)
+    try:
+        while True:
+            news.clear()
+            notices.watch(paths)  # anew: one of the folders on the way may have come
+            if notices.blind:
+                return False
+            if any(os.access(path, os.F_OK) for path in paths):
+                return True
+            await news.wait()
+    finally:
+        notices.close()
 
 
 def _places(path: Path) -> Iterator[tuple[Path, str | None]]:

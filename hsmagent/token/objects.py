@@ -11,7 +11,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -186,6 +185,8 @@ def _from_public(token: TokenId, values: Mapping[int, bytes]) -> Key:
 def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
     if _ulong(values.get(spec.CKA_CERTIFICATE_TYPE, b"\0")) != spec.CKC_X_509:
         raise Odd("a certificate that is not X.509")
+    from cryptography import x509  # large, and a token without certificates needs none of it
+
     der = values.get(spec.CKA_VALUE, b"")
     try:
         public = x509.load_der_x509_certificate(der).public_key()

@@ -11,7 +11,7 @@ its fields in the order in which the class has them, big-endian:
     tuple[X, Y]         X, Y
     a dataclass         its fields; before those of a class in KEPT, u32 their length in bytes
 
-How a class is written and read is worked out once, at import, so that a new message needs no code
+How a class is written and read is worked out once, so that a new message needs no code
 here. Both ends are ours and of one version, but the worker holds foreign code that may have
 overwritten its memory: a reply that does not parse is a ProtocolError and the end of that worker.
 """
@@ -20,15 +20,17 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from types import NoneType
-from typing import Any, Protocol, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin, get_type_hints
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
 from hsmagent.worker.messages import IN_A_REPLY, KEPT, Reply, Request
-from hsmagent.worker.orders import Order, OrderReply
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order, OrderReply
 
 # A request holds at most what one ssh frame can carry; a reply all objects of all tokens.
 MAX_REQUEST = 1 << 20
@@ -319,20 +321,39 @@ def _numbers(hints: tuple[Any, ...]) -> _Numbers:
     )
 
 
-_REQUEST_TYPES = get_args(Request | Order)
-_REPLY_TYPES = get_args(Reply | OrderReply)
-_REQUESTS = {number: _shape(kind) for number, kind in enumerate(_REQUEST_TYPES, _FIRST_REQUEST)}
-_REPLIES = {number: _shape(kind) for number, kind in enumerate(_REPLY_TYPES, _FIRST_REPLY)}
-_WRITERS = {
-    kind: (bytes((*bytes(HEADER), number)), shapes[number])
-    for kinds, shapes in ((_REQUEST_TYPES, _REQUESTS), (_REPLY_TYPES, _REPLIES))
-    for kind, number in zip(kinds, shapes, strict=True)
-}
+_REQUESTS: dict[int, _Shape] = {}
+_REPLIES: dict[int, _Shape] = {}
+_WRITERS: dict[type, tuple[bytes, _Shape]] = {}
 
 
-def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
+def _add(requests: Any, replies: Any) -> None:
+    """Know the messages of these unions, too; their numbers follow those that are known."""
+    for kinds, shapes, first in (
+        (get_args(requests), _REQUESTS, _FIRST_REQUEST),
+        (get_args(replies), _REPLIES, _FIRST_REPLY),
+    ):
+        for number, kind in enumerate(kinds, first + len(shapes)):
+            shapes[number] = _shape(kind)
+            _WRITERS[kind] = bytes((*bytes(HEADER), number)), shapes[number]
+
+
+_add(Request, Reply)
+
+
+@cache
+def _add_orders() -> None:
+    """Know what management says. The daemon and its workers, which are there all day, never do."""
+    from hsmagent.worker import orders
+
+    _add(orders.Order, orders.OrderReply)
+
+
+def encode(message: "Request | Order | Reply | OrderReply") -> bytearray:
     """Return the whole frame, length in front. The caller wipes one that holds a PIN."""
-    head, shape = _WRITERS[type(message)]
+    kind = type(message)
+    if kind not in _WRITERS:
+        _add_orders()
+    head, shape = _WRITERS[kind]
     parts: _Parts = [head]
     shape.put(parts, message)
     out = bytearray().join(parts)
@@ -341,6 +362,8 @@ def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
 
 
 def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
+    if body and body[0] not in shapes:
+        _add_orders()
     if not body or body[0] not in shapes:
         raise ProtocolError("a worker message of an unknown kind")
     _left.items = MAX_ITEMS
@@ -350,13 +373,13 @@ def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
     return message
 
 
-def decode_request(body: _Body) -> Request | Order:
+def decode_request(body: _Body) -> "Request | Order":
     """Read a request's body. Raises ProtocolError."""
     message: Request | Order = _decode(_REQUESTS, body)
     return message
 
 
-def decode_reply(body: _Body) -> Reply | OrderReply:
+def decode_reply(body: _Body) -> "Reply | OrderReply":
     """Read a reply's body. Raises ProtocolError."""
     message: Reply | OrderReply = _decode(_REPLIES, body)
     return message

@@ -21,11 +21,11 @@ from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
-from hsmagent.worker.orders import Order
 from hsmagent.worker.process import Program, spawn
 
 if TYPE_CHECKING:
     from hsmagent.tasks import Reply
+    from hsmagent.worker.orders import Order
 
 log = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class Link:
         """How many requests are with the worker."""
         return len(self._waiting)
 
-    def request(self, message: Request | Order, seconds: float) -> asyncio.Future[Any]:
+    def request(self, message: "Request | Order", seconds: float) -> asyncio.Future[Any]:
         """Send a request. The future ends within `seconds` of becoming the oldest request.
 
         It gives the reply, or raises WorkerDied. The caller wipes a PIN in `message`.
@@ -103,7 +103,7 @@ class Link:
         return future
 
     def submit(
-        self, message: Request | Order, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
+        self, message: "Request | Order", seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
     ) -> None:
         """Send a request, as `request` does, whose answer goes into `reply`."""
         if not self._alive:

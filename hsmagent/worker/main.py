@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
@@ -31,11 +32,13 @@ from hsmagent.worker.messages import (
     Slots,
 )
 from hsmagent.worker.module import Module
-from hsmagent.worker.orders import Order, OrderReply
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order, OrderReply
 
 _RECEIVE = 1 << 16
 
-Answer = Callable[[Request | Order], Reply | OrderReply]
+Answer = Callable[["Request | Order"], "Reply | OrderReply"]
 """Does what a request says and returns the reply."""
 
 
@@ -45,7 +48,7 @@ def harden() -> None:
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def answer(module: Module, request: Request | Order) -> Reply:
+def answer(module: Module, request: "Request | Order") -> Reply:
     """Do what the request says. Raises ProtocolError for an order: those are for `manage`."""
     try:
         match request:
@@ -73,7 +76,7 @@ def _uses_pcsc() -> bool:
     return False
 
 
-def wipe_secrets(request: Request | Order) -> None:
+def wipe_secrets(request: "Request | Order") -> None:
     """Overwrite the PINs in a message: every field that is a bytearray."""
     for name in request.__slots__:
         value = getattr(request, name)

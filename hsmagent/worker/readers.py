@@ -9,6 +9,7 @@ import sys
 from collections.abc import Mapping
 from queue import SimpleQueue
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import ProtocolError
 from hsmagent.worker import main as token_worker
@@ -19,8 +20,10 @@ from hsmagent.worker.messages import (
     PollReaders,
     Request,
 )
-from hsmagent.worker.orders import Order
 from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order
 
 # Where pcscd tells of readers that come and go (SCardGetStatusChange(3)).
 _COMING_AND_GOING = Reader("\\\\?PnP?\\Notification", 0, 0, b"")
@@ -36,7 +39,7 @@ class Readers:
         self._known: tuple[Reader, ...] = ()
         self._asking = Asking()
 
-    def answer(self, request: Request | Order) -> CardReaders:
+    def answer(self, request: "Request | Order") -> CardReaders:
         """Tell the state of each reader; no readers where pcscd does not answer."""
         if not isinstance(request, PollReaders):
             raise ProtocolError("a message that is not for this worker")
