@@ -274,8 +274,8 @@ def _completions(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
 def _manual(home: Home, shipped: Path) -> Iterator[Piece]:
     """Yield the manual's pages: man(1) finds them beside ~/.local/bin, wherever XDG's data is.
 
-    A wheel has them in share/man, beside our own folder. Where a package has put that, they are
-    found already, and compressed, so that there are none of these names.
+    A wheel has them in share/man, beside our own folder. Those of a Debian package are compressed,
+    and so have other names: man(1) finds them without us.
     """
     checkout = shipped / "contrib" / "man"
     folder = checkout if checkout.is_dir() else shipped.parent / "man"
