@@ -21,8 +21,9 @@ from hsmagent.manage.shares import need_card, shown
 from hsmagent.manage.worker import card_program, running
 from hsmagent.model import Key, printable
 from hsmagent.schsm import backup, pkcs15
-from hsmagent.schsm.backup import Backup, Blob, PrivateKey, PublicKey, WrongDkek
+from hsmagent.schsm.backup import Backup, Blob, PrivateKey, WrongDkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, free_number
+from hsmagent.schsm.cvc import PublicKey
 from hsmagent.schsm.dkek import Dkek
 from hsmagent.schsm.pkcs15 import KeyDescription
 from hsmagent.worker.messages import Done

@@ -20,7 +20,7 @@ from hsmagent.scd.errors import Code, Failed
 MOST_DATA = 4096  # bytes: an RSA ciphertext has 2048 at most
 APP = "hsmagent"
 _NOTHING_TO_DO = ("NOP", "LOCK", "UNLOCK", "CHECKPIN", "OPTION")
-# They change a card or look inside it; ours is managed otherwise.
+# Commands that change a card or look inside it; ours is managed by `hsmagent`.
 _NOT_HERE = (
     *("GENKEY", "WRITEKEY", "WRITECERT", "SETATTR", "PASSWD", "APDU", "RANDOM", "DEVINFO"),
     *("SWITCHAPP",),
@@ -28,11 +28,11 @@ _NOT_HERE = (
 
 
 Carry = Callable[[Request], Awaitable[bytes]]
-"""A command: returns what it gives before its "OK"."""
+"""Carries a command out, and returns the lines before its "OK"."""
 
 
 class Shared(Protocol):
-    """What all conversations share: the card as it was seen last, and facts about us."""
+    """What all conversations share: the card as it was seen last, and facts about this process."""
 
     card: Card
     socket_path: str
@@ -47,10 +47,10 @@ class Shared(Protocol):
 
 
 class Commands:
-    """The commands of one conversation, and what it has said for them.
+    """The commands of one conversation, and its state.
 
-    data: what is to be used with a key. asks: a key is being used, and a person may be asked.
-    alone: the client has gone.
+    data: what SETDATA has brought, for a key to be used with. asks: a key is being used, and a
+    person may be asked. alone: the client has gone.
     """
 
     def __init__(self, daemon: Daemon, shared: Shared) -> None:
@@ -77,21 +77,21 @@ class Commands:
         self._commands |= dict.fromkeys(_NOT_HERE, _not_here)
 
     async def carry_out(self, request: Request) -> bytes:
-        """Return what a command gives: status lines and data. Raises HsmAgentError."""
+        """Carry a command out; return its status lines and data. Raises HsmAgentError."""
         command = self._commands.get(request.name)
         if command is None:
             raise Failed(Code.ASS_UNKNOWN_CMD, "a command that is not known here")
         return await command(request)
 
     def forget(self) -> None:
-        """Forget what was said."""
+        """Wipe the data."""
         wipe(self.data)
         self.data = bytearray()
 
     # -- cards -------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """See the card as it is now. Raises HsmAgentError, and then it is as it was seen last."""
+        """Look at the card anew. If that raises HsmAgentError, the card stays as it was seen last."""
         self._shared.card = await self._daemon.card(self._shared.card)
 
     async def _serialno(self, _: Request) -> bytes:
@@ -223,16 +223,16 @@ class Commands:
         key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         data = self._taken()
         if key.key.key_type is KeyType.RSA:
-            # An integer to GnuPG: with a zero in front, or short.
+            # To GnuPG it is an integer: it may have a zero in front, or lack some.
             encrypted = data.lstrip(b"\0").rjust((key.key.bits + 7) // 8, b"\0")
             plain = await self._use(key, "decrypt", encrypted=encrypted, padding="pkcs1")
         else:
             plain = await self._use(key, "derive", point=data, kdf_hash="")
-        # GnuPG takes the padding for removed.
+        # "PADDING 0" says that the padding is removed already.
         return assuan.status("PADDING", "0") + assuan.data(plain)
 
     def _taken(self) -> bytes:
-        """Return what SETDATA has brought. It serves once."""
+        """Return what SETDATA has brought, and wipe it: it is used once."""
         data = bytes(self.data)
         self.forget()
         if not data:

@@ -1,4 +1,4 @@
-"""Errors as GnuPG has them: numbers of libgpg-error, whose words it shows in the place of ours."""
+"""Errors as GnuPG has them: numbers of libgpg-error, whose sentences it shows in place of ours."""
 
 from enum import IntEnum
 
@@ -50,7 +50,7 @@ class Failed(HsmAgentError):
 
 
 def code_of(error: HsmAgentError) -> Code:
-    """Return the number whose words come nearest to an error of ours."""
+    """Return the number whose sentence comes nearest to an error of ours."""
     if isinstance(error, Failed):
         return error.code
     return next((code for kind, code in _CODES if isinstance(error, kind)), Code.GENERAL)

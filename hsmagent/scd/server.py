@@ -1,7 +1,7 @@
 """The process: one conversation on standard input and output, and one on each connection.
 
-GnuPG's agent keeps the first for its whole life, and takes a connection more for each client that
-comes while the first is in use.
+GnuPG's agent keeps the first one for its whole life, and makes a connection for each client that
+comes while the first one is in use.
 """
 
 import asyncio
@@ -90,7 +90,7 @@ class Server:
             self._tasks.start(self._converse(Stream(descriptor, descriptor)))
 
     async def _converse(self, stream: Stream) -> None:
-        """Carry one conversation; a question that is put for it ends with it."""
+        """Hold one conversation. A question that the daemon asks for it ends with it."""
         lines = _Lines(stream)
         conversation = Conversation(lines, Daemon(self._daemon), self)
         reading = asyncio.ensure_future(lines.read())
@@ -136,7 +136,7 @@ class Server:
 
 
 async def _gpgconf(word: str) -> str:
-    """Return what gpgconf says, or "" where it does not."""
+    """Return what gpgconf prints, or "" where it does not run."""
     try:
         child = await asyncio.create_subprocess_exec(
             "gpgconf", word, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL

@@ -1,4 +1,4 @@
-"""What GnuPG's agent notes of keys on cards: a stub for each (gnupg/agent/keyformat.txt)."""
+"""The stubs that GnuPG's agent keeps of keys on cards (gnupg/agent/keyformat.txt)."""
 
 import re
 from collections.abc import Mapping
@@ -10,17 +10,17 @@ _GRIP = re.compile(r"[0-9A-F]{40}")
 
 
 def home(env: Mapping[str, str]) -> Path:
-    """Return GnuPG's folder, of the person whose environment this is."""
+    """Return GnuPG's folder in this environment."""
     return Path(env.get("GNUPGHOME") or f"{env.get('HOME', '')}/.gnupg")
 
 
 def path(folder: Path, grip: str) -> Path:
-    """Return where the stub of a key is, in GnuPG's folder."""
+    """Return the path of a key's stub in GnuPG's folder. grip: the keygrip."""
     return folder / "private-keys-v1.d" / f"{grip.upper()}.key"
 
 
 def read(folder: Path, grip: str) -> bytes:
-    """Return the stub of a key in GnuPG's folder; b"" where there is none, or for no keygrip."""
+    """Return a key's stub; b"" where there is none, or `grip` is no keygrip."""
     if not _GRIP.fullmatch(grip.upper()):
         return b""
     try:
@@ -30,5 +30,5 @@ def read(folder: Path, grip: str) -> bytes:
 
 
 def is_ours(stub: bytes) -> bool:
-    """Whether GnuPG has learned the key from our card. Its number is there as bytes, or in hex."""
+    """Whether GnuPG has learned the key from our card: the stub holds its serial, raw or in hex."""
     return bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub

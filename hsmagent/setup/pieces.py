@@ -1,7 +1,7 @@
 """The pieces that setup puts in place: a file, a link, a line in a file of the person's.
 
-Each piece knows what it looks like on the disk, so that what somebody else wrote or changed is
-told from what we wrote.
+Each piece has a look, which is compared with the look of what is on the disk: so what somebody else
+wrote or changed is told from what we wrote.
 """
 
 import hashlib
@@ -123,11 +123,8 @@ def exchange_line(path: Path, old: str, new: str) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().removesuffix(b"\n").split(b"\n") if _has_text(path) else []
-
-
-def _has_text(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+    content = path.read_bytes() if path.is_file() else b""
+    return content.removesuffix(b"\n").split(b"\n") if content else []
 
 
 # -- folders ---------------------------------------------------------------------------------
@@ -142,7 +139,7 @@ def make_folders(path: Path) -> list[Path]:
 
 
 def remove_empty(path: Path) -> bool:
-    """Take a folder away if nothing is in it; say whether it is gone."""
+    """Take a folder away if nothing is in it; return whether it is gone."""
     try:
         path.rmdir()
     except FileNotFoundError:

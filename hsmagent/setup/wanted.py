@@ -1,7 +1,7 @@
 """What belongs where: every piece that setup puts in place for one person.
 
-Our own files are the source, read at run time; a unit gets the path of the program that is to run.
-What a Debian package has put in place for everybody already is not written again for one.
+Our own files are read at run time; a unit gets the path of the program that it is to run. What a
+Debian package has put in place for everybody is not written again for one person.
 """
 
 import re
@@ -131,7 +131,8 @@ def _units(
     named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
     named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
     links = []
-    for unit in sorted((source / name for name in named), key=_services_first):
+    units = (source / name for name in named)
+    for unit in sorted(units, key=lambda unit: (unit.suffix != ".service", unit.name)):
         content = unit.read_text()
         if unit.suffix == ".service":
             content = with_program(content, program)
@@ -145,10 +146,6 @@ def _units(
     yield from links
     if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
-
-
-def _services_first(unit: Path) -> tuple[bool, str]:
-    return unit.suffix != ".service", unit.name
 
 
 def with_program(unit: str, program: Path) -> str:
@@ -277,8 +274,8 @@ def _completions(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
 def _manual(home: Home, shipped: Path) -> Iterator[Piece]:
     """Yield the manual's pages: man(1) finds them beside ~/.local/bin, wherever XDG's data is.
 
-    A wheel has them in share/man, beside our own folder. Where a package has put that, they are
-    found already, and compressed, so that there are none of these names.
+    A wheel has them in share/man, beside our own folder. Those of a Debian package are compressed,
+    and so have other names: man(1) finds them without us.
     """
     checkout = shipped / "contrib" / "man"
     folder = checkout if checkout.is_dir() else shipped.parent / "man"

@@ -95,9 +95,7 @@ class Bindings:
             return
         last = self.last
         if last is None:
-            raise Refused(
-                "a key for certain destinations is used on a connection without a binding"
-            )
+            raise Refused("a key for certain destinations is used on a connection without binding")
         if login is None or not names_key(login, key_blob):
             raise Refused("a key for certain destinations signs nothing but its own logins")
         if not self._permitted(ways, login.user):

@@ -38,8 +38,8 @@ _ECDSA = {scheme: ec.ECDSA(prehashed) for scheme, prehashed in _PREHASHED.items(
 _PADDINGS = {scheme: _padding(scheme) for scheme in _PREHASHED}
 
 
+# Whether a signature holds; takes scheme, digest (for Ed25519 the message) and signature.
 _Holds = Callable[[Scheme, bytes, bytes], bool]
-"""Whether a signature holds: scheme, digest (Ed25519: message), signature."""
 
 
 def _how(public: PublicKeyTypes, size: int) -> _Holds:

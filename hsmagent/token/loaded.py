@@ -255,7 +255,7 @@ class Loaded:
         if obstacle != self.pool.obstacle:
             self.pool.obstacle = obstacle
             for token in self.tokens.values():
-                token.hindered()
+                token.changed()
 
     async def explain(self) -> None:
         """Ask pcscd, too, why a card may be missing. Never raises."""

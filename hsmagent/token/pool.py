@@ -77,6 +77,7 @@ class Pool:
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
         self._queue = Queue(self.members, self._nobody_for)
+        self.dispatch = self._queue.dispatch
         self.last_error = self.obstacle = self._why_stale = ""
         self._held = self.spawned = 0
         self.uses_pcsc = self._may_rest = self.at_rest = False
@@ -162,8 +163,7 @@ class Pool:
     async def _revive(self, member: Member) -> None:
         """Put a new worker in the place of a dead one.
 
-        Before it is a pause, longer each time a worker dies young, which ends at once when somebody
-        waits for a worker (`wait_for`).
+        Each that dies young makes the pause before that longer; `wait_for` ends the pause.
         """
         if member.deaths > 1:
             pause = min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE)
@@ -389,10 +389,6 @@ class Pool:
         call = Call(token, needs_login, build, self.deadlines.operate, tasks.Reply())
         self._queue.add(call)
         return call
-
-    def dispatch(self) -> None:
-        """Hand the waiting operations to the workers, as far as these have room."""
-        self._queue.dispatch()
 
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:

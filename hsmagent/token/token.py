@@ -135,18 +135,14 @@ class Token:
             self.keys, self._notes = dict(found[0]), found[1]
         self._take(TokenEvent.SEEN)
         if before != (self._info, self.keys, self._notes):
-            self._changed()
-
-    def hindered(self) -> None:
-        """Take in that the pool's obstacle, which the status tells, has changed."""
-        self._changed()
+            self.changed()
 
     def tell_by(self, told_by: str) -> None:
         """Take in what tells this token from another known one of its label."""
         if told_by != self.id.told_by:
             self.id = replace(self.id, told_by=told_by)
             self.keys = {spki: replace(key, token=self.id) for spki, key in self.keys.items()}
-            self._changed()
+            self.changed()
 
     def unseen(self) -> None:
         """Take in that the token is not there any more."""
@@ -154,8 +150,8 @@ class Token:
         self._notes = ()
         self._take(TokenEvent.REMOVED, "the token was removed")
 
-    def _changed(self) -> None:
-        """Forget the status that was worked out, and tell `on_change`."""
+    def changed(self) -> None:
+        """Forget the status that was worked out, since what it tells has changed; tell of it."""
         self._status = None
         self._on_change()
 
@@ -163,7 +159,7 @@ class Token:
         """Keep the newest failure, "" for none."""
         if why != self._last_error:
             self._last_error = why
-            self._changed()
+            self.changed()
 
     # -- its life ----------------------------------------------------------------------------
 
@@ -175,7 +171,7 @@ class Token:
         was_open = self._life.state is _OPEN
         changed = self._life.take(event)
         if changed:
-            self._changed()
+            self.changed()
         if self._life.state is _OPEN:
             if changed:
                 self._lease = lease_of(self._limits_now(), self._clock())

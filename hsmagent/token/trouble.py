@@ -16,7 +16,9 @@ _OTHERS = "name files of your own in the module's env"
 
 def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
     """Return what is missing or unreadable and the remedy, or "" if the files tell nothing."""
-    if "tpm2_pkcs11" in Path(module.path).name and not _has_tpm_elsewhere(module):
+    environment = worker_environment(module.env)
+    elsewhere = any(environment.get(name) for name in _TPM_ELSEWHERE)
+    if "tpm2_pkcs11" in Path(module.path).name and not elsewhere:
         there = next((device for device in devices if device.exists()), None)
         if there is None:
             return "there is no TPM in this machine; leave the module out, or name others"
@@ -27,11 +29,6 @@ def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
         if closed is not None:
             return _unreadable(closed, _own_files(module))
     return ""
-
-
-def _has_tpm_elsewhere(module: ModuleSpec) -> bool:
-    environment = worker_environment(module.env)
-    return any(environment.get(name) for name in _TPM_ELSEWHERE)
 
 
 def _first_closed(path: Path) -> Path | None:
@@ -49,9 +46,8 @@ def _first_closed(path: Path) -> Path | None:
 
 def _own_files(module: ModuleSpec) -> str:
     """Return how to give the module files of one's own, as the end of a sentence."""
-    if "softhsm" not in Path(module.path).name:
-        return _OTHERS
-    if worker_environment(module.env).get("SOFTHSM2_CONF"):
+    named = worker_environment(module.env).get("SOFTHSM2_CONF")
+    if named or "softhsm" not in Path(module.path).name:
         return _OTHERS
     return f"write {stores.SOFTHSM_OWN} with a directories.tokendir of your own"
 

@@ -28,7 +28,6 @@ _LIBRARY = "libpcsclite.so.1"
 # With this variable set, a call that would wait for another program's transaction fails at once.
 NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 
-SCARD_E_CANCELLED = 0x80100002
 SCARD_E_TIMEOUT = 0x8010000A
 SCARD_E_SHARING_VIOLATION = 0x8010000B
 SCARD_E_NO_SMARTCARD = 0x8010000C
@@ -160,10 +159,6 @@ class Pcsc:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Hang up on pcscd. Never raises."""
         with suppress(PcscError):
             self.call("SCardReleaseContext", self._context)
 
@@ -248,10 +243,7 @@ class Card:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Disconnect, and leave the card as it is: a reset would break others' OpenSC."""
+        # The card is left as it is: a reset would break the OpenSC of other programs.
         with suppress(PcscError):
             self._pcsc.call("SCardDisconnect", self._handle, _SCARD_LEAVE_CARD)
 

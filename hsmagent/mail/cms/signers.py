@@ -80,7 +80,7 @@ class SignerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
-    """One SignedData. content: None when detached; crls: DER; unreadable: so many certificates."""
+    """One SignedData. content: None when detached. crls: DER. unreadable: how many certificates."""
 
     content: Content | None
     certificates: tuple[Certificate, ...]
@@ -91,10 +91,9 @@ class SignedData:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """What became of one SignerInfo. problem: why the signature does not hold, or "".
+    """What a SignerInfo was found to be. problem: why the signature does not hold, or "".
 
-    checked: that it does not hold is known; else it could not be checked. remark: of a signature
-    that holds.
+    checked: False if it could not be checked at all. remark: what to say of one that holds, or "".
     """
 
     certificate: Certificate | None
@@ -193,7 +192,7 @@ def _check_digest(name: str) -> None:
 
 
 def _certificate(data: bytes) -> list[Certificate]:
-    """Certificates that we cannot read (attribute certificates, odd ones) help nobody: skipped."""
+    """Return the certificate, or nothing: attribute certificates, for one, cannot be read."""
     try:
         found = Certificate(data)
     except UsageError:
@@ -264,9 +263,9 @@ def _check_attributes(attributes: Attributes, digest: bytes) -> None:
 
 
 def _check_reference(attributes: Attributes, certificate: Certificate) -> None:
-    """SigningCertificate, of either version, must name the certificate we take (RFC 5035).
+    """Raise _Invalid unless SigningCertificate, of either version, names this one (RFC 5035).
 
-    To find another certificate with the same SHA-1 as a given one is more than anybody can.
+    SHA-1 is enough here: nobody can make another certificate with the SHA-1 of a given one.
     """
     for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE, []):
         named = load(tsp.SigningCertificate, value, "SigningCertificate")["certs"][0]
@@ -312,8 +311,8 @@ def _check_signer(
     # As received, but for the tag: the signature is over the SET OF (section 5.4).
     signed = b"\x31" + info.attributes[1:] if attributes else None
     if signed is None and not content.reads_as_mail:
-        # Else what the key signed for another purpose could be shown as a signed mail: the
-        # attributes of another one, or a login of ssh.
+        # Else what the key signed for another purpose could be shown as a signed mail: the signed
+        # attributes of a mail, or an ssh login.
         raise _Invalid("it has no signed attributes, and its content does not read as mail")
     try:
         _check_reference(attributes, certificate)

@@ -16,7 +16,7 @@ SECONDS = 60.0
 
 @dataclass
 class Reply:
-    """What a command gave. error: 0, or the number without its source."""
+    """The answer to a command. error: 0, or libgpg-error's code without its source."""
 
     error: int = 0
     text: str = ""
@@ -30,7 +30,7 @@ def unquoted(data: bytes) -> bytes:
 
 
 class AssuanClient:
-    """One conversation. answers: what an INQUIRE is answered, by its keyword."""
+    """One conversation. answers: to an INQUIRE, by its keyword."""
 
     def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
         self._source = source
