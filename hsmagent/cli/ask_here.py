@@ -10,7 +10,6 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from types import FrameType
 from typing import Any
 
@@ -49,7 +48,7 @@ def run(given: Given) -> int:
                 raise HsmAgentError("ask-here asks in the foreground only, and is not there")
             try:
                 with (
-                    closing(Daemon(given.value("--runtime-dir"))) as daemon,
+                    Daemon(given.value("--runtime-dir")) as daemon,
                     terminal.without_echo(tty, signals=_SIGNALS),
                 ):
                     daemon.check_place()

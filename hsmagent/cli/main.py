@@ -112,11 +112,8 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def _ask(given: "Given", op: str, timeout: "float | None" = None, **fields: str) -> "Answer":
-    daemon = Daemon(given.value("--runtime-dir"), timeout)
-    try:
+    with Daemon(given.value("--runtime-dir"), timeout) as daemon:
         return daemon.call(op, **fields)
-    finally:
-        daemon.close()
 
 
 # -- the quick commands ----------------------------------------------------------------------
@@ -148,10 +145,8 @@ def log(given: "Given") -> int:
     except Unavailable as error:
         print(f"hsmagent: {error}; until then, this is what was written down", file=sys.stderr)
         return _lay_out(given, "log", _written_down(since))
-    try:
+    with daemon:
         return _lay_out(given, "log", daemon.call("log", since=since))
-    finally:
-        daemon.close()
 
 
 def _written_down(since: str) -> "Answer":
@@ -207,8 +202,7 @@ def unlock(given: "Given") -> int:
 
     from_stdin = given.flag("--stdin")
     last_try = given.flag("--last-try")
-    daemon = Daemon(given.value("--runtime-dir"))
-    try:
+    with Daemon(given.value("--runtime-dir")) as daemon:
         daemon.check_place()
         asked = daemon.call("unlock", token=given.word)
         if asked["logged_in"]:
@@ -221,8 +215,6 @@ def unlock(given: "Given") -> int:
             if not last_try:
                 raise HsmAgentError("nothing was tried")
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
-    finally:
-        daemon.close()
     served = ", and what waited for the PIN goes on" if asked.get("waiting") else ""
     output.write(f"{asked['token']} is unlocked{served}\n")
     return 0

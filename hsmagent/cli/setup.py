@@ -107,15 +107,10 @@ def _running(session: Session) -> Iterator[str]:
 
 def _is_older() -> bool:
     try:
-        daemon = Daemon("", ANSWER)
+        with Daemon("", ANSWER) as daemon:
+            return bool(daemon.call("status")["version"] != __version__)
     except HsmAgentError:
         return False
-    try:
-        return bool(daemon.call("status")["version"] != __version__)
-    except HsmAgentError:
-        return False
-    finally:
-        daemon.close()
 
 
 def _sockets(names: Iterable[str]) -> list[str]:

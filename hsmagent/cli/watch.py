@@ -10,7 +10,6 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from hsmagent.cli import glance, output, show, terminal
@@ -35,7 +34,7 @@ def watch(given: Given) -> int:
     if not output.on_terminal() or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError("--watch draws on a terminal; without it `hsmagent status` prints once")
     with (
-        closing(Daemon(given.value("--runtime-dir"), AT_HAND)) as daemon,
+        Daemon(given.value("--runtime-dir"), AT_HAND) as daemon,
         terminal.opened("draw on") as tty,
     ):
         answer = daemon.call("status")
@@ -60,7 +59,7 @@ def follow(given: Given) -> int:
     reader = select.poll()
     if sys.stdout is not None:
         reader.register(sys.stdout.fileno(), 0)  # told of one thing: that its reader has left
-    with closing(Daemon(given.value("--runtime-dir"), AT_HAND)) as daemon:
+    with Daemon(given.value("--runtime-dir"), AT_HAND) as daemon:
         answer = daemon.call("log", since=since)
         output.write(laid_out(answer["entries"][0 if since else -_TAIL :]))
         while not reader.poll(_PAUSE * 1000):

@@ -11,7 +11,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
 CONTROL_MAX_FRAME = 1 << 24
 
@@ -34,8 +34,8 @@ class Daemon:
 
     role: CONTROL, MAIL or FACE. timeout: seconds for an answer; None where it may wait for a module
     or a person. on_wait: told when a person must do something first, in a sentence, and
-    whether our terminal shows that already. Raises Unavailable where no daemon answers, UsageError
-    where none can, else the error that it answers.
+    whether our terminal shows that already. A `with` block closes it. Raises Unavailable where no
+    daemon answers, UsageError where none can, else the error that the daemon answers.
     """
 
     def __init__(
@@ -66,8 +66,17 @@ class Daemon:
             raise
         self._reader = frame.Reader(CONTROL_MAX_FRAME)
 
+    def __enter__(self) -> "Self":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def check_place(self) -> None:
-        """Raise Unavailable where others could have put their own socket; before a PIN goes in."""
+        """Raise Unavailable where others could have put a socket of theirs. Call before a PIN goes.
+
+        A socket at this path is the daemon's only if nobody else may change the folders above it.
+        """
         if above := changeable_by_others(self._path):
             raise Unavailable(
                 f"who answers at {self._path} may not be your daemon: "
@@ -99,7 +108,7 @@ class Daemon:
             self.receive()
         return message
 
-    # -- for who is told things at any time (ask-here) ---------------------------------------
+    # -- for a client that the daemon tells things at any time (ask-here) --------------------
 
     def fileno(self) -> int:
         """Return the descriptor to wait on before `receive`."""
@@ -156,10 +165,10 @@ def result_of(answer: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def hung_up() -> Unavailable:
-    """Return what there is to say when a connection was lost."""
+    """Return the error for a connection that the daemon has closed."""
     return Unavailable("the daemon hung up; its log says why")
 
 
 def unreadable() -> ProtocolError:
-    """Return what there is to say when an answer is none."""
-    return ProtocolError("the daemon's answer is none; is it an older one?")
+    """Return the error for an answer that breaks the protocol."""
+    return ProtocolError("the daemon's answer cannot be read; is the daemon an older one?")

@@ -40,13 +40,12 @@ def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
         sentence = f"no daemon answers in {where.runtime_dir}"
         return Finding("daemon", State.BAD, sentence, START), None
     try:
-        status = daemon.call("status")
-        status["listed"] = daemon.call("keys")["keys"]
+        with daemon:
+            status = daemon.call("status")
+            status["listed"] = daemon.call("keys")["keys"]
     except HsmAgentError as error:
         remedy = "see its log: journalctl --user --unit hsmagent"
         return Finding("daemon", State.BAD, str(error), remedy), None
-    finally:
-        daemon.close()
     if status["version"] != __version__:
         sentence = f"the daemon is version {status['version']}, this is {__version__}"
         remedy = "systemctl --user restart hsmagent"

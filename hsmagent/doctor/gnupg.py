@@ -61,12 +61,9 @@ def _scdaemon(where: Surroundings) -> str:
 
 def _card(where: Surroundings) -> Card:
     """Return what GnuPG sees. Raises HsmAgentError."""
-    daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE)
-    try:
+    with Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE) as daemon:
         daemon.call("client", **{"for": "gnupg"})
         return Card().following(daemon.call("tokens"))
-    finally:
-        daemon.close()
 
 
 def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:

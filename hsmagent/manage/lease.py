@@ -27,10 +27,8 @@ class Lender:
         daemon = self._daemon()
         if daemon is None:
             return
-        try:
+        with daemon:
             self._say(daemon.call("foretell", module=token.module.path)["logged_out"])
-        finally:
-            daemon.close()
 
     @asynccontextmanager
     async def let_go(self, token: Token) -> AsyncIterator[None]:
@@ -39,14 +37,15 @@ class Lender:
         if daemon is None:
             yield
             return
-        try:
-            self._say(daemon.call("let_go", module=token.module.path)["logged_out"])
-            yield
-        finally:
-            # Back when the daemon has looked: what was made can be used right after.
-            with suppress(HsmAgentError):
-                daemon.call("take_back", module=token.module.path)
-            daemon.close()
+        with daemon:
+            try:
+                self._say(daemon.call("let_go", module=token.module.path)["logged_out"])
+                yield
+            finally:
+                # This waits until the daemon has looked at the token again, so that what was made
+                # can be used at once.
+                with suppress(HsmAgentError):
+                    daemon.call("take_back", module=token.module.path)
 
     def _daemon(self) -> Daemon | None:
         try:
