@@ -29,7 +29,7 @@ _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
 
 async def quietly(errand: Awaitable[Any]) -> None:
-    """Await something in the background; a bus that fails it is for the log alone."""
+    """Await `errand`; when the bus fails it, only the log is told."""
     try:
         await errand
     except BusError as error:
@@ -39,8 +39,8 @@ async def quietly(errand: Awaitable[Any]) -> None:
 class Bus:
     """One bus, whenever it is there.
 
-    address: says where, anew before each attempt; "" is nowhere.
-    name: for the log: "session", "system".
+    address: returns where the bus listens, and is asked before each attempt; "" for no bus.
+    name: what the log calls it: "session" or "system".
     """
 
     def __init__(self, address: Callable[[], str], name: str = "session") -> None:
@@ -50,7 +50,7 @@ class Bus:
         self._lost = asyncio.Event()
         self._calls = Calls(self._send)
         self._exports = Exports(self._send, self._calls.next_serial)
-        self._signals = Signals(self._call_bus, lambda: self.connected, self._spawn)
+        self._signals = Signals(self.call_bus, lambda: self.connected, self._spawn)
         self._names: list[str] = []
         self._listeners: list[Listener] = []
         self._errands = Tasks()
@@ -64,7 +64,7 @@ class Bus:
         return bool(self.unique_name)
 
     def listen(self, told: Listener) -> Undo:
-        """Tell when `connected` changed."""
+        """Have `told` called whenever `connected` has changed."""
         self._listeners.append(told)
         return partial(_forget, self._listeners, told)
 
@@ -86,7 +86,7 @@ class Bus:
     async def _join(self) -> bool:
         try:
             await self._connect()
-            self.unique_name = (await self._call_bus("Hello", "", [], "s"))[0]
+            self.unique_name = (await self.call_bus("Hello", "", [], "s"))[0]
             await self._signals.renew()
             for name in self._names:
                 await self._own(name)
@@ -147,23 +147,8 @@ class Bus:
             self._connection.send(encode(message))
 
     def _spawn(self, errand: Awaitable[Any]) -> None:
-        """Do something for the bus's sake whose outcome nobody waits for."""
+        """Begin an errand whose outcome nobody waits for, such as RemoveMatch."""
         self._errands.start(quietly(errand))
-
-    async def _call_bus(
-        self, member: str, signature: str, body: Sequence[Any], returns: str
-    ) -> list[Any]:
-        message = Message(
-            Kind.METHOD_CALL,
-            self._calls.next_serial(),
-            destination=DBUS,
-            path=DBUS_PATH,
-            interface=DBUS,
-            member=member,
-            signature=signature,
-            body=body,
-        )
-        return await self._calls.call(message, returns, CALL_TIMEOUT)
 
     # -- what the daemon does on it ----------------------------------------------------------
 
@@ -183,7 +168,7 @@ class Bus:
 
         returns: the reply's signature; another one is an error. timeout: seconds.
         """
-        if not self.connected:
+        if not self.connected and member != "Hello":
             raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
         message = Message(
             Kind.METHOD_CALL,
@@ -196,6 +181,12 @@ class Bus:
             body=body,
         )
         return await self._calls.call(message, returns, timeout)
+
+    async def call_bus(
+        self, member: str, signature: str, body: Sequence[Any], returns: str
+    ) -> list[Any]:
+        """Call a method of the bus itself, such as GetNameOwner. See `call`."""
+        return await self.call(DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns)
 
     def export(self, path: str, handler: Handler) -> Undo:
         """Have `handler` answer every call to `path`."""
@@ -219,7 +210,7 @@ class Bus:
         self._send(message)
 
     async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
-        """Tell a name's owner (a unique name, "" for none): now, and whenever it changes.
+        """Tell a name's owner (a unique name, "" for none) now, and whenever the owner changes.
 
         While there is no bus, nobody owns anything. Raises BusError.
         """
@@ -233,13 +224,13 @@ class Bus:
         return await self._signals.subscribe(match, told)
 
     async def request_name(self, name: str) -> bool:
-        """Take a well-known name, now and at each rejoin. Says whether it is ours now."""
+        """Take a well-known name, now and at each rejoin. Return whether it is ours now."""
         if name not in self._names:
             self._names.append(name)
         return self.connected and await self._own(name)
 
     async def _own(self, name: str) -> bool:
-        reply = await self._call_bus("RequestName", "su", [name, _DO_NOT_QUEUE], "u")
+        reply = await self.call_bus("RequestName", "su", [name, _DO_NOT_QUEUE], "u")
         ours = reply[0] in {_PRIMARY_OWNER, _ALREADY_OWNER}
         if not ours:
             _log.warning("another program owns %s on the %s bus", name, self._name)

@@ -19,10 +19,10 @@ from hsmagent.errors import ProtocolError
 _log = logging.getLogger(__name__)
 
 LARGEST_MESSAGE = 1 << 20
-"""Longer ones are skipped: nothing that we ask for or export comes near."""
+"""Bytes. A longer message is skipped: nothing that we ask for or export comes near."""
 
 LARGEST_BACKLOG = 1 << 20
-"""A bus that stalls with so much unread is given up."""
+"""Bytes. A bus that leaves more of ours unread is given up."""
 
 _READS_A_TURN = 32  # so that a flood of messages leaves the loop to others in between
 _MOST_FDS = 16

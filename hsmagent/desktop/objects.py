@@ -14,11 +14,6 @@ from hsmagent.bus import BusError, Handler, Message, Variant, errors
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 
-_ERROR = "org.freedesktop.DBus.Error."
-UNKNOWN_INTERFACE = _ERROR + "UnknownInterface"
-UNKNOWN_PROPERTY = _ERROR + "UnknownProperty"
-READ_ONLY = _ERROR + "PropertyReadOnly"
-
 _STANDARD = """
   <interface name="org.freedesktop.DBus.Properties">
     <method name="Get">
@@ -89,18 +84,18 @@ class BusObject:
             case "Get", "ss", [interface, name]:
                 values = self._of(interface)
                 if name not in values:
-                    raise BusError(UNKNOWN_PROPERTY, f"{interface} has no property {name}")
+                    raise BusError(errors.UNKNOWN_PROPERTY, f"{interface} has no property {name}")
                 return "v", [values[name]]
             case "GetAll", "s", [interface]:
                 return "a{sv}", [self._of(interface)]
             case "Set", "ssv", _:
-                raise BusError(READ_ONLY, "the properties can only be read")
+                raise BusError(errors.PROPERTY_READ_ONLY, "the properties can only be read")
         raise BusError(errors.INVALID_ARGS, f"not a call of {PROPERTIES}")
 
     def _of(self, interface: str) -> Values:
         values = self.properties().get(interface)
         if values is None:
-            raise BusError(UNKNOWN_INTERFACE, f"there is no interface {interface} here")
+            raise BusError(errors.UNKNOWN_INTERFACE, f"there is no interface {interface} here")
         return values
 
     def _introspect(self) -> str:

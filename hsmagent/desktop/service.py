@@ -29,7 +29,6 @@ REFUSED = "org.hsmagent.Error.Refused"
 # Folders above our objects, for programs that show the tree.
 _FOLDERS = {"/": "org", "/org": "hsmagent", "/org/hsmagent": "Agent1"}
 
-_DBUS = "org.freedesktop.DBus"
 # Signals of uses, in so many seconds: a panel needs no more, and a signature shall not pay for it.
 MOST_USES = (20, 1.0)
 MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that it may wait for
@@ -219,9 +218,7 @@ class Service:
 
     async def _caller(self, sender: str) -> Caller:
         """Ask the bus whom a dialog should name; only this user's own programs may raise one."""
-        body = [sender]
-        member = "GetConnectionCredentials"
-        reply = await self._bus.call(_DBUS, "/", _DBUS, member, "s", body, returns="a{sv}")
+        reply = await self._bus.call_bus("GetConnectionCredentials", "s", [sender], "a{sv}")
         caller = Caller(reply[0].get("ProcessID", 0), reply[0].get("UnixUserID", -1))
         if caller.uid != getuid():
             raise BusError(errors.ACCESS_DENIED, "this agent serves another user")

@@ -25,8 +25,6 @@ UNITS = (
 )
 INSTALL = "run `hsmagent setup`"
 
-_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-
 
 async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
     """Say who can ask for a PIN, the best one first. named: the pinentry of the configuration."""
@@ -59,9 +57,9 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
 async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
     check = SYSTEM
     try:
-        if (await bus.call(*_DBUS, "NameHasOwner", "s", [PROMPTER], returns="b"))[0]:
+        if (await bus.call_bus("NameHasOwner", "s", [PROMPTER], "b"))[0]:
             return Finding(check, State.OK, "the desktop's own PIN dialog is there")
-        names = (await bus.call(*_DBUS, "ListActivatableNames", returns="as"))[0]
+        names = (await bus.call_bus("ListActivatableNames", "", [], "as"))[0]
     except BusError as error:
         return Finding(check, State.WARN, f"the bus fails: {error}", "log in anew")
     if PROMPTER not in names:

@@ -36,7 +36,6 @@ _GIVEN = (
 _MARK = "SSH_AUTH_SOCK is: "
 _PRINT = f'printf "%s\\n" "{_MARK}${VARIABLE}"'
 
-_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SERVICE = "[D-BUS Service]\nName={}\nExec={}\n"
 # Written whole or not at all: whoever sees the file may read it.
 _TELL = f'printf %s "${VARIABLE}" >"$0.new" && mv "$0.new" "$0"'
@@ -87,8 +86,8 @@ async def bus(where: Surroundings, bus: Bus) -> Finding | None:
 async def _start(bus: Bus, name: str) -> None:
     """Have the bus start our program, which takes no name: how that ends does not matter."""
     with suppress(BusError):
-        await bus.call(*_DBUS, "ReloadConfig")
-        await bus.call(*_DBUS, "StartServiceByName", "su", [name, 0], returns="u")
+        await bus.call_bus("ReloadConfig", "", [], "")
+        await bus.call_bus("StartServiceByName", "su", [name, 0], "u")
 
 
 @contextmanager
