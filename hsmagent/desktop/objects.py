@@ -1,7 +1,7 @@
 """Our objects on the bus: methods, read-only properties, introspection.
 
-What the objects can do is written in the XML files beside this one; the tests hold the code to
-them.
+The XML files beside this one say what the objects can do, for introspection; the tests compare the
+code with them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -14,34 +14,7 @@ from hsmagent.bus import BusError, Handler, Message, Variant, errors
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 
-_STANDARD = """
-  <interface name="org.freedesktop.DBus.Properties">
-    <method name="Get">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="name" type="s" direction="in"/>
-      <arg name="value" type="v" direction="out"/>
-    </method>
-    <method name="GetAll">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="values" type="a{sv}" direction="out"/>
-    </method>
-    <method name="Set">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="name" type="s" direction="in"/>
-      <arg name="value" type="v" direction="in"/>
-    </method>
-    <signal name="PropertiesChanged">
-      <arg name="interface" type="s"/>
-      <arg name="changed" type="a{sv}"/>
-      <arg name="invalidated" type="as"/>
-    </signal>
-  </interface>
-  <interface name="org.freedesktop.DBus.Introspectable">
-    <method name="Introspect">
-      <arg name="xml" type="s" direction="out"/>
-    </method>
-  </interface>
-"""
+_FOLDER = "<node>\n</node>\n"
 
 Reply = tuple[str, Sequence[Any]]
 Method = Callable[[Message], Awaitable[Reply]]
@@ -99,9 +72,11 @@ class BusObject:
         return values
 
     def _introspect(self) -> str:
-        own = "<node>\n</node>\n"
-        if self.xml:
-            own = (files(__package__) / self.xml).read_text(encoding="utf-8")
-        standard = _STANDARD if self.xml else ""
+        own, standard = (_read(self.xml), _read("standard.xml")) if self.xml else (_FOLDER, _FOLDER)
+        interfaces = standard.partition("<node>")[2].rpartition("</node>")[0]
         nodes = "".join(f'  <node name="{name}"/>\n' for name in self.children())
-        return own.replace("\n</node>", f"{standard}\n{nodes}</node>")
+        return own.replace("\n</node>", f"{interfaces}{nodes}</node>")
+
+
+def _read(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
