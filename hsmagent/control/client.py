@@ -69,9 +69,6 @@ class Daemon:
     def __enter__(self) -> "Self":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
     def check_place(self) -> None:
         """Raise Unavailable where others could have put a socket of theirs. Call before a PIN goes.
 
@@ -93,8 +90,11 @@ class Daemon:
         """Send one frame (wiped) and return the answer to it."""
         try:
             self.send(body)
-            while "waiting" in (answer := self._next_answer()):
-                self._on_wait(answer["waiting"], answer["on_terminal"])
+            while (answer := self.next_message()) is None or "waiting" in answer:
+                if answer is None:
+                    self.receive()
+                else:
+                    self._on_wait(answer["waiting"], answer["on_terminal"])
             return result_of(answer)
         except TimeoutError:
             raise Unavailable("the daemon does not answer; start it anew") from None
@@ -102,11 +102,6 @@ class Daemon:
             raise hung_up() from None
         except (ValueError, TypeError, KeyError):
             raise unreadable() from None
-
-    def _next_answer(self) -> "dict[str, Any]":
-        while (message := self.next_message()) is None:
-            self.receive()
-        return message
 
     # -- for a client that the daemon tells things at any time (ask-here) --------------------
 
@@ -138,9 +133,11 @@ class Daemon:
         message: dict[str, Any] | None = None if body is None else json.loads(body)
         return message
 
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Hang up."""
         self._socket.close()
+
+    __exit__ = close
 
 
 def check_server(connected: "socket", path: str) -> None:
