@@ -23,7 +23,7 @@ class Lender:
         self._foretold: list[str] = []
 
     def foretell(self, token: Token) -> None:
-        """Say which logins of the agent will end."""
+        """Say which logins of the agent `let_go` will end. Raises Refused."""
         daemon = self._daemon()
         if daemon is None:
             return
@@ -54,7 +54,7 @@ class Lender:
             return None
 
     def _say(self, logins: list[str]) -> None:
-        """Say what has not been said yet: somebody may have logged in meanwhile."""
+        """Say which logins end, leaving out those that `foretell` has named."""
         more = [name for name in logins if name not in self._foretold]
         self._foretold += more
         if more:
