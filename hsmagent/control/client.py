@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 
 CONTROL_MAX_FRAME = 1 << 24
 
-# The roles, each with a socket of its own: what a person asks for, what mail programs do, and what
-# our own processes ask for that serve PKCS#11 programs and GnuPG.
+# The roles, each with a socket of its own: for a person's commands, for mail programs, and for our
+# processes that serve PKCS#11 programs and GnuPG.
 CONTROL, MAIL, FACE = "control", "mail", "face"
 
 # First byte of the frame that carries a PIN to the daemon.
 PIN_PLAIN = 0
 PIN_LAST_TRY_CONFIRMED = 1
 
-# First byte of the frame that answers a question of ask-here; then the question's number in four
-# bytes, and the PIN if it was one.
+# First byte of the frame that answers a question of ask-here. The question's number follows in four
+# bytes, and the PIN where one was asked for.
 ANSWER_NO = 0
 ANSWER_YES = 1
 

@@ -1,8 +1,8 @@
-"""What the face socket can ask for: our own processes that serve PKCS#11 programs and GnuPG.
+"""What can be asked on the face socket, by our processes that serve PKCS#11 programs and GnuPG.
 
-Each connection speaks for one program. `client` says which: a PKCS#11 program's own socket comes
-with it, so that the kernel and not the process between tells who asks (`daemon.handed`); for GnuPG
-it is whoever started that process. Without that nothing can be used.
+Each connection speaks for one program. The operation `client` says which: a PKCS#11 program's own
+socket comes with it, so that the kernel tells who asks, and not the process in between
+(`daemon.handed`); for GnuPG it is whoever started that process. Until then no key can be used.
 
 What these programs want cannot be read as an ssh login or a mail can: a digest may be anything. So
 a key is neither shown nor used here unless its `allow` names the purpose (`door.policy`).
@@ -41,8 +41,8 @@ from hsmagent.unwraps import Kdf, RsaUnwrap
 
 SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
 
-# Of one program: a server signs for each connection that it accepts; an attack on the padding
-# needs thousands of decryptions.
+# For each program, in so many seconds. A server signs for each connection that it accepts, and an
+# attack on the padding needs thousands of decryptions.
 SIGNATURES = (12_000, 60.0)
 DECRYPTIONS = (300, 60.0)
 MOST_DERIVED = 512  # bytes
@@ -62,16 +62,16 @@ class Family(StrEnum):
 
 
 PURPOSES = {Family.PKCS11: PKCS11_PURPOSES, Family.GNUPG: frozenset({PurposeKind.GNUPG})}
-# What is told beside these of a key that may be used: GnuPG's agent serves ssh, too.
+# The purposes besides these that a client is told a key allows: GnuPG's agent serves ssh, too.
 ALSO_TOLD = {Family.PKCS11: frozenset[PurposeKind](), Family.GNUPG: frozenset({PurposeKind.SSH})}
 
 Use = Callable[[TokenSigner, bytearray | None], Awaitable[bytes]]
-"""What is done with a key, given the PIN of one that wants it each time."""
+"""Uses a key; takes the PIN for a key that wants it for each use, else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    """For whom a connection speaks; peer None: nobody was named, who may only look."""
+    """For whom a connection speaks. peer: None where no program was named; it may only look."""
 
     family: Family
     peer: Callable[[], Peer] | None
@@ -80,8 +80,8 @@ class _Client:
 class Face:
     """What all connections of the face socket share.
 
-    serves: which families the configuration wants served, as of now. look: sees to it that the
-    tokens' objects are those of now. missed: told who wants a token that is away.
+    serves: returns the families that the configuration wants served now. look: sees to it that the
+    tokens' objects are those of now. missed: told which program wants which token that is away.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Face:
         self._shown: set[TokenId] = set()
 
     def changed(self) -> None:
-        """Wake who waits: tokens, keys or the configuration are others now."""
+        """Wake whoever waits for a change: of tokens, of keys or of the configuration."""
         self.change.set()
         self.change = asyncio.Event()
 
@@ -126,7 +126,10 @@ class Face:
         return answers
 
     def away(self, uri: str) -> TokenId:
-        """Return a token that was shown and is away now, forgotten even. Raises UsageError."""
+        """Return the token of this URI, which was shown and is away now. Raises UsageError.
+
+        The tokens themselves may have forgotten it.
+        """
         here = {status.id for status in self.tokens.statuses() if status.present}
         for token in self._shown - here:
             if token.uri == uri:
@@ -134,7 +137,7 @@ class Face:
         raise UsageError("no token of that name was here and is away")
 
     def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
-        """Return the key of this name; of two on two tokens one that may be used for this."""
+        """Return the signer of a key. Where two tokens hold it, one that may be used for this."""
         found = self.tokens.with_key(spki)
         allowed = [signer for signer in found if kind in self.gate.allowed(signer.key)]
         return (allowed or found)[0]
@@ -198,7 +201,7 @@ class FaceOperations:
     # -- looking -----------------------------------------------------------------------------
 
     async def tokens(self, _: Asked) -> Answer:
-        """Return the tokens that have a key for this client, those keys, and CAs beside them."""
+        """Return the tokens that have a key for this client, those keys, and CAs' certificates."""
         self._speaks_for()
         await self._face.look()
         self._told = self._shown()
@@ -236,11 +239,10 @@ class FaceOperations:
         summary = A_MAIL if is_signed_attributes(message) else f"sign {NOT_DESCRIBED}"
         purpose = Purpose(PurposeKind.PKCS11_MESSAGE, summary)
 
-        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await signer.sign(scheme, message, pin)
+        def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return signer.sign(scheme, message, pin)
 
-        signature = await self._use(asked, purpose, self._face.signatures, sign)
-        return {"signature": to_base64(signature)}
+        return {"signature": await self._use(asked, purpose, self._face.signatures, sign)}
 
     async def sign_digest(self, asked: Asked) -> Answer:
         """Sign a digest, as long as that of the scheme's hash. RSA: PKCS#1 builds the DigestInfo.
@@ -252,14 +254,13 @@ class FaceOperations:
             raise UsageError(f"a digest of {len(digest)} bytes is none for {scheme}")
         purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
 
-        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await signer.sign(scheme, digest, pin, hashed=True)
+        def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return signer.sign(scheme, digest, pin, hashed=True)
 
-        signature = await self._use(asked, purpose, self._face.signatures, sign)
-        return {"signature": to_base64(signature)}
+        return {"signature": await self._use(asked, purpose, self._face.signatures, sign)}
 
     async def decrypt(self, asked: Asked) -> Answer:
-        """Decrypt with RSA and unpad. What is wrong gives random bytes, as with `unwrap`."""
+        """Decrypt with RSA and unpad. A wrong padding gives random bytes, as with `unwrap`."""
         what = RsaUnwrap(
             asked.binary("encrypted"),
             asked.text("padding"),
@@ -269,17 +270,16 @@ class FaceOperations:
         )
         purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
 
-        async def plain(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await decrypt(signer, what, pin)
+        def plain(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return decrypt(signer, what, pin)
 
-        found = await self._use(asked, purpose, self._face.decryptions, plain)
-        return {"plain": to_base64(found)}
+        return {"plain": await self._use(asked, purpose, self._face.decryptions, plain)}
 
     async def derive(self, asked: Asked) -> Answer:
         """Agree on a secret with the owner of a point (04‖x‖y): ECDH and the X9.63 KDF.
 
-        GnuPG's programs derive by themselves: with `kdf_hash` "" they get the shared x, and no
-        others do.
+        GnuPG's programs derive the key by themselves: with `kdf_hash` "" they get the x coordinate
+        of the shared point. No other program does.
         """
         point, cofactor = asked.binary("point"), asked.flag("cofactor")
         kdf: Kdf | None = None
@@ -288,18 +288,18 @@ class FaceOperations:
             kdf = Kdf(asked.text("kdf_hash"), length, asked.binary("shared_info", b""))
         purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
 
-        async def secret(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await derive(signer, point, kdf, cofactor=cofactor, pin=pin)
+        def secret(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return derive(signer, point, kdf, cofactor=cofactor, pin=pin)
 
-        found = await self._use(asked, purpose, self._face.decryptions, secret)
-        return {"secret": to_base64(found)}
+        return {"secret": await self._use(asked, purpose, self._face.decryptions, secret)}
 
     def _purpose(self, kind: PurposeKind, verb: str, what: str) -> Purpose:
         if self._speaks_for().family is Family.GNUPG:
             return Purpose(PurposeKind.GNUPG, f"{verb} {FOR_GNUPG}")
         return Purpose(kind, f"{verb} {what}")
 
-    async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> bytes:
+    async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> str:
+        """Have a key used through the gate; return the result in base64."""
         client = self._speaks_for()
         if client.peer is None:
             raise Refused("no program was named that wants to use the key")
@@ -308,9 +308,10 @@ class FaceOperations:
         if not budgets.admit(peer.process.pid):
             raise Refused("too much was asked for in a short time; wait a minute")
         gate, request = self._face.gate, Request(signer.key, purpose, peer)
-        if gate.lasts(request):  # which the question must say
+        if gate.lasts(request):  # the question must say so
             request = replace(request, purpose=replace(purpose, doubt=Doubt(subject=LASTING)))
-        return await gate.perform(request, partial(use, signer), partial(use, signer.unnoticed))
+        unnoticed = partial(use, signer.unnoticed)
+        return to_base64(await gate.perform(request, partial(use, signer), unnoticed))
 
 
 class FaceConversation(Conversation):
