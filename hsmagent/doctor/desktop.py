@@ -1,4 +1,4 @@
-"""The bus and what can ask for a PIN on it; the systemd units."""
+"""The session bus, the prompters that can ask for a PIN, and the systemd units."""
 
 import asyncio
 import shutil
@@ -27,7 +27,7 @@ INSTALL = "run `hsmagent setup`"
 
 
 async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
-    """Say who can ask for a PIN, the best one first. named: the pinentry of the configuration."""
+    """Say which prompters can ask for a PIN. named: the pinentry that the configuration names."""
     found = []
     async with _joined(where) as bus:
         if bus is None:
@@ -41,7 +41,7 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
     pinentry = _pinentry(where, named)
     shown = any(each.check == SYSTEM and each.state is State.OK for each in found)
     if not shown or pinentry.state is State.OK:
-        found.append(pinentry)  # who has a dialog does not need another one
+        found.append(pinentry)  # where the desktop has a dialog, no pinentry is missed
     if not shown and pinentry.state is not State.OK:
         found.append(
             Finding(
@@ -106,7 +106,7 @@ async def _joined(where: Surroundings) -> AsyncIterator[Bus | None]:
 
 
 async def systemd(where: Surroundings) -> list[Finding]:
-    """Say how the units are, and what the manager's own children find."""
+    """Say how the units are, and which agent the programs find that the manager starts."""
     if shutil.which("systemctl", path=where.env.get("PATH")) is None:
         return []
     printed = await output_of(

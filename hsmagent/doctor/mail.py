@@ -1,4 +1,4 @@
-"""The identities that sign mail: whether recipients will take their signatures for good."""
+"""The identities that sign mail: whether recipients will accept their signatures."""
 
 from datetime import UTC, datetime
 
