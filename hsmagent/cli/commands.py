@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _quick(name: str, meaning: str, *parts: Argument | Option) -> Command:
-    """Return a command that asks the daemon, prints and leaves: `main` holds those."""
+    """Return a command that asks the daemon, prints and leaves: its function is in `main`."""
     run = f"main:{name.replace('-', '_')}"
     return Command(name, meaning, *parts, RUNTIME_DIR, run=run)
 
@@ -265,22 +265,18 @@ GROUPS = {
 BY_NAME = {command.name: command for commands in COMMANDS.values() for command in commands}
 
 
-# A group that may be said without the one that it belongs to.
+# A group that may be named without the group that it belongs to: `hsmagent share make`.
 _SHORT = {"share": ("token", "share")}
 
 
 def find(words: "Sequence[str]") -> "tuple[Command | None, Sequence[str]]":
-    """Return the command that these words begin with, and what follows its name."""
-    words = _spelled_out(words)
+    """Return the command that these words begin with, if any, and what follows its name."""
+    words = (*_SHORT.get("".join(words[:1]), words[:1]), *words[1:])
     for count in (3, 2, 1):
         command = BY_NAME.get(" ".join(words[:count]))
         if command is not None:
             return command, words[count:]
     return None, words
-
-
-def _spelled_out(words: "Sequence[str]") -> "Sequence[str]":
-    return (*_SHORT.get("".join(words[:1]), words[:1]), *words[1:])
 
 
 def group(words: "Sequence[str]") -> "tuple[str, Sequence[str]]":

@@ -21,7 +21,7 @@ from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.cms import certificates, der, oids
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity
-from hsmagent.mail.keys import Context, MailKeys
+from hsmagent.mail.keys import Context, KeysFactory
 from hsmagent.mail.sign import Signed
 from hsmagent.mail.spool import Region
 from hsmagent.mail.stdio import Out, reported, warn
@@ -30,8 +30,6 @@ from hsmagent.model import Key, KeyType, printable
 _VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
 
 _AES256 = 9  # the OpenPGP registry's number
-
-KeysFactory = Callable[[], MailKeys]
 
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:

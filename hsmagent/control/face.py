@@ -17,7 +17,7 @@ from functools import partial
 
 from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
-from hsmagent.control.values import of_key, to_base64
+from hsmagent.control.values import of_key, of_token, to_base64
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, UsageError
 from hsmagent.limit import Budgets
@@ -344,16 +344,10 @@ def _scheme(asked: Asked) -> Scheme:
 
 
 def _token(status: TokenStatus, keys: list[tuple[Key, frozenset[PurposeKind]]]) -> Answer:
-    token = status.id
     authorities = dict.fromkeys(der for key, _ in keys for der in key.authorities)
-    return {
-        "name": token_name(token),
-        "uri": token.uri,
-        "module": token.module,
-        "label": token.label,
-        "serial": token.serial,
-        "model": token.model,
-        "manufacturer": token.manufacturer,
+    return of_token(status.id) | {
+        "name": token_name(status.id),
+        "uri": status.id.uri,
         "present": status.present,
         "keys": [of_key(key) | {"allowed": sorted(allowed)} for key, allowed in keys],
         "certificates": [
