@@ -1,8 +1,9 @@
-"""`hsmagent ask-here`: be asked in this terminal what no window can ask.
+"""`hsmagent ask-here`: the daemon asks in this terminal what no window can ask.
 
-In the foreground only. Typing is never shown, so that a PIN that comes late does not stand there;
-what was typed before a question does not count for it. Ctrl-C is a "no" while something is asked,
-and ends it otherwise. Stopped (Ctrl-Z), it is asked nothing until it is in the foreground again.
+It runs in the foreground only. While a PIN is asked, and between questions, typing is not shown, so
+that a PIN that is typed too late cannot be read; what was typed before a question does not count
+for it. Ctrl-C answers "no" to a question, and ends the command between questions. While the command
+is stopped (Ctrl-Z), the daemon asks nothing here.
 """
 
 import os
@@ -21,8 +22,8 @@ from hsmagent.frame import wipe
 from hsmagent.model import printable
 
 _LINE = 500
-# Seconds from a question that was taken back to the next one: whoever is typing the PIN for the
-# former shall see that.
+# Seconds from a question that was taken back to the next one: whoever is typing a PIN for the first
+# must have time to see that.
 _PAUSE = 2.0
 
 _OVER = {
@@ -54,7 +55,7 @@ def run(given: Given) -> int:
                     daemon.check_place()
                     _Attendant(daemon, tty).attend()
             except _Stopped:
-                os.kill(os.getpid(), signal.SIGTSTP)  # and here we are again, after SIGCONT
+                os.kill(os.getpid(), signal.SIGTSTP)  # this returns after SIGCONT
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:
@@ -162,9 +163,9 @@ class _Attendant:
 
 
 def _lines(question: dict[str, Any], before: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a question; of one that is put again, what is new.
+    """Yield the lines of a question; of one that is asked again, those that are new.
 
-    What the daemon did not make printable, is here.
+    Each line is made printable here, whatever the daemon has done.
     """
     for part in ("message", "description", "warning"):
         if part == "warning" or question[part] != before.get(part):

@@ -80,7 +80,7 @@ SSH_AGENT_OPTIONS = (
 )
 SSH_AGENT_COMMAND = Argument("COMMAND [ARGUMENT...]", "run this, and end with it", least=0, most=1)
 
-# heading → its commands. A name of two words is a verb of a group.
+# heading → its commands. In a name of several words the last one is a verb, the others its group.
 COMMANDS = {
     "Tokens and keys": (
         _quick(

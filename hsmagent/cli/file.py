@@ -1,6 +1,6 @@
-"""`hsmagent file …`: any file as CMS (RFC 5652), for `openssl cms` and gpgsm to read, and theirs.
+"""`hsmagent file …`: any file as CMS (RFC 5652), which `openssl cms` and gpgsm read and write, too.
 
-A file of any size passes through in pieces. What comes out is written once it is known to be
+A file passes through in pieces, whatever its size. The result is written once it is known to be
 whole, and never over a file that is there.
 """
 
@@ -219,7 +219,7 @@ def _deliver(given: Given, chunks: Iterable[bytes], mode: int) -> int:
 
 
 def _make(path: Path, chunks: Iterable[bytes], mode: int) -> None:
-    """Make a file that is not there yet, under its name once all of it is on the disk."""
+    """Make a new file. It gets its name once all of it is on the disk."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:

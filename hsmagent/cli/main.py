@@ -1,7 +1,7 @@
 """The program `hsmagent`, and its quick commands: ask the daemon, print, leave.
 
-They start almost as fast as a bare interpreter, so this module imports next to nothing; what a
-command needs beyond that it imports itself.
+They start almost as fast as a bare interpreter, so this module imports next to nothing; a command
+imports by itself what it needs beyond that.
 """
 
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Answer = dict[str, Any]
 
 HELP = {"--help", "-h"}
-# Seconds for what the daemon has at hand; it may have been started by our asking.
+# Seconds for what the daemon has at hand. Our question may have started the daemon.
 AT_HAND = 30.0
 
 
@@ -41,7 +41,7 @@ def run(words: "Sequence[str]") -> int:
     except HsmAgentError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        output.drop()  # who read it has gone, and knows
+        output.drop()  # whoever read the output has left, so nobody needs to be told
         return 1
     except KeyboardInterrupt:
         return 130
@@ -134,7 +134,7 @@ def keys(given: "Given") -> int:
 
 
 def log(given: "Given") -> int:
-    """`hsmagent log`: what the daemon wrote down is there without it, too."""
+    """`hsmagent log`. Without a daemon, show what was written down before."""
     if given.flag("--follow"):
         from hsmagent.cli import watch
 

@@ -1,7 +1,7 @@
 """The programs besides `hsmagent`: what each takes of the options of the one that it stands in for.
 
-Their help and their completions come from here. Each of the originals has rules of its own, so that
-each program reads its arguments by itself; a test holds both together.
+Their help and their completions come from here. Each of the originals has rules of its own, so each
+program reads its arguments by itself; a test compares what it takes with this table.
 """
 
 from hsmagent.cli.command import (

@@ -106,7 +106,7 @@ def log(answer: "dict[str, Any]") -> str:
 
 
 def keys(answer: "dict[str, Any]") -> str:
-    """Lay out `hsmagent keys`: a block for each key, then what is odd about the tokens' objects."""
+    """Lay out `hsmagent keys`: a block for each key, then notes on the tokens' objects."""
     blocks = [_key(key) for key in answer["keys"]]
     blocks = blocks or ["no keys; `hsmagent status` shows the tokens\n"]
     if answer["notes"]:
