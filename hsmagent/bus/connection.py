@@ -64,8 +64,7 @@ class Connection:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        close_all(self._fds)
-        self._fds.clear()
+        self._drop_fds()
 
     def send(self, data: bytes) -> None:
         """Send, or queue while the bus does not read. Never blocks, never raises."""

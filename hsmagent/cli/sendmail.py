@@ -81,9 +81,6 @@ def prepare(
     layer = layers.find(entity)
     if layer is not None and layer.is_encrypted:
         return [here]
-    want_encryption = settings.encrypt is When.ALWAYS or (
-        settings.encrypt is When.POSSIBLE or "encrypt" in asked
-    )
     if settings.encrypt is When.NEVER and "encrypt" in asked:
         raise UsageError('encryption is asked for, but [mail] encrypt is "never"')
     if layer is None:
@@ -91,8 +88,8 @@ def prepare(
     else:
         signed = plain
         _compare_signer(entity)
-    if want_encryption:
-        must = settings.encrypt is When.ALWAYS or "encrypt" in asked
+    must = settings.encrypt is When.ALWAYS or "encrypt" in asked
+    if must or settings.encrypt is When.POSSIBLE:
         try:
             return _encrypted(signed, entity, arguments, keys)
         except NoCertificate:

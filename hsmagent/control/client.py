@@ -53,14 +53,13 @@ class Daemon:
         self._socket.settimeout(timeout)
         try:
             self._socket.connect(path)
+            check_server(self._socket, path)
         except OSError:
             self._socket.close()
             raise Unavailable(
                 f"no daemon answers at {path}; start it with "
                 "`systemctl --user start hsmagent` or `hsmagent daemon`"
             ) from None
-        try:
-            check_server(self._socket, path)
         except Unavailable:
             self._socket.close()
             raise

@@ -86,10 +86,7 @@ def templates(
         ]
     else:
         public.append((spec.CKA_EC_PARAMS, kind.curve))
-    if MAIL in uses and rsa:
-        public.append((spec.CKA_ENCRYPT, _TRUE))
-        private.append((spec.CKA_DECRYPT, _TRUE))
-    elif MAIL in uses:
-        public.append((spec.CKA_DERIVE, _TRUE))
-        private.append((spec.CKA_DERIVE, _TRUE))
+    if MAIL in uses:
+        public.append((spec.CKA_ENCRYPT if rsa else spec.CKA_DERIVE, _TRUE))
+        private.append((spec.CKA_DECRYPT if rsa else spec.CKA_DERIVE, _TRUE))
     return tuple(public), tuple(private)

@@ -182,7 +182,7 @@ class Connection(asyncio.BufferedProtocol):
         else:
             # This callback comes after the one by which the task leaves `Tasks`.
             task = self._tasks.start(self._answer_later(frame.code, reply))
-            task.add_done_callback(self._answered)
+            task.add_done_callback(lambda _: self._go_on())
         if self._stream.pending:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
@@ -197,9 +197,6 @@ class Connection(asyncio.BufferedProtocol):
             log.exception("a call failed in a way it should not")
             body = rpc.error(CKR_GENERAL_ERROR)
         self._transport.write(rpc.frame(code, body))
-
-    def _answered(self, _: asyncio.Task[None]) -> None:
-        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a program that does not read its replies."""
