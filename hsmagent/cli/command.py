@@ -139,8 +139,8 @@ class Command:
 HELP = Option("-h --help", "say this")
 VERSION = Option("--version", "say which version this is")
 VERSION_OF_SSH = Option("--version -V", VERSION.meaning)  # as OpenSSH's programs spell it
-JSON = Option("--json", "for a program")
-SSH_LINES = Option("--ssh", "their lines for authorized_keys, and no more")
+JSON = Option("--json", "print JSON, for a program")
+SSH_LINES = Option("--ssh", "only their lines for authorized_keys")
 CONFIG = Option("--config", "the configuration file", "FILE", FILE)
 RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
 
