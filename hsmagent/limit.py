@@ -29,6 +29,10 @@ class RateLimit:
         self._admitted.append(self._clock())
         return True
 
+    def give_back(self) -> None:
+        """Do not count the event that was admitted last: it did not happen."""
+        self._admitted.pop()
+
 
 class Budgets:
     """A rate limit for each process, so that one cannot use up what all have."""
@@ -46,6 +50,11 @@ class Budgets:
         if len(self._of) > MOST_PROCESSES:
             del self._of[next(iter(self._of))]
         return budget.admit()
+
+    def give_back(self, process: int) -> None:
+        """Do not count this process's event that was admitted last: it did not happen."""
+        if process in self._of:
+            self._of[process].give_back()
 
 
 class PeerLog:

@@ -12,7 +12,6 @@ from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
 from typing import Protocol
-from urllib.parse import quote
 
 # -- keys and tokens -------------------------------------------------------------------------
 
@@ -180,10 +179,10 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """One [[module]] of the configuration.
+    """One [[module]] of the configuration, or one that is installed where it names none.
 
-    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, 0: never. exclusive: nobody else uses it while we are logged in.
+    parameters: for C_Initialize (NSS). env: added to the workers'. release: idle seconds to logout,
+    0: never. exclusive: nobody else uses it while we are logged in. named: somebody wants it.
     """
 
     path: str
@@ -192,6 +191,7 @@ class ModuleSpec:
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
     exclusive: bool = False
+    named: bool = True
 
 
 # Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
@@ -396,4 +396,6 @@ def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
 @lru_cache(maxsize=1024)
 def uri_quote(value: str) -> str:
     """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""
+    from urllib.parse import quote  # a worker has no need of it
+
     return quote(value, safe="-._~:[]@!$'()*+,=&")

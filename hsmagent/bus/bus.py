@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hsmagent.bus import errors
-from hsmagent.bus.address import socket_paths
+from hsmagent.bus.address import may_be_there, socket_paths
 from hsmagent.bus.calls import DBUS, DBUS_PATH, Calls
 from hsmagent.bus.codec import Kind, Message, encode
 from hsmagent.bus.connection import Connection, close_all, open_connection
@@ -36,16 +37,29 @@ async def quietly(errand: Awaitable[Any]) -> None:
         _log.debug("%s", error)
 
 
+Appeared = Callable[[Sequence[Path]], Awaitable[bool]]
+"""Waits until one of these files is there. False, at once: nobody tells of it."""
+
+
+async def untold(_: Sequence[Path]) -> bool:
+    """Know of no file that it has appeared."""
+    return False
+
+
 class Bus:
     """One bus, whenever it is there.
 
     address: returns where the bus listens, and is asked before each attempt; "" for no bus.
-    name: what the log calls it: "session" or "system".
+    name: what the log calls it: "session" or "system". appeared: waits for a socket that is not
+    there; without it we try again now and then.
     """
 
-    def __init__(self, address: Callable[[], str], name: str = "session") -> None:
+    def __init__(
+        self, address: Callable[[], str], name: str = "session", appeared: Appeared = untold
+    ) -> None:
         self._address = address
         self._name = name
+        self._appeared = appeared
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._calls = Calls(self._send)
@@ -76,12 +90,21 @@ class Bus:
                 if await self._join():
                     delay = _FIRST_DELAY
                     await self._lost.wait()
+                if await self._absence_ended():
+                    delay = _FIRST_DELAY
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_DELAY)
         finally:
             self._leave("we are leaving")
             await self._exports.tasks.ended()
             await self._errands.ended()
+
+    async def _absence_ended(self) -> bool:
+        """Where no socket is there, wait until one is. Says whether there was one to wait for."""
+        paths = list(socket_paths(self._address()))
+        if not paths or any(map(may_be_there, paths)):
+            return False  # who listens there did not let us in, but may come to
+        return await self._appeared([Path(path) for path in paths])
 
     async def _join(self) -> bool:
         try:

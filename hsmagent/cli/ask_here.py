@@ -126,7 +126,7 @@ class _Attendant:
         if kind == "pin":
             self._say("PIN: ")
         elif kind == "confirm":
-            self._say(f"{_line(question['ok'])}? Only yes is a yes: ")
+            self._say(f"{_line(question['ok'])}? [y/N] ")
 
     def _read(self) -> None:
         pin = terminal.read_line(self._tty)
@@ -136,7 +136,7 @@ class _Attendant:
             self._say("\n")
             self._answer(ANSWER_YES, pin)
         else:
-            self._answer(ANSWER_YES if pin.strip() == b"yes" else ANSWER_NO)
+            self._answer(ANSWER_YES if terminal.is_yes(pin) else ANSWER_NO)
         wipe(pin)
 
     def _answer(self, answer: int, pin: bytes | bytearray = b"") -> None:

@@ -8,6 +8,7 @@ import sys
 import time
 
 from hsmagent.cli import show
+from hsmagent.control.client import NONE_PRESENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,12 +23,12 @@ _CELLS = 20
 _LITTLE = 0.25  # of the time that a login lasts unused
 _ASCII = str.maketrans("●○◆━─✓✗←“”…•", '*o>=-+x<""~-')
 
-_WANTS = {"pin": "waits for a PIN", "yes": "waits for a yes", "touch": "waits for a touch"}
 _MARKS = {
     "used": ("✓", _GREEN),
     "refused": ("✗", _RED),
     "failed": ("✗", _RED),
     "asked": ("◆", _YELLOW),
+    "wrong-pin": ("✗", _YELLOW),
 }
 
 
@@ -57,17 +58,15 @@ def _in_its_letters(text: str) -> str:
 
 def status(answer: "Answer") -> str:
     """Lay out `hsmagent status`: what waits for a person, then each token."""
-    blocks = ["".join(map(_waiting, answer.get("waiting", ())))]
-    blocks += map(_token, answer["tokens"])
+    blocks = ["".join(map(_waiting, show.waiting(answer)))]
+    blocks += [*map(_token, answer["tokens"])] or [f"{NONE_PRESENT}\n"]
     wrong, notes = show.beside_tokens(answer)
-    blocks.append("".join(f"{_clean(line)}\n" for line in (*wrong, *notes)))
-    return _in_its_letters("\n".join(filter(None, blocks)) or f"{show.NONE_PRESENT}\n")
+    blocks.append("\n".join([*map(_clean, [*wrong, *notes]), ""]))
+    return _in_its_letters("\n".join(filter(None, blocks)))
 
 
-def _waiting(each: "Answer") -> str:
-    wants = _WANTS.get(each["wants"], "waits")
-    head = _paint(f"◆ {wants}:", _YELLOW)
-    return f"{head} {_clean(each['request'])}, with the key {_clean(each['key'])}\n"
+def _waiting(each: "tuple[str, str]") -> str:
+    return f"{_paint(f'◆ {each[0]}:', _YELLOW)} {_clean(each[1])}\n"
 
 
 def _token(token: "Answer") -> str:

@@ -169,6 +169,9 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
 
         output.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return 0
+    if layout == "log" and not answer["entries"]:
+        print("hsmagent: nothing is in the log" + _since(given), file=sys.stderr)
+        return 0
     if layout in {"status", "log"} and output.on_terminal():
         from hsmagent.cli import glance
 
@@ -184,6 +187,13 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
     }
     output.write(layouts[layout](answer))
     return 0
+
+
+def _since(given: "Given") -> str:
+    from hsmagent.model import printable
+
+    since = given.value("--since")
+    return f" since {printable(since)}" if since else ""
 
 
 def pubkey(given: "Given") -> int:

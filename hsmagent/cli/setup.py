@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from hsmagent import __version__
@@ -32,7 +33,7 @@ def run(given: Given) -> int:
         # This raises before a list is shown to which nobody could agree.
         with terminal.opened(_NO_TERMINAL):
             pass
-    write("".join(f"{_told(step, home)}\n" for step in steps))
+    write("".join(f"{line}\n" for line in _told(steps, home)))
     if dry:
         write("Nothing was done.\n" if steps else "There is nothing to do.\n")
         return 0
@@ -65,9 +66,16 @@ def _chosen(given: Given, record: Record, yes: str, no: str, mark: str) -> bool:
     return given.flag(yes) or (before and not given.flag(no))
 
 
-def _told(step: Step, home: Home) -> str:
-    why = f"  ({step.why})" if step.why else ""
-    return f"  {step.verb:22} {home.short(step.path)}{why}"
+def _told(steps: Iterable[Step], home: Home) -> Iterator[str]:
+    """Yield a line for each step, one for those of a folder, as a shell would write them."""
+
+    def alike(step: Step) -> tuple[Verb, Path, str]:
+        return step.verb, step.path.parent, step.why
+
+    for (verb, folder, why), group in groupby(steps, alike):
+        names = [step.path.name for step in group]
+        name = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
+        yield f"  {verb:22} {home.short(folder / name)}" + (f"  ({why})" if why else "")
 
 
 # -- putting in place ------------------------------------------------------------------------

@@ -60,8 +60,13 @@ def ask_secret(prompt: str) -> bytearray:
 
 
 def agree(question: str, otherwise: str) -> bool:
-    """Ask a yes-or-no question; only "yes" is yes. otherwise: what to do without a terminal."""
-    return ask_line(f"{question} Type yes to go on: ", otherwise) == "yes"
+    """Ask a yes-or-no question. otherwise: what to do without a terminal."""
+    return is_yes(ask_line(f"{question} [y/N] ", otherwise).encode())
+
+
+def is_yes(line: bytes | bytearray) -> bool:
+    """Whether a line that was typed is a yes; everything else is a no."""
+    return line.strip().lower() in (b"y", b"yes")
 
 
 def ask_line(question: str, otherwise: str) -> str:

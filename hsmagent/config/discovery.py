@@ -42,7 +42,7 @@ LEAD_ELSEWHERE = ("p11-kit-proxy", "p11-kit-client", "libp11-kit.so")
 
 def modules(settings: Config) -> tuple[ModuleSpec, ...]:
     """Return the modules to load: those that are named, else those that are installed."""
-    return settings.modules or tuple(ModuleSpec(path) for path in discover())
+    return settings.modules or tuple(ModuleSpec(path, named=False) for path in discover())
 
 
 def discover() -> tuple[str, ...]:

@@ -19,6 +19,8 @@ CONTROL_MAX_FRAME = 1 << 24
 # processes that serve PKCS#11 programs and GnuPG.
 CONTROL, MAIL, FACE = "control", "mail", "face"
 
+NONE_PRESENT = "no token is present; plug one in, or see `hsmagent doctor`"
+
 # First byte of the frame that carries a PIN to the daemon.
 PIN_PLAIN = 0
 PIN_LAST_TRY_CONFIRMED = 1

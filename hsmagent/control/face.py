@@ -11,6 +11,7 @@ a key is neither shown nor used here unless its `allow` names the purpose (`door
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
@@ -19,7 +20,7 @@ from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
 from hsmagent.control.values import of_key, of_token, to_base64
 from hsmagent.door.gate import Gate
-from hsmagent.errors import Refused, UsageError
+from hsmagent.errors import Refused, TokenGone, UsageError
 from hsmagent.limit import Budgets
 from hsmagent.model import (
     PKCS11_PURPOSES,
@@ -38,6 +39,7 @@ from hsmagent.model import (
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.token.unwrap import decrypt, derive
 from hsmagent.unwraps import Kdf, RsaUnwrap
+from hsmagent.uri import parse
 
 SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
 
@@ -126,15 +128,15 @@ class Face:
         return answers
 
     def away(self, uri: str) -> TokenId:
-        """Return the token of this URI, which was shown and is away now. Raises UsageError.
+        """Return the id of a token that is away; only an earlier daemon may have seen the token.
 
-        The tokens themselves may have forgotten it.
+        Raises UsageError for a URI that names no token, or one that is here.
         """
-        here = {status.id for status in self.tokens.statuses() if status.present}
-        for token in self._shown - here:
-            if token.uri == uri:
-                return token
-        raise UsageError("no token of that name was here and is away")
+        named = parse(uri)
+        if any(named.matches_token(each.id) for each in self.tokens.statuses() if each.present):
+            raise UsageError("a token of that name is here")
+        unseen = TokenId("", named.token or "", named.serial or "", named.model or "")
+        return next((token for token in self._shown if token.uri == uri), unseen)
 
     def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
         """Return the signer of a key. Where two tokens hold it, one that may be used for this."""
@@ -223,8 +225,11 @@ class FaceOperations:
             raise UsageError("GnuPG's programs say by themselves that a token is away")
         if client.peer is None:
             raise Refused("no program was named that wants the token")
-        self._face.missed(client.peer(), self._face.away(asked.text("token")))
+        self._tell_missed(client.peer(), asked.text("token"))
         return {}
+
+    def _tell_missed(self, peer: Peer, token: str) -> None:
+        self._face.missed(peer, self._face.away(token))
 
     def _shown(self) -> list[Answer]:
         return self._face.shown(self._speaks_for().family)
@@ -304,7 +309,7 @@ class FaceOperations:
         if client.peer is None:
             raise Refused("no program was named that wants to use the key")
         peer = client.peer()
-        signer = self._face.signer(asked.binary("key"), purpose.kind)
+        signer = self._signer(asked, purpose, peer)
         if not budgets.admit(peer.process.pid):
             raise Refused("too much was asked for in a short time; wait a minute")
         gate, request = self._face.gate, Request(signer.key, purpose, peer)
@@ -312,6 +317,20 @@ class FaceOperations:
             request = replace(request, purpose=replace(purpose, doubt=Doubt(subject=LASTING)))
         unnoticed = partial(use, signer.unnoticed)
         return to_base64(await gate.perform(request, partial(use, signer), unnoticed))
+
+    def _signer(self, asked: Asked, purpose: Purpose, peer: Peer) -> TokenSigner:
+        """Return the signer of the key; `token` is the URI of the token where the program saw it.
+
+        Raises TokenGone, and tells the person here that the token is away: such a request does not
+        reach the gate, which would.
+        """
+        try:
+            return self._face.signer(asked.binary("key"), purpose.kind)
+        except TokenGone:
+            if token := asked.text("token", ""):
+                with suppress(UsageError):  # the token is here, and the key is gone from it
+                    self._tell_missed(peer, token)
+            raise
 
 
 class FaceConversation(Conversation):

@@ -34,7 +34,7 @@ from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.door.activity import ASKED, Activity, Entry
+from hsmagent.door.activity import ASKED, WRONG_PIN, Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
@@ -318,7 +318,8 @@ class Daemon:
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
-        self._desktop.used(request, outcome, reason)
+        if outcome != WRONG_PIN:  # the token's state tells the desktop of that
+            self._desktop.used(request, outcome, reason)
 
 
 async def _end_unwanted_after(started: list[asyncio.Task[None]]) -> None:

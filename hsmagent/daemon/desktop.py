@@ -25,6 +25,7 @@ from hsmagent.prompt.environment import SessionEnvironment
 from hsmagent.prompt.pin_store import PinStore
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.prompt.system import SystemPrompter, Timeouts
+from hsmagent.token.notices import appeared
 
 
 class Desktop:
@@ -46,8 +47,8 @@ class Desktop:
         asked: Asked,
     ) -> None:
         self._settings = settings
-        self._session = Bus(lambda: session_address(os.environ))
-        self._system = Bus(lambda: system_address(os.environ), "system")
+        self._session = Bus(lambda: session_address(os.environ), appeared=appeared)
+        self._system = Bus(lambda: system_address(os.environ), "system", appeared)
         self._environment = SessionEnvironment(self._session)
         self.ask_here = AskHere(lambda: settings().prompt.timeout, asked)
         self.prompter = Chain((), self._environment, clock, last=self.ask_here)

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from html import escape
 from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
@@ -201,6 +200,8 @@ class Notifications:
     ) -> int:
         """Show a notification; return its number. replaces: the number of an older one, or 0."""
         if "body-markup" in (await self._call("GetCapabilities", "", [], "as"))[0]:
+            from html import escape  # with every entity of HTML: half a megabyte
+
             body = escape(body, quote=False)
         hints = {"urgency": Variant("y", urgency), "category": Variant("s", "device")}
         reply = await self._call(

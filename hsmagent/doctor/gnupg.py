@@ -10,7 +10,8 @@ from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Surrounding
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import PurposeKind, printable
-from hsmagent.scd.card import ROOT, SERIAL, Card
+from hsmagent.scd import stubs
+from hsmagent.scd.card import ROOT, Card
 
 CHECK = "gnupg"
 OPTION = "scdaemon-program"
@@ -46,7 +47,7 @@ def served(where: Surroundings, settings: Config) -> list[Finding]:
 
 
 def _home(where: Surroundings) -> Path:
-    return Path(where.env.get("GNUPGHOME") or f"{where.env.get('HOME', '')}/.gnupg")
+    return stubs.home(where.env)
 
 
 def _scdaemon(where: Surroundings) -> str:
@@ -69,15 +70,15 @@ def _card(where: Surroundings) -> Card:
 def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:
     """Say which keys GnuPG has no stub for, or has a stub for that names another card."""
     for key in card.present:
-        stub = _home(where) / "private-keys-v1.d" / f"{key.grip}.key"
+        stub = stubs.read(_home(where), key.grip)
         name = printable(key.key.label or key.grip)
-        content = stub.read_bytes() if stub.is_file() else b""
-        if not content:
+        if not stub:
             remedy = "gpgsm --learn-card"
             yield Finding(CHECK, State.WARN, f"GnuPG has not learned the key {name}", remedy)
-        elif bytes.fromhex(SERIAL) not in content and SERIAL.encode() not in content:
+        elif not stubs.is_ours(stub):
             sentence = f"GnuPG knows the key {name} as one of its own, or of another card"
-            yield Finding(CHECK, State.WARN, sentence, f"rm {stub}, and gpgsm --learn-card")
+            remedy = f"rm {stubs.path(_home(where), key.grip)}, and gpgsm --learn-card"
+            yield Finding(CHECK, State.WARN, sentence, remedy)
 
 
 def _roots(where: Surroundings, card: Card) -> Iterator[Finding]:

@@ -14,7 +14,6 @@ import json
 import logging
 import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,7 +23,17 @@ from typing import Any
 
 from hsmagent.door.journal import Journal
 from hsmagent.limit import Budgets
-from hsmagent.model import Request, printable, token_name
+from hsmagent.model import (
+    Key,
+    KeyType,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    TokenId,
+    printable,
+    token_name,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,17 +48,25 @@ _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_NAME = "activity.jsonl"  # uses of tokens' keys
 OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
 
-USED, REFUSED, FAILED, ASKED = "used", "refused", "failed", "asked"
+USED, REFUSED, FAILED = "used", "refused", "failed"
+ASKED, WRONG_PIN = "asked", "wrong-pin"
 
 # The MESSAGE_ID of each outcome, for journalctl (docs/desktop.md lists them).
 MESSAGE_IDS = {
-    USED: uuid.UUID("b8c1ab36-20c1-4f2f-9b3c-5a6d7e0f1a41"),
-    REFUSED: uuid.UUID("2f4d8a6e-94f3-4b43-8a8e-7c1d25b90f52"),
-    FAILED: uuid.UUID("6d0e7f5b-3a1c-4c68-b7f4-e19a82c6d063"),
-    ASKED: uuid.UUID("5f97486d-5d60-45c6-8c04-588bab55f008"),
+    USED: "b8c1ab3620c14f2f9b3c5a6d7e0f1a41",
+    REFUSED: "2f4d8a6e94f34b438a8e7c1d25b90f52",
+    FAILED: "6d0e7f5b3a1c4c68b7f4e19a82c6d063",
+    ASKED: "5f97486d5d6045c68c04588bab55f008",
+    WRONG_PIN: "d4b1f6a08f3e4a579c5d20e7b6a91c3f",
 }
-_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5}  # info, notice, warning
-_VERBS = {USED: "used", REFUSED: "was refused", FAILED: "failed to use", ASKED: "asked to use"}
+_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5, WRONG_PIN: 4}  # info, notice, warning
+_VERBS = {
+    USED: "used",
+    REFUSED: "was refused",
+    FAILED: "failed to use",
+    ASKED: "asked to use",
+    WRONG_PIN: "asked to use",
+}
 
 Later = Callable[[float, Callable[[], None]], object]
 """Calls a function after so many seconds: `loop.call_later`."""
@@ -70,9 +87,10 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 class Entry:
     """One request and what became of it.
 
-    time: seconds since 1970. outcome: "used", "refused" or "failed"; before one of these there is
-    an "asked" where a person was asked in a terminal. reason: the sentence that says why the key
-    was not used, or where the person was asked; else "".
+    time: seconds since 1970. outcome: "used", "refused" or "failed"; before one of these there may
+    be an "asked", where a person was asked in a terminal, and a "wrong-pin" for each PIN that was
+    wrong. reason: the sentence that says why the key was not used, or what happened before; else
+    "".
     """
 
     time: float
@@ -205,6 +223,12 @@ def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
     return ours, others
 
 
+def wish_to_unlock(token: TokenId, peer: Peer) -> Request:
+    """Return the wish to have a token unlocked, for whatever comes: it names no key."""
+    key = Key(b"", KeyType.OTHER, 0, token=token)
+    return Request(key, Purpose(PurposeKind.UNKNOWN, "unlock the token"), peer)
+
+
 # -- an entry in JSON, in words, in the journal ----------------------------------------------
 
 
@@ -220,7 +244,7 @@ def line_of(entry: Entry, count: int = 1) -> Line:
         "purpose": str(request.purpose.kind),
         "summary": printable(request.purpose.summary, 200),
         "key": printable(request.key.label),
-        "key_uri": request.key.uri,
+        "key_uri": request.key.uri if request.key.spki else "",
         "token": token_name(request.key.token) if request.key.token else "",
         "program": request.peer.process.program,
         "chain": peer.chain,
@@ -233,16 +257,22 @@ def line_of(entry: Entry, count: int = 1) -> Line:
 
 def sentence(line: Line) -> str:
     """Return a line in words, without its time."""
-    key = f"“{line['key']}”" if line["key"] else "a key without a label"
-    if line["token"]:
-        key += f" of {line['token']}"
-    words = f"{line['chain']} {_VERBS.get(line['outcome'], line['outcome'])}"
-    words += f" {key} to {line['summary']}"
+    words = f"{line['chain']} {_wish(line)}"
     if line["destination"]:
         words += f" at {line['destination']}" + (" (forwarded)" if line["forwarded"] else "")
     if line["count"] > 1:
         words += f", {line['count']} times"
     return words + (f": {line['reason']}" if line["reason"] else "")
+
+
+def _wish(line: Line) -> str:
+    """Return what was done or wanted; a token without a key is one that was to be unlocked."""
+    if line["token"] and not line["key_uri"]:
+        return f"asked to unlock {line['token']}"
+    key = f"“{line['key']}”" if line["key"] else "a key without a label"
+    if line["token"]:
+        key += f" of {line['token']}"
+    return f"{_VERBS.get(line['outcome'], line['outcome'])} {key} to {line['summary']}"
 
 
 def _journal_fields(line: Line) -> dict[str, str]:
@@ -253,7 +283,7 @@ def _journal_fields(line: Line) -> dict[str, str]:
         "SYSLOG_IDENTIFIER": "hsmagent",
     }
     if outcome in MESSAGE_IDS:
-        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome].hex
+        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome]
     names = ("outcome", "reason", "purpose", "key", "key_uri", "token", "chain", "pid", "count")
     fields |= {f"HSMAGENT_{name.upper()}": str(line[name]) for name in names}
     if line["destination"]:

@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from hsmagent.door.activity import WRONG_PIN
 from hsmagent.door.dialog import ask_for_one_pin
 from hsmagent.door.each_use import EachUse
 from hsmagent.door.policy import Agreement, Policy, Verdict
-from hsmagent.door.terminal import Arrival, Asking, PinStore, Tell, never, tell_nobody
+from hsmagent.door.terminal import TYPED, Arrival, Asking, PinStore, Tell, never, tell_nobody
 from hsmagent.door.unlock import Unlock, as_known_now, log_in
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
@@ -35,7 +36,7 @@ Store = Callable[[TokenId], PinStore | None]
 T = TypeVar("T")
 
 Record = Callable[[Request, str, str], None]
-"""Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
+"""Writes down a request, its outcome (`activity.Entry`) and why it did not succeed."""
 
 
 class Wants(StrEnum):
@@ -110,16 +111,22 @@ class Gate:
         count as use of the token, so that a program about which nobody is asked any more does not
         prolong the token's login.
         """
-        try:
+        with self._recorded(request):
             result = await self._pass(request, operation, unnoticed)
+        self._record(request, "used", "")
+        return result
+
+    @contextmanager
+    def _recorded(self, request: Request) -> Iterator[None]:
+        """Record why the block did not succeed, if it does not."""
+        try:
+            yield
         except Refused as error:
             self._record(request, "refused", str(error))
             raise
         except HsmAgentError as error:
             self._record(request, "failed", str(error))
             raise
-        self._record(request, "used", "")
-        return result
 
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules."""
@@ -142,11 +149,13 @@ class Gate:
         pin: bytearray | None,
         at_worst: PinState = PinState.COUNT_LOW,
         shown: Request | None = None,
+        wish: Request | None = None,
     ) -> None:
         """Log in with a PIN that came unasked, from a terminal; all who wait for the login go on.
 
         at_worst: FINAL_TRY once the person has agreed to the last try. shown: the request that
-        `wants_pin` returned, for whose use the PIN is meant as well. Raises Refused or TokenError.
+        `wants_pin` returned, for whose use the PIN is meant as well. wish: the unlock as a request,
+        for the log, should the PIN be wrong. Raises Refused or TokenError.
         """
         ours, typed = self._tokens(token), bytearray(pin or b"")
 
@@ -154,10 +163,15 @@ class Gate:
             if token in self._unlocks:
                 self._unlocks[token].served(shown, typed)
 
+        def wrong() -> None:
+            if (asked := shown or wish) is not None:
+                self._note_wrong(asked, TYPED)
+
         try:
             if _needs_login(ours):
                 self._policy.login_ended(token)
-            tried = await log_in(ours, self._store(token), pin, at_worst, served)
+            store = self._store(token)
+            tried = await log_in(ours, store, pin, at_worst, served=served, wrong=wrong)
             if shown is None:
                 return
             use = next((each for each in self._uses if each.request is shown), None)
@@ -174,7 +188,8 @@ class Gate:
             return
         token = self._tokens(request.key.token)
         if _needs_login(token):
-            await self._log_in(token, request)
+            with self._recorded(request):
+                await self._log_in(token, request)
 
     def allowed(self, key: Key) -> frozenset[PurposeKind]:
         """Return what a key may be used for at all, asked or not."""
@@ -269,7 +284,13 @@ class Gate:
         return typed
 
     def _how_to_ask(self, token: TokenId) -> Asking:
-        return Asking(self._prompter, self._timeout, self._store(token), self._tell, self._arrival)
+        return Asking(
+            *(self._prompter, self._timeout, self._store(token), self._tell, self._arrival),
+            self._note_wrong,
+        )
+
+    def _note_wrong(self, request: Request, where_from: str) -> None:
+        self._record(request, WRONG_PIN, where_from)
 
     async def _use(
         self,
@@ -341,7 +362,7 @@ class Gate:
     async def _use_with_pin(
         self, request: Request, operation: Operation, token: Token, typed: bytearray | None
     ) -> bytes:
-        use = EachUse(request, operation, token)
+        use = EachUse(request, operation, token, self._note_wrong)
         self._uses.append(use)
         try:
             with self._waits(request, Wants.PIN):

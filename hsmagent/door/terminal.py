@@ -37,12 +37,22 @@ class PinStore(Protocol):
 Tell = Callable[[Request, str], None]
 """Tells whoever made a request that it waits, in a sentence that says what for."""
 
+Wrong = Callable[[Request, str], None]
+"""Notes that a PIN was wrong which was to serve a request; in a sentence, where it came from."""
+
+TYPED = "a wrong PIN was typed"
+KEPT = "the PIN that the keyring keeps was wrong, and is forgotten"
+
 Arrival = Callable[[], Awaitable[object]]
 """Returns when a prompter has come that may be able to ask."""
 
 
 def tell_nobody(_request: Request, _sentence: str) -> None:
     """Let requests wait in silence."""
+
+
+def note_nothing(_request: Request, _sentence: str) -> None:
+    """Keep no note of wrong PINs."""
 
 
 async def never() -> None:
@@ -52,13 +62,17 @@ async def never() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store."""
+    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store.
+
+    wrong: told of each PIN that is.
+    """
 
     prompter: Prompter
     timeout: float
     store: PinStore | None = None
     tell: Tell = tell_nobody
     arrival: Arrival = never
+    wrong: Wrong = note_nothing
 
 
 class Held:

@@ -11,10 +11,12 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from hsmagent.door.dialog import ask_for_pin, confirm_last_try
-from hsmagent.door.terminal import Asking, Held, PinStore
+from hsmagent.door.terminal import KEPT, TYPED, Asking, Held, PinStore
 from hsmagent.errors import (
     Cancelled,
     HsmAgentError,
@@ -156,7 +158,8 @@ class Unlock:
             raise Cancelled("nobody waits for the PIN any more")
         typed = pin[:]
         try:
-            await log_in(self.token, self._asking().store, pin, at_worst)
+            store = self._asking().store
+            await log_in(self.token, store, pin, at_worst, wrong=partial(self._wrong, TYPED))
             shown = None if self._shown is None else self._waiting.get(self._shown)
             if shown is not None and wants_each_time(shown, self.token):
                 self._typed = typed[:]
@@ -165,6 +168,11 @@ class Unlock:
 
     def _give_pin(self, waiter: "_Waiter") -> None:
         waiter.set_result(self._typed[:] if waiter is self._shown else None)
+
+    def _wrong(self, what: str) -> None:
+        """Have it noted that a PIN was wrong, for the request that is shown first."""
+        for request in islice(self._waiting.values(), 1):
+            self._asking().wrong(request, what)
 
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
         """Try a stored PIN, once. False: there is none, it was not tried, or it was wrong."""
@@ -178,6 +186,7 @@ class Unlock:
             return False
         except (PinIncorrect, PinLength):
             log.warning("the stored PIN of %s is wrong and forgotten", name_of(status.id))
+            self._wrong(KEPT)
             await store.forget(status.id)
             return False
         store.keep(status.id)
@@ -247,12 +256,15 @@ async def log_in(
     store: PinStore | None,
     pin: bytearray | None,
     at_worst: PinState,
+    *,
     served: Callable[[], None] = lambda: None,
+    wrong: Callable[[], None] = lambda: None,
 ) -> bool:
     """Try a PIN that was typed; None: have it typed on the reader. Store one that is right.
 
-    served: told of the login before the PIN is stored, which may take a while. Returns False when
-    there was a login already, so that the PIN was not tried. Raises TokenError.
+    served: told of the login before the PIN is stored, which may take a while. wrong: told of a PIN
+    that is wrong. Returns False when there was a login already, so that the PIN was not tried.
+    Raises TokenError.
     """
     kept = bytearray(pin or b"")
     try:
@@ -260,6 +272,9 @@ async def log_in(
         served()
         if tried and kept and store is not None:
             await store.save(token.id, kept)
-        return tried
+    except PinIncorrect:
+        wrong()
+        raise
     finally:
         wipe(kept)
+    return tried

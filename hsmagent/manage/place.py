@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from hsmagent.control.names import NONE_PRESENT, find_key, names_key
+from hsmagent.control.client import NONE_PRESENT
+from hsmagent.control.names import find_key, names_key
 from hsmagent.errors import ConfigError, TokenError, TokenGone, UsageError
 from hsmagent.manage.person import Person, confirm, waiting, wiped
 from hsmagent.manage.worker import Worker, card_program, module_program, running
@@ -121,8 +122,12 @@ class Place:
     last_try: bool = False
 
     async def tokens(self) -> tuple[Token, ...]:
-        """Look at every token of every module, each in a worker of its own."""
+        """Look at every token of every module, each in a worker of its own.
+
+        That a module does not work, which nobody named, is said where no token is found.
+        """
         found: list[Token] = []
+        left_out: list[str] = []
         for module in self.modules:
             try:
                 async with waiting(self.person, f"Reading the tokens of {Path(module.path).name}"):
@@ -131,9 +136,15 @@ class Place:
                     for note in (await _cards(module)).notes:
                         self.person.say(note)
             except TokenError as error:
-                self.person.say(f"{module.path} is left out: {error}")
+                note = f"{module.path} is left out: {error}"
+                if module.named:
+                    self.person.say(note)
+                else:
+                    left_out.append(note)
             else:
                 found += tokens
+        for note in () if found else left_out:
+            self.person.say(note)
         return tuple(found)
 
     async def token(self, *, blank: bool = False) -> Token:

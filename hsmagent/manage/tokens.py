@@ -1,6 +1,6 @@
 """`token info`: what a token is and can do, without a PIN."""
 
-from hsmagent.control.names import NONE_PRESENT
+from hsmagent.control.client import NONE_PRESENT
 from hsmagent.errors import TokenGone
 from hsmagent.manage.kinds import made_by
 from hsmagent.manage.place import Place, Token

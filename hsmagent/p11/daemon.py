@@ -24,6 +24,7 @@ PAUSE = 0.2  # seconds between two attempts
 TO_TELL = 2.0  # seconds for which a program waits until a person is told of a missing token
 MOST_IDLE = 1  # connections that a program keeps between its operations
 FAMILY = "pkcs11"
+NOTHING: Answer = {"tokens": []}
 
 
 class Program:
@@ -36,8 +37,12 @@ class Program:
         self._over = False
 
     async def perform(self, key: Key, wish: Wish) -> bytes:
-        """Have an operation carried out; return its only result. Raises HsmAgentError."""
-        answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
+        """Have an operation carried out; return its only result. Raises HsmAgentError.
+
+        Of a TokenGone the daemon tells the person by itself.
+        """
+        token = key.token.uri if key.token is not None else ""
+        answer = await self._call(wish.op, key=to_base64(key.spki), token=token, **wish.fields)
         return only_bytes(answer)
 
     async def missed(self, token: Token) -> None:
@@ -85,12 +90,16 @@ class Watch:
     """Follows the daemon's tokens. While there is no daemon, the last answer stays.
 
     show: told each answer to `tokens`. A lost connection is made anew only when a program needs it:
-    a daemon that was stopped must not be started again for nothing.
+    a daemon that was stopped must not be started again for nothing. enabled: whether the
+    configuration has PKCS#11 programs served; where it has not, there may be no socket to ask at.
     """
 
-    def __init__(self, path: str, show: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, path: str, show: Callable[[Answer], None], enabled: Callable[[], bool]
+    ) -> None:
         self._path = path
         self._show = show
+        self._enabled = enabled
         self._needed = asyncio.Event()
         self._tried = asyncio.Event()
 
@@ -111,9 +120,11 @@ class Watch:
             try:
                 await self._follow()
             except Refused:  # by the configuration PKCS#11 programs are not served any more
-                self._show({"tokens": []})
+                self._show(NOTHING)
             except (Unavailable, ProtocolError) as error:
                 log.debug("%s", error)
+                if not self._enabled():
+                    self._show(NOTHING)
             self._tried.set()
             await asyncio.sleep(PAUSE)
             self._needed.clear()

@@ -2,13 +2,16 @@
 
 Everything but the use of a key (`uses`) is answered from memory. A use is answered later, by the
 daemon, and meanwhile the program's other threads go on. When a program wants a token that is away,
-the daemon is told first, once for each absence, since few programs tell the person. The state here
-belongs to one program, and ends with its connection.
+the daemon is told first, once for each absence, since few programs tell the person: when the
+program wants to use the token, and when a program that has used it looks for it. NSS only looks for
+it when a person clicks, and does so for each web page as well. The state here belongs to one
+program, and ends with its connection.
 """
 
 import os
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from hsmagent import MANUFACTURER, __version__
 from hsmagent.errors import HsmAgentError
@@ -18,7 +21,7 @@ from hsmagent.p11.mechanisms import MECHANISMS
 from hsmagent.p11.objects import Token
 from hsmagent.p11.rpc import Attribute, BadCall, Room
 from hsmagent.p11.sessions import Sessions, TokenAway
-from hsmagent.p11.slots import Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.p11.uses import Handler, Perform, Uses, Values, return_value
 from hsmagent.worker import spec
 
@@ -28,6 +31,8 @@ MOST_RANDOM = 1 << 16
 # Logins and PINs are the daemon's affair: no LOGIN_REQUIRED, or programs would ask for a PIN.
 TOKEN_FLAGS = spec.CKF_TOKEN_INITIALIZED | spec.CKF_USER_PIN_INITIALIZED | spec.CKF_WRITE_PROTECTED
 NO_LIMIT, UNKNOWN = 0, 0xFFFFFFFFFFFFFFFF  # CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION
+
+T = TypeVar("T")
 
 _VERSION = tuple(map(int, re.findall(r"\d+", __version__)[:2]))
 
@@ -97,13 +102,12 @@ class Face:
         return self._later(call, values)
 
     def _without_token(self, away: TokenAway) -> bytes | Awaitable[bytes]:
-        if self._sessions.is_first_miss(away.slot):
-            return self._told(away)
-        return rpc.error(away.rv)
+        reply = rpc.error(away.rv)
+        return self._told(away.slot, reply) if self._sessions.is_first_miss(away.slot) else reply
 
-    async def _told(self, away: TokenAway) -> bytes:
-        await self._missed(away.slot.token)  # before the reply, after which many programs end
-        return rpc.error(away.rv)
+    async def _told(self, slot: Slot, reply: T) -> T:
+        await self._missed(slot.token)  # before the reply, after which many programs end
+        return reply
 
     async def _later(self, call: Call, values: Awaitable[Values]) -> bytes:
         try:
@@ -142,14 +146,16 @@ class Face:
         self._needed()
         return (_list(self._slots.numbers(present=bool(present)), room),)
 
-    def _get_slot_info(self, number: int) -> Values:
+    def _get_slot_info(self, number: int) -> Values | Awaitable[Values]:
         self._needed()
         slot = self._sessions.slot(number)
         flags = spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT
         if slot.insertion:
             flags |= spec.CKF_TOKEN_PRESENT
-        description = f"hsmagent: {slot.token.label}"
-        return _padded(description, 64), _padded(MANUFACTURER, 32), flags, _VERSION, _VERSION
+        label = "empty" if slot.token is NO_TOKEN else slot.token.label
+        names = _padded(f"hsmagent: {label}", 64), _padded(MANUFACTURER, 32)
+        info = (*names, flags, _VERSION, _VERSION)
+        return self._told(slot, info) if self._sessions.is_first_look_for(slot) else info
 
     def _get_token_info(self, number: int) -> Values:
         token = self._sessions.slot_with_token(number).token

@@ -43,17 +43,23 @@ _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3
 
 
 class Server:
-    """Serves programs at a listening socket. daemon: the path of the daemon's face socket."""
+    """Serves programs at a listening socket.
 
-    def __init__(self, listening: socket.socket, daemon: str) -> None:
+    daemon: the path of the daemon's face socket. enabled: whether the configuration wants that.
+    """
+
+    def __init__(self, listening: socket.socket, daemon: str, enabled: Callable[[], bool]) -> None:
         self._listening = listening
         self._daemon = daemon
         self._slots = Slots()
-        self._watch = Watch(daemon, lambda answer: self._slots.show(tokens_of(answer)))
+        self._watch = Watch(daemon, self._show, enabled)
         self._connections: dict[Connection, int] = {}
         self._held = Counter[int]()
         self._log = PeerLog(log, time.monotonic)
         self._buffer = bytearray(RECEIVE)
+
+    def _show(self, answer: dict[str, Any]) -> None:
+        self._slots.show(tokens_of(answer))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop."""

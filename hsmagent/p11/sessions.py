@@ -7,7 +7,7 @@ from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Usage
 from hsmagent.p11.objects import Attributes, Object
 from hsmagent.p11.rpc import BadCall, Mechanism
-from hsmagent.p11.slots import Slot, Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.worker import spec
 
 MOST_SESSIONS = 256
@@ -66,6 +66,7 @@ class Sessions:
         self._derived = count(_DERIVED)
         self._logins: dict[int, int] = {}  # slot: the insertion that the program has logged in to
         self._missed: dict[int, int] = {}  # slot: the absence in which the program wanted its token
+        self._used: set[int] = set()  # slots whose keys the program has used, or tried to
 
     def slot(self, number: int) -> Slot:
         """Return a slot."""
@@ -84,10 +85,32 @@ class Sessions:
     def is_first_miss(self, slot: Slot) -> bool:
         """Note that the program wants a token that is away.
 
-        Return whether it had not wanted the token before in this absence.
+        Return whether it had not wanted the token before in this absence. Of an empty slot nobody
+        knows which token is meant.
         """
+        if slot.token is NO_TOKEN:
+            return False
         was, self._missed[slot.number] = self._missed.get(slot.number), slot.absence
         return was != slot.absence
+
+    def is_first_look_for(self, slot: Slot) -> bool:
+        """Take in that the program looks at a slot; return whether that is its first miss.
+
+        It is none of a program that never used the token: many look at all there are.
+        """
+        looks_for = slot.number in self._used and not slot.insertion
+        return looks_for and self.is_first_miss(slot)
+
+    def used(self, slot: Slot) -> None:
+        """Take in that the program has used a key of this slot's token."""
+        self._used.add(slot.number)
+        if slot.insertion:
+            self._missed.pop(slot.number, None)
+
+    def told_of(self, slot: Slot) -> None:
+        """Take in that the daemon itself said that the token is away, even if we do not know it."""
+        self._used.add(slot.number)
+        self._missed[slot.number] = slot.absence + bool(slot.insertion)
 
     def open(self, number: int, flags: int) -> int:
         """Open a session. Raises TokenAway, too."""

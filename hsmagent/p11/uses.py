@@ -4,7 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hsmagent import errors
-from hsmagent.errors import HsmAgentError
+from hsmagent.errors import HsmAgentError, TokenGone
 from hsmagent.model import Key, KeyType
 from hsmagent.p11 import mechanisms, rpc
 from hsmagent.p11.calls import Call
@@ -12,6 +12,7 @@ from hsmagent.p11.mechanisms import DECRYPTING, SIGNING, Usage, Wish
 from hsmagent.p11.objects import Object
 from hsmagent.p11.rpc import CANCEL, Attribute, BadCall, Mechanism
 from hsmagent.p11.sessions import Operation, Session, Sessions
+from hsmagent.p11.slots import Slot
 from hsmagent.worker import spec
 
 # What a program is told of a failure; the daemon tells the person. No program is told that a PIN
@@ -98,7 +99,7 @@ class Uses:
         if not size <= room < rpc.NULL:
             return (size,)
         session.operation = None
-        return self._carry_out(operation, data)
+        return self._carry_out(session, operation, data)
 
     def sign_update(self, number: int, data: bytes) -> Values:
         """C_SignUpdate."""
@@ -123,11 +124,20 @@ class Uses:
             raise BadCall(spec.CKR_OPERATION_NOT_INITIALIZED)
         return session, operation
 
-    def _carry_out(self, operation: Operation, data: bytes) -> Awaitable[Values]:
-        return self._result(operation.key, operation.usage.make(operation.mechanism, data))
+    def _carry_out(
+        self, session: Session, operation: Operation, data: bytes
+    ) -> Awaitable[tuple[bytes]]:
+        wish = operation.usage.make(operation.mechanism, data)
+        return self._result(session.slot, operation.key, wish)
 
-    async def _result(self, key: Key, wish: Wish) -> Values:
-        return (await self._perform(key, wish),)
+    async def _result(self, slot: Slot, key: Key, wish: Wish) -> tuple[bytes]:
+        try:
+            result = await self._perform(key, wish)
+        except TokenGone:  # which the daemon tells the person
+            self._sessions.told_of(slot)
+            raise
+        self._sessions.used(slot)
+        return (result,)
 
     # -- decrypting and deriving -------------------------------------------------------------
 
@@ -148,7 +158,7 @@ class Uses:
     async def _decrypted(
         self, session: Session, operation: Operation, data: bytes, room: int
     ) -> Values:
-        (plain,) = await self._carry_out(operation, data)
+        (plain,) = await self._carry_out(session, operation, data)
         operation.data[:] = data
         return self._give(session, operation, plain, room)
 
@@ -181,7 +191,7 @@ class Uses:
     async def _derived(
         self, session: Session, key: Key, wish: Wish, wanted: dict[int, rpc.Value | None]
     ) -> Values:
-        secret = await self._perform(key, wish)
+        (secret,) = await self._result(session.slot, key, wish)
         attributes = _DERIVED | {k: v for k, v in wanted.items() if v is not None}
         attributes |= {spec.CKA_VALUE: secret, spec.CKA_EXTRACTABLE: True}
         return (self._sessions.add_derived(self._sessions.get(session.number), attributes),)

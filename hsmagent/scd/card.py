@@ -21,6 +21,11 @@ _KEY, _CERTIFICATE = "HSMAGENT.", "HSMAGENT-CERT."
 ROOT, USEFUL, REGULAR = "111", "102", "100"
 
 
+def ref_of(grip: str) -> str:
+    """Return the name, in commands, of the key with this keygrip."""
+    return _KEY + grip
+
+
 @dataclass(frozen=True, slots=True)
 class CardKey:
     """A key that GnuPG may use. for_ssh: its agent's ssh side, too. present: its token is there."""
@@ -33,7 +38,7 @@ class CardKey:
     @property
     def ref(self) -> str:
         """Its name in commands."""
-        return _KEY + self.grip
+        return ref_of(self.grip)
 
     @property
     def usage(self) -> str:

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from hsmagent import assuan
 from hsmagent.assuan import Request
+from hsmagent.errors import HsmAgentError
 from hsmagent.frame import wipe
 from hsmagent.model import KeyType
 from hsmagent.scd import sexp
-from hsmagent.scd.card import SERIAL, Card, CardKey
+from hsmagent.scd.card import SERIAL, Card, CardKey, ref_of
 from hsmagent.scd.daemon import Daemon
 from hsmagent.scd.digest import to_sign
 from hsmagent.scd.errors import Code, Failed
@@ -38,6 +39,10 @@ class Shared(Protocol):
 
     async def version(self) -> str:
         """Return the version of GnuPG that is installed."""
+        ...
+
+    def has_learned(self, grip: str) -> bool:
+        """Whether GnuPG knows the key of this keygrip as one of our card's."""
         ...
 
 
@@ -123,12 +128,27 @@ class Commands:
             await self.look()
             letter = {"sign": "s", "encr": "e", "auth": "a"}.get(request.options["list"], "")
             keys = [key for key in self._shared.card.present if letter in key.usage]
+            told = [(key.grip, key.usage) for key in keys]
         else:
-            keys = [await self._key(request.last, Code.NOT_FOUND)]
-        told = ((key.grip, "T", SERIAL, key.ref, key.usage) for key in keys)
+            told = [await self._key_or_stub(request.last)]
+        values = [(grip, "T", SERIAL, ref_of(grip), usage) for grip, usage in told]
         if "data" in request.options:
-            return assuan.data("".join(" ".join(each) + "\n" for each in told).encode())
-        return b"".join(assuan.status("KEYINFO", *each) for each in told)
+            return assuan.data("".join(" ".join(each) + "\n" for each in values).encode())
+        return b"".join(assuan.status("KEYINFO", *each) for each in values)
+
+    async def _key_or_stub(self, name: str) -> tuple[str, str]:
+        """Return keygrip and usage of a key, also of one that is not there but was learned.
+
+        GnuPG 2.4 asks this before it uses a key, and an error has it ask for "the card" by a dialog
+        of its own. So what is wrong is said when the key is used.
+        """
+        try:
+            key = await self._key(name, Code.NOT_FOUND)
+        except HsmAgentError:
+            if not self._shared.has_learned(name):
+                raise
+            return name.upper(), "-"
+        return key.grip, key.usage
 
     async def _getattr(self, request: Request) -> bytes:
         match request.words:
@@ -184,11 +204,11 @@ class Commands:
         return b""
 
     async def _pksign(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         return await self._sign(key, request.options.get("hash", ""))
 
     async def _pkauth(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         if not key.for_ssh:
             raise Failed(Code.FORBIDDEN, 'the configuration does not allow this key to "ssh"')
         return await self._sign(key, "")
@@ -200,7 +220,7 @@ class Commands:
         return assuan.data(await self._use(key, "sign_digest", scheme=scheme, digest=digest))
 
     async def _pkdecrypt(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         data = self._taken()
         if key.key.key_type is KeyType.RSA:
             # An integer to GnuPG: with a zero in front, or short.

@@ -9,6 +9,7 @@ from hsmagent.assuan import Request
 from hsmagent.errors import HsmAgentError, ProtocolError
 from hsmagent.frame import wipe
 from hsmagent.scd import route
+from hsmagent.scd.card import SERIAL
 from hsmagent.scd.commands import Commands
 from hsmagent.scd.commands import Shared as SharedByCommands
 from hsmagent.scd.daemon import Daemon
@@ -106,18 +107,27 @@ class Conversation:
             with suppress(HsmAgentError):  # then it is no key of ours
                 await self._commands.look()
             foreign = route.is_foreign(request, self._shared.card, chosen=self._chosen)
+            foreign = foreign and not self._shared.has_learned(request.last)
         return foreign
 
     # -- which card --------------------------------------------------------------------------
 
     async def _our_card(self, request: Request, line: bytes) -> bytes:
-        """Answer for our card; where there is none, the real scdaemon may have one."""
+        """Answer for our card; where there is none, the real scdaemon may have one.
+
+        Where there is no card at all, it is ours that was chosen: GnuPG begins the use of a key by
+        choosing, asks for a card by a dialog of its own if that fails, and shows what is wrong only
+        when it comes from the use itself.
+        """
         try:
             lines = await self._commands.carry_out(request)
         except HsmAgentError as ours:
-            with suppress(Failed):
-                return await self._pass_on(request, line, only_if_done=True)
-            raise ours from None
+            if "demand" not in request.options:
+                with suppress(Failed):
+                    return await self._pass_on(request, line, only_if_done=True)
+            if request.name not in route.CHOOSING:
+                raise ours from None
+            lines = assuan.status("SERIALNO", SERIAL)
         if request.name in route.CHOOSING:
             self._chosen, self._choice = False, line
         return lines + assuan.ok()

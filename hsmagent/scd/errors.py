@@ -24,7 +24,6 @@ class Code(IntEnum):
 
     GENERAL = 1  # "General error"
     DIGEST_ALGO = 5  # "Invalid digest algorithm"
-    NO_SECKEY = 17  # "No secret key"
     NOT_FOUND = 27  # "Not found"
     INV_VALUE = 55  # "Invalid value"
     NO_DATA = 58  # "No data"

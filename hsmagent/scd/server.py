@@ -11,9 +11,11 @@ import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from hsmagent.errors import ProtocolError
 from hsmagent.model import printable
+from hsmagent.scd import stubs
 from hsmagent.scd.card import Card
 from hsmagent.scd.conversation import Conversation
 from hsmagent.scd.daemon import Daemon
@@ -34,8 +36,8 @@ NEWER = "2.99.0"
 class Server:
     """Serves GnuPG's agent. daemon: the path of the daemon's face socket.
 
-    listening: for further conversations, at `socket_path`. real: the real scdaemon; "": GnuPG's
-    own. options: what it is given.
+    listening: for further conversations, at `socket_path`. home: GnuPG's folder. real: the real
+    scdaemon; "": GnuPG's own. options: what it is given.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Server:
         listening: socket.socket,
         socket_path: str,
         *,
+        home: Path,
         real: str = "",
         options: Sequence[str] = (),
     ) -> None:
@@ -52,6 +55,7 @@ class Server:
         self.real = RealScdaemon(self._find_real)
         self._daemon = daemon
         self._listening = listening
+        self._home = home
         self._real = real
         self._options = options
         self._version = ""
@@ -115,6 +119,10 @@ class Server:
             first = (await _gpgconf("--version")).partition("\n")[0]
             self._version = printable(first.rpartition(" ")[2], 20) or NEWER
         return self._version
+
+    def has_learned(self, grip: str) -> bool:
+        """Whether GnuPG knows the key of this keygrip as one of our card's."""
+        return stubs.is_ours(stubs.read(self._home, grip))
 
     async def _find_real(self) -> Sequence[str]:
         if self._real:

@@ -23,6 +23,10 @@ class File:
         """What `look_of` says of it once it is written."""
         return _digest(self.content)
 
+    def is_linked(self) -> bool:
+        """Whether somebody else has put a link there that leads to the same (pipx does)."""
+        return self.path.is_symlink() and _reads(self.path) == self.content
+
     def write(self) -> None:
         """Write it at once and whole, readable by all. Raises OSError."""
         replace(self.path, self.content, 0o644)
@@ -65,6 +69,13 @@ def look_of(path: Path) -> str | None:
     if path.is_file():
         return _digest(path.read_bytes())
     return "other" if path.exists() else None
+
+
+def _reads(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _digest(content: bytes) -> str:

@@ -62,6 +62,8 @@ def _placing(piece: Piece, record: Record) -> Iterator[Step]:
             yield Step(Verb.ADD, piece.path, piece)
         return
     there, written = look_of(piece.path), record.written.get(str(piece.path))
+    if isinstance(piece, File) and piece.is_linked():
+        return
     if there is None:
         yield Step(Verb.WRITE, piece.path, piece)
     elif there == piece.look:

@@ -116,6 +116,7 @@ def wanted(
         *_login_shells(home, where, choices),
         *_other_agents(home, where),
         *_completions(home, shipped, where),
+        *_manual(home, shipped),
     ]
 
 
@@ -129,6 +130,7 @@ def _units(
     source = shipped / "systemd"
     named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
     named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
+    links = []
     for unit in sorted((source / name for name in named), key=_services_first):
         content = unit.read_text()
         if unit.suffix == ".service":
@@ -139,7 +141,8 @@ def _units(
             yield file
         if unit.suffix == ".socket":  # what `systemctl --user enable` does, without a manager
             link = folder / "sockets.target.wants" / unit.name
-            yield Link(link, elsewhere or file.path)
+            links.append(Link(link, elsewhere or file.path))
+    yield from links
     if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
 
@@ -266,3 +269,19 @@ def _completions(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
             file = File(home.data / ours / source.name, source.read_bytes())
             if system.has((packaged,), file) is None:
                 yield file
+
+
+# -- the manual ------------------------------------------------------------------------------
+
+
+def _manual(home: Home, shipped: Path) -> Iterator[Piece]:
+    """Yield the manual's pages: man(1) finds them beside ~/.local/bin, wherever XDG's data is.
+
+    A wheel has them in share/man, beside our own folder. Where a package has put that, they are
+    found already, and compressed, so that there are none of these names.
+    """
+    checkout = shipped / "contrib" / "man"
+    folder = checkout if checkout.is_dir() else shipped.parent / "man"
+    for page in sorted(folder.glob("man[1-9]/hsmagent*.[1-9]")):
+        place = home.home / ".local/share/man" / page.parent.name
+        yield File(place / page.name, page.read_bytes())

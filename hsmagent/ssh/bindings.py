@@ -34,9 +34,9 @@ class Binding:
 class Bindings:
     """What was bound on one connection.
 
-    attempted: stays true after an attempt that failed. forwarded: whether requests come over a hop
-    that forwards us, for all that we know; what a binding said that we could not verify, we do not
-    know, for a host may choose a kind of key that we cannot read.
+    attempted: whether there was an attempt, a failed one, too. forwarded: whether requests may come
+    over a hop that forwards us. A binding that we cannot verify counts as one that forwards, since
+    a host may choose a kind of key that we cannot read.
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,9 @@ class Bindings:
             return
         last = self.last
         if last is None:
-            raise Refused("a key for certain destinations is used on a connection without binding")
+            raise Refused(
+                "a key for certain destinations is used on a connection without a binding"
+            )
         if login is None or not names_key(login, key_blob):
             raise Refused("a key for certain destinations signs nothing but its own logins")
         if not self._permitted(ways, login.user):
@@ -138,7 +140,7 @@ def _permits(way: Way, origin: bytes | None, target: bytes | None, user: str | N
 
 
 def _is_at(hop: Hop, host_key: bytes) -> bool:
-    """Whether a host that shows this key is the hop's."""
+    """Whether a host that shows this key is the host of the hop."""
     if not certificates.is_certificate(keys.type_name(host_key)):
         return any(key.blob == host_key and not key.is_authority for key in hop.keys)
     shown = certificates.parse(host_key)

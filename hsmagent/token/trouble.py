@@ -1,4 +1,4 @@
-"""Why a module cannot start, where the files that it needs tell more than it does."""
+"""Why a module cannot start, where the files that it needs tell more than the module does."""
 
 import grp
 import os
@@ -35,12 +35,12 @@ def _has_tpm_elsewhere(module: ModuleSpec) -> bool:
 
 
 def _first_closed(path: Path) -> Path | None:
-    """Return the topmost of a file and its folders that is there and may not be read or entered."""
+    """Return the topmost, of a file and its folders, that is there but closed to us, or None."""
     for part in (*reversed(path.parents), path):
         try:
             status = part.stat()
         except OSError:
-            return None  # it is not there: another matter
+            return None  # it is not there, which is no question of permissions
         wanted = os.X_OK if stat.S_ISDIR(status.st_mode) else os.R_OK
         if not os.access(part, wanted):
             return part
@@ -48,7 +48,7 @@ def _first_closed(path: Path) -> Path | None:
 
 
 def _own_files(module: ModuleSpec) -> str:
-    """Say how the module is given files that are nobody else's."""
+    """Return how to give the module files of one's own, as the end of a sentence."""
     if "softhsm" not in Path(module.path).name:
         return _OTHERS
     if worker_environment(module.env).get("SOFTHSM2_CONF"):
@@ -57,7 +57,7 @@ def _own_files(module: ModuleSpec) -> str:
 
 
 def _unreadable(path: Path, otherwise: str) -> str:
-    """Say that a file is closed to us, and whom it is open to; otherwise: another remedy."""
+    """Return the sentence that a file is closed to us, with the remedies. otherwise: one more."""
     sentence = f"{path} cannot be read"
     status = path.stat()
     if not status.st_mode & (stat.S_IRGRP | stat.S_IXGRP):

@@ -38,6 +38,7 @@ ANSWERS = (
     (r"PIN (of|for) .*: $", "{pin}"),
     (r"(Password for the share|The password again|Password of .*): $", "correct horse"),
     (r"Type (.*) to go on: $", r"\1"),
+    (r"\[y/N\] $", "y"),
 )
 
 # What runs until it is ended: what it shows when it is at work.

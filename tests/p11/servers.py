@@ -105,10 +105,14 @@ class Provider:
         return option, f"{address};type=private"
 
     def curl(self, *arguments: str, address: str, url: str) -> str:
-        """Say that a provider reads key and certificate."""
+        """Say that a provider reads key and certificate, and by which module.
+
+        curl 8.14 gives OpenSSL a context of its own, for which it does not read OPENSSL_CONF.
+        """
         how = ("--cert-type", "PROV", "--cert", f"{address};type=cert")
         key = ("--key-type", "PROV", "--key", f"{address};type=private")
-        return self._face.must("curl", *arguments, *how, *key, url, more=self._more)
+        module = {"PKCS11_PROVIDER_MODULE": self._face.module}
+        return self._face.must("curl", *arguments, *how, *key, url, more=module)
 
     def apache(self, address: str, folder: Path) -> str:
         """Put the key's URI into a file that reads as a key."""

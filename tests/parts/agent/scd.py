@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -44,6 +44,8 @@ class AssuanClient:
             self._sink.write((line.encode() if isinstance(line, str) else line) + b"\n")
             self._sink.flush()
         except ConnectionError:
+            with suppress(ConnectionError):
+                self._sink.close()  # with what it could not send
             raise EOFError from None
 
     def call(self, line: bytes | str) -> Reply:
