@@ -289,9 +289,8 @@ class Purpose:
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
-    program that asks, where its protocol can, that the request waits: a sentence that says what
-    for, and whether the program's terminal shows that sentence already.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: takes a sentence
+    for the asking program on why it waits, and whether its terminal shows that already.
     """
 
     key: Key
