@@ -182,7 +182,7 @@ class ModuleSpec:
     """One [[module]] of the configuration, or one that is installed where it names none.
 
     parameters: for C_Initialize (NSS). env: added to the workers'. release: idle seconds to logout,
-    0: never. exclusive: nobody else uses it while we are logged in. named: somebody wants it.
+    0: never. exclusive: nobody else uses it while we are logged in. named: in the configuration.
     """
 
     path: str

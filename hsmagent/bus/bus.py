@@ -38,11 +38,11 @@ async def quietly(errand: Awaitable[Any]) -> None:
 
 
 Appeared = Callable[[Sequence[Path]], Awaitable[bool]]
-"""Waits until one of these files is there. False, at once: nobody tells of it."""
+"""Returns True once one of these files is there; False, at once, where nothing can tell."""
 
 
 async def untold(_: Sequence[Path]) -> bool:
-    """Know of no file that it has appeared."""
+    """Tell of no file."""
     return False
 
 
@@ -100,10 +100,10 @@ class Bus:
             await self._errands.ended()
 
     async def _absence_ended(self) -> bool:
-        """Where no socket is there, wait until one is. Says whether there was one to wait for."""
+        """Wait for a socket if there is none. Return whether one has come."""
         paths = list(socket_paths(self._address()))
         if not paths or any(map(may_be_there, paths)):
-            return False  # who listens there did not let us in, but may come to
+            return False  # whoever listens there did not let us in, and may do so later
         return await self._appeared([Path(path) for path in paths])
 
     async def _join(self) -> bool:

@@ -224,7 +224,7 @@ def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
 
 
 def wish_to_unlock(token: TokenId, peer: Peer) -> Request:
-    """Return the wish to have a token unlocked, for whatever comes: it names no key."""
+    """Return the request to unlock a token, which is for no key in particular."""
     key = Key(b"", KeyType.OTHER, 0, token=token)
     return Request(key, Purpose(PurposeKind.UNKNOWN, "unlock the token"), peer)
 
@@ -266,7 +266,7 @@ def sentence(line: Line) -> str:
 
 
 def _wish(line: Line) -> str:
-    """Return what was done or wanted; a token without a key is one that was to be unlocked."""
+    """Return what was done or wanted. A line with a token but no key is of an unlock."""
     if line["token"] and not line["key_uri"]:
         return f"asked to unlock {line['token']}"
     key = f"“{line['key']}”" if line["key"] else "a key without a label"

@@ -38,7 +38,7 @@ Tell = Callable[[Request, str], None]
 """Tells whoever made a request that it waits, in a sentence that says what for."""
 
 Wrong = Callable[[Request, str], None]
-"""Notes that a PIN was wrong which was to serve a request; in a sentence, where it came from."""
+"""Notes that the PIN for a request was wrong; the sentence says where that PIN came from."""
 
 TYPED = "a wrong PIN was typed"
 KEPT = "the PIN that the keyring keeps was wrong, and is forgotten"
@@ -64,7 +64,7 @@ async def never() -> None:
 class Asking:
     """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store.
 
-    wrong: told of each PIN that is.
+    wrong: told of each PIN that is wrong.
     """
 
     prompter: Prompter

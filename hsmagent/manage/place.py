@@ -124,7 +124,8 @@ class Place:
     async def tokens(self) -> tuple[Token, ...]:
         """Look at every token of every module, each in a worker of its own.
 
-        That a module does not work, which nobody named, is said where no token is found.
+        A module that fails, and that the configuration does not name, is told of only where no
+        token is found.
         """
         found: list[Token] = []
         left_out: list[str] = []

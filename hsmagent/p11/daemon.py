@@ -39,7 +39,7 @@ class Program:
     async def perform(self, key: Key, wish: Wish) -> bytes:
         """Have an operation carried out; return its only result. Raises HsmAgentError.
 
-        Of a TokenGone the daemon tells the person by itself.
+        After a TokenGone the daemon itself has told the person.
         """
         token = key.token.uri if key.token is not None else ""
         answer = await self._call(wish.op, key=to_base64(key.spki), token=token, **wish.fields)

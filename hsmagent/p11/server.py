@@ -45,7 +45,7 @@ _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3
 class Server:
     """Serves programs at a listening socket.
 
-    daemon: the path of the daemon's face socket. enabled: whether the configuration wants that.
+    daemon: the path of the daemon's face socket. enabled: whether programs are to be served.
     """
 
     def __init__(self, listening: socket.socket, daemon: str, enabled: Callable[[], bool]) -> None:

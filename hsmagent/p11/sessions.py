@@ -94,21 +94,24 @@ class Sessions:
         return was != slot.absence
 
     def is_first_look_for(self, slot: Slot) -> bool:
-        """Take in that the program looks at a slot; return whether that is its first miss.
+        """Note that the program looks at a slot; return whether it now misses the token.
 
-        It is none of a program that never used the token: many look at all there are.
+        A program that never used the token does not miss it: many programs look at every slot.
         """
         looks_for = slot.number in self._used and not slot.insertion
         return looks_for and self.is_first_miss(slot)
 
     def used(self, slot: Slot) -> None:
-        """Take in that the program has used a key of this slot's token."""
+        """Note that the program has used a key of this slot's token."""
         self._used.add(slot.number)
         if slot.insertion:
             self._missed.pop(slot.number, None)
 
     def told_of(self, slot: Slot) -> None:
-        """Take in that the daemon itself said that the token is away, even if we do not know it."""
+        """Note that the daemon has told the person that the token is away.
+
+        The daemon may know that before we do.
+        """
         self._used.add(slot.number)
         self._missed[slot.number] = slot.absence + bool(slot.insertion)
 
