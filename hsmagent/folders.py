@@ -13,6 +13,8 @@ RUNTIME = "XDG_RUNTIME_DIR"
 # which p11-kit looks by itself: sandboxes hand that one to browsers.
 PKCS11_SOCKET = "pkcs11/pkcs11.sock"
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
+PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
 _LONGEST_SOCKET = 107  # bytes of a path (unix(7)), without the zero at its end
 
 

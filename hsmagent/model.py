@@ -194,10 +194,6 @@ class ModuleSpec:
     named: bool = True
 
 
-# Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
-PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
-
-
 # -- who asks, and for what ------------------------------------------------------------------
 
 

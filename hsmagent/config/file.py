@@ -27,8 +27,8 @@ from hsmagent.config.toml import (
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.folders import changeable_by_others, home_folder, is_others
-from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
+from hsmagent.folders import PROVIDERS, changeable_by_others, home_folder, is_others
+from hsmagent.model import ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from hsmagent.model import PROVIDERS
+from hsmagent.folders import PROVIDERS
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.fido import WEBSAFE
 from hsmagent.ssh.identities import Choice

@@ -49,8 +49,8 @@ class Pool:
     identify: names a slot's token, or returns None for one that is not used.
     on_look: takes what a worker saw, and whether the look was for objects, too.
     on_login_lost: told that a token's last login ended, and why. on_state: told that workers came
-    or went. obstacle: why a token may be missing. spawned: how many workers there were so far.
-    at_rest: the workers were ended until somebody wants one, so that others get the cards.
+    or went. obstacle: why a token may be missing. spawned: the count of workers so far. at_rest:
+    the workers were ended until somebody wants one, so that others get the cards.
     """
 
     def __init__(
@@ -345,9 +345,8 @@ class Pool:
         """C_Logout after the requests that the worker has; from now on it gets no new one.
 
         C_Logout does not reach every card: OpenSC ignores it where a driver cannot log out, and
-        since 0.25 leaves a SmartCard-HSM's login, too, to the program that speaks to the card next.
-        But pcscd resets a card whose client is gone. So a worker for hardware ends with its last
-        login.
+        since 0.25 leaves a SmartCard-HSM's login, too, to the card's next program. But pcscd resets
+        a card whose client is gone. So a worker for hardware ends with its last login.
         """
         if token not in member.logins:
             return None
