@@ -134,7 +134,7 @@ COMMANDS = {
             MESSAGE,
             _RECIPIENT,
             Option("--to", "for this address instead of those in To and Cc", "ADDRESS", many=True),
-            Option("--not-to-self", "do not encrypt for yourself, too"),
+            Option("--not-to-self", "do not encrypt for yourself"),
             *_ENCRYPTION,
             Option("--sign", "sign first"),
             *_SIGNING,

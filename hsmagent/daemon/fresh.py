@@ -1,7 +1,7 @@
 """Questions about tokens are answered with what the tokens hold now.
 
 Before an answer, tokens that have changed are looked at again, so that a key which another program
-made a moment ago is in it. A module that takes longer than PATIENCE is left out.
+made a moment ago is in it. The answer waits for a module no longer than PATIENCE.
 
 The first question may have started the agent, by its socket, and a card takes seconds to be read.
 So that question waits for the first look, unless the tokens' keys are remembered from before.

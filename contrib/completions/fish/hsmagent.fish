@@ -337,7 +337,7 @@ complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen verify' -s h -
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen verify' -F
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l recipient -rF -d 'a certificate to encrypt to'
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l to -x -d 'for this address instead of those in To and Cc'
-complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l not-to-self -d 'do not encrypt for yourself, too'
+complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l not-to-self -d 'do not encrypt for yourself'
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l cipher -xa 'auto gcm cbc' -d 'AES in which mode'
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l oaep -d 'RSA-OAEP instead of PKCS #1 v1.5'
 complete -c hsmagent -n '_hsmagent_seen smime; and _hsmagent_seen encrypt' -l sign -d 'sign first'
