@@ -256,7 +256,7 @@ class FaceOperations:
         """
         digest, scheme = asked.binary("digest"), _scheme(asked)
         if len(digest) != hashlib.new(scheme.hash_name).digest_size:
-            raise UsageError(f"a digest of {len(digest)} bytes is none for {scheme}")
+            raise UsageError(f"a digest of {len(digest)} bytes does not fit {scheme}")
         purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
 
         def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:

@@ -10,7 +10,7 @@ from hsmagent.model import PKCS11_PURPOSES, printable
 
 CHECK, SANDBOXES = "pkcs11", "sandboxes"
 WORDS = " or ".join(f'"{kind}"' for kind in sorted(PKCS11_PURPOSES))
-# Where flatpak has what applications want, and what overrides it (flatpak-override(1)): the files,
+# Where flatpak keeps what applications ask for, and the overrides (flatpak-override(1)): the files,
 # and which part of their path is the application's name.
 SYSTEM_FLATPAK = "/var/lib/flatpak"
 WISHES = ("app/*/current/active/metadata", -4)
@@ -67,8 +67,8 @@ def _reached(granted: list[Path], where: Surroundings) -> str:
 def _grants(where: Surroundings) -> Iterator[tuple[str, list[Path]]]:
     """Yield each application and the folders it is granted, as flatpak adds them up.
 
-    What it wishes itself, then what overrides that for all applications, then for it alone; of each
-    what the person says after what the administrator does.
+    First comes what the application asks for, then the override for all applications, then the one
+    for it alone. In each of these, what the person says comes after what the administrator says.
     """
     data = where.env.get("XDG_DATA_HOME") or f"{where.env.get('HOME', '')}/.local/share"
     folders = [Path(SYSTEM_FLATPAK), Path(data, "flatpak")]

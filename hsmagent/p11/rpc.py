@@ -250,7 +250,7 @@ class _Body:
         return Mechanism(number, tuple(_READ[letter](self) for letter in letters))
 
 
-CANCEL = Mechanism(NULL)  # of C_SignInit and kin: end what was begun
+CANCEL = Mechanism(NULL)  # in C_SignInit and C_DecryptInit: end the operation under way
 
 # What the mechanisms that we have take: numbers, and byte arrays (b).
 _PARAMETERS = {
