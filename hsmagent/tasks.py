@@ -40,7 +40,7 @@ class Tasks:
 
 
 class Reply(Generic[T]):
-    """What work waits for: a future, but that an errand goes on at once when there is a result."""
+    """What work waits for: a future, except that an errand goes on as soon as there is a result."""
 
     __slots__ = ("_done", "_error", "_go_on", "_value")
     _value: T
@@ -55,7 +55,7 @@ class Reply(Generic[T]):
         return self._done
 
     def set_result(self, value: T) -> None:
-        """Settle it. Whoever waits goes on in here, if this is no other task's work."""
+        """Settle it. An errand that waits goes on within this call, unless a task calls."""
         self._value, self._done = value, True
         if self._go_on is not None and asyncio.current_task() is None:
             self._go_on()
@@ -72,7 +72,7 @@ class Reply(Generic[T]):
             asyncio.get_running_loop().call_soon(self._go_on)
 
     def when_done(self, go_on: Callable[[], None]) -> None:
-        """Call this once it is settled."""
+        """Have `go_on` called once it is settled."""
         self._go_on = go_on
 
     def forget(self) -> None:
@@ -102,7 +102,7 @@ class Errand(Generic[T]):
     """A coroutine that runs at once, and becomes a task when it waits for anything but a `Reply`.
 
     Until it first waits for something else it must do nothing that needs a task, such as
-    `asyncio.timeout`. done: told the result, or the exception; not once it is cancelled.
+    `asyncio.timeout`. done: told the result or the exception, unless the errand was cancelled.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Errand(Generic[T]):
             self._done(None if error else task.result(), error)
 
     def cancel(self) -> None:
-        """End it; nobody is told."""
+        """End it, without a call of `done`."""
         if self.task is not None:
             self.task.cancel()
         elif self._reply is not None:

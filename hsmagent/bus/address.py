@@ -35,5 +35,5 @@ def socket_paths(address: str) -> Iterator[str]:
 
 
 def may_be_there(path: str) -> bool:
-    """Whether somebody may listen at a path of `socket_paths`; abstract ones show nowhere."""
+    """Whether a socket may be at a path of `socket_paths`; an abstract one cannot be seen."""
     return "\0" in path or os.access(path, os.F_OK)

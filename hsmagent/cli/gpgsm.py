@@ -21,7 +21,7 @@ from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.cms import certificates, der, oids
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.identity import Identity
-from hsmagent.mail.keys import Context, MailKeys
+from hsmagent.mail.keys import Context, KeysFactory
 from hsmagent.mail.sign import Signed
 from hsmagent.mail.spool import Region
 from hsmagent.mail.stdio import Out, reported, warn
@@ -31,11 +31,9 @@ _VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
 
 _AES256 = 9  # the OpenPGP registry's number
 
-KeysFactory = Callable[[], MailKeys]
-
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
-    """Do what gpgsm would; 0 done, 1 failed or not good."""
+    """Do what gpgsm would. Return 0 for done, 1 for failed or for a signature that is not good."""
 
     def work() -> int:
         arguments = parse(argv)
@@ -68,7 +66,7 @@ def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
 
 
 def _context(data: Region, wanted: str) -> Context:
-    """Name a git object by the first line of its message, after the header and an empty line."""
+    """Return what a prompt tells: the first line of a git object's message, after its header."""
     text = data.source.read_at(0, min(data.size, 16384)).decode("utf-8", "replace")
     subject = text.partition("\n\n")[2].partition("\n")[0]
     return Context("git", wanted, subject)
@@ -173,7 +171,7 @@ def _own(keys: Sequence[Key]) -> list[tuple[Key, Certificate]]:
 
 
 def _bare(certificate: Certificate) -> Key:
-    """Return a key that stands for somebody else's certificate: nothing but its public half."""
+    """Return a key that stands for somebody else's certificate, with the public half alone."""
     return Key(certificate.spki, KeyType.RSA, 0)
 
 

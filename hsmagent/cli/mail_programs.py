@@ -10,12 +10,10 @@ from hsmagent.cli import output, programs, usage
 from hsmagent.cli.command import Command
 from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.mail.keys import MailKeys
+from hsmagent.mail.keys import KeysFactory
 
 if TYPE_CHECKING:
     from hsmagent.config.mail import Settings
-
-KeysFactory = Callable[[], MailKeys]
 
 
 def openssl_smime() -> NoReturn:
@@ -46,7 +44,7 @@ def sendmail() -> NoReturn:
 
 
 def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
-    """Run `main` of this module over the daemon's keys, or say what the program is."""
+    """Run `main` of this module over the daemon's keys, or print help or version."""
     output.prepare()
     words = sys.argv[1:]
     if said := usage.about(program, words):
@@ -61,8 +59,9 @@ def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
 
 
 def over_keys(work: Callable[[KeysFactory], int]) -> int:
-    """Do this with the daemon's keys. Return its exit status."""
-    # Modules are many objects, none of them garbage: looking for it takes a tenth of the time.
+    """Do work with the daemon's keys. Return its exit status."""
+    # Imported modules are many objects that live to the end; the garbage collector would spend a
+    # tenth of the program's time on them.
     gc.set_threshold(50_000)
     try:
         return work(DaemonKeys)

@@ -38,7 +38,7 @@ def run(given: Given) -> int:
 
 
 def _enabled(file: Path) -> bool:
-    """Whether the configuration still has programs served; one that cannot be read says nothing."""
+    """Whether PKCS#11 programs are still to be served. True while the file cannot be read."""
     try:
         return config.load(file).pkcs11.enabled
     except ConfigError:

@@ -32,12 +32,9 @@ def main() -> int:
     try:
         given = _parsed(words)
         asyncio.run(_serve(Path(runtime_folder(given.value("--runtime-dir"))).absolute(), given))
-    except UsageError as error:
-        sys.stderr.write(f"hsmagent-scd: {error}\n")
-        return 2
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent-scd: {error}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 

@@ -23,14 +23,15 @@ ANSWER = 10.0  # seconds for the agent to say its version
 
 
 def run(given: Given) -> int:
-    """Show the steps, ask, take them. Return 1 if something had to stay as it is."""
+    """Show the steps, ask, and take them. Return 1 if a file had to stay as it is."""
     home = Home.of(os.environ)
     record = Record.read(home.state / "hsmagent" / "setup.json")
     remove = given.flag("--remove")
     steps = removing(record) if remove else _placing(given, home, record)
     dry, asks = given.flag("--dry-run"), bool(steps) and not given.flag("--yes")
     if asks and not dry:
-        with terminal.opened(_NO_TERMINAL):  # a list of what is not done helps nobody
+        # This raises before a list is shown to which nobody could agree.
+        with terminal.opened(_NO_TERMINAL):
             pass
     write("".join(f"{line}\n" for line in _told(steps, home)))
     if dry:
@@ -58,7 +59,7 @@ def _placing(given: Given, home: Home, record: Record) -> list[Step]:
 
 
 def _chosen(given: Given, record: Record, yes: str, no: str, mark: str) -> bool:
-    """Return a choice: as it is given, else as an earlier run had it, which wrote the mark then."""
+    """Return a choice: as given now, else as in an earlier run, which wrote a file of this name."""
     if given.flag(yes) and given.flag(no):
         raise UsageError(f"{no} and {yes} say the opposite; give one of them")
     before = any(name.endswith(mark) for name in (*record.written, *record.lines))
@@ -116,15 +117,10 @@ def _running(session: Session) -> Iterator[str]:
 
 def _is_older() -> bool:
     try:
-        daemon = Daemon("", ANSWER)
+        with Daemon("", ANSWER) as daemon:
+            return bool(daemon.call("status")["version"] != __version__)
     except HsmAgentError:
         return False
-    try:
-        return bool(daemon.call("status")["version"] != __version__)
-    except HsmAgentError:
-        return False
-    finally:
-        daemon.close()
 
 
 def _sockets(names: Iterable[str]) -> list[str]:

@@ -44,7 +44,7 @@ def waiting(answer: "dict[str, Any]") -> "list[tuple[str, str]]":
 def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
     """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes.
 
-    Of a module that does not work, and that nobody named, `hsmagent doctor` tells.
+    A module that fails, and that the configuration does not name, is left to `hsmagent doctor`.
     """
     wrong = [
         f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}"
@@ -125,7 +125,7 @@ def log(answer: "dict[str, Any]") -> str:
 
 
 def keys(answer: "dict[str, Any]") -> str:
-    """Lay out `hsmagent keys`: a block for each key, then what is odd about the tokens' objects."""
+    """Lay out `hsmagent keys`: a block for each key, then notes on the tokens' objects."""
     blocks = [_key(key) for key in answer["keys"]]
     blocks = blocks or ["no keys; `hsmagent status` shows the tokens\n"]
     if answer["notes"]:

@@ -62,9 +62,9 @@ def of(command: Command) -> str:
 
 
 def about(program: Command, words: "Sequence[str]") -> str:
-    """Return what a program that stands in for another says of itself, or "" if it is not asked.
+    """Return a program's help or version, if its first argument asks for that, else "".
 
-    It is asked by its first argument; later ones may be values, or another program's.
+    Later arguments may be values, or another program's arguments.
     """
     option = program.option(words[0]) if words else None
     if option is None or option.names[0] not in {"--help", "--version"}:
@@ -75,8 +75,7 @@ def about(program: Command, words: "Sequence[str]") -> str:
 
 
 def _row(left: str, meaning: str) -> str:
-    first, *more = wrap(meaning, WIDTH - _LEFT - 4)
-    lines = [first, *more]
+    lines = wrap(meaning, WIDTH - _LEFT - 4)
     head = f"  {left:{_LEFT}} "
     if len(left) > _LEFT:
         head = f"  {left}\n{'':{_LEFT + 3}}"

@@ -67,7 +67,7 @@ def _choice(tokens: Sequence[TokenId]) -> list[str]:
 
 
 def exact_uri(token: TokenId) -> str:
-    """Return a URI that means this token as this module shows it; two may show the same one."""
+    """Return a URI that names this token in this module; another module may show it, too."""
     return f"{token.uri}?module-path={quote(token.module, safe='/')}"
 
 

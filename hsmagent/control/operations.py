@@ -1,4 +1,4 @@
-"""What the control socket can ask for, which is for persons: one method for each operation."""
+"""What can be asked on the control socket, by a person's commands: a method for each operation."""
 
 import asyncio
 import os
@@ -48,7 +48,7 @@ WAITING_LISTED = 20
 class ControlOperations:
     """The operations of the control socket, over the tokens and the gate.
 
-    added: the keys that ssh-add brought, as of now.
+    added: returns the keys that ssh-add has brought.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class ControlOperations:
     # -- looking -----------------------------------------------------------------------------
 
     async def status(self, _fields: Fields) -> Answer:
-        """Tokens and modules."""
+        """Return the tokens, the modules, and what waits for a person."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -124,7 +124,7 @@ class ControlOperations:
         return _token(status) | {"last_use": use}
 
     async def keys(self, _fields: Fields) -> Answer:
-        """Every key, and what was skipped."""
+        """Return every key, and notes on what was skipped."""
         statuses = self._tokens.statuses()
         return {
             "keys": [_key(key) for key in self._all_keys()],
@@ -141,7 +141,7 @@ class ControlOperations:
         }
 
     async def pubkey(self, fields: Fields) -> Answer:
-        """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        """Return one public key, as an SSH line (null where ssh has no name for it) and as PEM."""
         await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
@@ -152,7 +152,7 @@ class ControlOperations:
     async def log(self, fields: Fields) -> Answer:
         """Return recent activity, from `since` on: a duration before now ("2h") or an ISO time.
 
-        `seen` is for `news`.
+        `seen` in the answer is what to ask `news` with.
         """
         answer = told(self._activity, fields.text("since", ""))
         return answer | {"seen": self._activity.news(0)[0]}
@@ -167,8 +167,8 @@ class ControlOperations:
     async def unlock(self, asked: Asked) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given.
 
-        A token that is unlocked wants it still where a key wants it for the use that waits.
-        Who wants to log in breaks the lease of that token: its holder may be stuck.
+        An unlocked token still wants its PIN if a request waits whose key wants it for each use.
+        An unlock breaks the lease of the token's module, since the lease's holder may be stuck.
         """
         await self._tokens.looked()
         name = self._find_token(asked.text("token", ""), self._leases.tokens())
@@ -209,8 +209,8 @@ class ControlOperations:
         if len(secret) == 1 and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
         at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
-        # A copy, which the gate wipes: a login that has begun goes on when the terminal hangs up,
-        # and those who wait for it must learn of it.
+        # A copy of the PIN, which the gate wipes. A login that has begun goes on when the terminal
+        # hangs up, and the requests that wait for it must learn of it.
         pin = None if status.pin_pad else secret[1:]
         unlocking = asyncio.ensure_future(
             self._gate.unlock(token, pin, at_worst, wants, wish_to_unlock(token, peer()))
@@ -235,7 +235,7 @@ class ControlOperations:
         return {"tokens": [token_name(token) for token in open_ones]}
 
     async def refresh(self, _fields: Fields) -> Answer:
-        """Look at every token anew, with new workers; that ends the logins, which are told."""
+        """Look at every token anew, with new workers. Return whose logins that has ended."""
         open_ones = [status.id for status in self._tokens.statuses() if status.logged_in]
         await self._tokens.logout_all()
         await self._tokens.refresh()
@@ -256,7 +256,7 @@ class ControlOperations:
     def _find_token(self, name: str, lent: Sequence[TokenStatus] = ()) -> TokenId:
         """Return the token of that name; with "" the only one that has a PIN. Raises UsageError.
 
-        lent: tokens that are not ours at the moment, and may be meant too.
+        lent: tokens that management has at the moment, and that may be meant too.
         """
         present = [status for status in (*self._tokens.statuses(), *lent) if status.present]
         locking = [] if name else [status for status in present if status.login_required]

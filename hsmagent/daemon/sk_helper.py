@@ -1,7 +1,7 @@
 """Runs OpenSSH's ssh-sk-helper: a process of its own for each FIDO signature, with a deadline.
 
-It talks to the authenticator by libfido2, or by a provider that the key names, and so is foreign
-code of the worst kind: near the hardware, and waiting for a person.
+It talks to the authenticator by libfido2, or by a provider that the key names: foreign code, near
+the hardware, that waits for a person. So it has a process of its own, as in OpenSSH.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ class SkHelper:
 
     async def __call__(self, request: bytearray) -> bytes:
         """Hand a request to a new process, return its reply. Raises TokenError."""
-        # A task, for the sake of the deadline: who asks may be none (`tasks.Errand`).
+        # In a task, which the deadline needs: the caller may be an errand (`tasks.Errand`).
         return await asyncio.get_running_loop().create_task(self._ask(request))
 
     async def _ask(self, request: bytearray) -> bytes:
-        # LD_* would have the helper load what is not ours to choose.
+        # LD_* would have the helper load other libraries than its own.
         environment = {
             name: value for name, value in self._environment.items() if not name.startswith("LD_")
         }
@@ -80,7 +80,7 @@ def find(environment: Mapping[str, str]) -> str:
             if os.access(path, os.X_OK):
                 return str(path)
     raise Unavailable(
-        f"{NAME}, by which FIDO keys sign, is not installed; it is of OpenSSH 8.3 or later, and "
+        f"{NAME}, by which FIDO keys sign, is not installed; OpenSSH 8.3 and later bring it, and "
         f"{VARIABLE} can name it"
     )
 

@@ -1,4 +1,4 @@
-"""Whether GnuPG is served as it is meant to be: its agent, its stubs, its trusted roots."""
+"""Whether GnuPG is served as the configuration means it: its agent, key stubs and trusted roots."""
 
 from collections.abc import Iterator
 from hashlib import sha1
@@ -21,7 +21,7 @@ SYSTEM_TRUSTLIST = Path("/etc/gnupg/trustlist.txt")
 
 
 def served(where: Surroundings, settings: Config) -> list[Finding]:
-    """Look at everything; nothing where GnuPG is neither meant nor set up to be served."""
+    """Look at all of it. No findings where GnuPG is neither meant nor set up to be served."""
     meant = any(PurposeKind.GNUPG in (entry.allow or ()) for entry in settings.keys)
     named = _scdaemon(where)
     ours = Path(named).name == PROGRAM
@@ -62,16 +62,13 @@ def _scdaemon(where: Surroundings) -> str:
 
 def _card(where: Surroundings) -> Card:
     """Return what GnuPG sees. Raises HsmAgentError."""
-    daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE)
-    try:
+    with Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE) as daemon:
         daemon.call("client", **{"for": "gnupg"})
         return Card().following(daemon.call("tokens"))
-    finally:
-        daemon.close()
 
 
 def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:
-    """Say which keys GnuPG has not learned, or knows as those of another card."""
+    """Say which keys GnuPG has no stub for, or has a stub for that names another card."""
     for key in card.present:
         stub = stubs.read(_home(where), key.grip)
         name = printable(key.key.label or key.grip)
@@ -85,7 +82,7 @@ def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:
 
 
 def _roots(where: Surroundings, card: Card) -> Iterator[Finding]:
-    """Say which roots beside the keys GnuPG does not trust: it would not sign with these keys."""
+    """Say which of the tokens' roots GnuPG does not trust: it would not sign with their keys."""
     lists = (_text(path) for path in (_home(where) / "trustlist.txt", SYSTEM_TRUSTLIST))
     trusted = "\n".join(lists).replace(":", "").upper()
     for kept in card.certificates.values():

@@ -18,7 +18,7 @@ from hsmagent.who.peer import peer_of_process
 
 CHECK = "sandboxes"
 EVERYTHING, PROGRAMS = "every socket of the agent", "the socket for PKCS#11 programs"
-# Where flatpak has what applications want, and what overrides it (flatpak-override(1)): the files,
+# Where flatpak keeps what applications ask for, and the overrides (flatpak-override(1)): the files,
 # and which part of their path is the application's name.
 SYSTEM_FLATPAK = "/var/lib/flatpak"
 WISHES = ("app/*/current/active/metadata", -4)
@@ -156,8 +156,8 @@ def _text(file: Path) -> str:
 def _of_flatpak(where: Surroundings) -> Iterator[Grant]:
     """Yield each application and the folders it is granted, as flatpak adds them up.
 
-    What it wishes itself, then what overrides that for all applications, then for it alone; of each
-    what the person says after what the administrator does.
+    First comes what the application asks for, then the override for all applications, then the one
+    for it alone. In each of these, what the person says comes after what the administrator says.
     """
     data = where.env.get("XDG_DATA_HOME") or f"{where.env.get('HOME', '')}/.local/share"
     folders = [Path(SYSTEM_FLATPAK), Path(data, "flatpak")]

@@ -14,8 +14,8 @@ from hsmagent.token.token import Token
 class EachUse:
     """A request for one use, until a PIN for it comes from the prompter or from a terminal.
 
-    wrong: told of each PIN that is. held: whether nothing can ask, so that it waits for the
-    terminal.
+    wrong: told of each PIN that is wrong. held: whether no prompter can ask, so that the request
+    waits for a terminal.
     """
 
     def __init__(self, request: Request, operation: Operation, token: Token, wrong: Wrong) -> None:

@@ -1,6 +1,6 @@
 """The one small interface through which mail reaches private keys."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -50,3 +50,7 @@ class MailKeys(Protocol):
         Raises Refused or TokenError only for reasons that do not depend on the ciphertext.
         """
         ...
+
+
+KeysFactory = Callable[[], MailKeys]
+"""Connects to whoever holds the keys. Raises HsmAgentError."""

@@ -1,9 +1,9 @@
-"""The slots: one for each token that was ever seen with a key for programs. None is ever taken out.
+"""The slots: one for each token that was ever seen with a key for programs.
 
-An empty one stands at the end, for the next token: NSS asks which slots there are when it starts,
-and would not see a token that is plugged in for the first time after that. Slots and objects keep
-their numbers for as long as the process runs, through removals and restarts of the daemon, since
-programs remember them.
+No slot is ever removed. An empty one stands at the end, for the next token: NSS asks which slots
+there are when it starts, and would not see a token that is plugged in for the first time after
+that. Slots and objects keep their numbers as long as the process runs, through removals and
+restarts of the daemon, since programs remember the numbers.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,8 +17,8 @@ NO_TOKEN = Token("", "", "", "", "", present=False, objects=())
 class Slot:
     """A slot and its token, as the daemon told of it last; before that, NO_TOKEN.
 
-    insertion: which insertion of the token this is; 0 while it is away. absence: how often it was
-    away. objects: by their handles.
+    insertion: a number for each time that a token was plugged in; 0 while this one is away.
+    absence: how often the token was away. objects: by their handles.
     """
 
     def __init__(self, number: int) -> None:
@@ -41,7 +41,7 @@ class Slots:
         self._next_handle = count(1)
 
     def show(self, tokens: Iterable[Token]) -> None:
-        """Take in what the daemon tells: these tokens, and no others, are there now."""
+        """Take in the daemon's answer: these tokens, and no others, are there now."""
         here = {token.name: token for token in tokens if token.present}
         for name in here:
             if name not in self._slots:

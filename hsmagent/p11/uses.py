@@ -1,4 +1,4 @@
-"""What programs do with keys: sign, decrypt, derive; each of them asked of the daemon."""
+"""What programs do with keys: sign, decrypt, derive. The daemon carries each of these out."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -9,13 +9,14 @@ from hsmagent.model import Key, KeyType
 from hsmagent.p11 import mechanisms, rpc
 from hsmagent.p11.calls import Call
 from hsmagent.p11.mechanisms import DECRYPTING, SIGNING, Usage, Wish
+from hsmagent.p11.objects import Object
 from hsmagent.p11.rpc import CANCEL, Attribute, BadCall, Mechanism
 from hsmagent.p11.sessions import Operation, Session, Sessions
 from hsmagent.p11.slots import Slot
 from hsmagent.worker import spec
 
-# What a program is told of a failure; the daemon tells the person. No program is told of a wrong
-# PIN: it would ask for another one itself.
+# What a program is told of a failure; the daemon tells the person. No program is told that a PIN
+# was wrong, or it would ask for another PIN itself.
 _RETURN_VALUES = {
     errors.TokenGone: spec.CKR_DEVICE_REMOVED,
     errors.Unavailable: spec.CKR_DEVICE_REMOVED,
@@ -69,16 +70,14 @@ class Uses:
         usage = usages.get(mechanism.type)
         if usage is None:
             raise BadCall(spec.CKR_MECHANISM_INVALID)
-        shown = session.slot.objects.get(handle)
-        if shown is None or shown.key is None:
-            raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
-        if shown.key.key_type is not usage.key_type:
+        shown, key = _private(session, handle)
+        if key.key_type is not usage.key_type:
             raise BadCall(spec.CKR_KEY_TYPE_INCONSISTENT)
         right = spec.CKA_SIGN if usages is SIGNING else spec.CKA_DECRYPT
         if usage.purpose not in shown.allowed or not shown.attributes[right]:
             raise BadCall(spec.CKR_KEY_FUNCTION_NOT_PERMITTED)
         usage.check(mechanism)
-        session.operation = Operation(usage, mechanism, shown, decrypts=usages is DECRYPTING)
+        session.operation = Operation(usage, mechanism, key, decrypts=usages is DECRYPTING)
         return ()
 
     def sign_init(self, number: int, mechanism: Mechanism, handle: int) -> Values:
@@ -89,14 +88,14 @@ class Uses:
         """C_Sign."""
         session, operation = self._operation(number, decrypts=False)
         if operation.data:
-            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # begun in parts, and to be ended so
+            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # C_SignUpdate began it: C_SignFinal ends it
         return self._finish(session, operation, data, room)
 
     def _finish(
         self, session: Session, operation: Operation, data: bytes, room: int
     ) -> Values | Awaitable[Values]:
         """Sign, or return the size of a signature for which there is too little room."""
-        size = _signature_size(_key(operation))
+        size = _signature_size(operation.key)
         if not size <= room < rpc.NULL:
             return (size,)
         session.operation = None
@@ -129,7 +128,7 @@ class Uses:
         self, session: Session, operation: Operation, data: bytes
     ) -> Awaitable[tuple[bytes]]:
         wish = operation.usage.make(operation.mechanism, data)
-        return self._result(session.slot, _key(operation), wish)
+        return self._result(session.slot, operation.key, wish)
 
     async def _result(self, slot: Slot, key: Key, wish: Wish) -> tuple[bytes]:
         try:
@@ -150,7 +149,7 @@ class Uses:
         """C_Decrypt."""
         session, operation = self._operation(number, decrypts=True)
         if not 0 < room < rpc.NULL:
-            return (_signature_size(_key(operation)),)
+            return (_signature_size(operation.key),)
         session.operation = None
         if operation.result is None or operation.data != data:
             return self._decrypted(session, operation, data, room)
@@ -178,9 +177,7 @@ class Uses:
         session = self._sessions.get(number)
         if mechanism.type != spec.CKM_ECDH1_DERIVE:
             raise BadCall(spec.CKR_MECHANISM_INVALID)
-        shown = session.slot.objects.get(handle)
-        if shown is None or shown.key is None:
-            raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
+        shown, key = _private(session, handle)
         if not shown.attributes[spec.CKA_DERIVE]:
             raise BadCall(spec.CKR_KEY_FUNCTION_NOT_PERMITTED)
         wanted = {each.type: each.value for each in template}
@@ -189,9 +186,7 @@ class Uses:
             raise BadCall(spec.CKR_TEMPLATE_INCOMPLETE)
         if wanted.get(spec.CKA_TOKEN) or wanted.get(spec.CKA_SENSITIVE):
             raise BadCall(spec.CKR_TEMPLATE_INCONSISTENT)
-        return self._derived(
-            session, shown.key, mechanisms.derive(mechanism, shown.key, length), wanted
-        )
+        return self._derived(session, key, mechanisms.derive(mechanism, key, length), wanted)
 
     async def _derived(
         self, session: Session, key: Key, wish: Wish, wanted: dict[int, rpc.Value | None]
@@ -224,11 +219,12 @@ def return_value(error: HsmAgentError) -> int:
     return spec.CKR_DEVICE_ERROR
 
 
-def _key(operation: Operation) -> Key:
-    key = operation.key.key
-    if key is None:
+def _private(session: Session, handle: int) -> tuple[Object, Key]:
+    """Return a private key of the session's token. Raises BadCall."""
+    shown = session.slot.objects.get(handle)
+    if shown is None or shown.key is None:
         raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
-    return key
+    return shown, shown.key
 
 
 def _signature_size(key: Key) -> int:
