@@ -8,14 +8,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hsmagent.cli import output, programs, usage
 from hsmagent.cli.command import Command
-from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.mail.keys import MailKeys
 
 if TYPE_CHECKING:
     from hsmagent.config.mail import Settings
+    from hsmagent.mail.keys import MailKeys
 
-KeysFactory = Callable[[], MailKeys]
+KeysFactory = Callable[[], "MailKeys"]
 
 
 def openssl_smime() -> NoReturn:
@@ -65,6 +64,12 @@ def over_keys(work: Callable[[KeysFactory], int]) -> int:
     # Modules are many objects, none of them garbage: looking for it takes a tenth of the time.
     gc.set_threshold(50_000)
     try:
-        return work(DaemonKeys)
+        return work(_keys)
     except KeyboardInterrupt:  # a PIN prompt may be left with Ctrl-C
         return 130
+
+
+def _keys() -> "MailKeys":
+    from hsmagent.cli.mail_keys import DaemonKeys  # whoever verifies has no need of the daemon
+
+    return DaemonKeys()
