@@ -37,7 +37,7 @@ _MEMORY_MISSED = (
     "libraries, less is ours."
 )
 _START_MISSED = (
-    "nine tenths are imports, the daemon's and meanwhile the worker's: 175 ms and 52 ms of a "
+    "most of it is imports, the daemon's and meanwhile the worker's: 175 ms and 52 ms of a "
     "processor where a bare interpreter took 11. What few need is imported when they need it (205 "
     "and 71 before); workers begin before the daemon's own imports do."
 )
