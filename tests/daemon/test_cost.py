@@ -298,7 +298,7 @@ RARE = {
         "keyring",
         "paramiko",
         "pkcs11",
-        "hsmagent.worker.orders",
+        *("hsmagent.worker.orders", "hsmagent.worker.pcsc", "hsmagent.schsm"),
     ),
 }
 RARE_IN_A_WORKER = {*RARE - {"pkcs11"}, "asyncio", "pathlib", "urllib", "cryptography", "logging"}
