@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hsmagent.cli import output, programs, usage
 from hsmagent.cli.command import Command
-from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.mail.keys import KeysFactory
 
 if TYPE_CHECKING:
     from hsmagent.config.mail import Settings
+    from hsmagent.mail.keys import KeysFactory, MailKeys
 
 
 def openssl_smime() -> NoReturn:
@@ -51,19 +50,25 @@ def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
         return output.tell(program.name, said)
     values = [value() for value in more]
 
-    def work(keys: KeysFactory) -> int:
+    def work(keys: "KeysFactory") -> int:
         status: int = import_module(module).main(words, keys, *values)
         return status
 
     return over_keys(work)
 
 
-def over_keys(work: Callable[[KeysFactory], int]) -> int:
+def over_keys(work: "Callable[[KeysFactory], int]") -> int:
     """Do work with the daemon's keys. Return its exit status."""
     # Imported modules are many objects that live to the end; the garbage collector would spend a
     # tenth of the program's time on them.
     gc.set_threshold(50_000)
     try:
-        return work(DaemonKeys)
+        return work(_keys)
     except KeyboardInterrupt:  # a PIN prompt may be left with Ctrl-C
         return 130
+
+
+def _keys() -> "MailKeys":
+    from hsmagent.cli.mail_keys import DaemonKeys  # whoever verifies has no need of the daemon
+
+    return DaemonKeys()

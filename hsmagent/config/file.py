@@ -6,7 +6,6 @@ error must never weaken a policy in silence.
 
 import os
 import stat
-import tomllib
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -179,6 +178,8 @@ def changeable(file: Path) -> str:
 
 def read(content: str, file: str) -> Config:
     """Read the text of a configuration file; `file` is its name in errors. Raises ConfigError."""
+    import tomllib  # a person without a file has no use for it
+
     try:
         top = Table(tomllib.loads(content), file, "")
     except tomllib.TOMLDecodeError as error:

@@ -6,7 +6,6 @@ the hardware, that waits for a person. So it has a process of its own, as in Ope
 
 import asyncio
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -70,7 +69,9 @@ def find(environment: Mapping[str, str]) -> str:
     named = environment.get(VARIABLE, "")
     if named:
         return named
-    ssh = shutil.which("ssh", path=environment.get("PATH"))
+    from shutil import which  # with every archive's compression
+
+    ssh = which("ssh", path=environment.get("PATH"))
     prefixes = [Path("/usr")]
     if ssh is not None:
         prefixes.insert(0, Path(ssh).resolve().parent.parent)

@@ -1,6 +1,5 @@
 """What `verify` found, for a person and for a program."""
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -128,6 +127,8 @@ class Report:
 
     def json(self) -> str:
         """One JSON object; documented in docs/mail.md."""
+        import json
+
         value = {"ok": self.ok, **asdict(self)}
         for signature, raw in zip(value["signatures"], self.signatures, strict=True):
             signature["ok"] = raw.ok

@@ -5,7 +5,6 @@ It is never allowed an external password cache, which would put the PIN into the
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -99,9 +98,11 @@ def find_programs(environment: Mapping[str, str], named: str = "") -> list[str]:
         names += _TERMINAL
     if not names:
         raise Unavailable("pinentry has no display to show a window on")
+    from shutil import which  # with every archive's compression
+
     found: dict[str, str] = {}  # by the file itself: one program may go by several names
     for name in names:
-        if program := shutil.which(name, path=environment.get("PATH")):
+        if program := which(name, path=environment.get("PATH")):
             found.setdefault(os.path.realpath(program), program)
     if not found:
         raise Unavailable(f"there is no {named or 'pinentry program'}")

@@ -9,11 +9,12 @@ from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
 from hsmagent.worker.link import Link
 from hsmagent.worker.messages import CardReader, CardReaders, PollReaders
-from hsmagent.worker.pcsc import NO_BLOCKING
 from hsmagent.worker.process import Program
 
 Seen = tuple[CardReader, ...]
 
+# With this variable set, a call to pcscd fails at once where it would wait for another program.
+_NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 AT_MOST = 3600  # seconds for which one request waits for a change
 # In every fourth poll the SmartCard-HSMs are asked for their contents: a few commands to the card.
 CONTENTS_POLLS = 4
@@ -91,7 +92,7 @@ class Readers:
         self._program = Program(
             main="hsmagent.worker.readers",
             name="the watch over the card readers",
-            env=(*module.env, (NO_BLOCKING, "1")),
+            env=(*module.env, (_NO_BLOCKING, "1")),
         )
         self._deadlines = deadlines
         self._link: Link | None = None

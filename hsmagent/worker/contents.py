@@ -16,7 +16,10 @@ from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
 
 
 def contents_of(readers: Iterable[Reader]) -> Mapping[str, CardContents]:
-    """Return, by the readers' names, what could be read. Needs `pcsc.NO_BLOCKING`. Never raises."""
+    """Return, by the readers' names, what could be read. Never raises.
+
+    Needs PCSCLITE_NO_BLOCKING, or it waits for other programs.
+    """
     found: dict[str, CardContents] = {}
     with suppress(PcscError, OSError), Pcsc() as pcsc:
         for reader in readers:

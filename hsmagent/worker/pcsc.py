@@ -25,8 +25,6 @@ from hsmagent.worker import pinpad
 from hsmagent.worker.pinpad import CM_IOCTL_GET_FEATURE_REQUEST, Feature
 
 _LIBRARY = "libpcsclite.so.1"
-# With this variable set, a call that would wait for another program's transaction fails at once.
-NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 
 SCARD_E_TIMEOUT = 0x8010000A
 SCARD_E_SHARING_VIOLATION = 0x8010000B

@@ -290,7 +290,16 @@ def test_a_bus_that_comes_late_is_joined_at_once(
 # What few have a use for, and what brings much along. Each is imported where it is used.
 RARE = {
     *("cryptography.x509", "email", "html", "importlib.abc", "importlib.resources", "tempfile"),
-    *("uuid", "argparse", "asn1crypto", "keyring", "paramiko", "pkcs11", "hsmagent.worker.orders"),
+    *(
+        "uuid",
+        "shutil",
+        "argparse",
+        "asn1crypto",
+        "keyring",
+        "paramiko",
+        "pkcs11",
+        *("hsmagent.worker.orders", "hsmagent.worker.pcsc", "hsmagent.schsm"),
+    ),
 }
 RARE_IN_A_WORKER = {*RARE - {"pkcs11"}, "asyncio", "pathlib", "urllib", "cryptography", "logging"}
 
