@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 from bench import commits
@@ -36,7 +37,10 @@ def measure(scale: Scale) -> Part:
         shown = commits.measure(agent, scale.processes)
         rows = (
             *_mails(agent, scale.processes),
-            _by_cpu(f"git log --show-signature, {commits.COMMITS} commits", "gpgsm", shown, 1.5),
+            replace(
+                _by_cpu(commits.NAME, "gpgsm", shown, 1.5),
+                missed=commits.missed(agent, shown, scale.processes),
+            ),
         )
     return Part(rows)
 

@@ -38,6 +38,7 @@ def write(folder: Path, parts: Sequence[Part], told: Iterable[tuple[str, str]], 
             note,
             "\n## Against the goals\n",
             *_table(("", "hsmagent", "beside it", "figure", "goal"), map(_cells, rows)),
+            *_missed(rows),
             "\n## Limits\n",
             _LIMITS,
             *_table(("", ""), lines),
@@ -51,6 +52,12 @@ def write(folder: Path, parts: Sequence[Part], told: Iterable[tuple[str, str]], 
     page = folder / "performance.md"
     page.write_text(text + "\n")
     return page
+
+
+def _missed(rows: Iterable[Row]) -> list[str]:
+    """Say of each row that misses its goal what is known of that."""
+    told = [f"- **{row.name}**: {row.missed}" for row in rows if row.missed and not row.is_good]
+    return ["\n### What is missed, and why\n", *told] if told else []
 
 
 def _cells(row: Row) -> tuple[str, ...]:

@@ -27,6 +27,20 @@ process._START = (
 from hsmagent.cli.main import main
 main()
 """
+_MEMORY_MISSED = (
+    "nearly all is what was imported. Of the daemon's 22 MB of its own, 2.8 are the interpreter's, "
+    "5.7 ours, 2.6 cryptography's, 1.6 asyncio's, 1.3 those of ssl and hashlib, 0.7 dbus-next's, "
+    "and the rest that of some 150 modules of Python's own; of a worker's 9 MB, 2.8 are the "
+    "interpreter's, 0.7 ours, 0.9 python-pkcs11's. malloc_trim, a collection after the start "
+    "and a single malloc arena bring nothing. Without docstrings it would be 1.2 MB less, but no "
+    "installed package has compiled files for that. Where other programs use the same "
+    "libraries, less is ours."
+)
+_START_MISSED = (
+    "most of it is imports, the daemon's and meanwhile the worker's: 175 ms and 52 ms of a "
+    "processor where a bare interpreter took 11. What few need is imported when they need it (205 "
+    "and 71 before); workers begin before the daemon's own imports do."
+)
 _SETTLED = 3.0  # seconds, after which a new daemon has looked at everything
 _PATIENCE = 30.0
 
@@ -63,6 +77,7 @@ def _memory(folder: Path, token: SoftHsm, theirs: float) -> Row:
         daemon + sum(workers),
         34,
         unit=" MB",
+        missed=_MEMORY_MISSED,
     )
 
 
@@ -124,7 +139,8 @@ def _start(folder: Path, token: SoftHsm, scale: Scale) -> Row:
             process.terminate()
             process.wait()
     median = statistics.median(times) * 1000
-    return Row("exec to first listed key", f"{median:.0f} ms", "", median, 150, unit=" ms")
+    told = f"{median:.0f} ms"
+    return Row("exec to first listed key", told, "", median, 150, unit=" ms", missed=_START_MISSED)
 
 
 def _first_key(path: Path) -> None:

@@ -9,7 +9,8 @@ AT_MOST, AT_LEAST = "≤", "≥"
 class Row:
     """One figure beside what it is measured against, and what it should be.
 
-    figure: what is held to the goal, a ratio or a number; better: AT_MOST or AT_LEAST.
+    figure: what is held to the goal, a ratio or a number; better: AT_MOST or AT_LEAST. missed: what
+    the profile shows and what was tried, told where the goal is missed.
     """
 
     name: str
@@ -19,6 +20,7 @@ class Row:
     goal: float
     better: str = AT_MOST
     unit: str = ""
+    missed: str = ""
 
     @property
     def is_good(self) -> bool:

@@ -8,21 +8,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.processes import processor_microseconds
+
 ROOT = Path(__file__).parents[1]
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A command, the file that is its standard input, and what is added to the environment."""
+    """A command, the file that is its standard input, and what is added to the environment.
+
+    servers: processes that run all the time, and of whose work meanwhile some is done for it.
+    """
 
     command: Sequence[str]
     stdin: Path = Path(os.devnull)
     environment: Mapping[str, str] | None = None
+    servers: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds: from start to end, and on a processor, the programs it ran and waited for too."""
+    """Seconds: from start to end, and on a processor, with what it ran and its servers did."""
 
     wall: float
     cpu: float
@@ -54,6 +60,7 @@ def _medians(pairs: Sequence[tuple[float, float]]) -> tuple[float, float, float]
 def cost(program: Program, environment: Mapping[str, str]) -> Cost:
     """Run a program to its end. RuntimeError when it fails."""
     env = {**environment, **(program.environment or {})}
+    before = _used(program.servers)
     with program.stdin.open("rb") as stdin:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -69,7 +76,11 @@ def cost(program: Program, environment: Mapping[str, str]) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(program.command)} left with {process.returncode}")
-    return Cost(wall, used.ru_utime + used.ru_stime)
+    return Cost(wall, used.ru_utime + used.ru_stime + _used(program.servers) - before)
+
+
+def _used(pids: Sequence[int]) -> float:
+    return sum(map(processor_microseconds, pids)) / 1e6
 
 
 def in_turn(ours: Program, theirs: Program, environment: Mapping[str, str], rounds: int) -> Pair:

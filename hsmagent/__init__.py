@@ -2,5 +2,6 @@
 
 __version__ = "0.1.0"
 
-# The manufacturer of the slots that we show to PKCS#11 programs: our own modules' look past them.
+# The manufacturer of the slots that we show to PKCS#11 programs. By this name our own workers know
+# such a slot, and leave it out.
 MANUFACTURER = "hsmagent"

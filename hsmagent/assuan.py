@@ -31,7 +31,7 @@ class Err:
 
 @dataclass(frozen=True, slots=True)
 class Data:
-    """What the person typed; its reader wipes it."""
+    """What the person typed. Whoever reads it wipes it."""
 
     value: bytearray
 
@@ -78,7 +78,7 @@ def parse(line: bytearray) -> Reply:
         wipe(line)
 
 
-# -- what a server reads and writes ------------------------------------------------------------
+# -- the server's side -------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,7 @@ class Request:
 
 
 def request(line: bytes | bytearray) -> Request:
-    """Read a command; what is no UTF-8 in it names nothing. "--" ends the options."""
+    """Read a command; "--" ends the options. Bytes that are not UTF-8 become U+FFFD."""
     name, *rest = bytes(line).decode("utf-8", "replace").split() or [""]
     options = dict[str, str]()
     while rest and rest[0].startswith("--"):
@@ -139,7 +139,7 @@ def data(value: bytes) -> bytes:
 
 def _unquote(line: bytearray) -> bytearray:
     """Undo the percent-encoding of a data line."""
-    value = bytearray(len(line))  # no larger ever, so that it is never moved
+    value = bytearray(len(line))  # never grows: growing would leave a copy behind, unwiped
     length, place = 0, len(b"D ")
     while place < len(line):
         value[length] = line[place]
@@ -153,7 +153,10 @@ def _unquote(line: bytearray) -> bytearray:
 
 
 class LineReader:
-    """Cuts what arrives into lines. It arrives in `room`, and `arrived` says how much of it."""
+    """Cuts what arrives into lines.
+
+    The caller reads from its socket into `room`, and tells `arrived` how many bytes that were.
+    """
 
     def __init__(self) -> None:
         self._buffer = bytearray(2 * LONGEST_LINE)

@@ -65,11 +65,11 @@ class WorkerDied(TokenError):
 
 
 class LoginNeeded(TokenError):
-    """The operation needs a login and there is none (any more)."""
+    """The operation needs a login, and there is none, or it has ended."""
 
 
 class PinError(TokenError):
-    """C_Login was not made or did not succeed."""
+    """C_Login was not called, or did not succeed."""
 
 
 class PinNeeded(PinError):
@@ -96,12 +96,12 @@ class PinLength(PinError):
 
 
 def kind_of(error: HsmAgentError) -> str:
-    """Return the word that tells an error's class to another process: the nearest one in here."""
+    """Return the name by which another process knows an error's class: the nearest class here."""
     return next(kind.__name__ for kind in type(error).__mro__ if _KINDS.get(kind.__name__) is kind)
 
 
 def of_kind(kind: str, message: str) -> HsmAgentError:
-    """Return the error that another process told; of a kind that we do not know, a plain one."""
+    """Return the error that another process named; an HsmAgentError for a name that is not here."""
     return _KINDS.get(kind, HsmAgentError)(message)
 
 

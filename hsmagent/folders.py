@@ -13,19 +13,21 @@ RUNTIME = "XDG_RUNTIME_DIR"
 # which p11-kit looks by itself: sandboxes hand that one to browsers.
 PKCS11_SOCKET = "pkcs11/pkcs11.sock"
 OTHERS_MAY_WRITE = stat.S_IWGRP | stat.S_IWOTH
+# Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
+PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
 _LONGEST_SOCKET = 107  # bytes of a path (unix(7)), without the zero at its end
 
 
 def home_folder(variable: str, usual: str) -> str:
-    """Return the folder that this variable names; `usual`, below the home directory, if none.
+    """Return the folder that this variable names; else `usual`, in which `~` is the home directory.
 
-    Raises UsageError when it is not absolute. The specification has such a one ignored, which would
-    take the policy of its configuration away without a word.
+    Raises UsageError when the variable's path is relative. The specification says to ignore such a
+    path, but then the policy of the configuration below it would be ignored in silence.
     """
     named = os.environ.get(variable, "")
     if named and not named.startswith("/"):
         raise UsageError(f"{variable} is a relative path; set it to an absolute one, or to nothing")
-    return named or os.path.expanduser(usual)  # noqa: PTH111 - pathlib costs more than all this
+    return named or os.path.expanduser(usual)  # noqa: PTH111 - pathlib is slow to import
 
 
 def state_folder() -> str:
@@ -36,7 +38,7 @@ def state_folder() -> str:
 def runtime_folder(named: str = "") -> str:
     """Return the folder of the daemon's sockets: `$XDG_RUNTIME_DIR/hsmagent`, if none is named.
 
-    Raises UsageError when there can be none.
+    Raises UsageError when there is no runtime directory, or its path is too long for sockets.
     """
     folder = named or _login_folder() + "/hsmagent"
     socket = f"{os.path.abspath(folder)}/{PKCS11_SOCKET}"  # noqa: PTH100 - as above
@@ -70,21 +72,20 @@ def changeable_by_others(path: str) -> str:
         folder = end
         while folder != os.path.dirname(folder):  # noqa: PTH120 - as above
             folder = os.path.dirname(folder)  # noqa: PTH120 - as above
-            if _is_others(folder):
+            if is_others(folder, sticky_helps=True):
                 return folder
     return ""
 
 
-def is_others(path: str) -> bool:
-    """Whether somebody else owns a file or folder, or may write to it."""
-    return _is_others(path, sticky_helps=False)
+def is_others(path: str, *, sticky_helps: bool = False) -> bool:
+    """Whether somebody else owns a file or folder, or may write to it.
 
-
-def _is_others(path: str, *, sticky_helps: bool = True) -> bool:
+    sticky_helps: a folder that others may write to does not count if it has the sticky bit.
+    """
     try:
         status = os.lstat(path)
     except OSError:
-        return False  # it is not there, or we may not look: then nothing is reached through it
+        return False  # not there, or not for us to look at: nothing can be reached through it
     if status.st_uid not in {os.getuid(), _root()}:
         return True
     if stat.S_ISLNK(status.st_mode) or (sticky_helps and status.st_mode & stat.S_ISVTX):

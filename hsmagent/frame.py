@@ -24,7 +24,8 @@ class Reader:
     belong to the caller, so that one which holds a PIN can be wiped; the reader keeps no copy of
     a frame that it has handed out.
 
-    A frame of length zero or above `limit` raises ProtocolError: the stream is lost, hang up.
+    `next_frame` raises ProtocolError for a frame of length zero or above `limit` (bytes). Nothing
+    that follows can be read then: hang up.
     """
 
     def __init__(self, limit: int) -> None:
@@ -36,7 +37,7 @@ class Reader:
         self._buffer += data
 
     def next_frame(self) -> bytearray | None:
-        """Return the next whole body, or None until more is fed."""
+        """Return the next whole body; None if more has to be fed first. Raises ProtocolError."""
         buffer = self._buffer
         if len(buffer) < HEADER:
             return None

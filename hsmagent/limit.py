@@ -24,12 +24,14 @@ class RateLimit:
 
     def admit(self) -> bool:
         """Whether one more event may happen now; counts it when it may."""
-        now = self._clock()
-        full = len(self._admitted) == self._admitted.maxlen
-        if full and now - self._admitted[0] < self._seconds:
+        if self.is_full():
             return False
-        self._admitted.append(now)
+        self._admitted.append(self._clock())
         return True
+
+    def give_back(self) -> None:
+        """Do not count the event that was admitted last: it did not happen."""
+        self._admitted.pop()
 
 
 class Budgets:
@@ -44,14 +46,19 @@ class Budgets:
     def admit(self, process: int) -> bool:
         """Whether one more event of this process may happen now; counts it when it may."""
         budget = self._of.pop(process, None) or RateLimit(self._times, self._seconds, self._clock)
-        self._of[process] = budget  # the one that was asked about last comes last
+        self._of[process] = budget  # the process that asked last comes last
         if len(self._of) > MOST_PROCESSES:
             del self._of[next(iter(self._of))]
         return budget.admit()
 
+    def give_back(self, process: int) -> None:
+        """Do not count this process's event that was admitted last: it did not happen."""
+        if process in self._of:
+            self._of[process].give_back()
+
 
 class PeerLog:
-    """Warnings that peers provoke: each process has a few a minute, what is more is counted."""
+    """Warnings that peers provoke: each process has a few a minute, and more are only counted."""
 
     def __init__(self, log: logging.Logger, clock: Clock) -> None:
         self._log = log

@@ -12,7 +12,6 @@ from functools import lru_cache
 from hashlib import sha256
 from operator import attrgetter
 from typing import Protocol
-from urllib.parse import quote
 
 # -- keys and tokens -------------------------------------------------------------------------
 
@@ -25,7 +24,7 @@ class KeyType(StrEnum):
     ED25519 = "Ed25519"
     EC_SK = "ECDSA-SK"  # in a FIDO authenticator ("security key"), as OpenSSH calls it
     ED25519_SK = "Ed25519-SK"
-    OTHER = "unknown kind"  # another agent has it, and we cannot read it
+    OTHER = "unknown kind"  # a key of another agent (`[ssh] upstream`) that we cannot read
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +33,7 @@ class TokenId:
 
     `module` is the path of the PKCS#11 module; label, serial and model are the token's own words,
     stripped of padding but otherwise untrusted: pass them through `model.printable` before a
-    person sees them. told_by: what tells it from another known token of that label, else "".
+    person sees them. told_by: what tells it from another known token of the same label, else "".
     """
 
     module: str
@@ -54,7 +53,7 @@ class TokenId:
 
     @property
     def in_nss(self) -> bool:
-        """Whether it is NSS's, Firefox's and Thunderbird's: it knows no security officer."""
+        """Whether it is a database of NSS (Firefox, Thunderbird), which has no security officer."""
         return "softokn" in self.module.rpartition("/")[2]
 
     @property
@@ -67,7 +66,7 @@ class TokenId:
 class Key:
     """A key pair whose private half somebody can use for us.
 
-    spki: DER SubjectPublicKeyInfo, the key's name within the agent; of KeyType.OTHER the ssh blob.
+    spki: DER SubjectPublicKeyInfo, the key's name within the agent; for KeyType.OTHER the key blob.
     curve: the curve's name as `cryptography` spells it ("secp256r1", "brainpoolP256r1"), or "".
     bits: RSA modulus length or the curve's field size.
     token: where it lives; None for a software key and a FIDO key.
@@ -112,7 +111,7 @@ class Key:
 
 
 class Scheme(StrEnum):
-    """How to sign: padding and hash. The signer hashes, but for what comes over the face socket."""
+    """How to sign: padding and hash. The signer hashes, except a digest from the face socket."""
 
     RSA_PKCS1_SHA1 = "rsa-pkcs1-sha1"
     RSA_PKCS1_SHA256 = "rsa-pkcs1-sha256"
@@ -154,10 +153,10 @@ _BY_WRONG_PINS = (PinState.OK, PinState.COUNT_LOW, PinState.FINAL_TRY, PinState.
 class TokenStatus:
     """One token at this moment; what `hsmagent status`, the prompt and the bus show.
 
-    Times are seconds: `idle_left` until the login ends for want of use, `max_left` in any case,
-    `login_age` since it began, `idle_limit` as long as it lasts unused; None when logged out.
-    `pin_pad`: CKF_PROTECTED_AUTHENTICATION_PATH, the reader takes the PIN. `notes` says what was
-    skipped and why, `last_error` the newest failure, `obstacle` what may keep it from being there.
+    Times are seconds, and None when logged out: `idle_left` until the login ends if nobody uses it,
+    `max_left` until it ends in any case, `login_age` since it began, `idle_limit` as long as it
+    lasts unused. `pin_pad`: the PIN is typed on the reader (CKF_PROTECTED_AUTHENTICATION_PATH).
+    `notes`: what was skipped and why; `obstacle`: what may keep an absent token from being found.
     """
 
     id: TokenId
@@ -180,10 +179,10 @@ class TokenStatus:
 
 @dataclass(frozen=True, slots=True)
 class ModuleSpec:
-    """One [[module]] of the configuration.
+    """One [[module]] of the configuration, or one that is installed where it names none.
 
-    parameters: for C_Initialize (NSS). env: added to the workers' environment. release: log out
-    after so many idle seconds, 0: never. exclusive: nobody else uses it while we are logged in.
+    parameters: for C_Initialize (NSS). env: added to the workers'. release: idle seconds to logout,
+    0: never. exclusive: nobody else uses it while we are logged in. named: in the configuration.
     """
 
     path: str
@@ -192,10 +191,7 @@ class ModuleSpec:
     env: tuple[tuple[str, str], ...] = ()
     release: float = 0.0
     exclusive: bool = False
-
-
-# Which modules `ssh-add -s` may load when nobody says otherwise: ssh-agent's own patterns.
-PROVIDERS = ("/usr/lib*/*", "/usr/local/lib*/*")
+    named: bool = True
 
 
 # -- who asks, and for what ------------------------------------------------------------------
@@ -268,8 +264,8 @@ PKCS11_PURPOSES = frozenset(
 class Doubt:
     """Why a token's key does something only once a person has agreed.
 
-    lifted_by: the word of the key's `allow` that agrees beforehand; None: there is none. subject:
-    what a yes holds for, until the token's login ends; "": for the one request.
+    lifted_by: the word in the key's `allow` that spares the question; None if no word does.
+    subject: what a yes holds for until the token's login ends; "" if it holds for one request.
     """
 
     lifted_by: PurposeKind | None = None
@@ -289,9 +285,8 @@ class Purpose:
 class Request:
     """One wish for a private-key operation; travels unchanged from the socket to the log.
 
-    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: tells the
-    program that asks, where its protocol can, that it waits and what for; and whether the line
-    about that is on its terminal already.
+    confirm: the key's own constraint (ssh-add -c) demands a confirmation. on_wait: takes a sentence
+    for the asking program on why it waits, and whether its terminal shows that already.
     """
 
     key: Key
@@ -352,7 +347,7 @@ FINGERPRINT = "SHA256:"
 
 
 def fingerprint(blob: bytes) -> str:
-    """Return a plain key's ssh blob's name, as OpenSSH writes it: "SHA256:", unpadded base64."""
+    """Return a key blob's fingerprint as OpenSSH writes it: "SHA256:" and base64, unpadded."""
     return FINGERPRINT + b64encode(sha256(blob).digest()).decode().rstrip("=")
 
 
@@ -376,7 +371,7 @@ def quoted(text: str, limit: int = PRINTABLE_LIMIT) -> str:
 
 
 def token_name(token: TokenId) -> str:
-    """Return what a person calls a token: its label, and what tells it from another such."""
+    """Return what a person calls a token: its label or model, and what tells it from others."""
     name = printable(token.label or token.model or "token", 60)
     return f"{name} ({token.told_by})" if token.told_by else name
 
@@ -396,4 +391,6 @@ def _token_uri(label: str, serial: str, model: str, manufacturer: str) -> str:
 @lru_cache(maxsize=1024)
 def uri_quote(value: str) -> str:
     """Percent-encode one attribute value of a PKCS#11 URI (RFC 7512, section 2.3)."""
+    from urllib.parse import quote  # a worker has no need of it
+
     return quote(value, safe="-._~:[]@!$'()*+,=&")

@@ -40,12 +40,12 @@ class Tasks:
 
 
 class Reply(asyncio.Future[T]):
-    """What work waits for: a future, but that an errand goes on at once when there is a result."""
+    """What work waits for: a future, except that an errand goes on as soon as there is a result."""
 
     go_on: Callable[[], None] | None = None
 
     def set_result(self, value: T) -> None:
-        """Settle it. An errand that waits goes on in here, if this is no task's work."""
+        """Settle it. An errand that waits goes on within this call, unless a task calls."""
         super().set_result(value)
         if self.go_on is not None and asyncio.current_task() is None:
             self.go_on()
@@ -65,8 +65,8 @@ class Reply(asyncio.Future[T]):
 class Errand(Generic[T]):
     """A coroutine that runs at once, and becomes a task when it waits for anything but a `Reply`.
 
-    What needs a task, such as `asyncio.timeout`, awaits `in_a_task` before. done: told the result,
-    or the exception; not once it is cancelled.
+    What needs a task, such as `asyncio.timeout`, awaits `in_a_task` before. done: told the result
+    or the exception, unless the errand was cancelled.
     """
 
     def __init__(
@@ -101,7 +101,7 @@ class Errand(Generic[T]):
             self._done(None if error else task.result(), error)
 
     def cancel(self) -> None:
-        """End it; nobody is told."""
+        """End it, without a call of `done`."""
         if self.task is not None:
             self.task.cancel()
         elif self._reply is not None:
@@ -114,14 +114,18 @@ class Errand(Generic[T]):
 
 @types.coroutine
 def in_a_task() -> Generator[None, None, None]:
-    """Go on in a task, where an errand has come so far without one."""
+    """Go on in a task: where an errand has come so far without one, it becomes one."""
     if asyncio.current_task() is None:
         yield
 
 
-@types.coroutine
-def _taken_over(work: Coroutine[Any, Any, T], waits: Any) -> Generator[Any, Any, T]:
+async def _taken_over(work: Coroutine[Any, Any, T], waits: Any) -> T:
     """Go on, in a task, with a coroutine that waits for something already."""
+    return await _rest(work, waits)  # since Python 3.12 a generator is no task's work
+
+
+@types.coroutine
+def _rest(work: Coroutine[Any, Any, T], waits: Any) -> Generator[Any, Any, T]:
     while True:
         thrown: BaseException | None = None
         try:

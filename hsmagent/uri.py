@@ -26,7 +26,7 @@ FORBIDDEN = ("pin-value", "pin-source")
 
 @dataclass(frozen=True, slots=True)
 class Pkcs11Uri:
-    """A parsed URI. An attribute that is not given matches everything.
+    """A parsed URI. An attribute that the URI does not name matches everything.
 
     `id` is CKA_ID as raw bytes; `module_path` and `module_name` come from the query part.
     """

@@ -29,8 +29,8 @@ def test_a_plot_shows_every_point_within_itself(values: tuple[float, ...]) -> No
 
 
 def test_the_page_says_what_is_missed(tmp_path: Path) -> None:
-    good = Row("quick", "1 ms", "other 2 ms", 0.5, 0.6)
-    bad = Row("many", "10", "other 5", 2.0, 2.5, AT_LEAST)
+    good = Row("quick", "1 ms", "other 2 ms", 0.5, 0.6, missed="not told")
+    bad = Row("many", "10", "other 5", 2.0, 2.5, AT_LEAST, missed="it is hard")
     unknown = Row("memory", "?", "", float("nan"), 34, unit=" MB")
     series = (Series("ours", ((1.0, 1.0), (2.0, 2.0))),)
     part = Part((good, bad, unknown), (Plot("one", "One", "x", "y", series),), (("raw", "1 µs"),))
@@ -38,6 +38,8 @@ def test_the_page_says_what_is_missed(tmp_path: Path) -> None:
     assert "| quick | 1 ms | other 2 ms | 0.5 | ≤ 0.6 |" in written
     assert "| many | 10 | other 5 | 2 (missed) | ≥ 2.5 |" in written
     assert "| memory | ? |  | not known (missed) | ≤ 34 MB |" in written
+    assert "- **many**: it is hard" in written
+    assert "not told" not in written
     assert "![One](plots/one.svg)" in written
     assert (tmp_path / "plots/one.svg").read_text() == plot.svg(part.plots[0])
 

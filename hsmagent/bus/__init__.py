@@ -4,6 +4,7 @@
     task = asyncio.create_task(bus.run())       # connects, and rejoins with back-off, for ever
 
     body = await bus.call(destination, path, interface, member, "su", [name, 0], returns="u")
+    body = await bus.call_bus("NameHasOwner", "s", [name], "b")     # a method of the bus itself
     undo = bus.export(path, handler)            # async handler(Message) -> (signature, body)
     undo = await bus.watch_owner(name, told)    # told(owner): now, and at every change; "" = none
     undo = await bus.subscribe(Match(…), told)  # told(Message), only from the sender that is named

@@ -1,5 +1,6 @@
 """Where the buses listen (D-Bus specification, "Server Addresses")."""
 
+import os
 from collections.abc import Iterator, Mapping
 from urllib.parse import unquote
 
@@ -31,3 +32,8 @@ def socket_paths(address: str) -> Iterator[str]:
                 yield unquote(value)
             elif key == "abstract":
                 yield "\0" + unquote(value)
+
+
+def may_be_there(path: str) -> bool:
+    """Whether a socket may be at a path of `socket_paths`; an abstract one cannot be seen."""
+    return "\0" in path or os.access(path, os.F_OK)

@@ -4,10 +4,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 from hsmagent.bus import errors
-from hsmagent.bus.address import socket_paths
+from hsmagent.bus.address import may_be_there, socket_paths
 from hsmagent.bus.calls import DBUS, DBUS_PATH, Calls
 from hsmagent.bus.codec import Kind, Message, encode
 from hsmagent.bus.connection import Connection, close_all, open_connection
@@ -29,28 +30,41 @@ _PRIMARY_OWNER, _ALREADY_OWNER = 1, 4
 
 
 async def quietly(errand: Awaitable[Any]) -> None:
-    """Await something in the background; a bus that fails it is for the log alone."""
+    """Await `errand`; when the bus fails it, only the log is told."""
     try:
         await errand
     except BusError as error:
         _log.debug("%s", error)
 
 
+Appeared = Callable[[Sequence[Path]], Awaitable[bool]]
+"""Returns True once one of these files is there; False, at once, where nothing can tell."""
+
+
+async def untold(_: Sequence[Path]) -> bool:
+    """Tell of no file."""
+    return False
+
+
 class Bus:
     """One bus, whenever it is there.
 
-    address: says where, anew before each attempt; "" is nowhere.
-    name: for the log: "session", "system".
+    address: returns where the bus listens, and is asked before each attempt; "" for no bus.
+    name: what the log calls it: "session" or "system". appeared: waits for a socket that is not
+    there; without it we try again now and then.
     """
 
-    def __init__(self, address: Callable[[], str], name: str = "session") -> None:
+    def __init__(
+        self, address: Callable[[], str], name: str = "session", appeared: Appeared = untold
+    ) -> None:
         self._address = address
         self._name = name
+        self._appeared = appeared
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
         self._calls = Calls(self._send)
         self._exports = Exports(self._send, self._calls.next_serial)
-        self._signals = Signals(self._call_bus, lambda: self.connected, self._spawn)
+        self._signals = Signals(self.call_bus, lambda: self.connected, self._spawn)
         self._names: list[str] = []
         self._listeners: list[Listener] = []
         self._errands = Tasks()
@@ -64,7 +78,7 @@ class Bus:
         return bool(self.unique_name)
 
     def listen(self, told: Listener) -> Undo:
-        """Tell when `connected` changed."""
+        """Have `told` called whenever `connected` has changed."""
         self._listeners.append(told)
         return partial(_forget, self._listeners, told)
 
@@ -76,6 +90,8 @@ class Bus:
                 if await self._join():
                     delay = _FIRST_DELAY
                     await self._lost.wait()
+                if await self._absence_ended():
+                    delay = _FIRST_DELAY
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_DELAY)
         finally:
@@ -83,10 +99,17 @@ class Bus:
             await self._exports.tasks.ended()
             await self._errands.ended()
 
+    async def _absence_ended(self) -> bool:
+        """Wait for a socket if there is none. Return whether one has come."""
+        paths = list(socket_paths(self._address()))
+        if not paths or any(map(may_be_there, paths)):
+            return False  # whoever listens there did not let us in, and may do so later
+        return await self._appeared([Path(path) for path in paths])
+
     async def _join(self) -> bool:
         try:
             await self._connect()
-            self.unique_name = (await self._call_bus("Hello", "", [], "s"))[0]
+            self.unique_name = (await self.call_bus("Hello", "", [], "s"))[0]
             await self._signals.renew()
             for name in self._names:
                 await self._own(name)
@@ -147,23 +170,8 @@ class Bus:
             self._connection.send(encode(message))
 
     def _spawn(self, errand: Awaitable[Any]) -> None:
-        """Do something for the bus's sake whose outcome nobody waits for."""
+        """Begin an errand whose outcome nobody waits for, such as RemoveMatch."""
         self._errands.start(quietly(errand))
-
-    async def _call_bus(
-        self, member: str, signature: str, body: Sequence[Any], returns: str
-    ) -> list[Any]:
-        message = Message(
-            Kind.METHOD_CALL,
-            self._calls.next_serial(),
-            destination=DBUS,
-            path=DBUS_PATH,
-            interface=DBUS,
-            member=member,
-            signature=signature,
-            body=body,
-        )
-        return await self._calls.call(message, returns, CALL_TIMEOUT)
 
     # -- what the daemon does on it ----------------------------------------------------------
 
@@ -183,7 +191,7 @@ class Bus:
 
         returns: the reply's signature; another one is an error. timeout: seconds.
         """
-        if not self.connected:
+        if not self.connected and member != "Hello":
             raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
         message = Message(
             Kind.METHOD_CALL,
@@ -196,6 +204,12 @@ class Bus:
             body=body,
         )
         return await self._calls.call(message, returns, timeout)
+
+    async def call_bus(
+        self, member: str, signature: str, body: Sequence[Any], returns: str
+    ) -> list[Any]:
+        """Call a method of the bus itself, such as GetNameOwner. See `call`."""
+        return await self.call(DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns)
 
     def export(self, path: str, handler: Handler) -> Undo:
         """Have `handler` answer every call to `path`."""
@@ -219,7 +233,7 @@ class Bus:
         self._send(message)
 
     async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
-        """Tell a name's owner (a unique name, "" for none): now, and whenever it changes.
+        """Tell a name's owner (a unique name, "" for none) now, and whenever the owner changes.
 
         While there is no bus, nobody owns anything. Raises BusError.
         """
@@ -233,13 +247,13 @@ class Bus:
         return await self._signals.subscribe(match, told)
 
     async def request_name(self, name: str) -> bool:
-        """Take a well-known name, now and at each rejoin. Says whether it is ours now."""
+        """Take a well-known name, now and at each rejoin. Return whether it is ours now."""
         if name not in self._names:
             self._names.append(name)
         return self.connected and await self._own(name)
 
     async def _own(self, name: str) -> bool:
-        reply = await self._call_bus("RequestName", "su", [name, _DO_NOT_QUEUE], "u")
+        reply = await self.call_bus("RequestName", "su", [name, _DO_NOT_QUEUE], "u")
         ours = reply[0] in {_PRIMARY_OWNER, _ALREADY_OWNER}
         if not ours:
             _log.warning("another program owns %s on the %s bus", name, self._name)

@@ -56,9 +56,10 @@ class Calls:
         return _result(reply, returns)
 
     def settle(self, reply: Message) -> None:
-        """Take a reply in. One that nobody (any more) waits for is dropped.
+        """Take a reply in; one that nobody waits for is dropped.
 
-        A call to a unique name is answered by that one, or by the bus when that one has gone.
+        A call to a unique name may be answered by that name alone, or by the bus when that name has
+        gone.
         """
         pending = self._pending.get(reply.reply_serial)
         if pending is None or pending.reply.done():

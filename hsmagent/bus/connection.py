@@ -19,10 +19,10 @@ from hsmagent.errors import ProtocolError
 _log = logging.getLogger(__name__)
 
 LARGEST_MESSAGE = 1 << 20
-"""Longer ones are skipped: nothing that we ask for or export comes near."""
+"""Bytes. A longer message is skipped: nothing that we ask for or export comes near."""
 
 LARGEST_BACKLOG = 1 << 20
-"""A bus that stalls with so much unread is given up."""
+"""Bytes. A bus that leaves more of ours unread is given up."""
 
 _READS_A_TURN = 32  # so that a flood of messages leaves the loop to others in between
 _MOST_FDS = 16
@@ -64,8 +64,7 @@ class Connection:
         self._loop.remove_reader(self._socket)
         self._loop.remove_writer(self._socket)
         self._socket.close()
-        close_all(self._fds)
-        self._fds.clear()
+        self._drop_fds()
 
     def send(self, data: bytes) -> None:
         """Send, or queue while the bus does not read. Never blocks, never raises."""

@@ -10,8 +10,11 @@ INVALID_ARGS = _ERROR + "InvalidArgs"
 LIMITS_EXCEEDED = _ERROR + "LimitsExceeded"
 NAME_HAS_NO_OWNER = _ERROR + "NameHasNoOwner"
 NO_REPLY = _ERROR + "NoReply"
+PROPERTY_READ_ONLY = _ERROR + "PropertyReadOnly"
+UNKNOWN_INTERFACE = _ERROR + "UnknownInterface"
 UNKNOWN_METHOD = _ERROR + "UnknownMethod"
 UNKNOWN_OBJECT = _ERROR + "UnknownObject"
+UNKNOWN_PROPERTY = _ERROR + "UnknownProperty"
 
 
 class BusError(HsmAgentError):

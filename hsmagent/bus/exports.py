@@ -25,7 +25,10 @@ Undo = Callable[[], None]
 
 
 class Exports:
-    """Our objects on one bus. `send(message)` puts an answer on the wire; tasks: the answering."""
+    """Our objects on one bus. `send(message)` puts an answer on the wire.
+
+    tasks: the calls that are being answered.
+    """
 
     def __init__(self, send: Callable[[Message], None], next_serial: Callable[[], int]) -> None:
         self._send = send

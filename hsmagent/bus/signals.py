@@ -16,7 +16,10 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """Which signals: from `sender` only, a unique or a well-known name; "" elsewhere is any."""
+    """Which signals are meant: those of `sender`, a unique or a well-known name.
+
+    An empty path or arg0 stands for any.
+    """
 
     sender: str
     interface: str
@@ -48,7 +51,10 @@ class Match:
 
 @dataclass(eq=False, slots=True)
 class _Watch:
-    """`owner` is what was last told; `known`, whether it comes from the bus that is there now."""
+    """One name that is watched. owner: the one that `told` was told last.
+
+    known: whether the owner was learned from the bus that is there now.
+    """
 
     name: str
     told: Callable[[str], None]
@@ -68,7 +74,7 @@ class _Watch:
 
 @dataclass(eq=False, slots=True)
 class _Subscription:
-    """`watch` knows the owner of a sender that is a well-known name."""
+    """What one listener wants. watch: the owner of the sender, if that is a well-known name."""
 
     match: Match
     told: Callable[[Message], None]
@@ -84,7 +90,7 @@ class Signals:
 
     `call_bus(member, signature, body, returns)` calls the bus itself.
     `connected()` says whether there is a bus to call; without one, everything is only noted
-    down for `renew`.
+    down for `renew`. `spawn` awaits a call in the background.
     """
 
     def __init__(
@@ -100,7 +106,7 @@ class Signals:
         self._subscriptions: list[_Subscription] = []
 
     async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
-        """Tell a name's owner (a unique name, "" for none): now, and whenever it changes.
+        """Tell a name's owner (a unique name, "" for none) now, and whenever the owner changes.
 
         While there is no bus, nobody owns anything. Raises BusError.
         """

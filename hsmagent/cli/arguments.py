@@ -8,12 +8,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
     from datetime import datetime
 
-# Two letters exchanged in a short word are still close; "list" and "lock" are not.
+# How alike two words must be for a "did you mean" (difflib's ratio). With two letters exchanged,
+# even a short word is; "list" and "lock" are not.
 _CLOSE = 0.7
 
 
 class Given:
-    """What was given to a command. Asking for an option that it does not have is a KeyError."""
+    """What was given to a command. Raises KeyError for an option that the command does not have."""
 
     __slots__ = ("_options", "command", "words")
 
@@ -35,8 +36,15 @@ class Given:
         """Return the option's last value, or ""."""
         return (self.values(name) or [""])[-1]
 
+    def number(self, name: str) -> int | None:
+        """Return the option's last value, a whole number, or None. Raises UsageError."""
+        value = self.value(name)
+        if value and not (value.isascii() and value.isdecimal()):
+            raise UsageError(f"{name} needs a number")
+        return int(value) if value else None
+
     def flag(self, name: str) -> bool:
-        """Say whether the option was given."""
+        """Whether the option was given."""
         return bool(self.values(name))
 
     @property
@@ -102,7 +110,7 @@ def _value(option: Option, name: str, value: "str | None", rest: "Iterator[str]"
 
 
 def need_text(part: "Option | Argument", name: str, value: str) -> None:
-    """Refuse what is not UTF-8, except as the name of a file, which may be any bytes."""
+    """Refuse a value that is not UTF-8, unless it names a file, whose name may be any bytes."""
     if part.kind in {FILE, FOLDER}:
         return
     try:
@@ -129,7 +137,7 @@ def moment(text: str) -> "datetime":
 
 
 def nearest(word: str, known: "Iterable[str]") -> str:
-    """Return the end of a sentence about a word that is not known: what may have been meant."""
+    """Return the end of a sentence about an unknown word: "; did you mean …?", or ""."""
     from difflib import get_close_matches
 
     found = get_close_matches(word, list(known), 1, _CLOSE)
@@ -137,7 +145,7 @@ def nearest(word: str, known: "Iterable[str]") -> str:
 
 
 def wrong(command: Command, sentence: str) -> UsageError:
-    """Return the error, with the way the command is used."""
+    """Return the error, with the command's usage line at its end."""
     from hsmagent.cli import usage
     from hsmagent.model import printable
 

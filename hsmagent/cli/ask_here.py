@@ -1,8 +1,9 @@
-"""`hsmagent ask-here`: be asked in this terminal what no window can ask.
+"""`hsmagent ask-here`: the daemon asks in this terminal what no window can ask.
 
-In the foreground only. Typing is never shown, so that a PIN that comes late does not stand there;
-what was typed before a question does not count for it. Ctrl-C is a "no" while something is asked,
-and ends it otherwise. Stopped (Ctrl-Z), it is asked nothing until it is in the foreground again.
+It runs in the foreground only. While a PIN is asked, and between questions, typing is not shown, so
+that a PIN that is typed too late cannot be read; what was typed before a question does not count
+for it. Ctrl-C answers "no" to a question, and ends the command between questions. While the command
+is stopped (Ctrl-Z), the daemon asks nothing here.
 """
 
 import os
@@ -10,7 +11,6 @@ import select
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import closing
 from types import FrameType
 from typing import Any
 
@@ -22,8 +22,8 @@ from hsmagent.frame import wipe
 from hsmagent.model import printable
 
 _LINE = 500
-# Seconds from a question that was taken back to the next one: whoever is typing the PIN for the
-# former shall see that.
+# Seconds from a question that was taken back to the next one: whoever is typing a PIN for the first
+# must have time to see that.
 _PAUSE = 2.0
 
 _OVER = {
@@ -49,13 +49,13 @@ def run(given: Given) -> int:
                 raise HsmAgentError("ask-here asks in the foreground only, and is not there")
             try:
                 with (
-                    closing(Daemon(given.value("--runtime-dir"))) as daemon,
+                    Daemon(given.value("--runtime-dir")) as daemon,
                     terminal.without_echo(tty, signals=_SIGNALS),
                 ):
                     daemon.check_place()
                     _Attendant(daemon, tty).attend()
             except _Stopped:
-                os.kill(os.getpid(), signal.SIGTSTP)  # and here we are again, after SIGCONT
+                os.kill(os.getpid(), signal.SIGTSTP)  # this returns after SIGCONT
 
 
 def _stopped(_number: int, _frame: FrameType | None) -> None:
@@ -126,7 +126,7 @@ class _Attendant:
         if kind == "pin":
             self._say("PIN: ")
         elif kind == "confirm":
-            self._say(f"{_line(question['ok'])}? Only yes is a yes: ")
+            self._say(f"{_line(question['ok'])}? [y/N] ")
 
     def _read(self) -> None:
         pin = terminal.read_line(self._tty)
@@ -136,7 +136,7 @@ class _Attendant:
             self._say("\n")
             self._answer(ANSWER_YES, pin)
         else:
-            self._answer(ANSWER_YES if pin.strip() == b"yes" else ANSWER_NO)
+            self._answer(ANSWER_YES if terminal.is_yes(pin) else ANSWER_NO)
         wipe(pin)
 
     def _answer(self, answer: int, pin: bytes | bytearray = b"") -> None:
@@ -163,9 +163,9 @@ class _Attendant:
 
 
 def _lines(question: dict[str, Any], before: dict[str, Any]) -> Iterator[str]:
-    """Yield the lines of a question; of one that is put again, what is new.
+    """Yield the lines of a question; of one that is asked again, those that are new.
 
-    What the daemon did not make printable, is here.
+    Each line is made printable here, whatever the daemon has done.
     """
     for part in ("message", "description", "warning"):
         if part == "warning" or question[part] != before.get(part):

@@ -1,5 +1,6 @@
 """`hsmagent share …`, `key backup`, `restore`, `verify-backup`, `export`."""
 
+import re
 from pathlib import Path
 
 from hsmagent.cli import manage
@@ -11,11 +12,17 @@ from hsmagent.manage.place import Place
 
 def make_share(given: Given) -> int:
     """`hsmagent share make`."""
-    split = None
-    if text := given.value("--split"):
-        threshold, _, total = text.partition("/")
-        split = _whole(threshold, "--split"), _whole(total, "--split")
+    split = _split(given.value("--split"))
     return manage.run(given, lambda place: shares.make(place, Path(given.word), split))
+
+
+def _split(text: str) -> tuple[int, int] | None:
+    if not text:
+        return None
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text, re.ASCII)
+    if found is None:
+        raise UsageError("--split needs a number such as 2/3")
+    return int(found[1]), int(found[2])
 
 
 def import_shares(given: Given) -> int:
@@ -68,10 +75,4 @@ def _shares(given: Given) -> list[Path]:
 
 
 def _parts(given: Given) -> int:
-    return _whole(given.value("--parts") or "0", "--parts")
-
-
-def _whole(text: str, option: str) -> int:
-    if not text.isascii() or not text.isdecimal():
-        raise UsageError(f"{option} needs a number" + (" such as 2/3" if "split" in option else ""))
-    return int(text)
+    return given.number("--parts") or 0

@@ -5,12 +5,11 @@ from pathlib import Path
 
 from hsmagent.cli import manage
 from hsmagent.cli.arguments import Given
-from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.errors import HsmAgentError
 from hsmagent.manage import certs, files
 from hsmagent.manage.requests import Named, named
 
-_LARGEST = 1 << 20
-_DAYS = "365"
+_DAYS = 365
 
 
 def request(given: Given) -> int:
@@ -22,13 +21,9 @@ def request(given: Given) -> int:
 def self_sign(given: Given) -> int:
     """`hsmagent cert self-sign`."""
     who = _who(given)
-    days = given.value("--days") or _DAYS
-    if not (days.isascii() and days.isdecimal()):
-        raise UsageError("--days needs a number")
-    return manage.run(
-        given,
-        lambda place: certs.self_sign(place, given.word, who, int(days)),
-    )
+    number = given.number("--days")
+    days = _DAYS if number is None else number
+    return manage.run(given, lambda place: certs.self_sign(place, given.word, who, days))
 
 
 def _who(given: Given) -> Named:
@@ -37,13 +32,13 @@ def _who(given: Given) -> Named:
 
 def put(given: Given) -> int:
     """`hsmagent cert import`."""
-    content = read_file(given.word, _LARGEST)
+    content = read_file(given.word)
     key = given.value("--key")
     return manage.run(given, lambda place: certs.put(place, content, key))
 
 
-def read_file(name: str, most: int) -> bytes:
-    """Return up to `most` bytes of a file, or of standard input. Raises HsmAgentError."""
+def read_file(name: str, most: int = files.LARGEST) -> bytes:
+    """Return up to `most` bytes of a file, or of standard input for "-". Raises HsmAgentError."""
     if name != "-":
         return files.read(Path(name), most)
     try:
@@ -59,10 +54,7 @@ def export(given: Given) -> int:
 
 def delete(given: Given) -> int:
     """`hsmagent cert delete`."""
-    return manage.run(
-        given,
-        lambda place: certs.delete(place, given.word),
-    )
+    return manage.run(given, lambda place: certs.delete(place, given.word))
 
 
 def listing(given: Given) -> int:

@@ -5,7 +5,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from typing import Any
 
-# What a value is: shells offer what there is of it.
+# What a value names, so that shells can offer the files, folders, keys or tokens that there are.
 FILE, FOLDER, KEY, TOKEN, TIME = "file", "folder", "key", "token", "time"
 
 
@@ -40,9 +40,9 @@ class Option:
 
 
 class Argument:
-    """What stands by position: its name and meaning, and how often (most 0: without a limit).
+    """An argument that is no option: its name and meaning, and how often it may be given.
 
-    kind and offered: as an option's.
+    most: 0 is without a limit. kind and offered: as an option's.
     """
 
     __slots__ = ("kind", "least", "meaning", "most", "name", "offered")
@@ -72,13 +72,13 @@ class Argument:
 
 
 class Command:
-    """A program, or a command of one: `path` is how it is called, `name` that without "hsmagent ".
+    """A program, or a command of `hsmagent`. name: the words after "hsmagent", or the program's.
 
-    At most one of its arguments may stand there more or less often than once.
-    What runs `smime sign` is the function `sign` in the module `smime` beside this one, and what
-    runs `daemon` is `run` in `daemon`, unless `run` names another as "module:function". It takes an
-    `arguments.Given` and returns the exit status. own_words: whether it reads its arguments itself,
-    since others follow its own.
+    At most one of its arguments may be given more or less often than once.
+    `smime sign` is run by the function `sign` of the module `cli.smime`, and `daemon` by `run` of
+    `cli.daemon`, unless `run` names another function as "module:function". The function takes an
+    `arguments.Given` and returns the exit status. own_words: the command reads its arguments
+    itself, since those of another program follow its own.
     """
 
     __slots__ = ("arguments", "meaning", "name", "options", "own_words", "run")
@@ -115,7 +115,7 @@ class Command:
         return next((option for option in self.options if name in option.names), None)
 
     def places(self, count: int) -> "list[Argument] | None":
-        """Return which argument each of `count` words is; None if there are too few or too many."""
+        """Return the argument that each of `count` words is; None for too few or too many words."""
         places: list[Argument] = []
         for argument in self.arguments:
             others = len(self.arguments) - 1
@@ -139,8 +139,8 @@ class Command:
 HELP = Option("-h --help", "say this")
 VERSION = Option("--version", "say which version this is")
 VERSION_OF_SSH = Option("--version -V", VERSION.meaning)  # as OpenSSH's programs spell it
-JSON = Option("--json", "for a program")
-SSH_LINES = Option("--ssh", "their lines for authorized_keys, and no more")
+JSON = Option("--json", "print JSON, for a program")
+SSH_LINES = Option("--ssh", "only their lines for authorized_keys")
 CONFIG = Option("--config", "the configuration file", "FILE", FILE)
 RUNTIME_DIR = Option("--runtime-dir", "where the daemon's sockets are", "FOLDER", FOLDER)
 

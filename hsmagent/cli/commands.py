@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def _quick(name: str, meaning: str, *parts: Argument | Option) -> Command:
-    """Return a command that asks the daemon, prints and leaves: `main` holds those."""
+    """Return a command that asks the daemon, prints and leaves: its function is in `main`."""
     run = f"main:{name.replace('-', '_')}"
     return Command(name, meaning, *parts, RUNTIME_DIR, run=run)
 
@@ -57,8 +57,8 @@ _OUTPUT = Option("-o --output", "make this file, instead of writing to stdout", 
 _TRUST = (
     Option("--ca", "roots to trust, and no others", "FILE", FILE, many=True),
     Option("--crl", "a list of revoked certificates", "FILE", FILE, many=True),
-    Option("--require-crl", "a missing one is a failure"),
-    Option("--at", "judge as of then (2026-05-01T12:00)", "TIME", TIME),
+    Option("--require-crl", "fail where a list of revoked certificates is missing"),
+    Option("--at", "judge as of this time (2026-05-01T12:00)", "TIME", TIME),
 )
 
 HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
@@ -69,18 +69,18 @@ SSH_AGENT_OPTIONS = (
     Option("-d", "stay in the foreground and log everything but secrets"),
     Option("-D", "stay in the foreground"),
     Option("-a", "listen at this socket", "PATH", FILE),
-    Option("-E", "the hash of shown fingerprints; none are shown", "HASH", "", HASHES),
+    Option("-E", "taken, without effect: no fingerprints are shown", "HASH", "", HASHES),
     Option("-O", "allow-remote-pkcs11, no-restrict-websafe, websafe-allow=", "FEATURE", many=True),
     Option("-P", "the modules that ssh-add -s may name, as patterns with commas", "PATTERNS"),
     Option("-t", "how long added keys are kept (90, 15m, 1h30m)", "LIFE"),
-    Option("-T", "a socket below TMPDIR, as it is in any case"),
-    Option("-U", "leave others' sockets alone, as it does in any case"),
-    Option("-u", "remove stale sockets of ours, of which there are none, and end"),
+    Option("-T", "put the socket below TMPDIR, where it is without -T, too"),
+    Option("-U", "taken, without effect: sockets of others are never removed"),
+    Option("-u", "remove stale sockets and end: this agent leaves none"),
     Option("--config", "a configuration file, for its tokens too", "FILE", FILE),
 )
 SSH_AGENT_COMMAND = Argument("COMMAND [ARGUMENT...]", "run this, and end with it", least=0, most=1)
 
-# heading → its commands. A name of two words is a verb of a group.
+# heading → its commands. In a name of several words the last one is a verb, the others its group.
 COMMANDS = {
     "Tokens and keys": (
         _quick(
@@ -111,7 +111,7 @@ COMMANDS = {
         _quick(
             "log",
             "who used which key for what, and what was refused",
-            Option("--since", "so long ago (90s, 2h, 3d), or since then (2026-05-01T12:00)", "T"),
+            Option("--since", "how long ago (90s, 2h, 3d) or from when on (2026-05-01T12:00)", "T"),
             Option("-f --follow", "print what is added, too, until Ctrl-C"),
             JSON,
         ),
@@ -124,7 +124,7 @@ COMMANDS = {
             "say who signed which part, and whether it holds",
             MESSAGE,
             Option("--json", "the report for a program"),
-            Option("--content", "write what is signed there (- is stdout)", "FILE", FILE),
+            Option("--content", "write the signed content here (- is stdout)", "FILE", FILE),
             *_TRUST,
             run="smime:run",
         ),
@@ -134,7 +134,7 @@ COMMANDS = {
             MESSAGE,
             _RECIPIENT,
             Option("--to", "for this address instead of those in To and Cc", "ADDRESS", many=True),
-            Option("--not-to-self", "no copy that you can read"),
+            Option("--not-to-self", "do not encrypt for yourself"),
             *_ENCRYPTION,
             Option("--sign", "sign first"),
             *_SIGNING,
@@ -146,7 +146,7 @@ COMMANDS = {
             MESSAGE,
             Option("--all", "take off further layers, and verify"),
             Option("--json", "with --all: the report for a program"),
-            Option("--report", "with --all: write the report there", "FILE", FILE),
+            Option("--report", "with --all: write the report here", "FILE", FILE),
             _CERTIFICATE,
             *_TRUST,
             run="smime:run",
@@ -265,22 +265,18 @@ GROUPS = {
 BY_NAME = {command.name: command for commands in COMMANDS.values() for command in commands}
 
 
-# A group that may be said without the one that it belongs to.
+# A group that may be named without the group that it belongs to: `hsmagent share make`.
 _SHORT = {"share": ("token", "share")}
 
 
 def find(words: "Sequence[str]") -> "tuple[Command | None, Sequence[str]]":
-    """Return the command that these words begin with, and what follows its name."""
-    words = _spelled_out(words)
+    """Return the command that these words begin with, if any, and what follows its name."""
+    words = (*_SHORT.get("".join(words[:1]), words[:1]), *words[1:])
     for count in (3, 2, 1):
         command = BY_NAME.get(" ".join(words[:count]))
         if command is not None:
             return command, words[count:]
     return None, words
-
-
-def _spelled_out(words: "Sequence[str]") -> "Sequence[str]":
-    return (*_SHORT.get("".join(words[:1]), words[:1]), *words[1:])
 
 
 def group(words: "Sequence[str]") -> "tuple[str, Sequence[str]]":

@@ -1,4 +1,4 @@
-"""`hsmagent contacts …`, the certificates of others, and `hsmagent roots …`, whom one trusts."""
+"""`hsmagent contacts …`: other people's certificates; `hsmagent roots …`: the roots for mail."""
 
 from collections.abc import Iterable
 from dataclasses import replace
@@ -59,7 +59,7 @@ def _add(given: Given) -> int:
 
 
 def _learn(path: str, given: Given, kept: store.Store) -> None:
-    """Take the signers of a signed message, with what they say they can read."""
+    """Take in the signers of a message, with the ciphers that they say they can read."""
     from hsmagent.mail import verify
 
     def learned(certificate: Certificate, capabilities: frozenset[str]) -> None:

@@ -32,9 +32,10 @@ def run(given: Given) -> int:
         # The defaults must not take the place of a policy whose file has gone.
         return config.load(file, required=bool(named) or former != config.Config())
 
-    if "LISTEN_FDS" in os.environ or not answers(runtime / "ssh.sock"):  # else we are not wanted
+    # Where another agent answers, this one will not start, and needs no workers.
+    if "LISTEN_FDS" in os.environ or not answers(runtime / "ssh.sock"):
         ahead(modules(load(config.Config())))
-    # Late: it imports most of us, and meanwhile the workers load their modules.
+    # Imported here, as it is slow: the workers load their modules meanwhile.
     from hsmagent.daemon import daemon
 
     daemon.serve(load, runtime.absolute(), Path(state_folder()))

@@ -3,11 +3,10 @@
 import asyncio
 import json
 import os
-import sys
 from dataclasses import asdict
 
 from hsmagent.cli.arguments import Given
-from hsmagent.cli.output import write
+from hsmagent.cli.output import on_terminal, write
 from hsmagent.doctor.finding import Finding, State, Surroundings, surroundings
 from hsmagent.doctor.report import findings, text, total
 
@@ -22,8 +21,7 @@ def run(given: Given) -> int:
 
 
 async def _look(where: Surroundings, *, show: bool) -> list[Finding]:
-    terminal = sys.stdout is not None and sys.stdout.isatty()
-    colour = terminal and "NO_COLOR" not in os.environ
+    colour = on_terminal() and "NO_COLOR" not in os.environ
     found = []
     async for finding in findings(where):
         found.append(finding)

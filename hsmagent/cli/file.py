@@ -1,6 +1,6 @@
-"""`hsmagent file …`: any file as CMS (RFC 5652), for `openssl cms` and gpgsm to read, and theirs.
+"""`hsmagent file …`: any file as CMS (RFC 5652), which `openssl cms` and gpgsm read and write, too.
 
-A file of any size passes through in pieces. What comes out is written once it is known to be
+A file passes through in pieces, whatever its size. The result is written once it is known to be
 whole, and never over a file that is there.
 """
 
@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.mail_keys import FILES
+from hsmagent.cli.output import on_terminal
 from hsmagent.cli.progress import watched
 from hsmagent.cli.smime import (
-    KeysFactory,
     certificates_in,
     judge_of,
     own_files,
@@ -28,7 +28,7 @@ from hsmagent.cli.smime import (
 )
 from hsmagent.errors import UsageError
 from hsmagent.mail import armour, store
-from hsmagent.mail.keys import Context
+from hsmagent.mail.keys import Context, KeysFactory
 from hsmagent.mail.spool import MAX_FILE, OpenFile, Region, Source, Spool, fill
 from hsmagent.mail.stdio import Out, source
 from hsmagent.model import printable
@@ -37,12 +37,6 @@ if TYPE_CHECKING:
     from hsmagent.mail.cms.signers import SignedData
 
 _STDIO = {"", "-"}
-_DOING = {
-    "file encrypt": "Encrypting",
-    "file decrypt": "Decrypting",
-    "file sign": "Signing",
-    "file verify": "Verifying",
-}
 _PRIVATE, _PUBLIC = 0o600, 0o666  # before the umask
 
 
@@ -57,11 +51,12 @@ def run(given: Given) -> int:
 def _with_files(given: Given, keys: KeysFactory) -> int:
     _need_place(given)
     with ExitStack() as files:
-        return _VERBS[given.command.name](given, keys, files)
+        _, verb = _VERBS[given.command.name]
+        return verb(given, keys, files)
 
 
 def _encrypt(given: Given, keys: KeysFactory, files: ExitStack) -> int:
-    """Encrypt for those named: nobody else can read it, not even who did it."""
+    """Encrypt for those named. Nobody else can read the file, not even whoever encrypted it."""
     from hsmagent.mail import encrypt
     from hsmagent.mail.cms import enveloped
 
@@ -146,7 +141,7 @@ def _verify(given: Given, _: KeysFactory, files: ExitStack) -> int:
 
 
 def _content(data: "SignedData", given: Given, files: ExitStack) -> Region:
-    """Return what the signatures are over: the other file, or a copy of what is inside."""
+    """Return what was signed: the other file, or a copy of the one inside the signature."""
     if len(given.words) > 1:
         if data.content is not None:
             raise UsageError("the signature has its file inside; name no other")
@@ -180,7 +175,7 @@ def _opened(path: str, given: Given, files: ExitStack) -> Source:
 
 
 def _watched(source: Source, given: Given, files: ExitStack) -> Source:
-    what = _DOING[given.command.name]
+    what, _ = _VERBS[given.command.name]
     printed = given.value("--output") in _STDIO
     return files.enter_context(watched(source, what, printed=printed))
 
@@ -203,18 +198,14 @@ def _context(path: str) -> Context:
 
 
 def _need_place(given: Given) -> None:
-    """Refuse, before anybody is asked for a PIN, what could not be written."""
+    """Refuse, before anybody is asked for a PIN, a result that could not be written."""
     from hsmagent.manage import files
 
     path = given.value("--output")
     if path not in _STDIO:
         files.need_new(Path(path))
-    elif given.command.name in {"file encrypt", "file sign"} and not path and _terminal():
+    elif given.command.name in {"file encrypt", "file sign"} and not path and on_terminal():
         raise UsageError("what comes out is not for a terminal; name a file with --output")
-
-
-def _terminal() -> bool:
-    return bool(sys.stdout) and sys.stdout.isatty()
 
 
 def _deliver(given: Given, chunks: Iterable[bytes], mode: int) -> int:
@@ -228,7 +219,7 @@ def _deliver(given: Given, chunks: Iterable[bytes], mode: int) -> int:
 
 
 def _make(path: Path, chunks: Iterable[bytes], mode: int) -> None:
-    """Make a file that is not there yet, under its name once all of it is on the disk."""
+    """Make a new file. It gets its name once all of it is on the disk."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)
     try:
@@ -242,9 +233,10 @@ def _make(path: Path, chunks: Iterable[bytes], mode: int) -> None:
         raise
 
 
-_VERBS: dict[str, Callable[[Given, KeysFactory, ExitStack], int]] = {
-    "file encrypt": _encrypt,
-    "file decrypt": _decrypt,
-    "file sign": _sign,
-    "file verify": _verify,
+# command → what its progress is called, and what carries it out
+_VERBS: dict[str, tuple[str, Callable[[Given, KeysFactory, ExitStack], int]]] = {
+    "file encrypt": ("Encrypting", _encrypt),
+    "file decrypt": ("Decrypting", _decrypt),
+    "file sign": ("Signing", _sign),
+    "file verify": ("Verifying", _verify),
 }

@@ -8,6 +8,7 @@ import sys
 import time
 
 from hsmagent.cli import show
+from hsmagent.control.client import NONE_PRESENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -22,17 +23,17 @@ _CELLS = 20
 _LITTLE = 0.25  # of the time that a login lasts unused
 _ASCII = str.maketrans("●○◆━─✓✗←“”…•", '*o>=-+x<""~-')
 
-_WANTS = {"pin": "waits for a PIN", "yes": "waits for a yes", "touch": "waits for a touch"}
 _MARKS = {
     "used": ("✓", _GREEN),
     "refused": ("✗", _RED),
     "failed": ("✗", _RED),
     "asked": ("◆", _YELLOW),
+    "wrong-pin": ("✗", _YELLOW),
 }
 
 
 def _paint(text: str, code: int) -> str:
-    """Return text in a colour, where the terminal has them and nobody minds (no-color.org)."""
+    """Return text in a colour, where the terminal has colours and NO_COLOR is not set."""
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
     if plain or not (text and code):
         return text
@@ -40,14 +41,14 @@ def _paint(text: str, code: int) -> str:
 
 
 def _clean(text: str) -> str:
-    """Let nothing through that a terminal obeys, whoever says it."""
+    """Replace what a terminal would obey. `model.printable` does the same, but imports too much."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
 def _in_its_letters(text: str) -> str:
-    """Draw with ASCII where the terminal's encoding has no more."""
+    """Return what is to be shown, in ASCII where the terminal's encoding is not UTF."""
     encoding = ((sys.stdout and sys.stdout.encoding) or "").lower()
     return text if encoding.startswith("utf") else text.translate(_ASCII)
 
@@ -57,17 +58,15 @@ def _in_its_letters(text: str) -> str:
 
 def status(answer: "Answer") -> str:
     """Lay out `hsmagent status`: what waits for a person, then each token."""
-    blocks = ["".join(map(_waiting, answer.get("waiting", ())))]
-    blocks += map(_token, answer["tokens"])
+    blocks = ["".join(map(_waiting, show.waiting(answer)))]
+    blocks += [*map(_token, answer["tokens"])] or [f"{NONE_PRESENT}\n"]
     wrong, notes = show.beside_tokens(answer)
-    blocks.append("".join(f"{_clean(line)}\n" for line in (*wrong, *notes)))
-    return _in_its_letters("\n".join(filter(None, blocks)) or f"{show.NONE_PRESENT}\n")
+    blocks.append("\n".join([*map(_clean, [*wrong, *notes]), ""]))
+    return _in_its_letters("\n".join(filter(None, blocks)))
 
 
-def _waiting(each: "Answer") -> str:
-    wants = _WANTS.get(each["wants"], "waits")
-    head = _paint(f"◆ {wants}:", _YELLOW)
-    return f"{head} {_clean(each['request'])}, with the key {_clean(each['key'])}\n"
+def _waiting(each: "tuple[str, str]") -> str:
+    return f"{_paint(f'◆ {each[0]}:', _YELLOW)} {_clean(each[1])}\n"
 
 
 def _token(token: "Answer") -> str:
@@ -102,7 +101,7 @@ def _colour(title: str, token: "Answer") -> int:
 
 
 def _left(token: "Answer") -> "Iterable[str]":
-    """Draw how much is left of the time that a login lasts unused. An older daemon tells none."""
+    """Yield a bar for how much is left of a login's time. An older daemon does not tell enough."""
     if token["logged_in"] and token.get("idle_limit") and token.get("login_age") is not None:
         left = min(token["idle_left"], token["max_left"])
         part = left / min(token["idle_limit"], token["login_age"] + token["max_left"])
@@ -120,7 +119,7 @@ def _last_use(token: "Answer") -> "Iterable[str]":
 
 
 def bar(part: float, cells: int = _CELLS) -> "tuple[str, str]":
-    """Return the full and the empty cells for a part from 0 to 1; what is not nothing shows."""
+    """Return the full and the empty cells for a part from 0 to 1; above 0 one cell is full."""
     full = min(max(round(part * cells), part > 0), cells)
     return "━" * full, "─" * (cells - full)
 

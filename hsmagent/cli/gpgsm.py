@@ -10,32 +10,35 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from hsmagent import __version__
-from hsmagent.cli import gpgsm_list
 from hsmagent.cli.gpgsm_args import Arguments, parse
 from hsmagent.cli.gpgsm_verify import HASH, PROGRAM, PUBLIC_KEY, Status, read_given, verify
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.mail import identity, purpose, selectors, sign, store
+from hsmagent.mail import purpose, store
 from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.cms import certificates, der, oids
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.identity import Identity
-from hsmagent.mail.keys import Context, MailKeys
-from hsmagent.mail.sign import Signed
+from hsmagent.mail.keys import Context, KeysFactory
 from hsmagent.mail.spool import Region
 from hsmagent.mail.stdio import Out, reported, warn
 from hsmagent.model import Key, KeyType, printable
+
+# git verifies each commit of a log in a process of its own: what that needs is imported here, and
+# the rest where it is used.
+if TYPE_CHECKING:
+    from hsmagent.cli.gpgsm_list import Listed
+    from hsmagent.mail.identity import Identity
+    from hsmagent.mail.sign import Signed
 
 _VERSION = "gpgsm (GnuPG) 2.2.40\nhsmagent-gpgsm {}, in gpgsm's place\n"
 
 _AES256 = 9  # the OpenPGP registry's number
 
-KeysFactory = Callable[[], MailKeys]
-
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
-    """Do what gpgsm would; 0 done, 1 failed or not good."""
+    """Do what gpgsm would. Return 0 for done, 1 for failed or for a signature that is not good."""
 
     def work() -> int:
         arguments = parse(argv)
@@ -45,6 +48,9 @@ def main(argv: Sequence[str], keys: KeysFactory) -> int:
 
 
 def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
+    from hsmagent.cli import gpgsm_list
+    from hsmagent.mail import identity, sign
+
     opaque = arguments.command == "sign"
     now, held = datetime.now(UTC), keys()
     files = store.default().certificates()
@@ -68,13 +74,13 @@ def _sign(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
 
 
 def _context(data: Region, wanted: str) -> Context:
-    """Name a git object by the first line of its message, after the header and an empty line."""
+    """Return what a prompt tells: the first line of a git object's message, after its header."""
     text = data.source.read_at(0, min(data.size, 16384)).decode("utf-8", "replace")
     subject = text.partition("\n\n")[2].partition("\n")[0]
     return Context("git", wanted, subject)
 
 
-def _numbers(who: Identity, made: Signed) -> tuple[int, int]:
+def _numbers(who: "Identity", made: "Signed") -> tuple[int, int]:
     return PUBLIC_KEY[who.key.key_type], HASH[oids.digest_name(made.scheme)]
 
 
@@ -115,6 +121,8 @@ def _recipient(word: str, status: Status, keys: KeysFactory) -> Certificate:
 
 
 def _best(word: str, listed: Sequence[tuple[Key, Certificate]]) -> Certificate | None:
+    from hsmagent.mail import selectors
+
     for test in selectors.tests(word):
         if chosen := purpose.best_to_encrypt_to([c for key, c in listed if test(key, c)]):
             return chosen
@@ -145,8 +153,11 @@ def _decrypt(arguments: Arguments, status: Status, keys: KeysFactory) -> int:
 
 
 def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
+    from hsmagent.cli import gpgsm_list
+    from hsmagent.mail import selectors
+
     secret = arguments.command == "list-secret-keys"
-    listed: list[gpgsm_list.Listed] = list(_own(keys().keys()))
+    listed: list[Listed] = list(_own(keys().keys()))
     if not secret:
         known = {certificate for _, certificate in listed}
         listed += [(None, c) for c in store.default().certificates() if c not in known]
@@ -173,7 +184,7 @@ def _own(keys: Sequence[Key]) -> list[tuple[Key, Certificate]]:
 
 
 def _bare(certificate: Certificate) -> Key:
-    """Return a key that stands for somebody else's certificate: nothing but its public half."""
+    """Return a key that stands for somebody else's certificate, with the public half alone."""
     return Key(certificate.spki, KeyType.RSA, 0)
 
 

@@ -1,4 +1,4 @@
-"""gpgsm's arguments, as git, Emacs and gpgme give them: what is obeyed, what changes nothing."""
+"""gpgsm's arguments, as git, Emacs and gpgme give them: those obeyed, and those without effect."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -18,9 +18,9 @@ _LONG = [name for option in GPGSM.options for name in option.names if name.start
 
 @dataclass(slots=True)
 class Arguments:
-    """command: one of COMMANDS; flags; values by option, of which the last one counts; files.
+    """What was given. command: one of COMMANDS. values: by option; the last one counts.
 
-    An option goes by the first of its long names in the table.
+    An option is named by the first of its long names in the table.
     """
 
     command: str = ""

@@ -27,7 +27,7 @@ PUBLIC_KEY: dict[str, int] = {KeyType.RSA: 1, KeyType.EC: 19, KeyType.ED25519: 2
 
 
 class Status:
-    """Status lines for programs; each begins at a line start, or git does not see it."""
+    """Status lines for programs. Each must begin at the start of a line, or git does not see it."""
 
     def __init__(self, descriptor: str) -> None:
         if descriptor and not descriptor.isdecimal():
@@ -35,7 +35,7 @@ class Status:
         self._fd = int(descriptor) if descriptor else -1
 
     def say(self, *words: object) -> None:
-        """Write one line; blanks and controls in a word but the last cannot be."""
+        """Write one line. Only the last word may hold blanks."""
         if self._fd < 0:
             return
         (sys.stdout if self._fd == 1 else sys.stderr).flush()
@@ -60,7 +60,7 @@ def verify(arguments: Arguments, status: Status) -> int:
             data = files.enter_context(read_given(beside))
         status.say("NEWSIG")
         found = _check(cms, data, arguments)
-    # One verdict only, over all signatures: a second GOODSIG would hide a bad one.
+    # One verdict for all signatures, the worst: a second GOODSIG would hide a bad one.
     worst = min(found, key=lambda signature: (signature.intact, signature.trusted))
     warn(PROGRAM, [worst.text()])
     _say(worst, status)
@@ -87,7 +87,7 @@ def _check(cms: Source, data: Spool | None, arguments: Arguments) -> list[Signat
 def _say(worst: Signature, status: Status) -> None:
     name = worst.who.name if worst.who else ""
     mark = worst.who.fingerprint_sha1 if worst.who else "0" * 40
-    if worst.who is None or not worst.checked:  # it is not known to be bad: git shows E
+    if worst.who is None or not worst.checked:  # it could not be checked: git shows E
         reason = _NO_PUBLIC_KEY if worst.who is None else _UNSUPPORTED
         status.say("ERRSIG", mark, "0", "0", "00", "0", reason)
         return
@@ -97,6 +97,6 @@ def _say(worst: Signature, status: Status) -> None:
         day, moment = (f"{signed:%Y-%m-%d}", f"{signed:%Y%m%dT%H%M%S}") if signed else ("0", "0")
         until = f"{datetime.fromisoformat(worst.who.not_after):%Y%m%dT%H%M%S}"
         numbers = PUBLIC_KEY.get(worst.who.key_type, 0), HASH.get(worst.digest, 0)
-        # The mark once more: OpenPGP's primary key, which git shows as %GP.
+        # The fingerprint comes again in the place of OpenPGP's primary key: git shows it as %GP.
         status.say("VALIDSIG", mark, day, moment, until, "0", "0", *numbers, "00", mark)
         status.say("TRUST_FULLY" if worst.trusted else "TRUST_UNDEFINED", "0", "shell")

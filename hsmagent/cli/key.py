@@ -12,11 +12,7 @@ def new(given: Given) -> int:
     uses = tuple(dict.fromkeys((given.value("--for") or SSH).split(",")))
     if not set(uses) <= set(USES):
         raise UsageError(f"--for is {' or '.join(USES)}, or both with a comma")
-    wish = keys.Wish(
-        kind=given.word,
-        label=given.value("--label"),
-        uses=uses,
-    )
+    wish = keys.Wish(given.word, given.value("--label"), uses)
     return manage.run(given, lambda place: keys.new(place, wish))
 
 
@@ -34,7 +30,4 @@ def rename(given: Given) -> int:
 def delete(given: Given) -> int:
     """`hsmagent key delete`."""
     both = given.flag("--with-cert")
-    return manage.run(
-        given,
-        lambda place: keys.delete(place, given.word, with_certificate=both),
-    )
+    return manage.run(given, lambda place: keys.delete(place, given.word, with_certificate=both))

@@ -1,4 +1,4 @@
-"""The token keys for the mail side, held by the daemon."""
+"""The tokens' keys for mail programs, over the daemon's mail socket."""
 
 import sys
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ class DaemonKeys:
         self._said = False
 
     def _say_once(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - Daemon's
-        """Say why nothing happens, unless the terminal that we would say it on shows it already."""
+        """Say why nothing happens, unless stderr is a terminal that shows the sentence already."""
         if not self._said and not (on_terminal and sys.stderr.isatty()):
             print(f"hsmagent: {printable(sentence, 400)}", file=sys.stderr, flush=True)
         self._said = True
@@ -49,7 +49,7 @@ class DaemonKeys:
         return from_base64(answer["signature"])
 
     def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
-        """Return a content key: the right one, or a random one that nobody can tell from it."""
+        """Return a content key: the right one, or a random one if the padding was wrong."""
         answer = self._daemon.call(
             "unwrap",
             key=to_base64(key.spki),
@@ -74,7 +74,7 @@ def _context(context: Context) -> dict[str, str]:
 def _readable(value: str) -> str:
     """Decode the encoded words of a header field (RFC 2047), where it has any.
 
-    Of its beginning only: the decoder takes quadratic time, and little of it is shown.
+    Only the beginning is decoded: the decoder takes quadratic time, and little is shown.
     """
     value = value[:_DECODED_MAX]
     if "=?" not in value:

@@ -8,14 +8,11 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hsmagent.cli import output, programs, usage
 from hsmagent.cli.command import Command
-from hsmagent.cli.mail_keys import DaemonKeys
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.mail.keys import MailKeys
 
 if TYPE_CHECKING:
     from hsmagent.config.mail import Settings
-
-KeysFactory = Callable[[], MailKeys]
+    from hsmagent.mail.keys import KeysFactory, MailKeys
 
 
 def openssl_smime() -> NoReturn:
@@ -46,25 +43,32 @@ def sendmail() -> NoReturn:
 
 
 def _run(program: Command, module: str, *more: Callable[[], object]) -> int:
-    """Run `main` of this module over the daemon's keys, or say what the program is."""
+    """Run `main` of this module over the daemon's keys, or print help or version."""
     output.prepare()
     words = sys.argv[1:]
     if said := usage.about(program, words):
         return output.tell(program.name, said)
     values = [value() for value in more]
 
-    def work(keys: KeysFactory) -> int:
+    def work(keys: "KeysFactory") -> int:
         status: int = import_module(module).main(words, keys, *values)
         return status
 
     return over_keys(work)
 
 
-def over_keys(work: Callable[[KeysFactory], int]) -> int:
-    """Do this with the daemon's keys. Return its exit status."""
-    # Modules are many objects, none of them garbage: looking for it takes a tenth of the time.
+def over_keys(work: "Callable[[KeysFactory], int]") -> int:
+    """Do work with the daemon's keys. Return its exit status."""
+    # Imported modules are many objects that live to the end; the garbage collector would spend a
+    # tenth of the program's time on them.
     gc.set_threshold(50_000)
     try:
-        return work(DaemonKeys)
+        return work(_keys)
     except KeyboardInterrupt:  # a PIN prompt may be left with Ctrl-C
         return 130
+
+
+def _keys() -> "MailKeys":
+    from hsmagent.cli.mail_keys import DaemonKeys  # whoever verifies has no need of the daemon
+
+    return DaemonKeys()

@@ -1,7 +1,7 @@
 """The program `hsmagent`, and its quick commands: ask the daemon, print, leave.
 
-They start almost as fast as a bare interpreter, so this module imports next to nothing; what a
-command needs beyond that it imports itself.
+They start almost as fast as a bare interpreter, so this module imports next to nothing; a command
+imports by itself what it needs beyond that.
 """
 
 import sys
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     Answer = dict[str, Any]
 
 HELP = {"--help", "-h"}
-# Seconds for what the daemon has at hand; it may have been started by our asking.
+# Seconds for what the daemon has at hand. Our question may have started the daemon.
 AT_HAND = 30.0
 
 
@@ -41,7 +41,7 @@ def run(words: "Sequence[str]") -> int:
     except HsmAgentError as error:
         return _fail(str(error), 1)
     except BrokenPipeError:
-        output.drop()  # who read it has gone, and knows
+        output.drop()  # whoever read the output has left, so nobody needs to be told
         return 1
     except KeyboardInterrupt:
         return 130
@@ -112,11 +112,8 @@ def _fail(sentence: str, status: int) -> int:
 
 
 def _ask(given: "Given", op: str, timeout: "float | None" = None, **fields: str) -> "Answer":
-    daemon = Daemon(given.value("--runtime-dir"), timeout)
-    try:
+    with Daemon(given.value("--runtime-dir"), timeout) as daemon:
         return daemon.call(op, **fields)
-    finally:
-        daemon.close()
 
 
 # -- the quick commands ----------------------------------------------------------------------
@@ -137,7 +134,7 @@ def keys(given: "Given") -> int:
 
 
 def log(given: "Given") -> int:
-    """`hsmagent log`: what the daemon wrote down is there without it, too."""
+    """`hsmagent log`. Without a daemon, show what was written down before."""
     if given.flag("--follow"):
         from hsmagent.cli import watch
 
@@ -148,10 +145,8 @@ def log(given: "Given") -> int:
     except Unavailable as error:
         print(f"hsmagent: {error}; until then, this is what was written down", file=sys.stderr)
         return _lay_out(given, "log", _written_down(since))
-    try:
+    with daemon:
         return _lay_out(given, "log", daemon.call("log", since=since))
-    finally:
-        daemon.close()
 
 
 def _written_down(since: str) -> "Answer":
@@ -174,6 +169,9 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
 
         output.write(json.dumps(answer, indent=2, ensure_ascii=False) + "\n")
         return 0
+    if layout == "log" and not answer["entries"]:
+        print("hsmagent: nothing is in the log" + _since(given), file=sys.stderr)
+        return 0
     if layout in {"status", "log"} and output.on_terminal():
         from hsmagent.cli import glance
 
@@ -189,6 +187,13 @@ def _lay_out(given: "Given", layout: str, answer: "Answer") -> int:
     }
     output.write(layouts[layout](answer))
     return 0
+
+
+def _since(given: "Given") -> str:
+    from hsmagent.model import printable
+
+    since = given.value("--since")
+    return f" since {printable(since)}" if since else ""
 
 
 def pubkey(given: "Given") -> int:
@@ -207,8 +212,7 @@ def unlock(given: "Given") -> int:
 
     from_stdin = given.flag("--stdin")
     last_try = given.flag("--last-try")
-    daemon = Daemon(given.value("--runtime-dir"))
-    try:
+    with Daemon(given.value("--runtime-dir")) as daemon:
         daemon.check_place()
         asked = daemon.call("unlock", token=given.word)
         if asked["logged_in"]:
@@ -221,8 +225,6 @@ def unlock(given: "Given") -> int:
             if not last_try:
                 raise HsmAgentError("nothing was tried")
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
-    finally:
-        daemon.close()
     served = ", and what waited for the PIN goes on" if asked.get("waiting") else ""
     output.write(f"{asked['token']} is unlocked{served}\n")
     return 0

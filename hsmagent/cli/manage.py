@@ -1,4 +1,4 @@
-"""What every management command needs from the command line: the place where it works."""
+"""What every management command needs: its `Place`, made from the command line."""
 
 import asyncio
 import logging
@@ -18,9 +18,9 @@ from hsmagent.worker.hardening import forbid_dumps
 
 
 def run(given: Given, command: Callable[[Place], Awaitable[str | bytes | None]]) -> int:
-    """Run a command of management; what it returns is its output. Raises HsmAgentError."""
+    """Run a command of management, and print what it returns. Raises HsmAgentError."""
     forbid_dumps()  # PINs are typed here
-    # What the log would say of a worker, the person learns as an error.
+    # No log lines about workers: the person learns of a failure by the error.
     logging.getLogger("hsmagent").addHandler(logging.NullHandler())
     named = given.value("--config")
     settings = config.load(Path(named or config.default_path()), required=bool(named))
@@ -45,7 +45,7 @@ def run(given: Given, command: Callable[[Place], Awaitable[str | bytes | None]])
 
 
 def _flag(given: Given, name: str) -> bool:
-    """Say whether a flag was given that not every command of management has."""
+    """Whether a flag was given; False for a command that does not have it."""
     return given.command.option(name) is not None and given.flag(name)
 
 

@@ -2,8 +2,8 @@
 
 Where openssl names key files, any word that finds a key will do: an address, a fingerprint, a
 label (mutt gives a folder and such a word). Nothing is written before complete success, because
-mutt ignores the exit status; and nothing is said of what is made, because it stops at any word.
-What is read it shows together with what was said.
+mutt ignores the exit status. When a message is made, nothing is said, because mutt takes any words
+for a failure; when one is read, mutt shows the words together with the message.
 """
 
 import sys
@@ -18,7 +18,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import armour, canonical, identity, layers, mime, sign, store
 from hsmagent.mail.cms import certificates, der
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.keys import Context, MailKeys
+from hsmagent.mail.keys import Context, KeysFactory
 from hsmagent.mail.mime import header_safe
 from hsmagent.mail.spool import Region, Source, Spool
 from hsmagent.mail.stdio import Out, read, reported, source, warn
@@ -28,8 +28,6 @@ _TEXT = b"Content-Type: text/plain\r\n\r\n"
 
 if TYPE_CHECKING:
     from hsmagent.mail.verify import Judge
-
-KeysFactory = Callable[[], MailKeys]
 
 
 def main(argv: Sequence[str], keys: KeysFactory) -> int:
@@ -48,7 +46,8 @@ def _work(arguments: Arguments, keys: KeysFactory) -> int:
     with read(arguments.get("-in"), sealed=True) as data, Spool(sealed=True) as result:
         _OPERATIONS[arguments.operation](arguments, data, keys, result)
         delivered = _deliver(arguments.get("-out"), Region.whole(result))
-    # mutt hangs up when it has seen "Verification successful", and wants a status to match.
+    # mutt hangs up when it has seen "Verification successful", and expects exit status 0 all the
+    # same.
     return 0 if delivered or arguments.operation == "-verify" else 4
 
 
@@ -120,7 +119,8 @@ def _judge(arguments: Arguments) -> "Judge":
     from hsmagent.mail.roots import SYSTEM
     from hsmagent.mail.trust import Revocation
 
-    # Who names the system's roots, as Emacs must, means the usual ones: the configuration decides.
+    # A program that names the system's roots, as Emacs must, means the usual ones: those that the
+    # configuration says.
     files = [path for path in arguments.values.get("-CAfile", ()) if path not in SYSTEM]
     for folder in arguments.values.get("-CApath", ()):
         files += [str(path) for path in sorted(Path(folder).glob("*")) if path.is_file()]
@@ -229,7 +229,7 @@ def _recipient(word: str, find: Callable[[str], store.Entry | None]) -> Certific
 
 
 def _files(arguments: Arguments, option: str) -> list[Certificate]:
-    """Return the certificates of those files that there are: mutt names some that are not."""
+    """Return the certificates in those of the files that exist: mutt names some that do not."""
     paths = arguments.values.get(option, ())
     return [c for path in paths if Path(path).is_file() for c in certificates.read_file(path)]
 

@@ -20,12 +20,12 @@ _ERASE = "\r\x1b[K"  # ECMA-48: EL
 
 
 class _Complaints(io.TextIOWrapper):
-    """Standard error: what cannot be said there changes nothing, least of all the exit status."""
+    """Standard error. A failure to write to it is ignored, and does not change the exit status."""
 
     _drawn = False
 
     def write(self, text: str) -> int:
-        """Write what can be written, in the place of what was drawn."""
+        """Write, after erasing the line that was drawn."""
         try:
             if self._drawn:
                 self._drawn = False
@@ -35,13 +35,13 @@ class _Complaints(io.TextIOWrapper):
             return len(text)
 
     def draw(self, line: str) -> None:
-        """Write a line that the next one takes the place of; "" takes the last one away."""
+        """Draw a line that the next one replaces; "" erases it."""
         self.write(line)
         self.flush()
         self._drawn = bool(line)
 
     def flush(self) -> None:
-        """Write what can be written."""
+        """Flush, as far as that succeeds."""
         try:
             super().flush()
         except OSError:
@@ -50,12 +50,12 @@ class _Complaints(io.TextIOWrapper):
 
 def prepare() -> None:
     """Make the standard streams fit for use. Every program begins with it."""
-    # What the caller closed is taken: a socket of ours in its place would be read from, or written
-    # to, as if it were the terminal.
+    # Descriptors 0 to 2 that the caller closed lead to /dev/null: a socket of ours that got such a
+    # number would be read and written as if it were the terminal.
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _STDERR:
         pass
     os.close(descriptor)
-    # In a locale without UTF-8 a letter that it lacks must be neither a traceback nor lost.
+    # A character that the locale's encoding lacks is printed as an escape.
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")
     encoding = sys.stderr.encoding if sys.stderr else "utf-8"
@@ -64,7 +64,7 @@ def prepare() -> None:
 
 
 def write(text: str) -> None:
-    """Print, and flush: what goes wrong is told here, and not by Python while it leaves.
+    """Print and flush, so that a failure is told here, and not by Python at its exit.
 
     Raises HsmAgentError, and BrokenPipeError when the reader has left: `drop` the output then.
     """
@@ -80,7 +80,7 @@ def write(text: str) -> None:
 
 
 def canvas() -> _Complaints | None:
-    """Return standard error where lines can be drawn on it: it is a terminal that erases."""
+    """Return standard error if it is a terminal on which lines can be erased, else None."""
     stderr = sys.stderr
     erases = os.environ.get("TERM", "dumb") != "dumb"
     return stderr if erases and isinstance(stderr, _Complaints) and stderr.isatty() else None
@@ -92,12 +92,12 @@ def on_terminal() -> bool:
 
 
 def drop() -> None:
-    """Let what is still to be written go nowhere."""
+    """Discard what is still to be written to standard output."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def tell(program: str, text: str) -> int:
-    """Print what a program says of itself. Return its exit status."""
+    """Print a program's help or version. Return the exit status."""
     try:
         write(text)
     except BrokenPipeError:
@@ -110,9 +110,10 @@ def tell(program: str, text: str) -> int:
 
 
 def leave(status: int) -> "NoReturn":
-    """End the process, as every program does that has written what it had to write.
+    """Flush the output and end the process.
 
-    At once: Python would take all its modules apart, a seventh of the time of a signature.
+    os._exit: at a usual exit Python would take all its modules apart, for a seventh of the time of
+    a signature.
     """
     if sys.stdout:
         try:

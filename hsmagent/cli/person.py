@@ -9,14 +9,15 @@ from hsmagent.cli.output import write
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 
-_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # the screen, and what was scrolled off it
+_CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # clears the screen, and what was scrolled off it
 
 
 class Terminal:
     """Implements `manage.person.Person`.
 
     from_stdin: secrets come from standard input, one a line, in the order in which they are asked
-    for; a new one is not asked for twice. yes: what will be lost is said, and not asked.
+    for; a new secret is not asked for twice. yes: the person is told what will be lost, but not
+    asked.
     """
 
     def __init__(self, *, from_stdin: bool, yes: bool) -> None:
@@ -25,7 +26,7 @@ class Terminal:
 
     def secret(self, question: str, *, again: str = "") -> bytearray:
         """Ask for a secret; the caller wipes it."""
-        # --stdin where nothing is piped in: a terminal there would show it.
+        # Where standard input is a terminal, it is not read: it would show what is typed.
         if self._from_stdin and not os.isatty(0):
             secret = terminal.read_line(0)
         else:
@@ -59,7 +60,7 @@ class Terminal:
         print(text, file=sys.stderr, flush=True)
 
     def shows_once(self, text: str) -> None:
-        """Show it on the terminal, and clear that when it was noted; without one, print it."""
+        """Show a secret on the terminal, and clear that when it is noted. Elsewhere print it."""
         if self._from_stdin or not sys.stderr.isatty():
             write(f"{text}\n")
             return

@@ -2,7 +2,9 @@
 
 import asyncio
 import signal
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from socket import socket
 
@@ -12,7 +14,7 @@ from hsmagent.config import file as config
 from hsmagent.control.client import FACE
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.daemon.systemd import Notifier, listen_sockets
-from hsmagent.errors import UsageError
+from hsmagent.errors import ConfigError, UsageError
 from hsmagent.folders import PKCS11_SOCKET, runtime_folder
 from hsmagent.p11.server import Server
 from hsmagent.worker.hardening import forbid_dumps
@@ -30,11 +32,20 @@ def run(given: Given) -> int:
         raise UsageError(
             f"PKCS#11 programs are not served; write enabled = true below [pkcs11] in {file}"
         )
-    asyncio.run(_serve(Path(runtime_folder(given.value("--runtime-dir"))).absolute()))
+    runtime = Path(runtime_folder(given.value("--runtime-dir"))).absolute()
+    asyncio.run(_serve(runtime, partial(_enabled, file)))
     return 0
 
 
-async def _serve(runtime: Path) -> None:
+def _enabled(file: Path) -> bool:
+    """Whether PKCS#11 programs are still to be served. True while the file cannot be read."""
+    try:
+        return config.load(file).pkcs11.enabled
+    except ConfigError:
+        return True
+
+
+async def _serve(runtime: Path, enabled: Callable[[], bool]) -> None:
     notifier = Notifier()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -45,7 +56,7 @@ async def _serve(runtime: Path) -> None:
     listening = given or _listen(path)
     try:
         notifier.tell("READY=1")
-        await Server(listening, str(runtime / f"{FACE}.sock")).run(stop)
+        await Server(listening, str(runtime / f"{FACE}.sock"), enabled).run(stop)
     finally:
         if given is None:
             with suppress(FileNotFoundError):

@@ -1,7 +1,7 @@
 """The programs besides `hsmagent`: what each takes of the options of the one that it stands in for.
 
-Their help and their completions come from here. Each of the originals has rules of its own, so that
-each program reads its arguments by itself; a test holds both together.
+Their help and their completions come from here. Each of the originals has rules of its own, so each
+program reads its arguments by itself; a test compares what it takes with this table.
 """
 
 from hsmagent.cli.command import (
@@ -72,9 +72,9 @@ SMIME = Command(
     Option("-text", "put a field Content-Type: text/plain before the content"),
     Option("-noverify", "do not ask whether the signer is trusted"),
     Option("-nointern", "the signers are those of -certfile, not those in the message"),
-    Option("-crl_check", "a missing CRL for the signer is a failure"),
-    Option("-crl_check_all", "so is one for any certificate of the chain"),
-    Option("-attime", "judge as of then", "SECONDS"),
+    Option("-crl_check", "fail where a CRL for the signer is missing"),
+    Option("-crl_check_all", "fail where a CRL for a certificate of the chain is missing"),
+    Option("-attime", "judge as of this time (seconds since 1970)", "SECONDS"),
     Option("-purpose", "what is judged: signatures of mail", "PURPOSE", "", ("smimesign",)),
     Option("-nosmimecap -stream -indef -noindef", NO_EFFECT),
     Option("-keyform", NO_EFFECT, "WORD"),
@@ -137,7 +137,7 @@ SCD = Command(
     "hsmagent-scd",
     "GnuPG's scdaemon for keys in tokens, which gpg-agent runs",
     Option("--multi-server", "serve gpg-agent on standard input and output, and at a socket"),
-    Option("--server", "the same"),
+    Option("--server", "the same as --multi-server"),
     Option("--homedir", "GnuPG's folder, for the real scdaemon", "FOLDER", FOLDER),
     Option("--scdaemon", "the real scdaemon, for other cards; else GnuPG's own", "FILE", FILE),
     RUNTIME_DIR,

@@ -1,6 +1,6 @@
-"""How far long work is: one line on a terminal's standard error, gone when the work is done.
+"""How far long work is: one line on standard error, erased when the work is done.
 
-Nothing shows for what is over at once, nor in a pipe.
+It shows on a terminal only, and not for work that is over at once.
 """
 
 import os
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from hsmagent.mail.spool import Source
 
 Tell = Callable[[float | None], None]
-"""Told the part that is done, from 0 to 1; None where nobody knows how much there is to do."""
+"""Takes the part that is done, from 0 to 1; None where it is not known how much there is to do."""
 
 _AFTER, _EVERY = 0.5, 0.1  # seconds
 _CELLS = 20
@@ -43,7 +43,7 @@ def shown(what: str) -> Iterator[Tell]:
 def watched(source: "Source", what: str, *, printed: bool) -> "Iterator[Source]":
     """Show how far a source has been read; it may be read more than once.
 
-    printed: what is made of it is printed meanwhile. On a terminal it would get between the lines.
+    printed: the result is printed meanwhile. On a terminal the line would get between its lines.
     """
     if source.size < _LARGE or (printed and output.on_terminal()):
         yield source
@@ -76,7 +76,7 @@ class _Line:
         self._next = self._began + _AFTER
 
     def tell(self, done: float | None) -> None:
-        """Draw it anew, if that is due."""
+        """Draw the line again, if that is due."""
         now = time.monotonic()
         if now < self._next:
             return
@@ -91,7 +91,7 @@ class _Line:
 
 
 def _columns() -> int:
-    """Return how long a line may be; one that wraps cannot be drawn over."""
+    """Return how many columns a line may have; a line that wraps cannot be erased."""
     try:
         return max(os.get_terminal_size(sys.stderr.fileno()).columns, 2 * _CELLS)
     except OSError:

@@ -14,6 +14,7 @@ from hsmagent.control.client import FACE
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.folders import runtime_folder
+from hsmagent.scd import stubs
 from hsmagent.scd.server import Server
 from hsmagent.worker.hardening import forbid_dumps
 
@@ -31,12 +32,9 @@ def main() -> int:
     try:
         given = _parsed(words)
         asyncio.run(_serve(Path(runtime_folder(given.value("--runtime-dir"))).absolute(), given))
-    except UsageError as error:
-        sys.stderr.write(f"hsmagent-scd: {error}\n")
-        return 2
     except HsmAgentError as error:
         sys.stderr.write(f"hsmagent-scd: {error}\n")
-        return 1
+        return 2 if isinstance(error, UsageError) else 1
     return 0
 
 
@@ -57,6 +55,7 @@ async def _serve(runtime: Path, given: Given) -> None:
             str(runtime / f"{FACE}.sock"),
             listening,
             str(path),
+            home=Path(home) if home else stubs.home(os.environ),
             real=given.value("--scdaemon"),
             options=("--homedir", home) if home else (),
         )

@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,7 +20,7 @@ from hsmagent.mail import address, canonical, encrypt, identity, layers, mime, s
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.encrypt import NoCertificate
 from hsmagent.mail.headers import REQUEST
-from hsmagent.mail.keys import MailKeys
+from hsmagent.mail.keys import KeysFactory
 from hsmagent.mail.mime import Entity
 from hsmagent.mail.spool import CHUNK, Region, Spool, fill
 from hsmagent.mail.stdio import source
@@ -28,14 +28,13 @@ from hsmagent.model import printable
 
 PROGRAM = "hsmagent-sendmail"
 
-KeysFactory = Callable[[], MailKeys]
-
 
 class KeyIsGone(HsmAgentError):
     """An address that has signed before has no key now."""
 
 
-# The first that fits. TEMPFAIL: the same message may pass later, as when the token is there again.
+# The first class that fits an error gives the status. TEMPFAIL: the message may pass later, as when
+# the token is plugged in again.
 _STATUS: tuple[tuple[type[HsmAgentError], int], ...] = (
     (KeyIsGone, os.EX_TEMPFAIL),
     (Malformed, os.EX_DATAERR),
@@ -82,9 +81,6 @@ def prepare(
     layer = layers.find(entity)
     if layer is not None and layer.is_encrypted:
         return [here]
-    want_encryption = settings.encrypt is When.ALWAYS or (
-        settings.encrypt is When.POSSIBLE or "encrypt" in asked
-    )
     if settings.encrypt is When.NEVER and "encrypt" in asked:
         raise UsageError('encryption is asked for, but [mail] encrypt is "never"')
     if layer is None:
@@ -92,8 +88,8 @@ def prepare(
     else:
         signed = plain
         _compare_signer(entity)
-    if want_encryption:
-        must = settings.encrypt is When.ALWAYS or "encrypt" in asked
+    must = settings.encrypt is When.ALWAYS or "encrypt" in asked
+    if must or settings.encrypt is When.POSSIBLE:
         try:
             return _encrypted(signed, entity, arguments, keys)
         except NoCertificate:
@@ -103,7 +99,7 @@ def prepare(
 
 
 def _signed(region: Region, keys: KeysFactory, settings: Settings, asked: frozenset[str]) -> Region:
-    """Sign if the From has a key and the settings agree; else the message as it is, said so."""
+    """Return the message signed, if the From has a key and the settings agree; else as it is."""
     kept, entity = store.default(), mime.read(region)
     must = settings.sign is When.ALWAYS or "sign" in asked
     if "unsigned" in asked:
@@ -161,7 +157,7 @@ def _compare_signer(entity: Entity) -> None:
 def _encrypted(
     region: Region, original: Entity, arguments: Arguments, keys: KeysFactory
 ) -> list[Outgoing]:
-    """Return one message for those whom all may see, and one for each Bcc recipient alone."""
+    """Return one message for the recipients in To and Cc, and one for each Bcc recipient alone."""
     now, kept = datetime.now(UTC), store.default()
     named = encrypt.addressees(original)
     hidden = encrypt.addressees(original, ("bcc",)) if arguments.from_header else ()
@@ -207,7 +203,7 @@ def _without(entity: Entity, names: Collection[str]) -> Region:
 
 
 def _passed(arguments: Arguments, recipients: Sequence[str], *, header: bool) -> tuple[str, ...]:
-    """Return the arguments for the real sendmail; a dot on a line has been seen to by us."""
+    """Return the arguments for the real sendmail. -i: we have seen to a dot alone on a line."""
     to = ("--", *recipients) if recipients else ()
     return ("-i", *(("-t",) if header else ()), *arguments.passed, *to)
 

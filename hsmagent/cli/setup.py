@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from hsmagent import __version__
@@ -22,16 +23,17 @@ ANSWER = 10.0  # seconds for the agent to say its version
 
 
 def run(given: Given) -> int:
-    """Show the steps, ask, take them. Return 1 if something had to stay as it is."""
+    """Show the steps, ask, and take them. Return 1 if a file had to stay as it is."""
     home = Home.of(os.environ)
     record = Record.read(home.state / "hsmagent" / "setup.json")
     remove = given.flag("--remove")
     steps = removing(record) if remove else _placing(given, home, record)
     dry, asks = given.flag("--dry-run"), bool(steps) and not given.flag("--yes")
     if asks and not dry:
-        with terminal.opened(_NO_TERMINAL):  # a list of what is not done helps nobody
+        # This raises before a list is shown to which nobody could agree.
+        with terminal.opened(_NO_TERMINAL):
             pass
-    write("".join(f"{_told(step, home)}\n" for step in steps))
+    write("".join(f"{line}\n" for line in _told(steps, home)))
     if dry:
         write("Nothing was done.\n" if steps else "There is nothing to do.\n")
         return 0
@@ -57,16 +59,23 @@ def _placing(given: Given, home: Home, record: Record) -> list[Step]:
 
 
 def _chosen(given: Given, record: Record, yes: str, no: str, mark: str) -> bool:
-    """Return a choice: as it is given, else as an earlier run had it, which wrote the mark then."""
+    """Return a choice: as given now, else as in an earlier run, which wrote a file of this name."""
     if given.flag(yes) and given.flag(no):
         raise UsageError(f"{no} and {yes} say the opposite; give one of them")
     before = any(name.endswith(mark) for name in (*record.written, *record.lines))
     return given.flag(yes) or (before and not given.flag(no))
 
 
-def _told(step: Step, home: Home) -> str:
-    why = f"  ({step.why})" if step.why else ""
-    return f"  {step.verb:22} {home.short(step.path)}{why}"
+def _told(steps: Iterable[Step], home: Home) -> Iterator[str]:
+    """Yield a line for each step, one for those of a folder, as a shell would write them."""
+
+    def alike(step: Step) -> tuple[Verb, Path, str]:
+        return step.verb, step.path.parent, step.why
+
+    for (verb, folder, why), group in groupby(steps, alike):
+        names = [step.path.name for step in group]
+        name = names[0] if len(names) == 1 else f"{{{','.join(names)}}}"
+        yield f"  {verb:22} {home.short(folder / name)}" + (f"  ({why})" if why else "")
 
 
 # -- putting in place ------------------------------------------------------------------------
@@ -89,6 +98,7 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
         told += _running(session)
     if any(name.endswith(PKCS11_MODULE) for name in record.written):
         told.append("PKCS#11 programs are served once the configuration says so: docs/pkcs11.md.")
+        told.append("Then `hsmagent doctor` says which of them see a token twice, and what to do.")
     if _change_gnupg(steps):
         gnupg.end_agent(os.environ)
     if any(name.endswith(GNUPG_AGENT) for name in record.lines):
@@ -107,15 +117,10 @@ def _running(session: Session) -> Iterator[str]:
 
 def _is_older() -> bool:
     try:
-        daemon = Daemon("", ANSWER)
+        with Daemon("", ANSWER) as daemon:
+            return bool(daemon.call("status")["version"] != __version__)
     except HsmAgentError:
         return False
-    try:
-        return bool(daemon.call("status")["version"] != __version__)
-    except HsmAgentError:
-        return False
-    finally:
-        daemon.close()
 
 
 def _sockets(names: Iterable[str]) -> list[str]:

@@ -1,10 +1,14 @@
-"""The answers of the daemon, laid out for a terminal. Imports nothing: it is on the quick path."""
+"""The answers of the daemon, laid out for a terminal.
+
+Imports next to nothing: it is on the quick path.
+"""
+
+from hsmagent.control.client import NONE_PRESENT
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
-NONE_PRESENT = "no token is present"
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 PIN_WORDS = {
@@ -17,21 +21,36 @@ PIN_WORDS = {
 
 
 def status(answer: "dict[str, Any]") -> str:
-    """Lay out `hsmagent status`: a block for each token, then what is wrong with modules."""
-    blocks = [_token(token) for token in answer["tokens"]]
+    """Lay out `hsmagent status`: what waits for a person, each token, what is wrong beside them."""
+    blocks = ["".join([f"{head}: {text}\n" for head, text in waiting(answer)])]
+    blocks += [_token(token) for token in answer["tokens"]] or [f"{NONE_PRESENT}\n"]
     wrong, notes = beside_tokens(answer)
-    blocks += [f"{line}\n" for line in wrong]
-    notes = [f"{line}\n" for line in notes]
-    return "\n".join([*blocks, *notes]) if blocks else "".join([f"{NONE_PRESENT}\n", *notes])
+    blocks.append("\n".join([*wrong, *notes, ""]))
+    return "\n".join(filter(None, blocks))
+
+
+_WANTS = {"pin": "waits for a PIN", "yes": "waits for a yes", "touch": "waits for a touch"}
+
+
+def waiting(answer: "dict[str, Any]") -> "list[tuple[str, str]]":
+    """Return each request that waits for a person: what it waits for, and what it is."""
+    found = []
+    for each in answer.get("waiting", ()):
+        wants = _WANTS.get(each["wants"], "waits")
+        found.append((wants, f"{each['request']}, with the key {each['key']}"))
+    return found
 
 
 def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
-    """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes."""
+    """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes.
+
+    A module that fails, and that the configuration does not name, is left to `hsmagent doctor`.
+    """
     wrong = [
         f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}"
         for lease in answer.get("leases", ())
     ]
-    wrong += [_trouble(module) for module in answer["modules"] if module["error"]]
+    wrong += [_trouble(m) for m in answer["modules"] if m["error"] and m.get("named", True)]
     notes = [
         f"module {m['path']}: {note}" for m in answer["modules"] for note in m.get("notes", ())
     ]
@@ -106,7 +125,7 @@ def log(answer: "dict[str, Any]") -> str:
 
 
 def keys(answer: "dict[str, Any]") -> str:
-    """Lay out `hsmagent keys`: a block for each key, then what is odd about the tokens' objects."""
+    """Lay out `hsmagent keys`: a block for each key, then notes on the tokens' objects."""
     blocks = [_key(key) for key in answer["keys"]]
     blocks = blocks or ["no keys; `hsmagent status` shows the tokens\n"]
     if answer["notes"]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from hsmagent.cli.arguments import Given, moment
 from hsmagent.cli.progress import watched
 from hsmagent.mail import stdio, store
-from hsmagent.mail.keys import MailKeys
+from hsmagent.mail.keys import KeysFactory
 from hsmagent.mail.spool import Region, Spool
 from hsmagent.mail.stdio import Out, read
 
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from hsmagent.mail.mime import Entity
     from hsmagent.mail.report import Report
     from hsmagent.mail.verify import Judge
-
-KeysFactory = Callable[[], MailKeys]
 
 
 def run(given: Given) -> int:

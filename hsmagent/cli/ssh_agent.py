@@ -1,7 +1,7 @@
 """`hsmagent ssh-agent`, and the program `hsmagent-ssh-agent`: ssh-agent(1)'s options and output.
 
-The socket listens before the parent prints or execs, and the child loads what is slow to import
-only then: who evaluates our output never waits for Python.
+The socket listens before the parent prints or execs, and only then the child imports what is slow
+to import: a shell that evaluates our output does not wait for that.
 """
 
 import getopt
@@ -44,9 +44,10 @@ ANY = ("*",)
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The command line. `csh`: which shell's words to print; None: as $SHELL says.
+    """The command line. csh: whether to print for csh; None for what $SHELL says.
 
-    websafe: patterns for the applications of FIDO keys; None: ssh-agent's own.
+    lifetime: of added keys, in seconds; 0 for ever. websafe: patterns for the applications of FIDO
+    keys; None for ssh-agent's own.
     """
 
     csh: bool | None = None
@@ -94,7 +95,7 @@ def run(arguments: list[str]) -> int:
     except UsageError as error:
         print(f"hsmagent-ssh-agent: {error}; {usage.line(SSH_AGENT)}", file=sys.stderr)
         return 1
-    if options.clean:  # no agent of ours leaves its socket in ~/.ssh/agent, for others to remove
+    if options.clean:  # nothing to do: our agents' sockets are not in ~/.ssh/agent
         return 0
     return kill(options) if options.kill else start(options)
 
@@ -139,7 +140,7 @@ def _spellings() -> tuple[str, list[str]]:
 
 
 def _feature(name: str, websafe: tuple[str, ...] | None) -> dict[str, Any]:
-    """Read an -O; `websafe` is what one before it said. No restriction is less than any."""
+    """Read an -O. websafe: what an -O before it said; no-restrict-websafe overrules patterns."""
     word, sign, patterns = name.partition("=")
     match word + sign:
         case option if option == ALLOW_REMOTE:
@@ -169,8 +170,8 @@ def life(text: str) -> int:
         raise UsageError(sentence) from None
 
 
-# Only shown fingerprints would differ, and we show none; our sockets are where -T wants them, and
-# we remove nobody else's.
+# The hash matters for fingerprints that are shown, and we show none. Our sockets are where -T wants
+# them, and we do not remove those of others.
 _NO_EFFECT = ("hash", "in_tmpdir", "keep_stale")
 
 # option → the field of Options, and how its value is read
@@ -217,7 +218,7 @@ def start(options: Options) -> int:
     """Listen, tell where, and serve: in the foreground, or in a child of our own."""
     in_foreground = options.debug or options.foreground
     ending = {signal.SIGTERM, signal.SIGHUP} | ({signal.SIGINT} if in_foreground else set())
-    # Until the agent can heed them: one that they ended sooner would leave its socket behind.
+    # Blocked until the agent handles them: an agent that they ended before would leave its socket.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     folder = private_folder()
     try:
@@ -259,7 +260,7 @@ def private_folder() -> Path:
 
 
 def configuration(file: Path | None, address: Path) -> "Config | None":
-    """Read the file of --config, while there is a person to tell. Raises ConfigError."""
+    """Read the file of --config before the agent leaves the terminal. Raises ConfigError."""
     if file is None:
         return None
     from hsmagent.config import file as config
@@ -271,7 +272,7 @@ def configuration(file: Path | None, address: Path) -> "Config | None":
 
 
 def tell(options: Options, address: Path, pid: int | None) -> None:
-    """Print what a shell evaluates to find the agent; `pid` None: ourselves. Raises UsageError."""
+    """Print what a shell evaluates to find the agent. pid: None for our own. Raises UsageError."""
     values = {AUTH_SOCK: shlex.quote(str(address))} | ({AGENT_PID: str(pid)} if pid else {})
     form = "setenv {0} {1};" if options.speaks_csh else "{0}={1}; export {0};"
     lines = [form.format(name, value) for name, value in values.items()]
@@ -289,13 +290,13 @@ def say(*lines: str) -> None:
 def execute(
     command: Sequence[str], address: Path, pid: int, mask: Collection[signal.Signals | int]
 ) -> None:
-    """Become the command, with the signals blocked that `mask` says; the agent ends with us.
+    """Become the command, with the signals in `mask` blocked. The agent ends with us.
 
     Raises UsageError.
     """
     environment = os.environ | {AUTH_SOCK: str(address), AGENT_PID: str(pid)}
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    # Python ignores these, and who is executed would go on doing so.
+    # Python ignores these signals, and the command would inherit that.
     for ignored in (signal.SIGPIPE, signal.SIGXFSZ):
         signal.signal(ignored, signal.SIG_DFL)
     try:
@@ -319,7 +320,7 @@ def leave_terminal() -> None:
 
 
 def follow(parent: int) -> None:
-    """Have the kernel end us when the parent, which becomes the command, ends."""
+    """Have the kernel end this process when its parent, which becomes the command, ends."""
     prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != parent:  # it ended before we asked
         os.kill(os.getpid(), signal.SIGTERM)
@@ -337,7 +338,7 @@ def serve(
 
     from hsmagent.daemon.private import PrivateAgent, Settings
 
-    forbid_dumps()  # not before: a command that we become may dump core
+    forbid_dumps()  # only here: the command that the parent becomes may dump core
     logging.basicConfig(
         format="hsmagent-ssh-agent: %(message)s",
         level=logging.DEBUG if options.debug else logging.WARNING,

@@ -28,14 +28,14 @@ _ENDS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 def pin_frame(asked: dict[str, Any], *, from_stdin: bool, last_try: bool) -> bytearray:
     """Ask for the PIN of the token that the daemon described; return the frame to send it in."""
     body = bytearray([PIN_LAST_TRY_CONFIRMED if last_try else PIN_PLAIN])
-    if asked.get("waiting"):  # the PIN is a yes to that
+    if asked.get("waiting"):  # the PIN confirms the request that waits
         print(asked["waiting"], file=sys.stderr, flush=True)
     if asked["pin_pad"]:
         write(f"Type the PIN of {asked['token']} on the reader.\n")
         return body
     if from_stdin and sys.stdin is None:
         raise HsmAgentError("standard input is closed; nothing was tried")
-    # --stdin where nothing is piped in: a terminal there would show the PIN.
+    # Where standard input is a terminal, it is not read: it would show the PIN.
     pin = read_line(0) if from_stdin and not os.isatty(0) else ask_pin(asked)
     body += pin
     wipe(pin)
@@ -51,7 +51,7 @@ def ask_pin(asked: dict[str, Any]) -> bytearray:
 
 
 def ask_secret(prompt: str) -> bytearray:
-    """Read one line from the terminal without echo; what was typed ahead does not count."""
+    """Read one line from the terminal without echo. What was typed before the prompt is dropped."""
     with opened("ask for the PIN in; use --stdin") as tty:
         with without_echo(tty, prompt):
             secret = read_line(tty)
@@ -60,8 +60,13 @@ def ask_secret(prompt: str) -> bytearray:
 
 
 def agree(question: str, otherwise: str) -> bool:
-    """Ask a yes-or-no question; only "yes" is yes. otherwise: what to do without a terminal."""
-    return ask_line(f"{question} Type yes to go on: ", otherwise) == "yes"
+    """Ask a yes-or-no question. otherwise: what to do without a terminal."""
+    return is_yes(ask_line(f"{question} [y/N] ", otherwise).encode())
+
+
+def is_yes(line: bytes | bytearray) -> bool:
+    """Whether a line that was typed is a yes; everything else is a no."""
+    return line.strip().lower() in (b"y", b"yes")
 
 
 def ask_line(question: str, otherwise: str) -> str:
@@ -73,13 +78,13 @@ def ask_line(question: str, otherwise: str) -> str:
 
 
 def show(text: str) -> None:
-    """Write to the terminal itself, and not into what a command's output goes to."""
+    """Write to the terminal itself, wherever the command's output goes."""
     with opened("show it in") as tty:
         write_to(tty, text)
 
 
 def write_to(tty: int, text: str) -> None:
-    """Write to a terminal in the encoding that it has: other bytes might be its control codes."""
+    """Write to a terminal in its own encoding: other bytes might be control codes to it."""
     try:
         os.write(tty, text.encode(locale.getencoding(), "backslashreplace"))
     except OSError as error:
@@ -87,7 +92,7 @@ def write_to(tty: int, text: str) -> None:
 
 
 def read_line(descriptor: int) -> bytearray:
-    """Read one line, without its end; nothing of it stays behind in a buffer of ours."""
+    """Read one line, without its end. No copy stays behind in a buffer; the caller wipes it."""
     line, piece = bytearray(), bytearray(1)
     try:
         while len(line) <= MOST and os.readv(descriptor, [piece]) and piece != b"\n":
@@ -122,15 +127,15 @@ def without_echo(
     signals: Mapping[signal.Signals, Handler] = MappingProxyType({}),
     after: str = "",
 ) -> Iterator[None]:
-    """Show no typing while the block runs, and nothing that was typed then after it.
+    """Show no typing while the block runs, and drop what was typed then at its end.
 
-    prompt: written first. after: what undoes that on the terminal, however the block ends.
-    signals: how some are handled instead of as they are for a question that is left with them.
+    prompt: written first. after: written at the end, however the block ends, to undo what `prompt`
+    did. signals: handlers in place of the usual ones, which end the process or stop it.
     """
     before = termios.tcgetattr(tty)
 
     def hide() -> None:
-        # In this order: what is typed once the prompt is there must be neither shown nor lost.
+        # In this order: what is typed after the prompt must be neither shown nor lost.
         set_echo(tty, on=False)
         write_to(tty, prompt)
 
@@ -170,7 +175,7 @@ def _handled(signals: Mapping[signal.Signals, Handler]) -> Iterator[None]:
 
 
 def set_echo(tty: int, *, on: bool) -> None:
-    """Show what is typed from now on, or do not; what was typed before does not count."""
+    """Show what is typed from now on, or do not show it. What was typed before is dropped."""
     try:
         mode = termios.tcgetattr(tty)
         mode[_LFLAG] = mode[_LFLAG] | termios.ECHO if on else mode[_LFLAG] & ~termios.ECHO
@@ -180,7 +185,7 @@ def set_echo(tty: int, *, on: bool) -> None:
 
 
 def in_foreground(tty: int) -> bool:
-    """Whether we are whom this terminal's typing goes to."""
+    """Whether we are in the foreground of this terminal, so that its input comes to us."""
     try:
         return os.tcgetpgrp(tty) == os.getpgrp()
     except OSError:

@@ -34,7 +34,7 @@ def run(given: Given) -> int:
 
 
 def _places(address: str) -> list[tuple[str, str]]:
-    """Return the profiles that send as this address, and what each calls that identity."""
+    """Return the user.js of each profile that sends as this address, and its identity's name."""
     found = []
     for file in sorted(Path.home().glob(PROFILES)):
         for name, value in _ADDRESS.findall(file.read_text(errors="replace")):

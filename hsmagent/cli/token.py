@@ -9,13 +9,10 @@ from hsmagent.manage import pins, tokens
 
 def init(given: Given) -> int:
     """`hsmagent token init`."""
-    number, none = given.value("--backup-shares"), given.flag("--no-backup")
-    if number and none:
-        raise UsageError("--backup-shares and --no-backup are one too many")
-    if number and not (number.isascii() and number.isdecimal()):
-        raise UsageError("--backup-shares needs a number")
-    shares = initialize.NO_BACKUP if none else int(number) if number else None
-    wish = initialize.Wish(given.value("--label"), shares)
+    number, none = given.number("--backup-shares"), given.flag("--no-backup")
+    if none and number is not None:
+        raise UsageError("--backup-shares and --no-backup say the opposite; give one of them")
+    wish = initialize.Wish(given.value("--label"), initialize.NO_BACKUP if none else number)
     return manage.run(given, lambda place: initialize.init(place, wish))
 
 

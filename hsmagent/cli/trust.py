@@ -1,4 +1,4 @@
-"""What signatures are measured by, put together from options, settings and the store."""
+"""The judge of signatures, made from options, settings and the store."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,9 +16,9 @@ def judge(
     required: Revocation = Revocation.AT_HAND,
     also_own: bool = False,
 ) -> Judge:
-    """Return a judge by the roots in these files, or by those that mail is judged by at all.
+    """Return a judge that trusts the roots in these files; without files, the roots for mail.
 
-    also_own: the roots of the store count besides those in files.
+    crls: files of revocation lists. also_own: the roots of the store count beside those in files.
     """
     kept = store.default()
     given = [roots.read_anchors(path) for path in files]
@@ -36,8 +36,8 @@ def judge(
 
 
 def _system() -> roots.Bundle | None:
-    """Return the system's roots, unless the configuration says that only one's own count."""
-    # Who names the roots need not wait for the configuration's reader.
+    """Return the system's roots, unless the configuration says that only the store's count."""
+    # Imported here: whoever names the roots need not wait for this.
     from hsmagent.config import file as config
     from hsmagent.config.mail import Roots
 

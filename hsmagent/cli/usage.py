@@ -1,7 +1,5 @@
 """What `--help` says, of each program and command, from the table of commands."""
 
-from textwrap import wrap
-
 from hsmagent import __version__
 from hsmagent.cli import commands
 from hsmagent.cli.command import VERSION, VERSION_OF_SSH, Command
@@ -30,7 +28,7 @@ def group(name: str) -> str:
     # A verb of two words stays in one line.
     called = [verb.name.removeprefix(f"{name} ").replace(" ", "\xa0") for verb in verbs]
     said = f"usage: hsmagent {name} {' | '.join(called)}"
-    lines = wrap(said, WIDTH, subsequent_indent=" " * 16, break_on_hyphens=False)
+    lines = _wrapped(said, WIDTH, " " * 16)
     head = "\n".join(lines).replace("\xa0", " ")
     return f"{head}\n\n{_sentence(commands.GROUPS[name])}\n\n{_listed(verbs)}"
 
@@ -62,9 +60,9 @@ def of(command: Command) -> str:
 
 
 def about(program: Command, words: "Sequence[str]") -> str:
-    """Return what a program that stands in for another says of itself, or "" if it is not asked.
+    """Return a program's help or version, if its first argument asks for that, else "".
 
-    It is asked by its first argument; later ones may be values, or another program's.
+    Later arguments may be values, or another program's arguments.
     """
     option = program.option(words[0]) if words else None
     if option is None or option.names[0] not in {"--help", "--version"}:
@@ -75,8 +73,7 @@ def about(program: Command, words: "Sequence[str]") -> str:
 
 
 def _row(left: str, meaning: str) -> str:
-    first, *more = wrap(meaning, WIDTH - _LEFT - 4)
-    lines = [first, *more]
+    lines = _wrapped(meaning, WIDTH - _LEFT - 4)
     head = f"  {left:{_LEFT}} "
     if len(left) > _LEFT:
         head = f"  {left}\n{'':{_LEFT + 3}}"
@@ -84,4 +81,11 @@ def _row(left: str, meaning: str) -> str:
 
 
 def _sentence(meaning: str) -> str:
-    return "\n".join(wrap(f"{meaning[0].upper()}{meaning[1:]}.", WIDTH))
+    return "\n".join(_wrapped(f"{meaning[0].upper()}{meaning[1:]}.", WIDTH))
+
+
+def _wrapped(text: str, width: int, indent: str = "") -> list[str]:
+    """Return lines of at most `width`, all but the first indented."""
+    from textwrap import wrap  # whoever asks for no help does not wait for it
+
+    return wrap(text, width, subsequent_indent=indent, break_on_hyphens=False)

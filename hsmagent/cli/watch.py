@@ -1,7 +1,7 @@
 """`hsmagent status --watch` and `hsmagent log --follow`: in the foreground, until Ctrl-C.
 
-Both ask the daemon once a second over one connection, and end with it: an agent that was stopped
-is not started again by being looked at.
+Both ask the daemon once a second over one connection, and end when the connection does: they must
+not start an agent that was stopped.
 """
 
 import json
@@ -10,7 +10,6 @@ import select
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from typing import Any
 
 from hsmagent.cli import glance, output, show, terminal
@@ -20,7 +19,7 @@ from hsmagent.control.client import Daemon
 from hsmagent.errors import UsageError
 
 _PAUSE = 1.0  # seconds
-_TAIL = 10  # entries of before, as tail(1) has it
+_TAIL = 10  # entries from before that are shown, as tail(1) does
 
 # The alternate screen, no cursor, and lines cut where the terminal ends (xterm's ctlseqs: DECSET).
 _ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l"
@@ -35,7 +34,7 @@ def watch(given: Given) -> int:
     if not output.on_terminal() or os.environ.get("TERM", "dumb") == "dumb":
         raise UsageError("--watch draws on a terminal; without it `hsmagent status` prints once")
     with (
-        closing(Daemon(given.value("--runtime-dir"), AT_HAND)) as daemon,
+        Daemon(given.value("--runtime-dir"), AT_HAND) as daemon,
         terminal.opened("draw on") as tty,
     ):
         answer = daemon.call("status")
@@ -59,8 +58,8 @@ def follow(given: Given) -> int:
     laid_out, since = _layout(given), given.value("--since")
     reader = select.poll()
     if sys.stdout is not None:
-        reader.register(sys.stdout.fileno(), 0)  # told of one thing: that its reader has left
-    with closing(Daemon(given.value("--runtime-dir"), AT_HAND)) as daemon:
+        reader.register(sys.stdout.fileno(), 0)  # without events, poll tells that the reader left
+    with Daemon(given.value("--runtime-dir"), AT_HAND) as daemon:
         answer = daemon.call("log", since=since)
         output.write(laid_out(answer["entries"][0 if since else -_TAIL :]))
         while not reader.poll(_PAUSE * 1000):
@@ -70,7 +69,7 @@ def follow(given: Given) -> int:
 
 
 def _layout(given: Given) -> Callable[[list[dict[str, Any]]], str]:
-    """Return what lays entries out; as JSON each is a line."""
+    """Return the function that lays entries out; with --json each entry is a line."""
     if given.flag("--json"):
         return lambda entries: "".join(f"{json.dumps(e, ensure_ascii=False)}\n" for e in entries)
     if output.on_terminal():

@@ -2,20 +2,21 @@
 
 p11-kit's registration files (pkcs11.conf(5)) say what is installed; OpenSC and SoftHSM are found
 by their usual paths as well, unless a registration keeps them from us. Trust stores and keyrings
-are left out: they hold no keys of a token. So is what leads to another process's tokens: those may
-be our own.
+are left out, since they hold no token's keys; so are modules that show what another process
+serves, since that may be ourselves.
 """
 
 import glob
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from hsmagent.config.file import Config
 from hsmagent.folders import home_folder
 from hsmagent.model import ModuleSpec
 
-# The administrator's before the packages'.
+# What the administrator registers counts before what packages do.
 SYSTEM_MODULES = ("/etc/pkcs11/modules", "/usr/share/p11-kit/modules")
 USER_MODULES = "pkcs11/modules"  # below $XDG_CONFIG_HOME
 
@@ -36,31 +37,49 @@ USUAL = (
     "/usr/lib64/softhsm/libsofthsm2.so",
 )
 LEFT_OUT = ("p11-kit-trust", "gnome-keyring")
-# These lead to what others serve, ourselves among them; the proxy is p11-kit's own library.
+# These show what other processes serve. p11-kit-proxy.so is a link to libp11-kit.so.
 LEAD_ELSEWHERE = ("p11-kit-proxy", "p11-kit-client", "libp11-kit.so")
 
 
 def modules(settings: Config) -> tuple[ModuleSpec, ...]:
     """Return the modules to load: those that are named, else those that are installed."""
-    return settings.modules or tuple(ModuleSpec(path) for path in discover())
+    return settings.modules or tuple(ModuleSpec(path, named=False) for path in discover())
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """A module that is registered: in files of this name, by what path, and who shall load it."""
+
+    file: str
+    path: str
+    is_for_us: bool
+    is_for_all: bool
 
 
 def discover() -> tuple[str, ...]:
     """Return the paths of the installed modules, each once, in a stable order."""
-    config_home = home_folder("XDG_CONFIG_HOME", "~/.config")
-    folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
-    registered = list(registrations(*folders))
-    ours = [path for path, is_for_us in registered if is_for_us]
-    kept_from_us = {os.path.realpath(path) for path, is_for_us in registered if not is_for_us}
+    registered = registered_for(home_folder("XDG_CONFIG_HOME", "~/.config"))
+    ours = [each.path for each in registered if each.is_for_us]
+    kept_from_us = {os.path.realpath(each.path) for each in registered if not each.is_for_us}
     usual = (path for pattern in USUAL for path in sorted(glob.glob(pattern)))  # noqa: PTH207
     allowed = (path for path in usual if os.path.realpath(path) not in kept_from_us)
-    return tuple(_each_once([*ours, *allowed]))
+    unique = dict[str, str]()
+    for path in (*ours, *allowed):
+        unique.setdefault(os.path.realpath(path), path)
+    return tuple(unique.values())
 
 
-def registrations(*folders: Path) -> Iterator[tuple[str, bool]]:
-    """Return each module that a `.module` file registers, and whether it is meant for us.
+def registered_for(config_home: str) -> tuple[Registration, ...]:
+    """Return what is registered for the person whose $XDG_CONFIG_HOME that is."""
+    folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
+    return tuple(registrations(*folders))
 
-    Files of one name are one registration; what an earlier folder says of it counts.
+
+def registrations(*folders: Path) -> Iterator[Registration]:
+    """Return each module that a `.module` file registers.
+
+    Files of the same name in several folders are one registration. Where they differ, the earlier
+    folder counts.
     """
     merged: dict[str, dict[str, str]] = {}
     for folder in folders:
@@ -70,9 +89,10 @@ def registrations(*folders: Path) -> Iterator[tuple[str, bool]]:
             except (OSError, UnicodeDecodeError):
                 continue
             merged[file.name] = settings | merged.get(file.name, {})
-    for _, settings in sorted(merged.items()):
+    for name, settings in sorted(merged.items()):
         if path := _find(settings.get("module", "")):
-            yield path, _is_for_us(settings, path)
+            for_all = not settings.get("enable-in") and "remote" not in settings
+            yield Registration(name, path, _is_for_us(settings, path), for_all)
 
 
 def parse(text: str) -> dict[str, str]:
@@ -98,22 +118,11 @@ def _is_for_us(settings: dict[str, str], path: str) -> bool:
 def _find(module: str) -> str:
     if not module or module.startswith("/"):
         return module if Path(module).is_file() else ""
-    for pattern in LIBRARY_PATTERNS:
-        for found in sorted(glob.glob(f"{pattern}/{module}")):  # noqa: PTH207
-            return found
-    return ""
-
-
-def _each_once(paths: Iterable[str]) -> Iterator[str]:
-    seen = set()
-    for path in paths:
-        real = os.path.realpath(path)
-        if real not in seen:
-            seen.add(real)
-            yield path
+    found = (sorted(glob.glob(f"{pattern}/{module}")) for pattern in LIBRARY_PATTERNS)  # noqa: PTH207
+    return next((paths[0] for paths in found if paths), "")
 
 
 def certificate_files(pattern: str) -> list[str]:
-    """Return the files that a pattern of `[ssh] certificates` names; a folder: those in it."""
+    """Return the files that a pattern of `[ssh] certificates` names; for a folder those in it."""
     inside = f"{pattern}/*-cert.pub" if Path(pattern).is_dir() else pattern
     return sorted(glob.glob(inside))  # noqa: PTH207 - an absolute pattern is no Path

@@ -1,12 +1,12 @@
 """Durations as a person writes them: "90s", "15m", "1h30m", "2w". Imports nothing."""
 
 UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}
-# sshd_config(5), TIME FORMATS: what fits into an int.
+# The longest that sshd_config(5), TIME FORMATS, can hold: an int of seconds.
 LONGEST = 2**31 - 1
 
 
 def seconds(text: str) -> int:
-    """Read numbers, each with its unit, which add up. Raises ValueError."""
+    """Return the seconds of a duration, the sum of its parts. Raises ValueError."""
     total, number = 0, ""
     for character in text:
         if character.isascii() and character.isdecimal():

@@ -6,8 +6,8 @@ error must never weaken a policy in silence.
 
 import os
 import stat
-import tomllib
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 from hsmagent.config.mail import Roots, Settings, When
@@ -26,8 +26,8 @@ from hsmagent.config.toml import (
     whole,
 )
 from hsmagent.errors import ConfigError, UsageError
-from hsmagent.folders import changeable_by_others, home_folder, is_others
-from hsmagent.model import PROVIDERS, ModuleSpec, PurposeKind
+from hsmagent.folders import PROVIDERS, changeable_by_others, home_folder, is_others
+from hsmagent.model import ModuleSpec, PurposeKind
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
 
 CONFIRM = ("never", "always", "forwarded", "remember")
@@ -59,8 +59,9 @@ class TokenConfig:
 class KeyConfig:
     """One `[[key]]`: the policy for the keys that `match` names (URI, fingerprint or label).
 
-    allow None: everything, but unknown data only after a question (see `policy`), and nothing for
-    PKCS#11 programs and GnuPG. confirm "": unsaid.
+    allow: the purposes that it permits. None where the file has no `allow`: everything but what
+    PKCS#11 programs and GnuPG want, some of it after a question (see `door.policy`). confirm: ""
+    where the file has none.
     """
 
     match: Pkcs11Uri | str
@@ -101,7 +102,7 @@ class Pkcs11Config:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """Everything the file says. No `[[module]]` at all: modules are discovered."""
+    """Everything the file says. Where it has no `[[module]]`, modules are discovered."""
 
     modules: tuple[ModuleSpec, ...] = ()
     tokens: tuple[TokenConfig, ...] = ()
@@ -122,7 +123,7 @@ def default_path() -> Path:
 def load(file: Path, *, required: bool = False) -> Config:
     """Read the file; a missing one means the defaults, unless `required`. Raises ConfigError.
 
-    A link that leads nowhere is no missing file: somebody has a configuration, and it is not here.
+    A link that leads nowhere is an error: its owner has a configuration, which we cannot see.
     """
     try:
         content = _content(file)
@@ -145,7 +146,7 @@ def load(file: Path, *, required: bool = False) -> Config:
 
 def _content(file: Path) -> str:
     """Return the text of the file. Raises ConfigError, OSError or UnicodeDecodeError."""
-    # A FIFO would make us wait for its writer, for ever.
+    # To open a FIFO as usual would make us wait for its writer, for ever.
     with open(file, "rb", opener=_without_waiting) as stream:
         if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode) and str(file) != os.devnull:
             raise ConfigError(f"cannot read {file}: it is not a regular file")
@@ -167,7 +168,7 @@ def _dangling(file: Path) -> Path | None:
 def changeable(file: Path) -> str:
     """Return what somebody else may change, the file or a folder above it; "" for nothing.
 
-    Anybody may read it; but it names modules that are loaded.
+    The file names modules that are loaded, so nobody else may write it. Anybody may read it.
     """
     real = os.path.realpath(file)
     if str(file) == os.devnull or not Path(real).exists():
@@ -176,24 +177,26 @@ def changeable(file: Path) -> str:
 
 
 def read(content: str, file: str) -> Config:
-    """Read the text of a configuration file; `file` is its name in errors."""
+    """Read the text of a configuration file; `file` is its name in errors. Raises ConfigError."""
+    import tomllib  # a person without a file has no use for it
+
     try:
         top = Table(tomllib.loads(content), file, "")
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{file} is not valid TOML: {error}") from None
     except RecursionError:
         raise ConfigError(f"{file} nests its values too deeply") from None
-    cache = _cache(top.table("cache"), CacheConfig(), "cache")
+    cache = top.table("cache", partial(_cache, CacheConfig(), "cache"))
     config = Config(
-        modules=_modules(top.tables("module")),
-        tokens=tuple(_token(table, cache) for table in top.tables("token")),
-        keys=tuple(map(_key, top.tables("key"))),
+        modules=top.tables("module", partial(_module, set())),
+        tokens=top.tables("token", partial(_token, cache)),
+        keys=top.tables("key", _key),
         cache=cache,
-        prompt=_prompt(top.table("prompt")),
-        ssh=_ssh(top.table("ssh")),
-        notify=_notify(top.table("notify")),
-        mail=_mail(top.table("mail")),
-        pkcs11=_pkcs11(top.table("pkcs11")),
+        prompt=top.table("prompt", _prompt),
+        ssh=top.table("ssh", _ssh),
+        notify=top.table("notify", _notify),
+        mail=top.table("mail", _mail),
+        pkcs11=top.table("pkcs11", _pkcs11),
     )
     top.end()
     return config
@@ -202,42 +205,33 @@ def read(content: str, file: str) -> Config:
 # -- one function per table ------------------------------------------------------------------
 
 
-def _modules(tables: list[Table]) -> tuple[ModuleSpec, ...]:
-    modules: dict[str, ModuleSpec] = {}
-    for table in tables:
-        module = _module(table)
-        if module.path in modules:
-            raise table.error(f"the module {module.path} is named twice")
-        modules[module.path] = module
-    return tuple(modules.values())
-
-
-def _module(table: Table) -> ModuleSpec:
-    module = ModuleSpec(
-        path=table.take("path", absolute_path),
+def _module(named: set[str], table: Table) -> ModuleSpec:
+    path = table.take("path", absolute_path)
+    if path in named:
+        raise table.error(f"the module {path} is named twice")
+    named.add(path)
+    return ModuleSpec(
+        path=path,
         workers=table.take("workers", whole(1, 64), 1),
         parameters=table.take("parameters", text, "", secret=True),
         env=table.take("env", environment, (), secret=True),
         release=table.take("release", duration, 0.0),
         exclusive=table.take("exclusive", boolean, default=False),
     )
-    table.end()
-    return module
 
 
-def _token(table: Table, default: CacheConfig) -> TokenConfig:
+def _token(default: CacheConfig, table: Table) -> TokenConfig:
     match = table.take("match", pkcs11_uri, secret=True)
     pin_store = table.take("pin_store", boolean, default=False)
-    return TokenConfig(match, _cache(table, default, "token"), pin_store)
+    return TokenConfig(match, _cache(default, "token", table), pin_store)
 
 
-def _cache(table: Table, default: CacheConfig, name: str) -> CacheConfig:
+def _cache(default: CacheConfig, name: str, table: Table) -> CacheConfig:
     cache = CacheConfig(
         idle=table.take("idle", duration, default.idle),
         max=table.take("max", duration, default.max),
         let_go=table.take("let_go", many(choice(*LET_GO)), default.let_go),
     )
-    table.end()
     if cache.idle <= 0 or cache.max <= 0:
         raise table.error(f"idle and max of a {name} must be longer than 0 seconds")
     return cache
@@ -248,7 +242,7 @@ def _key(table: Table) -> KeyConfig:
     kinds = [str(kind) for kind in PurposeKind]
     unsaid: tuple[str, ...] = ("",)  # unlike an empty list, which allows nothing
     allow = table.take("allow", many(choice(*kinds)), unsaid)
-    key = KeyConfig(
+    return KeyConfig(
         match=table.take("match", key_name, secret=True),
         confirm=table.take("confirm", choice(*CONFIRM), default.confirm),
         remember=table.take("remember", duration, default.remember),
@@ -256,8 +250,6 @@ def _key(table: Table) -> KeyConfig:
         hide=table.take("hide", boolean, default=False),
         name=table.take("name", text, ""),
     )
-    table.end()
-    return key
 
 
 def _prompt(table: Table) -> PromptConfig:
@@ -267,7 +259,6 @@ def _prompt(table: Table) -> PromptConfig:
         timeout=table.take("timeout", duration, default.timeout),
         pinentry=table.take("pinentry", program, default.pinentry),
     )
-    table.end()
     if prompt.timeout <= 0:
         raise table.error("timeout must be longer than 0 seconds")
     return prompt
@@ -275,13 +266,11 @@ def _prompt(table: Table) -> PromptConfig:
 
 def _ssh(table: Table) -> SshConfig:
     default = SshConfig()
-    ssh = SshConfig(
+    return SshConfig(
         upstream=table.take("upstream", path, default.upstream),
         certificates=table.take("certificates", many(path), default.certificates),
         providers=table.take("providers", many(path), default.providers),
     )
-    table.end()
-    return ssh
 
 
 def _mail(table: Table) -> Settings:
@@ -293,22 +282,17 @@ def _mail(table: Table) -> Settings:
         encrypt=When(table.take("encrypt", when, str(default.encrypt))),
         roots=Roots(table.take("roots", choice(*Roots), str(default.roots))),
     )
-    table.end()
     if not mail.sendmail:
         raise table.error("sendmail must name a program")
     return mail
 
 
 def _pkcs11(table: Table) -> Pkcs11Config:
-    pkcs11 = Pkcs11Config(enabled=table.take("enabled", boolean, default=False))
-    table.end()
-    return pkcs11
+    return Pkcs11Config(enabled=table.take("enabled", boolean, default=False))
 
 
 def _notify(table: Table) -> tuple[str, ...]:
-    events = table.take("events", many(choice(*NOTIFY)), Config().notify)
-    table.end()
-    return events
+    return table.take("events", many(choice(*NOTIFY)), Config().notify)
 
 
 # -- how keys and tokens are named ----------------------------------------------------------

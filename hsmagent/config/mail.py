@@ -1,4 +1,4 @@
-"""What the `[mail]` table of the configuration says; the commands hand it to the faces."""
+"""What the `[mail]` table of the configuration says."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,14 +17,14 @@ class Roots(StrEnum):
     """Which roots mail is judged by."""
 
     SYSTEM = "system"  # the system's, and those that `hsmagent roots` holds
-    OWN = "own"  # the latter alone
+    OWN = "own"  # those of `hsmagent roots` alone
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What hsmagent-sendmail does, and whom mail programs trust.
+    """What hsmagent-sendmail does, and which roots mail programs trust.
 
-    sendmail: the real program, with arguments of its own.
+    sendmail: the real sendmail, and arguments for it.
     """
 
     sendmail: tuple[str, ...] = ("/usr/sbin/sendmail",)

@@ -34,9 +34,9 @@ class Table:
         *,
         secret: bool = False,
     ) -> T:
-        """Return the key's value as `reader` makes it; no default: the key must be there.
+        """Return the key's value as `reader` makes it. Without a default the key must be there.
 
-        secret: the value may hold one, so that an error must not repeat it.
+        secret: the value may hold a secret, so an error must not repeat it. Raises ConfigError.
         """
         self._known.append(key)
         if key not in self._values:
@@ -50,23 +50,28 @@ class Table:
             shown = key if secret else f"{key} = {printable(repr(value))}"
             raise self.error(f"{shown}: must be {expected}") from None
 
-    def table(self, key: str) -> "Table":
-        """Return the sub-table `[key]`, empty when it is not there."""
+    def table(self, key: str, reader: "Callable[[Table], T]") -> T:
+        """Return what `reader` makes of the sub-table `[key]`, empty when it is not there."""
         self._known.append(key)
-        return self._sub(self._values.get(key, {}), f"[{key}]")
+        return self._sub(self._values.get(key, {}), f"[{key}]", reader)
 
-    def tables(self, key: str) -> list["Table"]:
-        """Return every `[[key]]`, numbered from 1 in errors."""
+    def tables(self, key: str, reader: "Callable[[Table], T]") -> tuple[T, ...]:
+        """Return what `reader` makes of each `[[key]]`, numbered from 1 in errors."""
         self._known.append(key)
         values = self._values.get(key, [])
         if not isinstance(values, list):
             raise self.error(f"{key} must be written with double brackets, as [[{key}]]")
-        return [self._sub(value, f"[[{key}]] {n}") for n, value in enumerate(values, 1)]
+        return tuple(
+            self._sub(value, f"[[{key}]] {n}", reader) for n, value in enumerate(values, 1)
+        )
 
-    def _sub(self, values: object, name: str) -> "Table":
+    def _sub(self, values: object, name: str, reader: "Callable[[Table], T]") -> T:
         if not isinstance(values, dict):
             raise self.error(f"{name} must be a table")
-        return Table(values, self._file, name)
+        table = Table(values, self._file, name)
+        found = reader(table)
+        table.end()
+        return found
 
     def end(self) -> None:
         """Raise ConfigError if a key is left that nobody asked for."""
@@ -79,12 +84,12 @@ class Table:
         return ConfigError(": ".join(filter(None, (self._file, self._name, sentence))))
 
 
-# -- readers: a TOML value in, ours out, or Expected -------------------------------------------
+# -- readers: they take a TOML value, and return ours or raise Expected ------------------------
 
 
 def text(value: object) -> str:
     """Read a string without control characters."""
-    if not isinstance(value, str) or not (value == "" or value.isprintable()):
+    if not isinstance(value, str) or not value.isprintable():
         raise Expected("a string without control characters")
     return value
 

@@ -1,8 +1,8 @@
-"""What `hsmagent ask-here` asks of the daemon: to be asked, in the terminal that it runs in.
+"""The operation of `hsmagent ask-here`: to be asked in the terminal in which that command runs.
 
-Once it is answered, the daemon says `{"ask": …}` and `{"over": …}` by itself (`prompt.ask_here`).
-Each frame that comes is an answer to a question: ANSWER_YES or ANSWER_NO, the question's number in
-four bytes, and the PIN if it was one.
+After the answer, the daemon tells `{"ask": …}` and `{"over": …}` by itself (`prompt.ask_here`).
+Each further frame of the client answers a question: ANSWER_YES or ANSWER_NO, the question's number
+in four bytes, and the PIN where one was asked for.
 """
 
 from functools import partial
@@ -23,7 +23,7 @@ class AskHereOperation:
         self._prompter = prompter
 
     async def open(self, asked: Asked) -> Secret:
-        """Ask in the terminal of whoever asks for this, until they hang up."""
+        """Ask in the terminal of the client, until the client hangs up."""
         seat = seat_of(asked.peer().process.pid)
         if seat is None:
             raise Refused("ask-here needs a terminal, and the files that the agent sees")
@@ -32,11 +32,11 @@ class AskHereOperation:
         return Secret({"terminal": seat.where}, partial(self._take, place))
 
     def shown(self) -> list[Answer]:
-        """Return every terminal for `status`."""
+        """Return every terminal in which persons are asked, for `status`."""
         return [{"terminal": where} for where in self._prompter.where()]
 
     async def _take(self, place: Place, frame: bytearray) -> Secret:
-        """Take an answer, and be there for the next one."""
+        """Take an answer; the next frame is one, too."""
         if len(frame) < _HEAD or frame[0] not in (ANSWER_NO, ANSWER_YES):
             raise UsageError("the frame holds no answer to a question")
         pin = frame[_HEAD:] if frame[0] == ANSWER_YES else None

@@ -11,20 +11,22 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from _socket import socket
     from collections.abc import Callable
-    from typing import Any
+    from typing import Any, Self
 
 CONTROL_MAX_FRAME = 1 << 24
 
-# The roles, each with a socket of its own: what a person asks for, what mail programs do, and what
-# our own processes ask for that serve PKCS#11 programs and GnuPG.
+# The roles, each with a socket of its own: for a person's commands, for mail programs, and for our
+# processes that serve PKCS#11 programs and GnuPG.
 CONTROL, MAIL, FACE = "control", "mail", "face"
+
+NONE_PRESENT = "no token is present; plug one in, or see `hsmagent doctor`"
 
 # First byte of the frame that carries a PIN to the daemon.
 PIN_PLAIN = 0
 PIN_LAST_TRY_CONFIRMED = 1
 
-# First byte of the frame that answers a question of ask-here; then the question's number in four
-# bytes, and the PIN if it was one.
+# First byte of the frame that answers a question of ask-here. The question's number follows in four
+# bytes, and the PIN where one was asked for.
 ANSWER_NO = 0
 ANSWER_YES = 1
 
@@ -34,8 +36,8 @@ class Daemon:
 
     role: CONTROL, MAIL or FACE. timeout: seconds for an answer; None where it may wait for a module
     or a person. on_wait: told when a person must do something first, in a sentence, and
-    whether our terminal shows that already. Raises Unavailable where no daemon answers, UsageError
-    where none can, else the error that it answers.
+    whether our terminal shows that already. A `with` block closes it. Raises Unavailable where no
+    daemon answers, UsageError where none can, else the error that the daemon answers.
     """
 
     def __init__(
@@ -53,21 +55,26 @@ class Daemon:
         self._socket.settimeout(timeout)
         try:
             self._socket.connect(path)
+            check_server(self._socket, path)
         except OSError:
             self._socket.close()
             raise Unavailable(
                 f"no daemon answers at {path}; start it with "
                 "`systemctl --user start hsmagent` or `hsmagent daemon`"
             ) from None
-        try:
-            check_server(self._socket, path)
         except Unavailable:
             self._socket.close()
             raise
         self._reader = frame.Reader(CONTROL_MAX_FRAME)
 
+    def __enter__(self) -> "Self":
+        return self
+
     def check_place(self) -> None:
-        """Raise Unavailable where others could have put their own socket; before a PIN goes in."""
+        """Raise Unavailable where others could have put a socket of theirs. Call before a PIN goes.
+
+        A socket at this path is the daemon's only if nobody else may change the folders above it.
+        """
         if above := changeable_by_others(self._path):
             raise Unavailable(
                 f"who answers at {self._path} may not be your daemon: "
@@ -84,8 +91,11 @@ class Daemon:
         """Send one frame (wiped) and return the answer to it."""
         try:
             self.send(body)
-            while "waiting" in (answer := self._next_answer()):
-                self._on_wait(answer["waiting"], answer["on_terminal"])
+            while (answer := self.next_message()) is None or "waiting" in answer:
+                if answer is None:
+                    self.receive()
+                else:
+                    self._on_wait(answer["waiting"], answer["on_terminal"])
             return result_of(answer)
         except TimeoutError:
             raise Unavailable("the daemon does not answer; start it anew") from None
@@ -94,12 +104,7 @@ class Daemon:
         except (ValueError, TypeError, KeyError):
             raise unreadable() from None
 
-    def _next_answer(self) -> "dict[str, Any]":
-        while (message := self.next_message()) is None:
-            self.receive()
-        return message
-
-    # -- for who is told things at any time (ask-here) ---------------------------------------
+    # -- for a client that the daemon tells things at any time (ask-here) --------------------
 
     def fileno(self) -> int:
         """Return the descriptor to wait on before `receive`."""
@@ -129,9 +134,11 @@ class Daemon:
         message: dict[str, Any] | None = None if body is None else json.loads(body)
         return message
 
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """Hang up."""
         self._socket.close()
+
+    __exit__ = close
 
 
 def check_server(connected: "socket", path: str) -> None:
@@ -156,10 +163,10 @@ def result_of(answer: "dict[str, Any]") -> "dict[str, Any]":
 
 
 def hung_up() -> Unavailable:
-    """Return what there is to say when a connection was lost."""
+    """Return the error for a connection that the daemon has closed."""
     return Unavailable("the daemon hung up; its log says why")
 
 
 def unreadable() -> ProtocolError:
-    """Return what there is to say when an answer is none."""
-    return ProtocolError("the daemon's answer is none; is it an older one?")
+    """Return the error for an answer that breaks the protocol."""
+    return ProtocolError("the daemon's answer cannot be read; is the daemon an older one?")

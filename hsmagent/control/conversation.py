@@ -37,9 +37,10 @@ class Secret:
 
 
 class Asked(Fields):
-    """The fields of one request, and who asks.
+    """The fields of one request, and who asks (peer).
 
-    at_end takes what is done when they hang up; tell sends an object that is no answer.
+    at_end: takes what is to be done when the client hangs up. tell: sends an object that is no
+    answer.
     """
 
     def __init__(
@@ -55,7 +56,7 @@ class Asked(Fields):
         self.tell = tell
 
     def on_wait(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - model.Request's
-        """Tell that the request waits for a person (`model.Request`)."""
+        """Tell the client that its request waits for a person (`model.Request`)."""
         self.tell({"waiting": sentence, "on_terminal": on_terminal})
 
 
@@ -63,7 +64,7 @@ Operation = Callable[[Asked], Awaitable[Answer | Secret]]
 
 
 class Conversation:
-    """One connection of a socket that serves these operations: a `connection.Conversation`."""
+    """A connection of a socket that serves these operations: a `daemon.connection.Conversation`."""
 
     def __init__(
         self,
@@ -78,7 +79,7 @@ class Conversation:
         self._at_end: list[Callable[[], None]] = []
 
     def end(self) -> None:
-        """Do what was left for the end."""
+        """Do what operations have left for the end of the connection."""
         while self._at_end:
             self._at_end.pop()()
 

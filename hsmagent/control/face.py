@@ -1,8 +1,8 @@
-"""What the face socket can ask for: our own processes that serve PKCS#11 programs and GnuPG.
+"""What can be asked on the face socket, by our processes that serve PKCS#11 programs and GnuPG.
 
-Each connection speaks for one program. `client` says which: a PKCS#11 program's own socket comes
-with it, so that the kernel and not the process between tells who asks (`daemon.handed`); for GnuPG
-it is whoever started that process. Without that nothing can be used.
+Each connection speaks for one program. The operation `client` says which: a PKCS#11 program's own
+socket comes with it, so that the kernel tells who asks, and not the process in between
+(`daemon.handed`); for GnuPG it is whoever started that process. Until then no key can be used.
 
 What these programs want cannot be read as an ssh login or a mail can: a digest may be anything. So
 a key is neither shown nor used here unless its `allow` names the purpose (`door.policy`).
@@ -11,15 +11,16 @@ a key is neither shown nor used here unless its `allow` names the purpose (`door
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 
 from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
-from hsmagent.control.values import of_key, to_base64
+from hsmagent.control.values import of_key, of_token, to_base64
 from hsmagent.door.gate import Gate
-from hsmagent.errors import Refused, UsageError
+from hsmagent.errors import Refused, TokenGone, UsageError
 from hsmagent.limit import Budgets
 from hsmagent.model import (
     PKCS11_PURPOSES,
@@ -38,11 +39,12 @@ from hsmagent.model import (
 from hsmagent.token.tokens import Tokens, TokenSigner
 from hsmagent.token.unwrap import decrypt, derive
 from hsmagent.unwraps import Kdf, RsaUnwrap
+from hsmagent.uri import parse
 
 SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
 
-# Of one program: a server signs for each connection that it accepts; an attack on the padding
-# needs thousands of decryptions.
+# For each program, in so many seconds. A server signs for each connection that it accepts, and an
+# attack on the padding needs thousands of decryptions.
 SIGNATURES = (12_000, 60.0)
 DECRYPTIONS = (300, 60.0)
 MOST_DERIVED = 512  # bytes
@@ -62,16 +64,16 @@ class Family(StrEnum):
 
 
 PURPOSES = {Family.PKCS11: PKCS11_PURPOSES, Family.GNUPG: frozenset({PurposeKind.GNUPG})}
-# What is told beside these of a key that may be used: GnuPG's agent serves ssh, too.
+# The purposes besides these that a client is told a key allows: GnuPG's agent serves ssh, too.
 ALSO_TOLD = {Family.PKCS11: frozenset[PurposeKind](), Family.GNUPG: frozenset({PurposeKind.SSH})}
 
 Use = Callable[[TokenSigner, bytearray | None], Awaitable[bytes]]
-"""What is done with a key, given the PIN of one that wants it each time."""
+"""Uses a key; takes the PIN for a key that wants it for each use, else None."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Client:
-    """For whom a connection speaks; peer None: nobody was named, who may only look."""
+    """For whom a connection speaks. peer: None where no program was named; it may only look."""
 
     family: Family
     peer: Callable[[], Peer] | None
@@ -80,8 +82,8 @@ class _Client:
 class Face:
     """What all connections of the face socket share.
 
-    serves: which families the configuration wants served, as of now. look: sees to it that the
-    tokens' objects are those of now. missed: told who wants a token that is away.
+    serves: returns the families that the configuration wants served now. look: sees to it that the
+    tokens' objects are those of now. missed: told which program wants which token that is away.
     """
 
     def __init__(
@@ -105,7 +107,7 @@ class Face:
         self._shown: set[TokenId] = set()
 
     def changed(self) -> None:
-        """Wake who waits: tokens, keys or the configuration are others now."""
+        """Wake whoever waits for a change: of tokens, of keys or of the configuration."""
         self.change.set()
         self.change = asyncio.Event()
 
@@ -126,15 +128,18 @@ class Face:
         return answers
 
     def away(self, uri: str) -> TokenId:
-        """Return a token that was shown and is away now, forgotten even. Raises UsageError."""
-        here = {status.id for status in self.tokens.statuses() if status.present}
-        for token in self._shown - here:
-            if token.uri == uri:
-                return token
-        raise UsageError("no token of that name was here and is away")
+        """Return the id of a token that is away; only an earlier daemon may have seen the token.
+
+        Raises UsageError for a URI that names no token, or one that is here.
+        """
+        named = parse(uri)
+        if any(named.matches_token(each.id) for each in self.tokens.statuses() if each.present):
+            raise UsageError("a token of that name is here")
+        unseen = TokenId("", named.token or "", named.serial or "", named.model or "")
+        return next((token for token in self._shown if token.uri == uri), unseen)
 
     def signer(self, spki: bytes, kind: PurposeKind) -> TokenSigner:
-        """Return the key of this name; of two on two tokens one that may be used for this."""
+        """Return the signer of a key. Where two tokens hold it, one that may be used for this."""
         found = self.tokens.with_key(spki)
         allowed = [signer for signer in found if kind in self.gate.allowed(signer.key)]
         return (allowed or found)[0]
@@ -198,7 +203,7 @@ class FaceOperations:
     # -- looking -----------------------------------------------------------------------------
 
     async def tokens(self, _: Asked) -> Answer:
-        """Return the tokens that have a key for this client, those keys, and CAs beside them."""
+        """Return the tokens that have a key for this client, those keys, and CAs' certificates."""
         self._speaks_for()
         await self._face.look()
         self._told = self._shown()
@@ -220,8 +225,11 @@ class FaceOperations:
             raise UsageError("GnuPG's programs say by themselves that a token is away")
         if client.peer is None:
             raise Refused("no program was named that wants the token")
-        self._face.missed(client.peer(), self._face.away(asked.text("token")))
+        self._tell_missed(client.peer(), asked.text("token"))
         return {}
+
+    def _tell_missed(self, peer: Peer, token: str) -> None:
+        self._face.missed(peer, self._face.away(token))
 
     def _shown(self) -> list[Answer]:
         return self._face.shown(self._speaks_for().family)
@@ -236,11 +244,10 @@ class FaceOperations:
         summary = A_MAIL if is_signed_attributes(message) else f"sign {NOT_DESCRIBED}"
         purpose = Purpose(PurposeKind.PKCS11_MESSAGE, summary)
 
-        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await signer.sign(scheme, message, pin)
+        def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return signer.sign(scheme, message, pin)
 
-        signature = await self._use(asked, purpose, self._face.signatures, sign)
-        return {"signature": to_base64(signature)}
+        return {"signature": await self._use(asked, purpose, self._face.signatures, sign)}
 
     async def sign_digest(self, asked: Asked) -> Answer:
         """Sign a digest, as long as that of the scheme's hash. RSA: PKCS#1 builds the DigestInfo.
@@ -249,17 +256,16 @@ class FaceOperations:
         """
         digest, scheme = asked.binary("digest"), _scheme(asked)
         if len(digest) != hashlib.new(scheme.hash_name).digest_size:
-            raise UsageError(f"a digest of {len(digest)} bytes is none for {scheme}")
+            raise UsageError(f"a digest of {len(digest)} bytes does not fit {scheme}")
         purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
 
-        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await signer.sign(scheme, digest, pin, hashed=True)
+        def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return signer.sign(scheme, digest, pin, hashed=True)
 
-        signature = await self._use(asked, purpose, self._face.signatures, sign)
-        return {"signature": to_base64(signature)}
+        return {"signature": await self._use(asked, purpose, self._face.signatures, sign)}
 
     async def decrypt(self, asked: Asked) -> Answer:
-        """Decrypt with RSA and unpad. What is wrong gives random bytes, as with `unwrap`."""
+        """Decrypt with RSA and unpad. A wrong padding gives random bytes, as with `unwrap`."""
         what = RsaUnwrap(
             asked.binary("encrypted"),
             asked.text("padding"),
@@ -269,17 +275,16 @@ class FaceOperations:
         )
         purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
 
-        async def plain(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await decrypt(signer, what, pin)
+        def plain(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return decrypt(signer, what, pin)
 
-        found = await self._use(asked, purpose, self._face.decryptions, plain)
-        return {"plain": to_base64(found)}
+        return {"plain": await self._use(asked, purpose, self._face.decryptions, plain)}
 
     async def derive(self, asked: Asked) -> Answer:
         """Agree on a secret with the owner of a point (04‖x‖y): ECDH and the X9.63 KDF.
 
-        GnuPG's programs derive by themselves: with `kdf_hash` "" they get the shared x, and no
-        others do.
+        GnuPG's programs derive the key by themselves: with `kdf_hash` "" they get the x coordinate
+        of the shared point. No other program does.
         """
         point, cofactor = asked.binary("point"), asked.flag("cofactor")
         kdf: Kdf | None = None
@@ -288,29 +293,44 @@ class FaceOperations:
             kdf = Kdf(asked.text("kdf_hash"), length, asked.binary("shared_info", b""))
         purpose = self._purpose(PurposeKind.PKCS11_DECRYPT, "decrypt", A_MESSAGE)
 
-        async def secret(signer: TokenSigner, pin: bytearray | None) -> bytes:
-            return await derive(signer, point, kdf, cofactor=cofactor, pin=pin)
+        def secret(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
+            return derive(signer, point, kdf, cofactor=cofactor, pin=pin)
 
-        found = await self._use(asked, purpose, self._face.decryptions, secret)
-        return {"secret": to_base64(found)}
+        return {"secret": await self._use(asked, purpose, self._face.decryptions, secret)}
 
     def _purpose(self, kind: PurposeKind, verb: str, what: str) -> Purpose:
         if self._speaks_for().family is Family.GNUPG:
             return Purpose(PurposeKind.GNUPG, f"{verb} {FOR_GNUPG}")
         return Purpose(kind, f"{verb} {what}")
 
-    async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> bytes:
+    async def _use(self, asked: Asked, purpose: Purpose, budgets: Budgets, use: Use) -> str:
+        """Have a key used through the gate; return the result in base64."""
         client = self._speaks_for()
         if client.peer is None:
             raise Refused("no program was named that wants to use the key")
         peer = client.peer()
-        signer = self._face.signer(asked.binary("key"), purpose.kind)
+        signer = self._signer(asked, purpose, peer)
         if not budgets.admit(peer.process.pid):
             raise Refused("too much was asked for in a short time; wait a minute")
         gate, request = self._face.gate, Request(signer.key, purpose, peer)
-        if gate.lasts(request):  # which the question must say
+        if gate.lasts(request):  # the question must say so
             request = replace(request, purpose=replace(purpose, doubt=Doubt(subject=LASTING)))
-        return await gate.perform(request, partial(use, signer), partial(use, signer.unnoticed))
+        unnoticed = partial(use, signer.unnoticed)
+        return to_base64(await gate.perform(request, partial(use, signer), unnoticed))
+
+    def _signer(self, asked: Asked, purpose: Purpose, peer: Peer) -> TokenSigner:
+        """Return the signer of the key; `token` is the URI of the token where the program saw it.
+
+        Raises TokenGone, and tells the person here that the token is away: such a request does not
+        reach the gate, which would.
+        """
+        try:
+            return self._face.signer(asked.binary("key"), purpose.kind)
+        except TokenGone:
+            if token := asked.text("token", ""):
+                with suppress(UsageError):  # the token is here, and the key is gone from it
+                    self._tell_missed(peer, token)
+            raise
 
 
 class FaceConversation(Conversation):
@@ -343,16 +363,10 @@ def _scheme(asked: Asked) -> Scheme:
 
 
 def _token(status: TokenStatus, keys: list[tuple[Key, frozenset[PurposeKind]]]) -> Answer:
-    token = status.id
     authorities = dict.fromkeys(der for key, _ in keys for der in key.authorities)
-    return {
-        "name": token_name(token),
-        "uri": token.uri,
-        "module": token.module,
-        "label": token.label,
-        "serial": token.serial,
-        "model": token.model,
-        "manufacturer": token.manufacturer,
+    return of_token(status.id) | {
+        "name": token_name(status.id),
+        "uri": status.id.uri,
         "present": status.present,
         "keys": [of_key(key) | {"allowed": sorted(allowed)} for key, allowed in keys],
         "certificates": [

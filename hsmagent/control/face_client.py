@@ -1,4 +1,4 @@
-"""The face socket, a client's end that waits in asyncio: for what serves PKCS#11 and GnuPG."""
+"""A client's end of the face socket, in asyncio: for the processes that serve PKCS#11 and GnuPG."""
 
 import asyncio
 import json
@@ -30,9 +30,9 @@ class Connection:
     async def make(
         cls, path: str, family: str, program: socket.socket | None = None
     ) -> "Connection":
-        """Connect on behalf of a family of programs; a program's socket goes along, if there is.
+        """Connect on behalf of a family of programs. program: its socket, which is handed over.
 
-        Raises Unavailable where no daemon of ours answers, else what it answers.
+        Raises Unavailable where no daemon of this user answers, else the error that it answers.
         """
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(0)
@@ -56,7 +56,10 @@ class Connection:
         return made
 
     async def call(self, op: str, **fields: object) -> Answer:
-        """Ask for one operation. Raises Unavailable when the connection is lost, and errors."""
+        """Ask for one operation; return its answer.
+
+        Raises Unavailable when the connection is lost, else the error that the daemon answers.
+        """
         body = json.dumps({"op": op, **fields}).encode()
         try:
             self._writer.write(frame.encode(body))
@@ -71,7 +74,7 @@ class Connection:
             if not 0 < length <= CONTROL_MAX_FRAME:
                 raise unreadable()
             return result_of(json.loads(await self._reader.readexactly(length)))
-        except Unavailable as error:  # what a daemon answers that is there
+        except Unavailable as error:  # the daemon's answer: here it would mean a lost connection
             raise Refused(str(error)) from None
         except (OSError, asyncio.IncompleteReadError):
             raise hung_up() from None

@@ -1,8 +1,9 @@
 """Leases: the daemon lets go of a module's tokens, so that management has them to itself.
 
-Logins end, the workers end, nobody looks. A lease belongs to one connection and ends with it, and
-after ten minutes in any case; `hsmagent unlock` of one of its tokens breaks it. Then the module is
-started anew, which is also how what was changed meanwhile is seen.
+While a lease lasts, the module has no login and no worker, and the daemon does not look at its
+tokens. A lease belongs to one connection and ends with it, and after ten minutes in any case;
+`hsmagent unlock` of one of its tokens breaks it. Then the module is started anew, and what has
+changed is seen.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ LONGEST = 600.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Who has a module, and since when by the clock. tokens: how they were when it began."""
+    """Who has a module, and since when by the clock. tokens: as they were when the lease began."""
 
     module: str
     tokens: tuple[TokenStatus, ...]
@@ -65,7 +66,7 @@ class Leases:
         return {"logged_out": _open(tokens)}
 
     def _free(self, path: str) -> tuple[TokenStatus, ...]:
-        """Return the module's tokens. Raises Refused when somebody has them."""
+        """Return the module's tokens. Raises Refused when somebody has the lease."""
         lease = self._leases.get(path)
         if lease is not None:
             age = round(self._clock() - lease.since)
@@ -84,7 +85,7 @@ class Leases:
         return {}
 
     def tokens(self) -> list[TokenStatus]:
-        """Return the tokens that others have now, as they were before."""
+        """Return the tokens that are lent now, as they were before their lease."""
         return [status for lease in self._leases.values() for status in lease.tokens]
 
     async def end(self, module: str) -> None:
@@ -107,7 +108,7 @@ class Leases:
             self._tasks.start(self._tokens.take_back(lease.module))
 
     def _forget(self, lease: Lease, why: str) -> bool:
-        """Take a lease off the books; say whether it was there."""
+        """Remove a lease; return whether it was there."""
         if self._leases.get(lease.module) is not lease:
             return False
         del self._leases[lease.module]

@@ -1,4 +1,4 @@
-"""What the mail socket can ask for, which is for programs that handle mail."""
+"""What can be asked on the mail socket, by programs that handle mail."""
 
 from hsmagent.control.conversation import Answer, Asked, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
@@ -13,9 +13,11 @@ from hsmagent.token.unwrap import unwrap
 
 MAX_CONTENT_KEY = 64
 PURPOSES = (PurposeKind.MAIL, PurposeKind.GIT)
-# A mailbox full of old mail is read at leisure; an attack on the padding needs thousands.
+# Unwraps in so many seconds: a person reads no more mails, and an attack on the padding needs
+# thousands.
 UNWRAPS = (120, 60.0)
-# And so many for one process, that others can read their mail meanwhile; each mail has its own.
+# A single process may have fewer, so that others can decrypt meanwhile. Mail programs start a
+# process for each mail.
 UNWRAPS_EACH = (40, 60.0)
 
 
@@ -37,13 +39,13 @@ class MailOperations:
         }
 
     async def keys(self, _: Fields) -> Answer:
-        """Every key with its certificates."""
+        """Return every key with its certificates."""
         return {"keys": [of_key(signer.key) for signer in self._tokens.signers()]}
 
     async def sign_attributes(self, asked: Asked) -> Answer:
-        """Sign a mail's signed attributes: the DER SET OF, hashed here; never a ready digest.
+        """Sign a mail's signed attributes: the DER SET OF, which is hashed here; never a digest.
 
-        Text in a SET is none, nor what is an OpenPGP signature's as well.
+        What could also be read as the data of an OpenPGP signature is refused.
         """
         attributes = asked.binary("attributes")
         if not is_signed_attributes(attributes) or ends_as_openpgp(attributes):
@@ -64,11 +66,8 @@ class MailOperations:
         request = _request(asked, signer.key, "decrypt")
         if not self._each.admit(request.peer.process.pid) or not self._unwraps.admit():
             raise Refused("too many decryptions in a short time; wait a minute")
-
-        async def operation(pin: bytearray | None) -> bytes:
-            return await unwrap(signer, what, length, pin)
-
-        return {"key": to_base64(await self._gate.perform(request, operation))}
+        key = await self._gate.perform(request, lambda pin: unwrap(signer, what, length, pin))
+        return {"key": to_base64(key)}
 
 
 def _request(asked: Asked, key: Key, verb: str) -> Request:

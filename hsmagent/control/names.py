@@ -3,12 +3,11 @@
 from collections.abc import Iterable, Sequence
 from urllib.parse import quote
 
+from hsmagent.control.client import NONE_PRESENT
 from hsmagent.errors import NoSuchKey, TokenGone, UsageError
 from hsmagent.model import FINGERPRINT, Key, TokenId, fingerprint, printable, token_name
 from hsmagent.ssh.keys import blob_for
 from hsmagent.uri import SCHEME, Pkcs11Uri, parse
-
-NONE_PRESENT = "no token is present; plug one in, or see `hsmagent doctor`"
 
 
 def names_key(name: Pkcs11Uri | str, key: Key) -> bool:
@@ -68,7 +67,7 @@ def _choice(tokens: Sequence[TokenId]) -> list[str]:
 
 
 def exact_uri(token: TokenId) -> str:
-    """Return a URI that means this token as this module shows it; two may show the same one."""
+    """Return a URI that names this token in this module; another module may show it, too."""
     return f"{token.uri}?module-path={quote(token.module, safe='/')}"
 
 

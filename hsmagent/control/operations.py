@@ -1,4 +1,4 @@
-"""What the control socket can ask for, which is for persons: one method for each operation."""
+"""What can be asked on the control socket, by a person's commands: a method for each operation."""
 
 import asyncio
 import os
@@ -8,7 +8,6 @@ from contextlib import suppress
 from datetime import datetime
 from functools import partial
 
-from cryptography import x509
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     PublicFormat,
@@ -19,14 +18,23 @@ from hsmagent import __version__
 from hsmagent.config.toml import Expected, duration
 from hsmagent.control.ask_here import AskHereOperation
 from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
-from hsmagent.control.conversation import Answer, Operation, Secret
+from hsmagent.control.conversation import Answer, Asked, Operation, Secret
 from hsmagent.control.leases import Leases
 from hsmagent.control.names import find_key, find_token, fingerprint_of
 from hsmagent.control.values import Fields, of_key
-from hsmagent.door.activity import Activity, Line, sentence
+from hsmagent.door.activity import Activity, Line, sentence, wish_to_unlock
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
-from hsmagent.model import Key, PinState, Request, TokenId, TokenStatus, printable, token_name
+from hsmagent.model import (
+    Key,
+    Peer,
+    PinState,
+    Request,
+    TokenId,
+    TokenStatus,
+    printable,
+    token_name,
+)
 from hsmagent.prompt import words
 from hsmagent.ssh.identities import comment_of
 from hsmagent.ssh.keys import authorized_key, blob_for
@@ -40,7 +48,7 @@ WAITING_LISTED = 20
 class ControlOperations:
     """The operations of the control socket, over the tokens and the gate.
 
-    added: the keys that ssh-add brought, as of now.
+    added: returns the keys that ssh-add has brought.
     """
 
     def __init__(
@@ -83,7 +91,7 @@ class ControlOperations:
     # -- looking -----------------------------------------------------------------------------
 
     async def status(self, _fields: Fields) -> Answer:
-        """Tokens and modules."""
+        """Return the tokens, the modules, and what waits for a person."""
         return {
             "version": __version__,
             "pid": os.getpid(),
@@ -93,6 +101,7 @@ class ControlOperations:
                     "path": module.path,
                     "state": module.state,
                     "error": printable(module.last_error, NOTE_LIMIT),
+                    "named": module.named,
                     "notes": [printable(note, NOTE_LIMIT) for note in module.notes],
                 }
                 for module in self._tokens.modules()
@@ -115,7 +124,7 @@ class ControlOperations:
         return _token(status) | {"last_use": use}
 
     async def keys(self, _fields: Fields) -> Answer:
-        """Every key, and what was skipped."""
+        """Return every key, and notes on what was skipped."""
         statuses = self._tokens.statuses()
         return {
             "keys": [_key(key) for key in self._all_keys()],
@@ -132,7 +141,7 @@ class ControlOperations:
         }
 
     async def pubkey(self, fields: Fields) -> Answer:
-        """One public key, as an SSH line (null where ssh has no name for it) and as PEM."""
+        """Return one public key, as an SSH line (null where ssh has no name for it) and as PEM."""
         await self._tokens.looked()
         key = find_key(fields.text("key"), self._all_keys())
         pem = load_der_public_key(key.spki).public_bytes(
@@ -143,7 +152,7 @@ class ControlOperations:
     async def log(self, fields: Fields) -> Answer:
         """Return recent activity, from `since` on: a duration before now ("2h") or an ISO time.
 
-        `seen` is for `news`.
+        `seen` in the answer is what to ask `news` with.
         """
         answer = told(self._activity, fields.text("since", ""))
         return answer | {"seen": self._activity.news(0)[0]}
@@ -155,14 +164,14 @@ class ControlOperations:
 
     # -- login -------------------------------------------------------------------------------
 
-    async def unlock(self, fields: Fields) -> Answer | Secret:
+    async def unlock(self, asked: Asked) -> Answer | Secret:
         """First half of an unlock: say which token, and how its PIN is to be given.
 
-        A token that is unlocked wants it still where a key wants it for the use that waits.
-        Who wants to log in breaks the lease of that token: its holder may be stuck.
+        An unlocked token still wants its PIN if a request waits whose key wants it for each use.
+        An unlock breaks the lease of the token's module, since the lease's holder may be stuck.
         """
         await self._tokens.looked()
-        name = self._find_token(fields.text("token", ""), self._leases.tokens())
+        name = self._find_token(asked.text("token", ""), self._leases.tokens())
         await self._leases.end(name.module)
         token = self._tokens.token(name)
         if not token.logged_in:
@@ -171,7 +180,7 @@ class ControlOperations:
         wants = self._gate.wants_pin(status.id)
         if not status.logged_in or wants is not None:
             check_usable(status)
-        asked = {
+        answer = {
             "token": token_name(status.id),
             "logged_in": wants is None and (status.logged_in or not status.login_required),
             "waiting": "" if wants is None else words.describe([wants]),
@@ -181,11 +190,17 @@ class ControlOperations:
                 filter(None, (words.tries(status.pin_state), words.tpm_note(status.id)))
             ),
         }
-        if asked["logged_in"]:
-            return asked
-        return Secret(asked, partial(self._log_in, status.id, wants))
+        if answer["logged_in"]:
+            return answer
+        return Secret(answer, partial(self._log_in, status.id, wants, asked.peer))
 
-    async def _log_in(self, token: TokenId, wants: Request | None, secret: bytearray) -> Answer:
+    async def _log_in(
+        self,
+        token: TokenId,
+        wants: Request | None,
+        peer: Callable[[], Peer],
+        secret: bytearray,
+    ) -> Answer:
         """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
         if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
             raise UsageError("the frame after unlock holds no PIN; nothing was tried")
@@ -194,10 +209,12 @@ class ControlOperations:
         if len(secret) == 1 and not status.pin_pad:
             raise UsageError("the PIN is empty; nothing was tried")
         at_worst = PinState.FINAL_TRY if last_try else PinState.COUNT_LOW
-        # A copy, which the gate wipes: a login that has begun goes on when the terminal hangs up,
-        # and those who wait for it must learn of it.
+        # A copy of the PIN, which the gate wipes. A login that has begun goes on when the terminal
+        # hangs up, and the requests that wait for it must learn of it.
         pin = None if status.pin_pad else secret[1:]
-        unlocking = asyncio.ensure_future(self._gate.unlock(token, pin, at_worst, wants))
+        unlocking = asyncio.ensure_future(
+            self._gate.unlock(token, pin, at_worst, wants, wish_to_unlock(token, peer()))
+        )
         unlocking.add_done_callback(lambda done: done.cancelled() or done.exception())
         try:
             await asyncio.shield(unlocking)
@@ -218,7 +235,7 @@ class ControlOperations:
         return {"tokens": [token_name(token) for token in open_ones]}
 
     async def refresh(self, _fields: Fields) -> Answer:
-        """Look at every token anew, with new workers; that ends the logins, which are told."""
+        """Look at every token anew, with new workers. Return whose logins that has ended."""
         open_ones = [status.id for status in self._tokens.statuses() if status.logged_in]
         await self._tokens.logout_all()
         await self._tokens.refresh()
@@ -239,7 +256,7 @@ class ControlOperations:
     def _find_token(self, name: str, lent: Sequence[TokenStatus] = ()) -> TokenId:
         """Return the token of that name; with "" the only one that has a PIN. Raises UsageError.
 
-        lent: tokens that are not ours at the moment, and may be meant too.
+        lent: tokens that management has at the moment, and that may be meant too.
         """
         present = [status for status in (*self._tokens.statuses(), *lent) if status.present]
         locking = [] if name else [status for status in present if status.login_required]
@@ -295,6 +312,8 @@ def _ssh_line(key: Key) -> str | None:
 
 
 def _certificate_line(der: bytes) -> str:
+    from cryptography import x509
+
     try:
         certificate = x509.load_der_x509_certificate(der)
         until = certificate.not_valid_after_utc.date()

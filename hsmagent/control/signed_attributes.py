@@ -43,7 +43,7 @@ def _values(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _header(data: bytes, at: int) -> tuple[int, int, int]:
-    """Return tag, length and where the content begins; lengths as DER wants them."""
+    """Return tag, length and where the content begins. Raises ValueError for what is not DER."""
     if at + 2 > len(data):
         raise ValueError("cut short")
     tag, first = data[at], data[at + 1]

@@ -1,7 +1,6 @@
-"""Keys, tokens and what is unwrapped, to JSON and back: both directions side by side.
+"""Keys, tokens and what is unwrapped, to JSON and back, for both ends of the sockets.
 
-Both ends of the sockets use it. The types of a record's fields say how they travel: binary as
-base64, the rest as JSON has it.
+The type of a record's field says how the field travels: binary as base64, the rest as JSON has it.
 """
 
 import base64
@@ -25,7 +24,7 @@ R = TypeVar("R", bound="TokenId | Key | Unwrap")
 
 
 class Fields:
-    """The fields of a JSON object, typed on the way out. All raise UsageError."""
+    """The fields of a JSON object. Each method checks the type, and raises UsageError."""
 
     def __init__(self, values: object) -> None:
         if not isinstance(values, dict):

@@ -1,4 +1,4 @@
-"""Work that would hold the loop up, done beside it: one piece after the other, on one thread."""
+"""Work that would block the loop, on one thread beside it: one piece after the other."""
 
 import asyncio
 from collections.abc import Callable
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 
 async def aside(work: Callable[[], bytes]) -> bytes:
-    """Do work on the thread that is for such."""
+    """Do work on that thread, and return its result."""
     return await asyncio.get_running_loop().run_in_executor(_thread(), work)
 
 

@@ -34,7 +34,7 @@ from hsmagent.daemon.upstream_socket import UpstreamAgent
 from hsmagent.desktop.let_go import Told, Why
 from hsmagent.desktop.service import Agent as BusAgent
 from hsmagent.desktop.service import Caller
-from hsmagent.door.activity import ASKED, Activity, Entry
+from hsmagent.door.activity import ASKED, WRONG_PIN, Activity, Entry
 from hsmagent.door.journal import journal
 from hsmagent.errors import ConfigError, TokenError, UsageError
 from hsmagent.model import Purpose, PurposeKind, Request, TokenId, TokenStatus, name_of
@@ -47,14 +47,18 @@ from hsmagent.worker.process import end_unwanted
 log = logging.getLogger(__name__)
 
 ROOT = 0
-SSH = "ssh"  # FileDescriptorName= in the socket unit; the file's name too, as CONTROL and MAIL
+# A socket's name is the FileDescriptorName= of its unit and the file's name: also CONTROL and MAIL.
+SSH = "ssh"
 
-# A bus that hangs does not keep us from leaving.
+# Seconds to wait for the buses at the end: one that hangs must not keep us from leaving.
 GOODBYE = 3.0
 
 
 Load = Callable[[Config], Config]
-"""Reads the configuration, now and at each SIGHUP, given what holds until then; or ConfigError."""
+"""Reads the configuration, at the start and at each SIGHUP; takes the one that holds until then.
+
+Raises ConfigError.
+"""
 
 
 def serve(load: Load, runtime: Path, state: Path) -> None:
@@ -98,7 +102,7 @@ class Daemon:
             prompter=desktop.prompter,
             record=self._record,
             store=desktop.store,
-            waiting=desktop.waiting,
+            waiting=desktop.notifications.waiting,
             tell=self._tell,
             arrival=desktop.ask_here.arrival,
         )
@@ -134,7 +138,7 @@ class Daemon:
         desktop = self._tasks.start(self._desktop.run())
         try:
             self._check(self._parts.upstream)
-            # `Fresh` waits for what they see.
+            # Not awaited: where an answer needs what the modules see, `Fresh` waits for it.
             self._tasks.start(_end_unwanted_after(await self._parts.start_modules()))
             for server in servers:
                 await server.start()
@@ -189,7 +193,7 @@ class Daemon:
             self._parts.gate,
             serves=lambda: configured.families(self._settings),
             look=partial(look_anew, tokens),
-            missed=self._desktop.missed,
+            missed=self._desktop.notifications.missed,
             clock=time.monotonic,
         )
         return FaceSocket(face, self._sockets, self._turns)
@@ -232,7 +236,10 @@ class Daemon:
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
 
     async def _reload(self) -> None:
-        """Reread the configuration, forget logins, look anew; wrong or gone, it stays as it was."""
+        """Reread the configuration, end all logins, and look anew.
+
+        A configuration that is wrong or gone changes nothing.
+        """
         try:
             settings = self._load(self._settings)
             self._check(upstream_of(settings))
@@ -261,7 +268,7 @@ class Daemon:
         except UsageError as error:
             log.error("%s", error)  # noqa: TRY400 - no traceback
 
-    # -- what the desktop says and is told ---------------------------------------------------
+    # -- what the desktop calls, and is told -------------------------------------------------
 
     def _statuses(self) -> tuple[TokenStatus, ...]:
         return self._parts.tokens.statuses()
@@ -301,13 +308,13 @@ class Daemon:
         await self._parts.gate.raise_prompt(Request(status.keys[0], purpose, peer))
 
     def _tell(self, request: Request, sentence: str) -> None:
-        """Tell who asks that their request waits for a terminal."""
+        """Tell the program that made a request that the request waits for a terminal."""
         on_terminal = self._terminals.tell(request)
         if request.on_wait is not None:
             request.on_wait(sentence, on_terminal)
 
     def _note_asked(self, request: Request, where: str) -> None:
-        """Write down that a terminal was asked in: no window was there to be seen."""
+        """Write down that a person was asked in a terminal, where no window shows it."""
         reason = f"asked in the terminal {where}, by `hsmagent ask-here`"
         self._activity.record(Entry(time.time(), request, ASKED, reason))
 
@@ -317,10 +324,11 @@ class Daemon:
 
     def _note(self, entry: Entry) -> None:
         self._activity.record(entry)
-        self._desktop.used(entry.request, entry.outcome, entry.reason)
+        if entry.outcome != WRONG_PIN:  # the token's state tells the desktop of that
+            self._desktop.used(entry.request, entry.outcome, entry.reason)
 
 
 async def _end_unwanted_after(started: list[asyncio.Task[None]]) -> None:
-    """End the workers that were spawned ahead and that no module has taken when all are started."""
+    """Once all modules are started, end the workers spawned ahead that no module has taken."""
     await asyncio.wait(started)
     end_unwanted()

@@ -1,4 +1,4 @@
-"""The desktop as the daemon needs it: the two buses, the prompters, the watchers, what we show.
+"""The desktop for the daemon: both buses, prompters, watchers, our service and notifications.
 
 All of it may be absent, hang or die; the ssh side neither waits for it nor notices.
 """
@@ -6,7 +6,6 @@ All of it may be absent, hang or die; the ssh side neither waits for it nor noti
 import asyncio
 import os
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from pathlib import Path
 
 from hsmagent.bus import Bus, session_address, system_address
@@ -17,7 +16,7 @@ from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
-from hsmagent.model import PKCS11_PURPOSES, Clock, Peer, Request, TokenId, TokenStatus
+from hsmagent.model import PKCS11_PURPOSES, Clock, Request, TokenId, TokenStatus
 from hsmagent.prompt.ask_here import Asked, AskHere
 from hsmagent.prompt.askpass import Askpass
 from hsmagent.prompt.base import Prompter
@@ -26,13 +25,15 @@ from hsmagent.prompt.environment import SessionEnvironment
 from hsmagent.prompt.pin_store import PinStore
 from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.prompt.system import SystemPrompter, Timeouts
+from hsmagent.token.notices import appeared
 
 
 class Desktop:
     """Everything of ours on the session bus and the system bus.
 
-    settings: the configuration as it is now; agent, told: what the bus may do with us. asked: told
-    of each question in a terminal. prompter: what asks, whatever the configuration comes to name.
+    settings: returns the configuration that holds now. agent, told: what is called for programs on
+    the buses. asked: told of each question in a terminal. prompter: asks by whatever prompters the
+    configuration names.
     """
 
     def __init__(
@@ -46,8 +47,8 @@ class Desktop:
         asked: Asked,
     ) -> None:
         self._settings = settings
-        self._session = Bus(lambda: session_address(os.environ))
-        self._system = Bus(lambda: system_address(os.environ), "system")
+        self._session = Bus(lambda: session_address(os.environ), appeared=appeared)
+        self._system = Bus(lambda: system_address(os.environ), "system", appeared)
         self._environment = SessionEnvironment(self._session)
         self.ask_here = AskHere(lambda: settings().prompt.timeout, asked)
         self.prompter = Chain((), self._environment, clock, last=self.ask_here)
@@ -58,7 +59,7 @@ class Desktop:
             ScreenSavers(self._session, self._closed),
         )
         self._service = Service(self._session, agent, clock)
-        self._notifications = Notifications(self._session, lambda: settings().notify, clock)
+        self.notifications = Notifications(self._session, lambda: settings().notify, clock)
         self._before: dict[TokenId, TokenStatus] = {}
         self.configure()
 
@@ -76,13 +77,13 @@ class Desktop:
             for watcher in self._watchers:
                 watcher.stop()
             self._service.stop()
-            await self._notifications.stop()
+            await self.notifications.stop()
             await self._closed.stop()
 
     # -- asking ------------------------------------------------------------------------------
 
     def configure(self) -> None:
-        """Ask with what the configuration names now."""
+        """Ask by the prompters that the configuration names now."""
         prompt = self._settings().prompt
         made = self._prompters(prompt)
         self.prompter.configure([made[name] for name in prompt.order])
@@ -101,7 +102,7 @@ class Desktop:
         return self._store if entry is not None and entry.pin_store else None
 
     async def forget_pin(self, token: TokenId) -> bool:
-        """Delete a stored PIN; says whether there is none any more, for sure."""
+        """Delete a stored PIN. Return whether it is deleted for sure."""
         return await self._store.forget(token)
 
     # -- telling -----------------------------------------------------------------------------
@@ -110,17 +111,9 @@ class Desktop:
         """Tell that a request was carried out, or was not and why."""
         self._service.used(request, outcome)
         if outcome == "used":
-            self._notifications.used(request)
+            self.notifications.used(request)
         elif outcome == "failed" or request.purpose.kind in PKCS11_PURPOSES:
-            self._notifications.not_done(request, reason)
-
-    def missed(self, peer: Peer, token: TokenId) -> None:
-        """Tell that a program wants a token that is away."""
-        self._notifications.missed(peer, token)
-
-    def waiting(self, request: Request) -> AbstractContextManager[None]:
-        """Tell, until the block ends, that a key waits for a touch."""
-        return self._notifications.waiting(request)
+            self.notifications.not_done(request, reason)
 
     def look(self, statuses: Sequence[TokenStatus]) -> None:
         """Compare the tokens with what they were, and tell what a person should know."""
@@ -130,7 +123,7 @@ class Desktop:
             after = now.get(token)
             gone = after is None or not after.present
             if gone and before.present and before.logged_in:
-                self._notifications.removed(token)
+                self.notifications.removed(token)
             elif after is not None and after.pin_state.is_worse_than(before.pin_state):
-                self._notifications.wrong_pin(token, after.pin_state)
+                self.notifications.wrong_pin(token, after.pin_state)
         self._before = now

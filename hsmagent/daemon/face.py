@@ -17,7 +17,7 @@ from hsmagent.who.peer import peer_of, starter_of
 class FaceSocket:
     """The socket and its server. Make it in a running loop.
 
-    One that systemd made is served in any case, to say what the configuration lacks.
+    A socket that systemd made is served in any case, to say what the configuration lacks.
     """
 
     def __init__(self, face: Face, sockets: Sockets, turns: Turns) -> None:
@@ -53,7 +53,7 @@ class FaceSocket:
         return FaceConversation(self._face, own, lambda: starter_of(own()), send)
 
     def changed(self) -> None:
-        """Take in that tokens or keys are others now."""
+        """Take in that tokens or keys have changed."""
         self._face.changed()
 
     async def close(self) -> None:

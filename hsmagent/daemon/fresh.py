@@ -1,10 +1,10 @@
 """Questions about tokens are answered with what the tokens hold now.
 
-A key made with another program a moment ago is in the answer: before, the tokens that were changed
-are looked at again. What a module takes longer for than a client is patient is answered without.
+Before an answer, tokens that have changed are looked at again, so that a key which another program
+made a moment ago is in it. The answer waits for a module no longer than PATIENCE.
 
-The first question may be what has started the agent, by its socket, and a card takes seconds to be
-read: it waits for that, unless it is remembered which keys there were.
+The first question may have started the agent, by its socket, and a card takes seconds to be read.
+So that question waits for the first look, unless the tokens' keys are remembered from before.
 """
 
 import asyncio
@@ -15,8 +15,9 @@ from hsmagent.daemon.connection import Answer, Conversation
 from hsmagent.token.tokens import Tokens
 
 PATIENCE = 5.0  # seconds
-FIRST_LOOK = 30.0  # ssh waits for ever, but sshd for the login: two minutes, often one or less
-SHOWN = 10.0  # a person who asks is shown that a module is still starting
+# Seconds. ssh waits for its agent for ever, but sshd for a login two minutes, or often less.
+FIRST_LOOK = 30.0
+SHOWN = 10.0  # seconds; a person who asks is shown then that a module is still starting
 
 
 async def look_anew(tokens: Tokens, first_look: float = FIRST_LOOK) -> None:
@@ -65,5 +66,5 @@ class Fresh:
 
 
 async def _at_most(seconds: float, work: Coroutine[Any, Any, None]) -> None:
-    """Wait for something that goes on when we do not wait any more."""
+    """Wait for work, for so many seconds at most. It goes on after that."""
     await asyncio.wait([asyncio.ensure_future(work)], timeout=seconds)

@@ -1,8 +1,8 @@
-"""Connections over which another program's socket is handed to us, and what becomes of that one.
+"""Connections over which another program's socket is handed to us.
 
 Its descriptor comes with the first bytes (SCM_RIGHTS, unix(7)). Nothing is ever read from it: the
 kernel tells who made it, and when that program hangs up. Then nobody is left to answer, and the
-connection ends; so do the questions that were put for it.
+connection ends, with the questions that were asked for it.
 """
 
 import asyncio
@@ -35,7 +35,7 @@ class HangUps:
         self._watched[sock.fileno()] = hung_up
 
     def forget(self, sock: socket.socket) -> None:
-        """Watch no longer. To close it would not do: others have the same socket open."""
+        """Watch no longer. To close the socket would not do: other processes have it open, too."""
         if not self._epoll.closed:
             self._epoll.unregister(sock)
         del self._watched[sock.fileno()]

@@ -13,7 +13,7 @@ from hsmagent.errors import UsageError
 from hsmagent.folders import changeable_by_others
 
 BACKLOG = 128
-# An agent looks and binds in far less.
+# How long to wait for another agent that starts. It looks and binds in far less.
 LOCK_SECONDS = 2.0
 
 
@@ -99,9 +99,9 @@ def listen(path: Path) -> socket.socket:
 
 @contextmanager
 def _alone_in(folder: Path) -> Iterator[None]:
-    """Let two agents that start at once take turns: each looks, then binds.
+    """Let agents that start at one time take turns: each looks, then binds.
 
-    Whoever may read the folder can hold this lock, and delays us, but no more.
+    Whoever may read the folder can hold this lock. That delays us, and does no more.
     """
     try:
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -1,4 +1,4 @@
-"""The parts that sign, as both of our agents have them: tokens, gate, providers, the agent behind.
+"""The parts that sign, for the daemon and for a private agent: tokens, gate, providers, upstream.
 
 They are slow to import: a private agent imports this module when something is first to be signed.
 """
@@ -42,8 +42,9 @@ RELOAD = 5.0
 class Parts:
     """Tokens, gate, providers and the agent behind ours, joined. Make it in a running loop.
 
-    config: what holds until `configure`. modules: which modules a configuration wants. on_change:
-    the tokens' signers are others now. unknown: see `Policy`. The rest is the gate's.
+    config: the configuration that holds until `configure`. modules: returns which modules a
+    configuration wants. on_change: told when the tokens' signers have changed. unknown: see
+    `Policy`. The other parameters are the gate's.
     """
 
     def __init__(
@@ -98,18 +99,18 @@ class Parts:
         return configured.agent_options(self._config)
 
     def upstream_connection(self) -> Upstream | None:
-        """Return what one connection of ours has of the agent behind us, if there is one."""
+        """Return the agent behind ours, as one connection uses it, if there is one."""
         return None if self.upstream is None else Upstream(self.upstream.link())
 
     async def load_modules(self) -> None:
         """Start the modules that are wanted; end those of before that are not; look at the rest.
 
-        Waits until all have looked, but not as long as one takes that hangs.
+        Waits until all modules have looked at their tokens, but RELOAD seconds at most.
         """
         await asyncio.wait(await self.start_modules(), timeout=RELOAD)
 
     async def start_modules(self) -> list[asyncio.Task[None]]:
-        """Do as `load_modules`, and return what is under way."""
+        """Begin what `load_modules` does, and return the tasks under way."""
         wanted = self._wanted(self._config)
         before, self._modules = self._modules, wanted
         for spec in before:
@@ -142,9 +143,9 @@ def upstream_of(config: Config) -> UpstreamAgent | None:
 
 
 def private_parts(folder: Path, config: Config | None, on_change: Listener) -> Parts:
-    """Return the parts of a private agent, which has no bus. folder: for what lives as long as it.
+    """Return the parts of a private agent, which has no bus. folder: removed when the agent ends.
 
-    config None: ssh-agent has none, and its users expect what it does.
+    config None: the agent behaves as ssh-agent does, which has no configuration.
     """
     known = config or Config()
     timeout = known.prompt.timeout
@@ -163,7 +164,8 @@ def private_parts(folder: Path, config: Config | None, on_change: Listener) -> P
         prompter=chain,
         record=_record,
         waiting=partial(_notice, chain),
-        # As ssh-agent does: `ssh-add -T` and sshd's HostKeyAgent have nobody to ask.
+        # Without a configuration as ssh-agent does: `ssh-add -T` and sshd's HostKeyAgent have
+        # nobody to ask.
         unknown="forwarded" if config is None else "always",
     )
 

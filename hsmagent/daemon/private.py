@@ -1,8 +1,8 @@
 """A private agent: what `hsmagent ssh-agent` runs in place of OpenSSH's.
 
-The same parts as the daemon's, for one ssh socket: no modules until `ssh-add -s`, no control
-socket, no name on the bus, no configuration unless one is given. It answers sooner than all of it
-could be imported: what signs is loaded when something is first to be signed (`parts`).
+It has the daemon's parts, for one ssh socket: no modules until `ssh-add -s`, no control socket, no
+name on the bus, no configuration unless one is given. So that it answers soon, the parts that sign
+are imported only when something is first to be signed (`parts`).
 """
 
 import asyncio
@@ -35,9 +35,10 @@ ROOT = 0
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """From the command line. folder: for what lives as long as the agent.
+    """What the command line says. folder: for what lives as long as the agent.
 
-    lifetime in seconds, 0: for ever; providers, websafe None: ssh-agent's default.
+    lifetime: of added keys, in seconds; 0 for ever. providers and websafe: patterns; None for
+    ssh-agent's defaults.
     """
 
     folder: Path
@@ -51,8 +52,8 @@ class Settings:
 class PrivateAgent:
     """One agent. Make it in a running loop.
 
-    It is its own `model.Door` and `ssh.provider_paths.Providers`, and passes what they are asked
-    on to the parts that sign.
+    It implements `model.Door` and `ssh.provider_paths.Providers` by passing the calls on to the
+    parts that sign.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -85,7 +86,10 @@ class PrivateAgent:
         )
 
     async def run(self, listening: socket.socket, stop_at: Collection[signal.Signals]) -> None:
-        """Serve until one of the signals comes; they are blocked before. Removes the socket."""
+        """Serve until one of these signals comes, then remove the socket.
+
+        The caller has blocked the signals.
+        """
         stopping = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in stop_at:

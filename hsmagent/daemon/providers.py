@@ -30,7 +30,7 @@ from hsmagent.uri import Pkcs11Uri
 
 log = logging.getLogger(__name__)
 
-# More wrong PINs than these by `ssh-add -s` in so many seconds are guesses.
+# More wrong PINs by `ssh-add -s` than these, in so many seconds, are guesses of a program.
 WRONG_PINS, WRONG_PINS_WINDOW = 3, 600.0
 REMEDY = "add it without a PIN: you are asked for it when a key is used"
 
@@ -38,8 +38,9 @@ REMEDY = "add it without a PIN: you are asked for it when a key is used"
 class TokenProviders:
     """Adds and removes providers, and knows those that were added.
 
-    configured: modules that stay, whoever removes them. log_in: tries a PIN, for all who wait for
-    it, unless the token's PIN stands worse than this; wipes it, and raises TokenError.
+    configured: returns the modules of the configuration, which stay when a provider is removed.
+    log_in: tries a PIN, which serves all who wait for that token, unless the token's PIN state is
+    worse than the one given; wipes the PIN. Raises TokenError.
     """
 
     def __init__(
@@ -56,13 +57,13 @@ class TokenProviders:
         self._wrong: dict[TokenId, RateLimit] = {}
         self._one_try = defaultdict[TokenId, asyncio.Lock](asyncio.Lock)
         self._added: dict[str, str] = {}  # provider, as it was named → its module's path, or ""
-        # A module that is being loaded has no keys yet: who names it meanwhile waits for them.
+        # A module that is being loaded has no keys yet: a second client that names it waits.
         self._loading = asyncio.Lock()
 
     def configured_signers(self) -> list[TokenSigner]:
         """Return the keys of the configured modules, for the agent to offer by itself.
 
-        Of a module that was added, it offers what was asked for, and no more.
+        Of a module that `ssh-add -s` added, the agent offers only what the client asked for.
         """
         modules = self._configured()
         return [
@@ -100,7 +101,7 @@ class TokenProviders:
         ]
 
     async def remove(self, provider: str) -> bool:
-        """Let go of a provider; its module ends with the last provider in it."""
+        """Let go of a provider; return whether it was there. The last provider ends its module."""
         if provider not in self._added:
             return False
         path = self._added.pop(provider)
@@ -111,7 +112,7 @@ class TokenProviders:
         return True
 
     async def _load(self, path: str) -> str:
-        """Load a module, unless it is there under this or another name; return its name here."""
+        """Load a module, unless it is loaded under this or another path; return that path."""
         known = [module.path for module in self._tokens.modules()]
         found = next((each for each in known if path and _same_file(each, path)), "")
         if found or not path:
@@ -144,11 +145,11 @@ class TokenProviders:
             )
 
     async def _try(self, token: TokenId, pin: bytearray) -> None:
-        """Try a PIN that a program gave; whether a person typed it for this token, we cannot know.
+        """Try a PIN that a program gave: nobody knows whether a person typed it for this token.
 
-        So only while all tries are left, by what the token tells; and wrong ones are few, where it
-        does not: one try after the other, since many that are under way are not counted yet. A
-        TPM counts for all its tokens together. Raises TokenError.
+        So a PIN is tried only while the token tells that all tries are left. For tokens that do not
+        tell, a few wrong PINs are the limit; tries come one after the other, since those under way
+        are not counted yet. A TPM counts for all its tokens together. Raises TokenError.
         """
         counts = replace(token, label="", serial="") if token.in_tpm else token
         limit = RateLimit(WRONG_PINS, WRONG_PINS_WINDOW, self._clock)

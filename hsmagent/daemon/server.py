@@ -20,17 +20,17 @@ from hsmagent.who.peer import credentials_of
 log = logging.getLogger(__name__)
 
 RECEIVE = 65536
-# More would serve nobody: each program holds one or two connections.
+# More connections would serve nobody: each program holds one or two.
 MAX_CONNECTIONS = 1024
-# The part of them that one process may have: a client that leaks them, or an ssh whose forwarded
-# channels a hostile host opens, must not keep the others out.
+# One process may have this part of the connections, a quarter: a client that leaks them, or an ssh
+# whose forwarded channels a hostile host opens, must not keep the others out.
 SHARE = 4
 # Of the files that we may have open: one part each for the connections of the ssh, the control and
 # the mail socket, for the ssh socket's to an upstream agent, two for the face socket (each of its
 # connections brings a program's own), and one for everything else.
 PARTS = 7
 
-# So long nobody is let in where there are no files left to open.
+# How long nobody is let in after no more files could be opened.
 ACCEPT_AGAIN = 1.0  # seconds
 
 Opener = Callable[[socket.socket, Send], Conversation]
@@ -92,7 +92,7 @@ class Server:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _accept(self) -> None:
-        """Let in all who wait: those who are in already ask again, and would keep them waiting."""
+        """Let in all who wait, or clients that are in already and ask again would go first."""
         for _ in range(BACKLOG):
             try:
                 sock, _ = self._listening.accept()

@@ -1,4 +1,4 @@
-"""What the configuration means to each part: from `Config` to a part's own options."""
+"""The configuration for each part: from `Config` to the part's own options."""
 
 import logging
 from collections.abc import Iterator

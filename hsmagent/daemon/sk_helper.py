@@ -1,12 +1,11 @@
 """Runs OpenSSH's ssh-sk-helper: a process of its own for each FIDO signature, with a deadline.
 
-It talks to the authenticator by libfido2, or by a provider that the key names, and so is foreign
-code of the worst kind: near the hardware, and waiting for a person.
+It talks to the authenticator by libfido2, or by a provider that the key names: foreign code, near
+the hardware, that waits for a person. So it has a process of its own, as in OpenSSH.
 """
 
 import asyncio
 import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -41,8 +40,8 @@ class SkHelper:
 
     async def __call__(self, request: bytearray) -> bytes:
         """Hand a request to a new process, return its reply. Raises TokenError."""
-        await in_a_task()
-        # LD_* would have the helper load what is not ours to choose.
+        await in_a_task()  # which the deadline needs
+        # LD_* would have the helper load other libraries than its own.
         environment = {
             name: value for name, value in self._environment.items() if not name.startswith("LD_")
         }
@@ -68,7 +67,9 @@ def find(environment: Mapping[str, str]) -> str:
     named = environment.get(VARIABLE, "")
     if named:
         return named
-    ssh = shutil.which("ssh", path=environment.get("PATH"))
+    from shutil import which  # with every archive's compression
+
+    ssh = which("ssh", path=environment.get("PATH"))
     prefixes = [Path("/usr")]
     if ssh is not None:
         prefixes.insert(0, Path(ssh).resolve().parent.parent)
@@ -78,7 +79,7 @@ def find(environment: Mapping[str, str]) -> str:
             if os.access(path, os.X_OK):
                 return str(path)
     raise Unavailable(
-        f"{NAME}, by which FIDO keys sign, is not installed; it is of OpenSSH 8.3 or later, and "
+        f"{NAME}, by which FIDO keys sign, is not installed; OpenSSH 8.3 and later bring it, and "
         f"{VARIABLE} can name it"
     )
 

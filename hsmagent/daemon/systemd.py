@@ -28,17 +28,16 @@ def listen_sockets() -> dict[str, socket.socket]:
 
 
 class Notifier:
-    """Tells the service manager how we are: `READY=1`, `RELOADING=1`, `STOPPING=1`."""
+    """Tells the service manager our state: `READY=1`, `RELOADING=1`, `STOPPING=1`."""
 
     def __init__(self) -> None:
         self._address = os.environ.pop("NOTIFY_SOCKET", "")
+        if self._address.startswith("@"):
+            self._address = "\0" + self._address[1:]
 
     def tell(self, *assignments: str) -> None:
         """Send assignments such as "READY=1"; does nothing without a manager that listens."""
         if not self._address:
             return
-        address = self._address
-        if address.startswith("@"):
-            address = "\0" + address[1:]
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-            sender.sendto("\n".join(assignments).encode(), address)
+            sender.sendto("\n".join(assignments).encode(), self._address)

@@ -1,7 +1,7 @@
 """The connection to another agent (`[ssh] upstream`): frames over its socket, with deadlines.
 
-An agent that is not there, hangs or dies costs its own identities and nothing else: after a
-failure nobody waits for it again for a while.
+When that agent is not there, hangs or dies, only its own identities are missing: after a failure
+nobody waits for it again for a while.
 """
 
 import asyncio
@@ -54,9 +54,9 @@ class UpstreamAgent:
 
 
 class UpstreamLink:
-    """The connection of one client; made anew where the agent was started anew.
+    """The connection of one client. It is made again when the agent has been started anew.
 
-    What holds for a connection (its session bindings) is said again on each that is made.
+    Messages that hold for the connection (session bindings) are sent again on each new one.
     Implements `ssh.upstream.Link`.
     """
 
@@ -73,9 +73,9 @@ class UpstreamLink:
         return self._agent.takes_bindings
 
     async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
-        """Send a message, wait for the reply. Raises Unavailable.
+        """Send a message, and return the reply. Raises Unavailable.
 
-        holds: it holds for the connection, and is said again on each new one.
+        holds: the message holds for the connection, and is sent again on each new one.
         """
         await in_a_task()
         try:
@@ -90,7 +90,7 @@ class UpstreamLink:
             why = getattr(error, "strerror", None) or "it hung up"
             raise Unavailable(f"{self._agent.path}: {why}") from None
         except BaseException:
-            self._hang_up()  # a reply that nobody waits for would be taken for the next one's
+            self._hang_up()  # else the reply would be taken for that to the next message
             raise
         finally:
             if holds:
@@ -108,7 +108,9 @@ class UpstreamLink:
     def _hold(self, request: bytes) -> None:
         self._holds.append(request)
         if len(self._holds) > MOST_HELD:
-            self.close()  # no client does that, and without all of it no connection is the same
+            # No real client sends so many, and a new connection without some of them would not be
+            # the same.
+            self.close()
 
     async def _exchange(self, request: bytes) -> bytes:
         if self._streams is None:

@@ -1,8 +1,7 @@
 """When to let go: the screen is locked, or the machine goes to sleep.
 
-A signal only takes authority away: it ends logins and closes dialogs. That the screen is unlocked
-gives no login back; it only lets a person be asked again, and counts for the sender alone that
-said it was locked.
+A signal only takes authority away: it ends logins and closes dialogs. An unlocked screen gives no
+login back; a person can be asked again, once every sender that said "locked" has said "unlocked".
 """
 
 import asyncio
@@ -35,7 +34,7 @@ SENTENCES = {
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What the watchers tell.
+    """Whom the watchers tell.
 
     let_go: log out of the tokens that the configuration lets go of for this reason.
     closed: ask nobody anything from now on, and why; "" = ask again.
@@ -54,7 +53,7 @@ class Closed:
         self._errands = Tasks()
 
     def claim(self, source: str, why: Why) -> None:
-        """`source` says that the screen is locked, say: close, and let go in the background."""
+        """Take a source's word that the screen is locked, say: close, let go in the background."""
         if source not in self._because:
             self.enter(source, why)
             self.spawn(self.let_go(why))
@@ -65,7 +64,7 @@ class Closed:
         self._tell()
 
     def drop(self, source: str) -> None:
-        """`source` says that this is over: ask again, unless another source still holds."""
+        """Take a source's word that this is over: ask again, unless another source disagrees."""
         if self._because.pop(source, None) is not None:
             self._tell()
 
@@ -85,7 +84,7 @@ class Closed:
     # -- work in the background ----------------------------------------------------------------
 
     def spawn(self, errand: Coroutine[None, None, None]) -> None:
-        """Do something that a signal asked for; a bus that fails is for the log."""
+        """Do in the background what a signal calls for. When the bus fails, the log is told."""
         self._errands.start(quietly(errand))
 
     async def stop(self) -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import logging
 import os
+from contextlib import ExitStack
 from typing import Any
 
-from hsmagent.bus import Bus, BusError, Match, Message, Undo
+from hsmagent.bus import Bus, BusError, Match, Message
 from hsmagent.desktop.let_go import Closed, Why
 
 log = logging.getLogger(__name__)
@@ -35,26 +36,24 @@ class Logind:
         self._looking = asyncio.Lock()
         self._sleep_signals = 0
         self._inhibitor = -1
-        self._undo: list[Undo] = []
+        self._heard = ExitStack()  # ends what we listen to
 
     async def start(self) -> None:
         """Listen from now on, also over restarts of the bus. Raises BusError."""
-        # Signals come on the session's own path, which is not known for good: any path, and a look
-        # at whose it is.
+        # Signals come on the path of a session, and which session is ours may change. So those of
+        # any path are taken, and each is compared with our session's path.
         for match, told in (
             (Match(NAME, SESSION, "Lock"), self._on_lock),
             (Match(NAME, PROPERTIES, "PropertiesChanged", arg0=SESSION), self._on_properties),
             (Match(NAME, MANAGER, "SessionRemoved", PATH), self._on_session_removed),
             (Match(NAME, MANAGER, "PrepareForSleep", PATH), self._on_sleep),
         ):
-            self._undo.append(await self._bus.subscribe(match, told))
-        self._undo.append(await self._bus.watch_owner(NAME, self._on_owner))
+            self._heard.callback(await self._bus.subscribe(match, told))
+        self._heard.callback(await self._bus.watch_owner(NAME, self._on_owner))
 
     def stop(self) -> None:
         """Listen no more, and hold no sleep back."""
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
+        self._heard.close()
         self._release()
 
     # -- the screen --------------------------------------------------------------------------
@@ -67,8 +66,8 @@ class Logind:
             self._closed.spawn(self._inhibit())
 
     def _on_lock(self, signal: Message) -> None:
-        # A wish that the screen be locked. Not every locker says when it is over, so this ends the
-        # logins and changes nothing else.
+        # Somebody wants the screen locked. Not every locker says when that is over, so this ends
+        # the logins and changes nothing else.
         self._closed.spawn(self._lock(signal.path))
 
     def _on_properties(self, signal: Message) -> None:
@@ -87,7 +86,7 @@ class Logind:
             await self._closed.let_go(Why.SCREEN_LOCK)
 
     async def _look(self) -> None:
-        """Ask logind how it is. One look after the other: the newest has the last word."""
+        """Ask logind whether our session is locked. One look after the other: the newest counts."""
         async with self._looking:
             path = self._session_path = await self._session()
             if path and await self._property(path, SESSION, "LockedHint") is True:
@@ -99,7 +98,7 @@ class Logind:
         """Return the path of our session, or "" if the user has no screen."""
         if self._session_id:
             path = await self._manager("GetSession", "s", [self._session_id])
-            if path:  # else an environment that outlived its session
+            if path:  # else XDG_SESSION_ID is that of a session which has ended
                 return path
         user = await self._manager("GetUser", "u", [os.getuid()])
         match await self._property(user, USER, "Display") if user else None:
@@ -108,7 +107,7 @@ class Logind:
         return ""
 
     async def _manager(self, member: str, signature: str, body: list[Any]) -> str:
-        """Look an object's path up; "" if there is none."""
+        """Return the path of the object that a method of the manager finds, or ""."""
         try:
             reply = await self._bus.call(NAME, PATH, MANAGER, member, signature, body, returns="o")
         except BusError as error:
@@ -139,7 +138,7 @@ class Logind:
         signals = self._sleep_signals
         asleep = await self._property(PATH, MANAGER, "PreparingForSleep")
         if signals != self._sleep_signals:
-            return  # it has told us something newer meanwhile
+            return  # logind has told us something newer meanwhile
         if asleep is True:
             self._closed.claim(_SLEEP, Why.SUSPEND)
         else:
@@ -152,12 +151,12 @@ class Logind:
             self._release()
 
     async def _inhibit(self) -> None:
-        """Have logind wait for us before it sleeps; it waits while the descriptor is open."""
+        """Have logind wait for us before the machine sleeps, while our descriptor is open."""
         body = ["sleep", "hsmagent", "Log out of the tokens", "delay"]
         try:
             reply = await self._bus.call(NAME, PATH, MANAGER, "Inhibit", "ssss", body, returns="h")
         except BusError as error:
-            log.info("logind will not wait for us before it sleeps: %s", error)
+            log.info("logind will not wait for us before the machine sleeps: %s", error)
             return
         self._release()
         self._inhibitor = reply[0]

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable, Collection, Coroutine, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from html import escape
 from typing import Any
 
 from hsmagent.bus import Bus, Variant, quietly
@@ -26,7 +25,7 @@ NAME = "org.freedesktop.Notifications"
 PATH = "/org/freedesktop/Notifications"
 
 WAITING_AFTER = 2.0  # seconds; most cards answer sooner
-MAX_AT_ONCE = 4  # a desktop that hangs shall not gather our notifications
+MAX_AT_ONCE = 4  # notifications under way: a desktop that hangs must not gather them
 
 MOST_REFUSALS = (3, 10.0)  # some programs try again and again
 MOST_USES = (3, 10.0)  # a rebase that signs a hundred commits is not worth a hundred notifications
@@ -42,9 +41,10 @@ _PIN_WORDS = {
 
 
 class _Wait(AbstractContextManager[None]):
-    """A block in which a token works, one of `waits` until it ends.
+    """A block in which a token works; among `waits` until the block ends.
 
-    due: when a person is told of it, by the loop's clock; over: set at its end, once one was told.
+    due: when a person is to be told of it, by the loop's clock. over: set when the block ends; None
+    as long as nobody was told.
     """
 
     __slots__ = ("_waits", "due", "over", "token")
@@ -89,34 +89,32 @@ class Notifications:
         self._spawn(self._show_use(f"{key} was used", _asked(request)))
 
     def not_done(self, request: Request, reason: str) -> None:
-        """Say why something was refused or failed, where nobody else does.
+        """Say why something was refused or failed, where no program says it.
 
-        Of a FIDO key, to whoever was told to touch it; of a PKCS#11 program, since it only learns a
-        number, and shows less.
+        Whoever was told to touch a FIDO key learns that its use has ended. A PKCS#11 program learns
+        a number only, and shows less.
         """
         words = printable(reason[:1].upper() + reason[1:], 200)
         if request.key.touch and "waiting" in self._events():
-            self._spawn(self._show("The FIDO key was not used", words, _NORMAL))
+            self._spawn(self._show("The FIDO key was not used", words))
             return
         silent = request.purpose.kind in PKCS11_PURPOSES and "refused" in self._events()
         if silent and self._refusals.admit():
             program = printable(request.peer.process.program, 60)
             key = printable(request.key.label, 60) or "a key"
-            self._spawn(self._show(f"{program} could not use {key}", words, _NORMAL))
+            self._spawn(self._show(f"{program} could not use {key}", words))
 
     def missed(self, peer: Peer, token: TokenId) -> None:
-        """Say that a PKCS#11 program wants a token that is away, which few programs say."""
+        """Say that a PKCS#11 program wants a token that is away, as few such programs do."""
         if "refused" in self._events() and self._refusals.admit():
             program = printable(peer.process.program, 60)
             summary = f"{program} wanted the token {name_of(token)}"
-            self._spawn(self._show(summary, "It is not plugged in.", _NORMAL))
+            self._spawn(self._show(summary, "It is not plugged in."))
 
     def removed(self, token: TokenId) -> None:
         """Say that a token was pulled out while it was unlocked."""
         if "removed" in self._events():
-            self._spawn(
-                self._show(f"{token_name(token)} was removed", "Its login has ended.", _NORMAL)
-            )
+            self._spawn(self._show(f"{token_name(token)} was removed", "Its login has ended."))
 
     def wrong_pin(self, token: TokenId, state: PinState) -> None:
         """Say that a wrong PIN was given."""
@@ -125,9 +123,10 @@ class Notifications:
             self._spawn(self._show(token_name(token), words, _CRITICAL))
 
     def waiting(self, request: Request) -> AbstractContextManager[None]:
-        """Say that a person is waited for, until the block ends: at once where a FIDO key is.
+        """Say, until the block ends, that a key waits for a person.
 
-        A token (which may want a touch, or its PIN pad) is told of only if the block takes long.
+        A FIDO key always does, so that is said at once. A token may want a touch or a PIN on its
+        reader; that is said only when the block takes longer than most signatures.
         """
         token = request.key.token
         return self._touch(request) if token is None else self._token(token)
@@ -146,8 +145,8 @@ class Notifications:
             over.set()
 
     def _token(self, token: TokenId) -> AbstractContextManager[None]:
-        # Every signature comes by here, so that one timer serves all of them: it is set when there
-        # is none, and looks which waits are still there.
+        # Every signature comes by here, so one timer serves all of them: it is set when there is
+        # none, and looks which waits are still there.
         loop = asyncio.get_running_loop()
         wait = _Wait(token, self._waits, loop.time() + WAITING_AFTER)
         if self._timer is None:
@@ -164,7 +163,7 @@ class Notifications:
     # -- on the bus --------------------------------------------------------------------------
 
     async def _show_use(self, summary: str, body: str) -> None:
-        self._last_used = await self._show(summary, body, _NORMAL, self._last_used)
+        self._last_used = await self._show(summary, body, replaces=self._last_used)
 
     def _look_at_waits(self) -> None:
         self._timer = None
@@ -192,13 +191,17 @@ class Notifications:
             self._shown_waiting.discard(token)
 
     async def _show_until(self, over: asyncio.Event, summary: str, body: str) -> None:
-        number = await self._show(summary, body, _NORMAL)
+        number = await self._show(summary, body)
         await over.wait()
         await self._call("CloseNotification", "u", [number], "")
 
-    async def _show(self, summary: str, body: str, urgency: int, replaces: int = 0) -> int:
-        """Show it; return its number."""
-        if "body-markup" in await self._capabilities():
+    async def _show(
+        self, summary: str, body: str, urgency: int = _NORMAL, replaces: int = 0
+    ) -> int:
+        """Show a notification; return its number. replaces: the number of an older one, or 0."""
+        if "body-markup" in (await self._call("GetCapabilities", "", [], "as"))[0]:
+            from html import escape  # with every entity of HTML: half a megabyte
+
             body = escape(body, quote=False)
         hints = {"urgency": Variant("y", urgency), "category": Variant("s", "device")}
         reply = await self._call(
@@ -210,15 +213,11 @@ class Notifications:
         number: int = reply[0]
         return number
 
-    async def _capabilities(self) -> list[str]:
-        found: list[str] = (await self._call("GetCapabilities", "", [], "as"))[0]
-        return found
-
     async def _call(self, member: str, signature: str, body: list[Any], returns: str) -> list[Any]:
         return await self._bus.call(NAME, PATH, NAME, member, signature, body, returns=returns)
 
     def _spawn(self, errand: Coroutine[Any, Any, object]) -> bool:
-        """Do it in the background, unless too much is going on there already; say whether."""
+        """Begin an errand in the background, unless too many are under way; return whether."""
         if len(self._errands) >= MAX_AT_ONCE:
             errand.close()
             return False

@@ -1,12 +1,12 @@
 """Our objects on the bus: methods, read-only properties, introspection.
 
-What the objects can do is written in the XML files beside this one; the tests hold the code to
-them.
+The XML files beside this one say what the objects can do, for introspection; the tests compare the
+code with them.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from hsmagent.bus import BusError, Handler, Message, Variant, errors
@@ -14,39 +14,7 @@ from hsmagent.bus import BusError, Handler, Message, Variant, errors
 PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 
-_ERROR = "org.freedesktop.DBus.Error."
-UNKNOWN_INTERFACE = _ERROR + "UnknownInterface"
-UNKNOWN_PROPERTY = _ERROR + "UnknownProperty"
-READ_ONLY = _ERROR + "PropertyReadOnly"
-
-_STANDARD = """
-  <interface name="org.freedesktop.DBus.Properties">
-    <method name="Get">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="name" type="s" direction="in"/>
-      <arg name="value" type="v" direction="out"/>
-    </method>
-    <method name="GetAll">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="values" type="a{sv}" direction="out"/>
-    </method>
-    <method name="Set">
-      <arg name="interface" type="s" direction="in"/>
-      <arg name="name" type="s" direction="in"/>
-      <arg name="value" type="v" direction="in"/>
-    </method>
-    <signal name="PropertiesChanged">
-      <arg name="interface" type="s"/>
-      <arg name="changed" type="a{sv}"/>
-      <arg name="invalidated" type="as"/>
-    </signal>
-  </interface>
-  <interface name="org.freedesktop.DBus.Introspectable">
-    <method name="Introspect">
-      <arg name="xml" type="s" direction="out"/>
-    </method>
-  </interface>
-"""
+_FOLDER = "<node>\n</node>\n"
 
 Reply = tuple[str, Sequence[Any]]
 Method = Callable[[Message], Awaitable[Reply]]
@@ -89,24 +57,26 @@ class BusObject:
             case "Get", "ss", [interface, name]:
                 values = self._of(interface)
                 if name not in values:
-                    raise BusError(UNKNOWN_PROPERTY, f"{interface} has no property {name}")
+                    raise BusError(errors.UNKNOWN_PROPERTY, f"{interface} has no property {name}")
                 return "v", [values[name]]
             case "GetAll", "s", [interface]:
                 return "a{sv}", [self._of(interface)]
             case "Set", "ssv", _:
-                raise BusError(READ_ONLY, "the properties can only be read")
+                raise BusError(errors.PROPERTY_READ_ONLY, "the properties can only be read")
         raise BusError(errors.INVALID_ARGS, f"not a call of {PROPERTIES}")
 
     def _of(self, interface: str) -> Values:
         values = self.properties().get(interface)
         if values is None:
-            raise BusError(UNKNOWN_INTERFACE, f"there is no interface {interface} here")
+            raise BusError(errors.UNKNOWN_INTERFACE, f"there is no interface {interface} here")
         return values
 
     def _introspect(self) -> str:
-        own = "<node>\n</node>\n"
-        if self.xml:
-            own = (files(__package__) / self.xml).read_text(encoding="utf-8")
-        standard = _STANDARD if self.xml else ""
+        own, standard = (_read(self.xml), _read("standard.xml")) if self.xml else (_FOLDER, _FOLDER)
+        interfaces = standard.partition("<node>")[2].rpartition("</node>")[0]
         nodes = "".join(f'  <node name="{name}"/>\n' for name in self.children())
-        return own.replace("\n</node>", f"{standard}\n{nodes}</node>")
+        return own.replace("\n</node>", f"{interfaces}{nodes}</node>")
+
+
+def _read(name: str) -> str:
+    return Path(__file__).with_name(name).read_text(encoding="utf-8")

@@ -1,12 +1,13 @@
-"""The screen locker's own word: org.freedesktop.ScreenSaver (KDE and others), GNOME's."""
+"""What screen lockers say: org.freedesktop.ScreenSaver (KDE and others), org.gnome.ScreenSaver."""
 
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 
-from hsmagent.bus import Bus, Match, Message, Undo
+from hsmagent.bus import Bus, Match, Message
 from hsmagent.desktop.let_go import Closed, Why
 
-# Their bus names are their interfaces' names too.
+# The name of each on the bus, which is also its interface's → its path.
 SCREENSAVERS = {
     "org.freedesktop.ScreenSaver": "/org/freedesktop/ScreenSaver",
     "org.gnome.ScreenSaver": "/org/gnome/ScreenSaver",
@@ -19,7 +20,7 @@ class ScreenSavers:
     def __init__(self, bus: Bus, closed: Closed) -> None:
         self._bus = bus
         self._closed = closed
-        self._undo: list[Undo] = []
+        self._heard = ExitStack()  # ends what we listen to
         self._said: Counter[str] = Counter()
 
     async def start(self) -> None:
@@ -28,14 +29,12 @@ class ScreenSavers:
             # Any path: KDE signals on a second one as well.
             match = Match(name, name, "ActiveChanged")
             on_owner = partial(self._on_owner, name)
-            self._undo.append(await self._bus.subscribe(match, self._on_changed))
-            self._undo.append(await self._bus.watch_owner(name, on_owner))
+            self._heard.callback(await self._bus.subscribe(match, self._on_changed))
+            self._heard.callback(await self._bus.watch_owner(name, on_owner))
 
     def stop(self) -> None:
         """Listen no more."""
-        for undo in self._undo:
-            undo()
-        self._undo.clear()
+        self._heard.close()
 
     def _on_changed(self, signal: Message) -> None:
         if signal.signature == "b":
@@ -45,13 +44,13 @@ class ScreenSavers:
         if owner:
             self._closed.spawn(self._look(name, owner))
         else:
-            # It cannot say any more when it is over; the logins are gone already.
+            # A locker that has gone cannot say when the screen is unlocked. The logins have ended.
             self._set(name, active=False)
 
     async def _look(self, name: str, owner: str) -> None:
         said = self._said[name]
         reply = await self._bus.call(owner, SCREENSAVERS[name], name, "GetActive", returns="b")
-        if self._said[name] == said:  # else it has told us something newer meanwhile
+        if self._said[name] == said:  # else the locker has told us something newer meanwhile
             self._set(name, active=reply[0])
 
     def _set(self, name: str, *, active: bool) -> None:

@@ -29,10 +29,9 @@ REFUSED = "org.hsmagent.Error.Refused"
 # Folders above our objects, for programs that show the tree.
 _FOLDERS = {"/": "org", "/org": "hsmagent", "/org/hsmagent": "Agent1"}
 
-_DBUS = "org.freedesktop.DBus"
-# Signals of uses, in so many seconds: a panel needs no more, and a signature shall not pay for it.
+# Signals of uses, in so many seconds: a panel needs no more, and they must not slow a signature.
 MOST_USES = (20, 1.0)
-MAX_UNLOCKS = 8  # dialogs that the bus may have us raise, and so answers that it may wait for
+MAX_UNLOCKS = 8  # calls of Unlock that wait for a dialog at one time
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +44,10 @@ class Caller:
 
 @dataclass(frozen=True, slots=True)
 class Agent:
-    """What the service does its work with.
+    """What the service calls.
 
-    statuses: every token now. lock: log out of these. unlock: raise the prompt for a token, on
-    behalf of a caller; raises HsmAgentError. wall_clock: seconds since 1970.
+    statuses: returns every token's status. lock: logs out of tokens. unlock: raises the prompt for
+    a token, on behalf of a caller; raises HsmAgentError. wall_clock: seconds since 1970.
     """
 
     statuses: Callable[[], Sequence[TokenStatus]]
@@ -98,7 +97,7 @@ class Service:
     # -- what happens ------------------------------------------------------------------------
 
     def changed(self) -> None:
-        """Look at the tokens, and signal what is new, other, or gone."""
+        """Look at the tokens, and signal which were added, have changed or are gone."""
         now = {token_path(status.id): status for status in self._agent.statuses()}
         for path in self._shown.keys() - now.keys():
             del self._shown[path]
@@ -118,7 +117,7 @@ class Service:
     def used(self, request: Request, outcome: str) -> None:
         """Signal that a key was used, or not: outcome "used", "refused" or "failed".
 
-        A program that signs in a loop is not told of use by use: the bus would be its victim.
+        Where a program signs in a loop, most uses are left out, to spare the bus.
         """
         if not self._bus.connected or not self._uses.admit():
             return
@@ -134,7 +133,7 @@ class Service:
         self._bus.emit(PATH, AGENT, "KeyUsed", "osssss", body)
 
     def _signal_changes(self, path: str, before: Values, now: Values) -> None:
-        # Every use moves Expiry: whoever wants it reads it.
+        # Every use moves Expiry, so it is not signalled: whoever wants it reads it.
         changed = {
             name: value
             for name, value in now.items()
@@ -219,16 +218,14 @@ class Service:
 
     async def _caller(self, sender: str) -> Caller:
         """Ask the bus whom a dialog should name; only this user's own programs may raise one."""
-        body = [sender]
-        member = "GetConnectionCredentials"
-        reply = await self._bus.call(_DBUS, "/", _DBUS, member, "s", body, returns="a{sv}")
+        reply = await self._bus.call_bus("GetConnectionCredentials", "s", [sender], "a{sv}")
         caller = Caller(reply[0].get("ProcessID", 0), reply[0].get("UnixUserID", -1))
         if caller.uid != getuid():
             raise BusError(errors.ACCESS_DENIED, "this agent serves another user")
         return caller
 
     async def _while_there(self, sender: str, unlock: Awaitable[None]) -> None:
-        """Await `unlock`, and give up when the caller leaves the bus: nobody asks any more."""
+        """Await `unlock`, and cancel it when the caller leaves the bus."""
         work = asyncio.ensure_future(unlock)
 
         def on_owner(owner: str) -> None:

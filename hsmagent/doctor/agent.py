@@ -1,6 +1,5 @@
 """Whether the daemon is there, and whether ssh and git find it."""
 
-import asyncio
 import os
 import shutil
 from collections.abc import Iterator
@@ -9,7 +8,15 @@ from pathlib import Path
 from hsmagent import __version__
 from hsmagent.control.client import Daemon
 from hsmagent.doctor import tokens
-from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Status, Surroundings, output_of
+from hsmagent.doctor.finding import (
+    COMMAND_TIMEOUT,
+    Finding,
+    State,
+    Status,
+    Surroundings,
+    output_of,
+    run,
+)
 from hsmagent.errors import HsmAgentError
 
 START = "start it with `systemctl --user start hsmagent` or `hsmagent daemon`"
@@ -18,12 +25,12 @@ EXPORT = "export SSH_AUTH_SOCK={}"
 AGAIN = "run `hsmagent setup`, and log in anew"
 MASK = "systemctl --user mask {}, and log in anew"
 NO_GPG = f"take enable-ssh-support out of ~/.gnupg/gpg-agent.conf; {AGAIN}"
-# Part of a socket's path → whose it is, and how to be rid of it.
+# Part of a socket's path → whose socket it is, and how to get SSH_AUTH_SOCK back from it.
 OTHERS = {
     "/keyring/": ("gnome-keyring", AGAIN),
     "/gcr/": ("gcr-ssh-agent", MASK.format("gcr-ssh-agent.socket gcr-ssh-agent.service")),
     "/gnupg/": ("gpg-agent", NO_GPG),
-    # Disabling the socket alone would not do: a desktop's session starts the service, and it.
+    # To disable the socket would not do: a desktop's session starts the service, which starts it.
     "/openssh_agent": ("OpenSSH's agent", MASK.format("ssh-agent.socket ssh-agent.service")),
     "/ssh-": ("OpenSSH's agent", "take ssh-agent out of your shell's or session's start-up files"),
 }
@@ -40,13 +47,12 @@ def ask_daemon(where: Surroundings) -> tuple[Finding, Status | None]:
         sentence = f"no daemon answers in {where.runtime_dir}"
         return Finding("daemon", State.BAD, sentence, START), None
     try:
-        status = daemon.call("status")
-        status["listed"] = daemon.call("keys")["keys"]
+        with daemon:
+            status = daemon.call("status")
+            status["listed"] = daemon.call("keys")["keys"]
     except HsmAgentError as error:
         remedy = "see its log: journalctl --user --unit hsmagent"
         return Finding("daemon", State.BAD, str(error), remedy), None
-    finally:
-        daemon.close()
     if status["version"] != __version__:
         sentence = f"the daemon is version {status['version']}, this is {__version__}"
         remedy = "systemctl --user restart hsmagent"
@@ -106,26 +112,17 @@ async def lists_keys(where: Surroundings, status: Status) -> Finding:
     check = "ssh"
     if shutil.which("ssh-add", path=where.env.get("PATH")) is None:
         return Finding(check, State.BAD, "ssh-add is not installed", "install openssh-client")
-    child = await asyncio.create_subprocess_exec(
-        *("ssh-add", "-l"),
-        env=dict(where.env) | {"SSH_AUTH_SOCK": str(where.ssh_socket)},
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.DEVNULL,
-    )
-    try:
-        async with asyncio.timeout(COMMAND_TIMEOUT):
-            listed, _ = await child.communicate()
-    except TimeoutError:
-        child.kill()
-        await child.wait()
+    env = dict(where.env) | {"SSH_AUTH_SOCK": str(where.ssh_socket)}
+    ended = await run(["ssh-add", "-l"], env)
+    if ended is None:
         return Finding(check, State.BAD, "the agent does not answer ssh-add", START)
-    if child.returncode in (0, 1):
-        count = len(listed.splitlines()) if child.returncode == 0 else 0
-        settings = await output_of(["ssh", "-G", "localhost"], where.env)
-        only = "identitiesonly yes" in (settings or "").splitlines()
-        return tokens.listed(count, status, identities_only=only)
-    return Finding(check, State.BAD, "ssh-add cannot reach the agent", START)
+    exit_status, printed = ended
+    if exit_status not in (0, 1):
+        return Finding(check, State.BAD, "ssh-add cannot reach the agent", START)
+    count = len(printed.splitlines()) if exit_status == 0 else 0
+    settings = await output_of(["ssh", "-G", "localhost"], where.env)
+    only = "identitiesonly yes" in (settings or "").splitlines()
+    return tokens.listed(count, status, identities_only=only)
 
 
 def per_host(where: Surroundings) -> Iterator[Finding]:

@@ -1,4 +1,4 @@
-"""The bus and what can ask for a PIN on it; the systemd units."""
+"""The session bus, the prompters that can ask for a PIN, and the systemd units."""
 
 import asyncio
 import shutil
@@ -25,11 +25,9 @@ UNITS = (
 )
 INSTALL = "run `hsmagent setup`"
 
-_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
-
 
 async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
-    """Say who can ask for a PIN, the best one first. named: the pinentry of the configuration."""
+    """Say which prompters can ask for a PIN. named: the pinentry that the configuration names."""
     found = []
     async with _joined(where) as bus:
         if bus is None:
@@ -43,7 +41,7 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
     pinentry = _pinentry(where, named)
     shown = any(each.check == SYSTEM and each.state is State.OK for each in found)
     if not shown or pinentry.state is State.OK:
-        found.append(pinentry)  # who has a dialog does not need another one
+        found.append(pinentry)  # where the desktop has a dialog, no pinentry is missed
     if not shown and pinentry.state is not State.OK:
         found.append(
             Finding(
@@ -59,9 +57,9 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
 async def _system_prompter(bus: Bus, where: Surroundings) -> Finding:
     check = SYSTEM
     try:
-        if (await bus.call(*_DBUS, "NameHasOwner", "s", [PROMPTER], returns="b"))[0]:
+        if (await bus.call_bus("NameHasOwner", "s", [PROMPTER], "b"))[0]:
             return Finding(check, State.OK, "the desktop's own PIN dialog is there")
-        names = (await bus.call(*_DBUS, "ListActivatableNames", returns="as"))[0]
+        names = (await bus.call_bus("ListActivatableNames", "", [], "as"))[0]
     except BusError as error:
         return Finding(check, State.WARN, f"the bus fails: {error}", "log in anew")
     if PROMPTER not in names:
@@ -108,7 +106,7 @@ async def _joined(where: Surroundings) -> AsyncIterator[Bus | None]:
 
 
 async def systemd(where: Surroundings) -> list[Finding]:
-    """Say how the units are, and what the manager's own children find."""
+    """Say how the units are, and which agent the programs find that the manager starts."""
     if shutil.which("systemctl", path=where.env.get("PATH")) is None:
         return []
     printed = await output_of(

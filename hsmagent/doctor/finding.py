@@ -17,7 +17,7 @@ COMMAND_TIMEOUT = 10.0  # seconds for a program that we ask
 
 
 class State(StrEnum):
-    """How something is."""
+    """How the thing is that was looked at."""
 
     OK = "ok"
     WARN = "warn"  # works, or may do, but not as well as it could
@@ -26,7 +26,10 @@ class State(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that was looked at: which, how it is, and what to do about it ("" when ok)."""
+    """What was found of one thing.
+
+    check: the name of the thing. sentence: how it is. remedy: what to do about it, or "".
+    """
 
     check: str
     state: State
@@ -54,7 +57,7 @@ class Surroundings:
 
 
 def surroundings(runtime_dir: str, config: str) -> Surroundings:
-    """Return the usual places where none is named."""
+    """Return where to look: the usual places, where the command line names none ("")."""
     trouble = ""
     try:
         runtime_dir = runtime_folder(runtime_dir)
@@ -66,6 +69,12 @@ def surroundings(runtime_dir: str, config: str) -> Surroundings:
 
 async def output_of(command: Sequence[str], env: Mapping[str, str]) -> str | None:
     """Return what a program prints, or None when it is not there, fails or hangs."""
+    ended = await run(command, env)
+    return ended[1] if ended is not None and ended[0] == 0 else None
+
+
+async def run(command: Sequence[str], env: Mapping[str, str]) -> tuple[int | None, str] | None:
+    """Return a program's exit status and what it prints, or None when it is not there or hangs."""
     try:
         child = await asyncio.create_subprocess_exec(
             *command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL
@@ -81,8 +90,8 @@ async def output_of(command: Sequence[str], env: Mapping[str, str]) -> str | Non
         if child.returncode is None:
             child.kill()
             await child.wait()
-    return output.decode(errors="replace") if child.returncode == 0 else None
+    return child.returncode, output.decode(errors="replace")
 
 
 Status = dict[str, Any]
-"""The daemon's answer to `status`."""
+"""The daemon's answer to `status`, with its answer to `keys` under "listed"."""

@@ -1,4 +1,4 @@
-"""Whether GnuPG is served as it is meant to be: its agent, its stubs, its trusted roots."""
+"""Whether GnuPG is served as the configuration means it: its agent, key stubs and trusted roots."""
 
 from collections.abc import Iterator
 from hashlib import sha1
@@ -10,7 +10,8 @@ from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Surrounding
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import PurposeKind, printable
-from hsmagent.scd.card import ROOT, SERIAL, Card
+from hsmagent.scd import stubs
+from hsmagent.scd.card import ROOT, Card
 
 CHECK = "gnupg"
 OPTION = "scdaemon-program"
@@ -20,7 +21,7 @@ SYSTEM_TRUSTLIST = Path("/etc/gnupg/trustlist.txt")
 
 
 def served(where: Surroundings, settings: Config) -> list[Finding]:
-    """Look at everything; nothing where GnuPG is neither meant nor set up to be served."""
+    """Look at all of it. No findings where GnuPG is neither meant nor set up to be served."""
     meant = any(PurposeKind.GNUPG in (entry.allow or ()) for entry in settings.keys)
     named = _scdaemon(where)
     ours = Path(named).name == PROGRAM
@@ -46,7 +47,7 @@ def served(where: Surroundings, settings: Config) -> list[Finding]:
 
 
 def _home(where: Surroundings) -> Path:
-    return Path(where.env.get("GNUPGHOME") or f"{where.env.get('HOME', '')}/.gnupg")
+    return stubs.home(where.env)
 
 
 def _scdaemon(where: Surroundings) -> str:
@@ -61,30 +62,27 @@ def _scdaemon(where: Surroundings) -> str:
 
 def _card(where: Surroundings) -> Card:
     """Return what GnuPG sees. Raises HsmAgentError."""
-    daemon = Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE)
-    try:
+    with Daemon(str(where.runtime_dir), COMMAND_TIMEOUT, role=FACE) as daemon:
         daemon.call("client", **{"for": "gnupg"})
         return Card().following(daemon.call("tokens"))
-    finally:
-        daemon.close()
 
 
 def _stubs(where: Surroundings, card: Card) -> Iterator[Finding]:
-    """Say which keys GnuPG has not learned, or knows as those of another card."""
+    """Say which keys GnuPG has no stub for, or has a stub for that names another card."""
     for key in card.present:
-        stub = _home(where) / "private-keys-v1.d" / f"{key.grip}.key"
+        stub = stubs.read(_home(where), key.grip)
         name = printable(key.key.label or key.grip)
-        content = stub.read_bytes() if stub.is_file() else b""
-        if not content:
+        if not stub:
             remedy = "gpgsm --learn-card"
             yield Finding(CHECK, State.WARN, f"GnuPG has not learned the key {name}", remedy)
-        elif bytes.fromhex(SERIAL) not in content and SERIAL.encode() not in content:
+        elif not stubs.is_ours(stub):
             sentence = f"GnuPG knows the key {name} as one of its own, or of another card"
-            yield Finding(CHECK, State.WARN, sentence, f"rm {stub}, and gpgsm --learn-card")
+            remedy = f"rm {stubs.path(_home(where), key.grip)}, and gpgsm --learn-card"
+            yield Finding(CHECK, State.WARN, sentence, remedy)
 
 
 def _roots(where: Surroundings, card: Card) -> Iterator[Finding]:
-    """Say which roots beside the keys GnuPG does not trust: it would not sign with these keys."""
+    """Say which of the tokens' roots GnuPG does not trust: it would not sign with their keys."""
     lists = (_text(path) for path in (_home(where) / "trustlist.txt", SYSTEM_TRUSTLIST))
     trusted = "\n".join(lists).replace(":", "").upper()
     for kept in card.certificates.values():

@@ -1,4 +1,4 @@
-"""The identities that sign mail: whether recipients will take their signatures for good."""
+"""The identities that sign mail: whether recipients will accept their signatures."""
 
 from datetime import UTC, datetime
 
@@ -18,11 +18,10 @@ def identities(where: Surroundings) -> list[Finding]:
     except HsmAgentError as error:
         return [Finding(CHECK, State.BAD, str(error), "systemctl --user restart hsmagent")]
     try:
-        keys = [to_key(each) for each in daemon.call("keys")["keys"]]
+        with daemon:
+            keys = [to_key(each) for each in daemon.call("keys")["keys"]]
     except HsmAgentError as error:
         return [Finding(CHECK, State.BAD, str(error), "see `journalctl --user --unit hsmagent`")]
-    finally:
-        daemon.close()
     kept = store.default()
     files = [entry.certificate for entry in kept.entries()]
     problems = identity.check(keys, datetime.now(UTC), kept.leads_to_root, files)

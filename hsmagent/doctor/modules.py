@@ -68,7 +68,7 @@ def exclusive(settings: Config) -> Finding | None:
 
 
 async def looked_at(settings: Config) -> list[Finding]:
-    """Load the modules ourselves, each in a process that ends at once: no daemon runs."""
+    """Load the modules ourselves, as no daemon runs, each in a process that ends at once."""
     specs = modules(settings)
     if not specs:
         return [_none()]
@@ -132,14 +132,14 @@ def paths(settings: Config) -> list[str]:
 
 
 def _module(spec: ModuleSpec, error: str, tokens: list[str], *, wanted: bool) -> Finding:
-    """Say how one module is; `wanted`: the configuration names it, else it was discovered."""
+    """Say how one module is. wanted: the configuration names it; else it was discovered."""
     check, path = "module", spec.path
     if not Path(path).is_file():
         remedy = "install it, or correct the path in the configuration"
         return Finding(check, State.BAD, f"the module {path} is not there", remedy)
     if error:
         sentence = error if path in error else f"the module {path} fails: {error}"
-        # What is known of the cause is in the error, with its remedy.
+        # A cause that is known stands in the error already, with its remedy.
         remedies = [] if why(spec) else [f"try `pkcs11-tool --module {path} --list-slots`"]
         if not wanted:
             remedies.append("name the modules that you use as [[module]] in the configuration")

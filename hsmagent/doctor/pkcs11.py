@@ -1,21 +1,16 @@
-"""Whether PKCS#11 programs are served as the configuration means it, and which sandboxes are."""
+"""Whether PKCS#11 programs are served as the configuration means it."""
 
-from collections.abc import Iterator, Sequence
-from configparser import ConfigParser, Error
+import os
 from pathlib import Path
 
+from hsmagent.config.discovery import USER_MODULES, modules, registered_for
 from hsmagent.config.file import Config
 from hsmagent.doctor.finding import Finding, State, Surroundings
-from hsmagent.model import PKCS11_PURPOSES, printable
+from hsmagent.model import PKCS11_PURPOSES
 
-CHECK, SANDBOXES = "pkcs11", "sandboxes"
+CHECK = "pkcs11"
+OURS = "hsmagent.module"  # which `hsmagent setup --pkcs11` writes
 WORDS = " or ".join(f'"{kind}"' for kind in sorted(PKCS11_PURPOSES))
-# Where flatpak has what applications want, and what overrides it (flatpak-override(1)): the files,
-# and which part of their path is the application's name.
-SYSTEM_FLATPAK = "/var/lib/flatpak"
-WISHES = ("app/*/current/active/metadata", -4)
-OVERRIDES = ("overrides/*", -1)
-GLOBAL = "global"  # the override for all applications
 
 
 def served(settings: Config) -> Finding | None:
@@ -33,76 +28,23 @@ def served(settings: Config) -> Finding | None:
     return None
 
 
-def sandboxes(where: Surroundings) -> Iterator[Finding]:
-    """Say which flatpak applications reach our sockets, or those for PKCS#11 programs alone."""
-    reach = dict[str, list[str]]()
-    for name, granted in _grants(where):
-        what = _reached(granted, where)
-        if what:
-            reach.setdefault(what, []).append(name)
-    for what, names in sorted(reach.items()):
-        shown = ", ".join(sorted(set(names)))
-        if what == CHECK:
-            sentence = f"these sandboxes may use keys as PKCS#11 programs: {shown}"
-            yield Finding(SANDBOXES, State.OK, sentence)
-            continue
-        sentence = f"these sandboxes reach every socket of the agent: {shown}"
-        remedy = (
-            "flatpak override --user --nofilesystem=xdg-run/hsmagent APP, and for PKCS#11 alone"
-            " --filesystem=xdg-run/hsmagent/pkcs11"
-        )
-        yield Finding(SANDBOXES, State.WARN, sentence, remedy)
-
-
-def _reached(granted: list[Path], where: Surroundings) -> str:
-    """Return what a sandbox with these folders reaches: "all" of our sockets, "pkcs11", or ""."""
-    for_all = where.runtime_dir
-    if any(for_all == path or path in for_all.parents for path in granted):
-        return "all"
-    for_programs = for_all / CHECK
-    reached = (for_programs == path or for_programs in path.parents for path in granted)
-    return CHECK if any(reached) else ""
-
-
-def _grants(where: Surroundings) -> Iterator[tuple[str, list[Path]]]:
-    """Yield each application and the folders it is granted, as flatpak adds them up.
-
-    What it wishes itself, then what overrides that for all applications, then for it alone; of each
-    what the person says after what the administrator does.
-    """
-    data = where.env.get("XDG_DATA_HOME") or f"{where.env.get('HOME', '')}/.local/share"
-    folders = [Path(SYSTEM_FLATPAK), Path(data, "flatpak")]
-    wishes, overrides = (_merged(folders, pattern, at) for pattern, at in (WISHES, OVERRIDES))
-    for_all = overrides.pop(GLOBAL, {})
-    for name in sorted({*wishes, *overrides}):
-        granted = wishes.get(name, {}) | for_all | overrides.get(name, {})
-        yield printable(name, 60), [_path(word, where) for word in granted if granted[word]]
-
-
-def _merged(folders: Sequence[Path], pattern: str, at: int) -> dict[str, dict[str, bool]]:
-    """Return what the files say, by application: the part `at` of the path is its name."""
-    merged = dict[str, dict[str, bool]]()
-    for folder in folders:
-        for file in sorted(folder.glob(pattern)):
-            merged.setdefault(file.parts[at], {}).update(_filesystems(file))
-    return merged
-
-
-def _path(word: str, where: Surroundings) -> Path:
-    runtime = where.env.get("XDG_RUNTIME_DIR") or str(where.runtime_dir.parent)
-    first, _, rest = word.partition("/")
-    return Path(runtime, rest) if first == "xdg-run" else Path(word)
-
-
-def _filesystems(file: Path) -> dict[str, bool]:
-    """Return each folder that a file grants or refuses (flatpak-metadata(5), "filesystems")."""
-    parser = ConfigParser(interpolation=None, strict=False)
-    try:
-        parser.read(file, encoding="utf-8")
-        words = parser.get("Context", "filesystems", fallback="").split(";")
-    except (OSError, UnicodeDecodeError, Error):
-        return {}
-    return {
-        word.removeprefix("!").partition(":")[0].rstrip("/"): not word.startswith("!")
-        for word in filter(None, map(str.strip, words))
-    }
+def seen_twice(where: Surroundings, settings: Config) -> Finding | None:
+    """Say whose tokens programs of p11-kit see twice: by themselves, and through us."""
+    config = where.env.get("XDG_CONFIG_HOME") or f"{where.env.get('HOME', '')}/.config"
+    if not (settings.pkcs11.enabled and Path(config, USER_MODULES, OURS).is_file()):
+        return None
+    ours = {os.path.realpath(module.path) for module in modules(settings)}
+    found = [
+        each.file
+        for each in registered_for(config)
+        if each.is_for_all and os.path.realpath(each.path) in ours
+    ]
+    if not found:
+        return None
+    return Finding(
+        CHECK,
+        State.WARN,
+        "programs of GnuTLS and p11-kit see the same tokens twice, here and by themselves, with a"
+        f" login of their own: {', '.join(found)}",
+        f"write the line `enable-in: hsmagent` in files of these names in {config}/{USER_MODULES}",
+    )

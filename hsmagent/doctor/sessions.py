@@ -1,7 +1,7 @@
-"""Which agent other programs find: a new login shell, what the user manager and the bus start.
+"""Which agent other programs find: those of a new login shell, of the user manager and of the bus.
 
-The shell that asks is one of many, and most programs of a desktop are started by none. So each is
-looked at by having it start something, as it would.
+The shell in which the doctor runs is one of many, and a desktop starts most programs without a
+shell. So the login shell and the bus are each made to start a small program, which tells.
 """
 
 import asyncio
@@ -22,7 +22,8 @@ VARIABLE = "SSH_AUTH_SOCK"
 TELL_ALL = "dbus-update-activation-environment --systemd {}={}"
 SET_UP = "hsmagent setup, and log in anew"
 
-# What pam_systemd's session has before the first shell; SSH_AUTH_SOCK is for that to set.
+# What a session of pam_systemd has set before its first shell. SSH_AUTH_SOCK is for the shell to
+# set, or for what started the shell.
 _GIVEN = (
     "HOME",
     "USER",
@@ -36,14 +37,13 @@ _GIVEN = (
 _MARK = "SSH_AUTH_SOCK is: "
 _PRINT = f'printf "%s\\n" "{_MARK}${VARIABLE}"'
 
-_DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 _SERVICE = "[D-BUS Service]\nName={}\nExec={}\n"
-# Written whole or not at all: whoever sees the file may read it.
+# The file appears when it is complete, so that whoever sees it may read it.
 _TELL = f'printf %s "${VARIABLE}" >"$0.new" && mv "$0.new" "$0"'
 
 
 async def login_shell(where: Surroundings) -> Finding | None:
-    """Say which agent a new login shell finds; None: it is of a kind that tells us nothing."""
+    """Say which agent a new login shell finds; None for a shell of a kind that tells us nothing."""
     home = Home.of(where.env)
     shell = shutil.which(where.env.get("SHELL") or home.shell)
     if shell is None:
@@ -54,7 +54,8 @@ async def login_shell(where: Surroundings) -> Finding | None:
     if not lines:
         return None
     named = lines[-1].removeprefix(_MARK)
-    # Whoever else has a hand in it is named with file and line; else setup has not been run.
+    # The remedy names the file and line that set another agent; if there is none, setup has not
+    # been run.
     remedy = next(others(home), "") if named else ""
     return _finding(where, "login-shell", "a new login shell finds", named, remedy or SET_UP)
 
@@ -66,7 +67,7 @@ def manager(where: Surroundings, environment: Mapping[str, str]) -> Finding:
 
 
 async def bus(where: Surroundings, bus: Bus) -> Finding | None:
-    """Say which agent a program finds that the bus starts; None: it starts none for us."""
+    """Say which agent a program finds that the bus starts; None where it starts none for us."""
     with _service(where) as (name, told):
         if not name:
             return None
@@ -85,17 +86,18 @@ async def bus(where: Surroundings, bus: Bus) -> Finding | None:
 
 
 async def _start(bus: Bus, name: str) -> None:
-    """Have the bus start our program, which takes no name: how that ends does not matter."""
+    """Have the bus start our program. It takes no name on the bus, so the call fails; no matter."""
     with suppress(BusError):
-        await bus.call(*_DBUS, "ReloadConfig")
-        await bus.call(*_DBUS, "StartServiceByName", "su", [name, 0], returns="u")
+        await bus.call_bus("ReloadConfig", "", [], "")
+        await bus.call_bus("StartServiceByName", "su", [name, 0], "u")
 
 
 @contextmanager
 def _service(where: Surroundings) -> Iterator[tuple[str, Path]]:
-    """Have a service that tells its environment, while we look; "" when there is no place for it.
+    """Give the name of a service that writes down its environment, and the file it writes to.
 
-    The place is the one that the bus has for services that end with the session.
+    Its description lies where the bus looks for services that end with the session. The name is ""
+    where that folder is missing.
     """
     runtime = Path(where.env.get("XDG_RUNTIME_DIR", ""))
     services = runtime / "dbus-1/services"

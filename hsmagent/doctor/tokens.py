@@ -1,4 +1,4 @@
-"""What the daemon knows of tokens and keys, beside what the configuration says of them."""
+"""What the daemon knows of tokens and keys, compared with what the configuration says of them."""
 
 import shlex
 import socket
@@ -16,7 +16,7 @@ from hsmagent.uri import parse
 # sshd's MaxAuthTries is 6 unless somebody has changed it, and each key that is offered is a try.
 TRIES = 6
 
-# How a token's PIN is → what is wrong, how bad it is, and the remedy, for the token's name.
+# The state of a token's PIN → how bad that is, what is wrong, and the remedy; {} is the token.
 _PINS = {
     PinState.FINAL_TRY: (
         State.WARN,
@@ -67,7 +67,7 @@ def _id(token: Status) -> TokenId:
 
 
 def _entries(settings: Config, status: Status, present: list[TokenId]) -> Iterator[Finding]:
-    """Entries may mean a token that is not plugged in: so this is only to be looked at."""
+    """Yield what matches nothing: only to be looked at, as the token may not be plugged in."""
     keys = [_key(key, present) for key in status["listed"]]
     for number, entry in enumerate(settings.keys, 1):
         if not any(names_key(entry.match, key) for key in keys):
@@ -118,7 +118,7 @@ def _upstream(path: str) -> Iterator[Finding]:
 
 
 def listed(count: int, status: Status, *, identities_only: bool) -> Finding:
-    """Say what ssh-add's list means: how many keys it has, beside those that the daemon knows."""
+    """Say what ssh-add's list means: `count` keys, compared with those that the daemon knows."""
     check = "ssh"
     usable = sum(key["ssh"] is not None for key in status["listed"])
     if not count and usable:

@@ -1,20 +1,19 @@
 """What the keys were used for: who, what, where, when, and what was refused and why.
 
-Kept in memory and in one small file of the state folder, and told to journald where it is there.
-No secret comes here: an entry is made of a frozen Request.
+Entries are kept in memory and in two small files of the state folder, and sent to journald where
+that runs. They hold no secret: an entry is made of a frozen Request.
 
-What the tokens' keys did is kept apart from all else: a client may have any number of requests
-refused, and any number of keys that it added used, which must not push the former out.
+Uses of the tokens' keys have a file of their own: a client can have any number of requests refused,
+and use any number of keys that it added, and must not push the uses of a token out.
 
-A first use is written at once. What follows within a second is gathered and written together,
-repeats as one line with a count, so that a thousand signatures a second cost the log little.
+A first use is written at once. What follows within a second is gathered and written together, and
+repeats become one line with a count, so that a thousand signatures a second cost the log little.
 """
 
 import json
 import logging
 import os
 import time
-import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -24,35 +23,53 @@ from typing import Any
 
 from hsmagent.door.journal import Journal
 from hsmagent.limit import Budgets
-from hsmagent.model import Request, printable, token_name
+from hsmagent.model import (
+    Key,
+    KeyType,
+    Peer,
+    Purpose,
+    PurposeKind,
+    Request,
+    TokenId,
+    printable,
+    token_name,
+)
 
 log = logging.getLogger(__name__)
 
 KEPT = 2000
 OTHERS_KEPT = 1000
 GATHER = 1.0  # seconds
-# Lines of one process of their own; of more, one a minute tells how many, so that a process that
-# asks for something else each time pushes nobody's lines out.
+# So many lines an hour a process has for itself. Its further requests are counted, in a line a
+# minute, so that a process whose requests all differ pushes no other's lines out.
 SHARE, SHARE_WINDOW, FOLD = 300, 3600.0, 60.0
 MAX_FILE = 512 << 10  # one older file of this size is kept beside it
 _APPEND = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 FILE_NAME = "activity.jsonl"  # uses of tokens' keys
 OTHER_NAME = "activity-other.jsonl"  # uses of added keys; what was refused or failed
 
-USED, REFUSED, FAILED, ASKED = "used", "refused", "failed", "asked"
+USED, REFUSED, FAILED = "used", "refused", "failed"
+ASKED, WRONG_PIN = "asked", "wrong-pin"
 
-# One for each outcome, for `journalctl MESSAGE_ID=…` (docs/desktop.md lists them).
+# The MESSAGE_ID of each outcome, for journalctl (docs/desktop.md lists them).
 MESSAGE_IDS = {
-    USED: uuid.UUID("b8c1ab36-20c1-4f2f-9b3c-5a6d7e0f1a41"),
-    REFUSED: uuid.UUID("2f4d8a6e-94f3-4b43-8a8e-7c1d25b90f52"),
-    FAILED: uuid.UUID("6d0e7f5b-3a1c-4c68-b7f4-e19a82c6d063"),
-    ASKED: uuid.UUID("5f97486d-5d60-45c6-8c04-588bab55f008"),
+    USED: "b8c1ab3620c14f2f9b3c5a6d7e0f1a41",
+    REFUSED: "2f4d8a6e94f34b438a8e7c1d25b90f52",
+    FAILED: "6d0e7f5b3a1c4c68b7f4e19a82c6d063",
+    ASKED: "5f97486d5d6045c68c04588bab55f008",
+    WRONG_PIN: "d4b1f6a08f3e4a579c5d20e7b6a91c3f",
 }
-_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5}  # info, notice, warning
-_VERBS = {USED: "used", REFUSED: "was refused", FAILED: "failed to use", ASKED: "asked to use"}
+_PRIORITIES = {USED: 6, REFUSED: 5, FAILED: 4, ASKED: 5, WRONG_PIN: 4}  # info, notice, warning
+_VERBS = {
+    USED: "used",
+    REFUSED: "was refused",
+    FAILED: "failed to use",
+    ASKED: "asked to use",
+    WRONG_PIN: "asked to use",
+}
 
 Later = Callable[[float, Callable[[], None]], object]
-"""Calls back after so many seconds: `loop.call_later`."""
+"""Calls a function after so many seconds: `loop.call_later`."""
 
 Line = dict[str, Any]
 """An entry as JSON; docs/desktop.md tells the fields."""
@@ -70,9 +87,10 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
 class Entry:
     """One request and what became of it.
 
-    time: seconds since 1970. outcome: "used", "refused" or "failed"; or "asked", before one of
-    them, where a person was asked in a terminal. reason: the sentence that says why it was not
-    used, or where it was asked, else "".
+    time: seconds since 1970. outcome: "used", "refused" or "failed"; before one of these there may
+    be an "asked", where a person was asked in a terminal, and a "wrong-pin" for each PIN that was
+    wrong. reason: the sentence that says why the key was not used, or what happened before; else
+    "".
     """
 
     time: float
@@ -82,11 +100,11 @@ class Entry:
 
 
 def _never(_seconds: float, _call: Callable[[], None]) -> None:
-    """Gather for ever: who only reads the log writes nothing."""
+    """Never call back: whoever only reads the log writes nothing."""
 
 
 _Gathered = dict[tuple[object, ...], tuple[Entry, int]]
-"""What counts as the same, the first entry of it, and how many there were."""
+"""What makes entries the same → the first such entry, and how many there were."""
 
 
 class Activity:
@@ -101,8 +119,8 @@ class Activity:
         self._journal = journal
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
-        self._news: deque[Line] = deque(maxlen=OTHERS_KEPT)  # of our own time, as they came
-        self._told = 0  # how many of them there have been
+        self._news: deque[Line] = deque(maxlen=OTHERS_KEPT)  # those since we started, in order
+        self._told = 0  # how many of these there have been
         for file in filter(None, (self._file, self._other_file)):
             self._keep(*_parted(_remembered(file)))
         self._budgets = Budgets(SHARE, SHARE_WINDOW, time.monotonic)
@@ -130,7 +148,7 @@ class Activity:
             self._later(GATHER, self._end_of_gathering)
 
     def _fold(self, entry: Entry) -> None:
-        """Count an entry of a process that has had its share: one line a minute for all of them."""
+        """Count an entry of a process that has had its share of lines."""
         same = (entry.request.peer.process.pid, entry.request.key.token, entry.outcome)
         first, count = self._folded.get(same, (entry, 0))
         self._folded[same] = (first, count + 1)
@@ -147,7 +165,7 @@ class Activity:
     def news(self, seen: int) -> tuple[int, list[Line]]:
         """Return how many lines were written down so far, and those after the first `seen`.
 
-        What is gathered still comes with a later call; of too many, the newest come.
+        What is still gathered comes with a later call. Of too many lines, the newest come.
         """
         new = min(max(self._told - seen, 0), len(self._news))
         return self._told, list(self._news)[len(self._news) - new :]
@@ -192,8 +210,8 @@ class Activity:
     def _tell(self, line: Line) -> None:
         if self._journal is None:
             log.info("%s", sentence(line))
-            return
-        self._journal.send(_journal_fields(line))
+        else:
+            self._journal.send(_journal_fields(line))
 
 
 def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
@@ -203,6 +221,12 @@ def _parted(lines: Iterable[Line]) -> tuple[list[Line], list[Line]]:
     for line in lines:
         (ours if line["key_uri"] and line["outcome"] == USED else others).append(line)
     return ours, others
+
+
+def wish_to_unlock(token: TokenId, peer: Peer) -> Request:
+    """Return the request to unlock a token, which is for no key in particular."""
+    key = Key(b"", KeyType.OTHER, 0, token=token)
+    return Request(key, Purpose(PurposeKind.UNKNOWN, "unlock the token"), peer)
 
 
 # -- an entry in JSON, in words, in the journal ----------------------------------------------
@@ -220,7 +244,7 @@ def line_of(entry: Entry, count: int = 1) -> Line:
         "purpose": str(request.purpose.kind),
         "summary": printable(request.purpose.summary, 200),
         "key": printable(request.key.label),
-        "key_uri": request.key.uri,
+        "key_uri": request.key.uri if request.key.spki else "",
         "token": token_name(request.key.token) if request.key.token else "",
         "program": request.peer.process.program,
         "chain": peer.chain,
@@ -233,16 +257,22 @@ def line_of(entry: Entry, count: int = 1) -> Line:
 
 def sentence(line: Line) -> str:
     """Return a line in words, without its time."""
-    key = f"“{line['key']}”" if line["key"] else "a key without a label"
-    if line["token"]:
-        key += f" of {line['token']}"
-    words = f"{line['chain']} {_VERBS.get(line['outcome'], line['outcome'])}"
-    words += f" {key} to {line['summary']}"
+    words = f"{line['chain']} {_wish(line)}"
     if line["destination"]:
         words += f" at {line['destination']}" + (" (forwarded)" if line["forwarded"] else "")
     if line["count"] > 1:
         words += f", {line['count']} times"
     return words + (f": {line['reason']}" if line["reason"] else "")
+
+
+def _wish(line: Line) -> str:
+    """Return what was done or wanted. A line with a token but no key is of an unlock."""
+    if line["token"] and not line["key_uri"]:
+        return f"asked to unlock {line['token']}"
+    key = f"“{line['key']}”" if line["key"] else "a key without a label"
+    if line["token"]:
+        key += f" of {line['token']}"
+    return f"{_VERBS.get(line['outcome'], line['outcome'])} {key} to {line['summary']}"
 
 
 def _journal_fields(line: Line) -> dict[str, str]:
@@ -253,7 +283,7 @@ def _journal_fields(line: Line) -> dict[str, str]:
         "SYSLOG_IDENTIFIER": "hsmagent",
     }
     if outcome in MESSAGE_IDS:
-        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome].hex
+        fields["MESSAGE_ID"] = MESSAGE_IDS[outcome]
     names = ("outcome", "reason", "purpose", "key", "key_uri", "token", "chain", "pid", "count")
     fields |= {f"HSMAGENT_{name.upper()}": str(line[name]) for name in names}
     if line["destination"]:
@@ -295,7 +325,7 @@ def _append(file: Path, lines: list[Line]) -> None:
 
 
 def _open(file: Path) -> int:
-    name = str(file)  # a Path costs several calls wherever it is used, and this is done often
+    name = str(file)  # a Path costs several calls each time it is used
     try:
         return os.open(name, _APPEND, 0o600)
     except FileNotFoundError:
@@ -308,7 +338,7 @@ def _older(file: Path) -> Path:
 
 
 def _read(content: bytes) -> Iterator[Line]:
-    """Return the whole lines of a file; what a crash cut and an editor spoilt is left out."""
+    """Return the lines of a file that can be read; a crash may have cut one, or an editor."""
     for raw in content.split(b"\n"):
         try:
             line = json.loads(raw)

@@ -18,8 +18,8 @@ from hsmagent.prompt import words
 from hsmagent.prompt.base import Answer, Prompter, Text
 from hsmagent.token.failures import locked
 
-# As gpg-agent and ssh have it. Not every token counts, and not every answer is a person's: some
-# programs that stand in for ssh-askpass print the same thing for ever.
+# As gpg-agent and ssh do it. Not every token counts wrong PINs, and not every answer is a person's:
+# some programs that stand in for ssh-askpass print the same thing for ever.
 MOST_IN_VAIN = 3
 
 
@@ -27,7 +27,7 @@ Attempt = Callable[[bytearray, PinState], Awaitable[None]]
 """Tries a PIN, unless the token's PIN state is worse than this one by now."""
 
 Words = Callable[[TokenStatus, list[Request], str], Text]
-"""The text of a dialog: of which token, for which requests, and what went wrong before, or ""."""
+"""Returns the text of a dialog for a token, requests, and what went wrong before ("" at first)."""
 
 
 class Dialog:
@@ -82,7 +82,7 @@ class Dialog:
         return Answer.DONE
 
     def is_over(self) -> bool:
-        """Whether it ended well; raises what ended it otherwise, unless another PIN may serve."""
+        """Whether a PIN was accepted; False if another PIN may serve. Raises any other error."""
         if self.error is None or isinstance(self.error, PinIncorrect | TriesLow):
             return self.error is None
         raise self.error
@@ -93,7 +93,7 @@ class Dialog:
             self.error = locked(status.id)
             return Answer.STOP
         if status.pin_state is PinState.FINAL_TRY:
-            # The last try wants a second question first: leave this dialog, ask that one.
+            # Before the last try a question is asked: this dialog stops, and that one comes first.
             self._warning, self.error = "Wrong PIN.", error
             return Answer.STOP
         return self._again("Wrong PIN.")
@@ -133,8 +133,8 @@ async def ask_for_pin(
 class OnePin:
     """A PinDialog that takes the PIN of a FIDO key, for one use.
 
-    The window closes before the PIN is tried: the key then waits for a touch, and others may have
-    something to ask meanwhile.
+    The window closes before the PIN is tried: the key waits for a touch then, and other dialogs may
+    be shown meanwhile.
     """
 
     def __init__(self, request: Request) -> None:

@@ -3,9 +3,9 @@
 import asyncio
 
 from hsmagent.door.dialog import ask_for_pin
-from hsmagent.door.terminal import Asking, Held
+from hsmagent.door.terminal import TYPED, Asking, Held, Wrong
 from hsmagent.door.unlock import look_at_pin
-from hsmagent.errors import Refused, Unavailable
+from hsmagent.errors import PinIncorrect, Refused, Unavailable
 from hsmagent.model import Operation, PinState, Request
 from hsmagent.prompt import words
 from hsmagent.token.token import Token
@@ -14,14 +14,16 @@ from hsmagent.token.token import Token
 class EachUse:
     """A request for one use, until a PIN for it comes from the prompter or from a terminal.
 
-    held: whether nothing can ask, so that it waits for the terminal.
+    wrong: told of each PIN that is wrong. held: whether no prompter can ask, so that the request
+    waits for a terminal.
     """
 
-    def __init__(self, request: Request, operation: Operation, token: Token) -> None:
+    def __init__(self, request: Request, operation: Operation, token: Token, wrong: Wrong) -> None:
         self.request = request
         self.token = token
         self.held = False
         self._operation = operation
+        self._wrong = wrong
         self._result: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     async def carry_out(self, asking: Asking, typed: bytearray | None) -> bytes:
@@ -61,6 +63,10 @@ class EachUse:
         self.token.check_tries(at_worst)
         if self._result.done():
             raise Refused("the request has had its PIN already; this one was not tried")
-        result = await self._operation(pin)
+        try:
+            result = await self._operation(pin)
+        except PinIncorrect:
+            self._wrong(self.request, TYPED)
+            raise
         if not self._result.done():
             self._result.set_result(result)

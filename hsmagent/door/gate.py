@@ -13,10 +13,11 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+from hsmagent.door.activity import WRONG_PIN
 from hsmagent.door.dialog import ask_for_one_pin
 from hsmagent.door.each_use import EachUse
 from hsmagent.door.policy import Agreement, Policy, Verdict
-from hsmagent.door.terminal import Arrival, Asking, PinStore, Tell, never, tell_nobody
+from hsmagent.door.terminal import TYPED, Arrival, Asking, PinStore, Tell, never, tell_nobody
 from hsmagent.door.unlock import Unlock, as_known_now, log_in
 from hsmagent.errors import Cancelled, HsmAgentError, LoginNeeded, PinNeeded, Refused, TokenGone
 from hsmagent.frame import wipe
@@ -27,15 +28,15 @@ from hsmagent.tasks import Tasks
 from hsmagent.token.token import Token
 
 Waiting = Callable[[Request], AbstractContextManager[None]]
-"""Entered while a token or FIDO key works on a request: it may wait for a person, to be told so."""
+"""The context in which a token or FIDO key works on a request, and may wait for a touch."""
 
 Store = Callable[[TokenId], PinStore | None]
-"""Where the PIN of a token may be kept; None for a token whose owner does not want that."""
+"""Returns where the PIN of a token may be kept; None where the token's owner does not want that."""
 
 T = TypeVar("T")
 
 Record = Callable[[Request, str, str], None]
-"""Writes down a request, its outcome ("used", "refused", "failed") and why it did not succeed."""
+"""Writes down a request, its outcome (`activity.Entry`) and why it did not succeed."""
 
 
 class Wants(StrEnum):
@@ -97,7 +98,7 @@ class Gate:
         self._closed_because = ""
 
     def configure(self, policy: Policy, timeout: float) -> None:
-        """Take what a reread configuration says; requests that wait keep their prompt."""
+        """Go by a reread configuration from now on; requests that wait keep their prompt."""
         self._policy = policy
         self._timeout = timeout
 
@@ -106,19 +107,26 @@ class Gate:
     ) -> bytes:
         """Carry out an operation, if policy and person agree. Raises Refused or TokenError.
 
-        unnoticed: what is done in its place under a standing yes, so that a program which nobody
-        is asked about does not make the token's login last.
+        unnoticed: is carried out instead where a yes from before allows the request. It does not
+        count as use of the token, so that a program about which nobody is asked any more does not
+        prolong the token's login.
         """
-        try:
+        with self._recorded(request):
             result = await self._pass(request, operation, unnoticed)
+        self._record(request, "used", "")
+        return result
+
+    @contextmanager
+    def _recorded(self, request: Request) -> Iterator[None]:
+        """Record why the block did not succeed, if it does not."""
+        try:
+            yield
         except Refused as error:
             self._record(request, "refused", str(error))
             raise
         except HsmAgentError as error:
             self._record(request, "failed", str(error))
             raise
-        self._record(request, "used", "")
-        return result
 
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules."""
@@ -129,7 +137,7 @@ class Gate:
         return tuple(self._pending)
 
     def wants_pin(self, token: TokenId) -> Request | None:
-        """Return the first request that waits for a terminal's PIN: for a login, or its use."""
+        """Return the first request that waits for a PIN from a terminal, for a login or a use."""
         for use in self._uses:
             if use.held and use.token.id == token:
                 return use.request
@@ -141,21 +149,29 @@ class Gate:
         pin: bytearray | None,
         at_worst: PinState = PinState.COUNT_LOW,
         shown: Request | None = None,
+        wish: Request | None = None,
     ) -> None:
-        """Log in with a PIN that came unasked, from a terminal; serves all who wait for it.
+        """Log in with a PIN that came unasked, from a terminal; all who wait for the login go on.
 
         at_worst: FINAL_TRY once the person has agreed to the last try. shown: the request that
-        `wants_pin` named, for whose use the PIN is as well.
+        `wants_pin` returned, for whose use the PIN is meant as well. wish: the unlock as a request,
+        for the log, should the PIN be wrong. Raises Refused or TokenError.
         """
-        its, typed = self._tokens(token), bytearray(pin or b"")
+        ours, typed = self._tokens(token), bytearray(pin or b"")
 
         def served() -> None:
             if token in self._unlocks:
                 self._unlocks[token].served(shown, typed)
 
+        def wrong() -> None:
+            if (asked := shown or wish) is not None:
+                self._note_wrong(asked, TYPED)
+
         try:
-            self._forget_if_over(its)
-            tried = await log_in(its, self._store(token), pin, at_worst, served)
+            if _needs_login(ours):
+                self._policy.login_ended(token)
+            store = self._store(token)
+            tried = await log_in(ours, store, pin, at_worst, served=served, wrong=wrong)
             if shown is None:
                 return
             use = next((each for each in self._uses if each.request is shown), None)
@@ -167,12 +183,13 @@ class Gate:
             wipe(typed)
 
     async def raise_prompt(self, request: Request) -> None:
-        """Ask for the PIN of a token although no operation waits (the bus's Unlock)."""
+        """Ask for the PIN of a token although no operation waits: the method Unlock on D-Bus."""
         if request.key.token is None:
             return
         token = self._tokens(request.key.token)
         if _needs_login(token):
-            await self._log_in(token, request)
+            with self._recorded(request):
+                await self._log_in(token, request)
 
     def allowed(self, key: Key) -> frozenset[PurposeKind]:
         """Return what a key may be used for at all, asked or not."""
@@ -187,7 +204,7 @@ class Gate:
         self._policy.forget()
 
     def close(self, reason: str) -> None:
-        """Ask nobody anything from now on (the screen is locked); refuse all who wait."""
+        """Ask nobody anything from now on, as the screen is locked; refuse all who wait."""
         self._closed_because = reason
         self._policy.forget()
         for unlock in tuple(self._unlocks.values()):
@@ -229,12 +246,13 @@ class Gate:
             chosen = unnoticed if unnoticed is not None and decision.standing else operation
             return await self._use(request, chosen, token, confirm=confirm)
         except LoginNeeded:
-            # Somebody else ended the login under us: ask, once more. Nothing is retried unasked.
+            # Another program has ended the login meanwhile: ask once more. Nothing is tried again
+            # without asking.
             self._policy.login_ended(token.id)
             return await self._use_after_login(request, operation, token)
 
     async def _use_after_login(self, request: Request, operation: Operation, token: Token) -> bytes:
-        """See to the login first. What was agreed to meanwhile, for others too, counts.
+        """Log in, then use the key. A yes that was given meanwhile for another request may count.
 
         A PIN that was typed for this request is its confirmation.
         """
@@ -246,16 +264,13 @@ class Gate:
         finally:
             wipe(typed or bytearray())
 
-    def _forget_if_over(self, token: Token) -> None:
-        if _needs_login(token):
-            self._policy.login_ended(token.id)
-
     async def _log_in(self, token: Token, request: Request) -> bytearray | None:
-        """See to the login. Return the PIN that was typed for this request; see `Unlock.join`."""
-        self._may_ask()
+        """Wait for a login. Return the PIN that was typed for this request; see `Unlock.join`."""
+        if self._closed_because:
+            raise Refused(self._closed_because)
         unlock = self._unlocks.get(token.id)
         if unlock is not None and unlock.token is not token:
-            # Its module was loaded anew: no PIN can serve those who wait for the old one.
+            # The module was loaded anew: no PIN can serve those who wait for the former `Token`.
             name = name_of(token.id)
             unlock.refuse(TokenGone(f"the module of {name} was loaded anew: try again"))
             unlock = None
@@ -269,7 +284,13 @@ class Gate:
         return typed
 
     def _how_to_ask(self, token: TokenId) -> Asking:
-        return Asking(self._prompter, self._timeout, self._store(token), self._tell, self._arrival)
+        return Asking(
+            *(self._prompter, self._timeout, self._store(token), self._tell, self._arrival),
+            self._note_wrong,
+        )
+
+    def _note_wrong(self, request: Request, where_from: str) -> None:
+        self._record(request, WRONG_PIN, where_from)
 
     async def _use(
         self,
@@ -291,7 +312,7 @@ class Gate:
             return await operation(None)
 
     async def _confirm(self, request: Request) -> None:
-        """Have a person agree. One yes serves all requests that it holds for: they wait for it."""
+        """Have a person agree. Requests for which one yes holds wait for the same question."""
         subject = self._policy.holds_for(request)
         if subject is None:
             await self._ask_to_confirm(request)
@@ -313,7 +334,7 @@ class Gate:
         self._policy.confirmed(request)
 
     async def _use_without_token(self, request: Request, operation: Operation) -> bytes:
-        """Use an added key. A FIDO key's PIN is asked for when it wants one, and tried once."""
+        """Use an added key. Where a FIDO key wants its PIN, ask for that, and try it once."""
         try:
             return await self._touched(request, operation, None)
         except PinNeeded:
@@ -327,9 +348,9 @@ class Gate:
     async def _touched(
         self, request: Request, operation: Operation, pin: bytearray | None
     ) -> bytes:
-        """Carry out an operation; of those that want a touch one at a time.
+        """Carry out an operation. Those that want a touch are carried out one at a time.
 
-        Who touches a key means the request that was shown, and it cannot tell which one it is.
+        Whoever touches a key means the request that was shown; the key cannot tell requests apart.
         """
         if not request.key.touch:
             return await operation(pin)
@@ -341,7 +362,7 @@ class Gate:
     async def _use_with_pin(
         self, request: Request, operation: Operation, token: Token, typed: bytearray | None
     ) -> bytes:
-        use = EachUse(request, operation, token)
+        use = EachUse(request, operation, token, self._note_wrong)
         self._uses.append(use)
         try:
             with self._waits(request, Wants.PIN):
@@ -361,10 +382,6 @@ class Gate:
             if asker is not None and asker.cancelling():
                 raise
             raise Refused(str(error)) from None
-
-    def _may_ask(self) -> None:
-        if self._closed_because:
-            raise Refused(self._closed_because)
 
 
 def _needs_login(token: Token) -> bool:

@@ -25,7 +25,7 @@ class Journal:
 def reads_stderr() -> bool:
     """Whether the journal reads our stderr (systemd.exec(5), JOURNAL_STREAM).
 
-    A terminal that a user unit has started inherits the variable, and is another place.
+    The variable alone does not tell: a terminal that a user unit has started inherits it.
     """
     try:
         stderr = os.fstat(2)
@@ -35,7 +35,7 @@ def reads_stderr() -> bool:
 
 
 def journal() -> Journal | None:
-    """Return the journal that reads our stderr, or None where that is another place."""
+    """Return the journal if it reads our stderr, else None."""
     return Journal() if reads_stderr() and Path(SOCKET).exists() else None
 
 

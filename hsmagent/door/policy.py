@@ -31,7 +31,7 @@ class Verdict(StrEnum):
 class Decision:
     """A verdict and, when it is not ALLOW, the sentence that says why.
 
-    standing: allowed by a yes that was said before, and holds until the token's login ends.
+    standing: it is allowed by a yes from before, which holds until the token's login ends.
     """
 
     verdict: Verdict
@@ -42,19 +42,20 @@ class Decision:
 ALLOW = Decision(Verdict.ALLOW)
 ALLOWED_BEFORE = Decision(Verdict.ALLOW, standing=True)
 
-# A token's key does these unasked only where its `allow` names them.
+# A token's key serves these purposes without a question only where its `allow` names them.
 WANT_A_WORD = (PurposeKind.SSH_CERT, PurposeKind.UNKNOWN)
-# And these not at all: nobody can tell what is signed or decrypted.
+# And it serves these only where its `allow` names them: nobody can tell what is signed or
+# decrypted.
 ONLY_IF_NAMED = PKCS11_PURPOSES | {PurposeKind.GNUPG}
 
-# What `remember` has no word in: random data, and what has a rule of its own.
+# `confirm = "remember"` does not hold for these: unknown data, and what has a rule of its own.
 NOT_REMEMBERED = PKCS11_PURPOSES | {PurposeKind.UNKNOWN}
-# The words of `confirm` that settle how often ONLY_IF_NAMED are asked about.
+# The values of `confirm` that say how often a person is asked about ONLY_IF_NAMED.
 ANSWERS = dict.fromkeys(PKCS11_PURPOSES, ("never", "always")) | {
     PurposeKind.GNUPG: ("never", "always", "remember")
 }
 
-CACHED = 256  # keys: more than anyone has, and clients may add any number
+CACHED = 256  # keys: more than a person has; clients may add any number of them
 
 Named = Callable[[Key, KeyConfig], bool]
 """Whether a `[[key]]` entry means this key."""
@@ -68,17 +69,17 @@ Agreement = tuple[bytes, TokenId | None, str]
 class Policy:
     """The `[[key]]` entries, and the confirmations that are still remembered.
 
-    The first entry that matches a key decides; a key without one may do everything unasked, but
-    three things that a token's key does only once a person has agreed: what WANT_A_WORD, what the
-    purpose itself has a doubt about (`ssh.signing_rules`), and where the key has an X.509
-    certificate, what comes over a forwarded connection. A constraint set with `ssh-add -c`
-    asks in any case.
+    The first entry that matches a key decides. A key without an entry may do everything without a
+    question, apart from three things for which a person must agree if the key is a token's: the
+    purposes in WANT_A_WORD; a request with a doubt of its own (`ssh.signing_rules`); and, where the
+    key has an X.509 certificate, a request over a forwarded connection. A key that was added with
+    `ssh-add -c` is asked about in any case.
 
     What PKCS#11 programs and GnuPG want is refused unless `allow` names it. A yes to a PKCS#11
-    program holds for that program and key, until the token's login ends; one to GnuPG, which asks
-    for whoever asked it, for the one request.
+    program holds for that program and key until the token's login ends. A yes to GnuPG, whose agent
+    asks for other programs, holds for one request.
 
-    unknown: when to heed doubts: "always", or "forwarded" only; as in `KeyConfig.confirm`.
+    unknown: when doubts count: "always", or "forwarded" for forwarded connections only.
     """
 
     def __init__(
@@ -89,8 +90,8 @@ class Policy:
         self._clock = clock
         self._unknown = unknown
         self._default = KeyConfig("")
-        # By the whole key: `match` looks at more than its public half, which another card or an
-        # agent behind ours may hold as well.
+        # The whole key is looked up: `match` looks at more than its public half, which another
+        # card or an agent behind ours may hold as well.
         self._by_key: dict[Key, KeyConfig] = {}
         self._remembered: dict[_Confirmed, float] = {}
         self._agreed: set[Agreement] = set()
@@ -137,7 +138,7 @@ class Policy:
             self._remembered[_what(request)] = now + entry.remember
 
     def forget(self) -> None:
-        """Drop every remembered confirmation: the screen was locked, the user said lock."""
+        """Drop every remembered confirmation, as when the screen or the agent is locked."""
         self._remembered.clear()
         self._agreed.clear()
 
@@ -170,14 +171,14 @@ class Policy:
         """Return why a token's key may do this only once a person has agreed, if so."""
         if request.key.token is None:
             return None
-        to, kind, doubt = request.destination, request.purpose.kind, request.purpose.doubt
+        kind, doubt = request.purpose.kind, request.purpose.doubt
         if kind in ONLY_IF_NAMED:
             return None if entry.confirm in ANSWERS[kind] else _doubt_of_program(request)
-        forwarded = to is not None and to.forwarded
+        forwarded = _is_forwarded(request)
         if doubt is None and kind in WANT_A_WORD:
             doubt = Doubt(kind)
         if doubt is None:
-            # A mail in its owner's name is worth more to a hostile host than a login.
+            # To a hostile host, a mail signed in the key owner's name is worth more than a login.
             certified = request.key.certificates and entry.allow is None and forwarded
             return Doubt(subject=_where(request)) if certified else None
         lifted = entry.allow is not None and doubt.lifted_by in entry.allow
@@ -189,7 +190,7 @@ def _is_allowed(entry: KeyConfig, kind: PurposeKind) -> bool:
 
 
 def _doubt_of_program(request: Request) -> Doubt:
-    """Return the doubt about what cannot be read, and what a yes to it holds for."""
+    """Return the doubt about a request of which nobody can tell what is signed or decrypted."""
     if request.purpose.kind is PurposeKind.GNUPG:
         return Doubt()
     return Doubt(subject=f"all that {_asker(request)} wants through PKCS#11")
@@ -204,7 +205,7 @@ def _is_forwarded(request: Request) -> bool:
 
 
 def _where(request: Request) -> str:
-    """Return where to and as whom, with what binds it to that host."""
+    """Return the destination, with its host key, and the user that the request logs in as."""
     to, purpose = request.destination, request.purpose
     host = "" if to is None else f"{to.host} {to.host_key.hex()}"
     return f"{purpose.kind} {purpose.summary} at {host}"
@@ -213,17 +214,18 @@ def _where(request: Request) -> str:
 def _what(request: Request) -> _Confirmed:
     """Return what a confirmation holds for: all that the person was shown, and no more.
 
-    Who may log in as alice over here is not asked whether a forwarded host may, or as root.
+    A yes to a login as alice from this machine is no yes to one over a forwarded connection, nor to
+    one as root.
     """
     key = request.key
     return key.spki, key.token, _asker(request), request.purpose, request.destination
 
 
 def _asker(request: Request) -> str:
-    """Return whom a yes is for: a program, where its file tells enough of it; else one process.
+    """Return for whom a yes is: a program, if its file identifies it, else one process.
 
-    An ssh is a program like another while it logs in itself: then its connection is bound to that
-    very host. Otherwise it may relay what somebody else wants.
+    An ssh process counts as a program while it logs in itself: then the connection is bound to the
+    key of the host it logs in to. Otherwise it may relay what somebody else wants.
     """
     process, to = request.peer.process, request.destination
     relays = process.program == "ssh" and (to is None or to.forwarded or not to.host_key)

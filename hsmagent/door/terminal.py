@@ -1,4 +1,4 @@
-"""Where nothing can ask: requests wait, while a person may run `hsmagent unlock` in a terminal."""
+"""When no prompter can ask, requests wait for a while: a person may run `hsmagent unlock`."""
 
 import asyncio
 import logging
@@ -15,34 +15,44 @@ log = logging.getLogger(__name__)
 
 
 class PinStore(Protocol):
-    """Where a token's PIN may be kept, for those who want that (prompt.pin_store)."""
+    """Where a token's PIN may be kept, if the token's owner wants that (`prompt.pin_store`)."""
 
     async def take(self, status: TokenStatus) -> bytearray | None:
         """Return the PIN for exactly one C_Login, or None."""
         ...
 
     def keep(self, token: TokenId) -> None:
-        """Keep the PIN which `take` gave: it was right, or was not tried."""
+        """Keep the PIN which `take` gave: the token accepted it, or it was not tried."""
         ...
 
     async def forget(self, token: TokenId) -> bool:
-        """Delete the PIN, which the token did not accept."""
+        """Delete the PIN. Return whether it is deleted for sure."""
         ...
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
-        """Keep a PIN that the token has just accepted."""
+        """Keep a PIN that the token has just accepted. Return whether it is kept."""
         ...
 
 
 Tell = Callable[[Request, str], None]
 """Tells whoever made a request that it waits, in a sentence that says what for."""
 
+Wrong = Callable[[Request, str], None]
+"""Notes that the PIN for a request was wrong; the sentence says where that PIN came from."""
+
+TYPED = "a wrong PIN was typed"
+KEPT = "the PIN that the keyring keeps was wrong, and is forgotten"
+
 Arrival = Callable[[], Awaitable[object]]
-"""Returns when something has come that may be able to ask."""
+"""Returns when a prompter has come that may be able to ask."""
 
 
 def tell_nobody(_request: Request, _sentence: str) -> None:
     """Let requests wait in silence."""
+
+
+def note_nothing(_request: Request, _sentence: str) -> None:
+    """Keep no note of wrong PINs."""
 
 
 async def never() -> None:
@@ -52,17 +62,21 @@ async def never() -> None:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store."""
+    """How a token's PIN is had: who asks, how long (seconds) to wait for a terminal, a store.
+
+    wrong: told of each PIN that is wrong.
+    """
 
     prompter: Prompter
     timeout: float
     store: PinStore | None = None
     tell: Tell = tell_nobody
     arrival: Arrival = never
+    wrong: Wrong = note_nothing
 
 
 class Held:
-    """Requests of one token, held since nothing can ask for its PIN.
+    """Requests for one token that wait since no prompter can ask for its PIN.
 
     why: what the prompters said.
     """
@@ -89,7 +103,7 @@ class Held:
             self._asking.tell(request, sentence)
 
     async def until(self, *ends: Awaitable[object]) -> None:
-        """Hold them until one of these comes, or something that can ask. Raises TimedOut."""
+        """Wait until one of these is done, or a prompter arrives. Raises TimedOut."""
         waiting = [asyncio.ensure_future(each) for each in (*ends, self._asking.arrival())]
         try:
             done, _ = await asyncio.wait(

@@ -1,19 +1,22 @@
 """One unlock of one token, for every request that waits for it.
 
-The first request that needs the login raises the prompt, later ones join it and the prompt lists
+The first request that needs the login raises the prompt; later ones join it, and the prompt lists
 them. A right PIN, typed in the prompt or given by `hsmagent unlock`, serves all of them; a cancel
-refuses all of them. C_Login is called once for each PIN that comes in, and never by ourselves; but
-where a key wants its PIN for each use, the PIN that was typed for that use serves both.
+refuses all of them. C_Login is called once for each PIN that is typed, and never again by itself;
+but where a key wants its PIN for each use, the PIN that was typed for a use serves the login and
+that use.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from typing import Any
 
 from hsmagent.door.dialog import ask_for_pin, confirm_last_try
-from hsmagent.door.terminal import Asking, Held, PinStore
+from hsmagent.door.terminal import KEPT, TYPED, Asking, Held, PinStore
 from hsmagent.errors import (
     Cancelled,
     HsmAgentError,
@@ -41,16 +44,19 @@ class Unlock:
         self._waiting: dict[_Waiter, Request] = {}  # in order of arrival
         self._task: asyncio.Task[None] | None = None
         self._held: Held | None = None
-        # What waits at the reader cannot be called back: it serves whoever comes next, too.
+        # A login that waits for a PIN at the reader cannot be cancelled. Requests that come later
+        # are served by it, too.
         self._at_pad: asyncio.Task[bool] | None = None
-        self._typed = bytearray()  # the PIN that the token accepted, for the one whose key wants it
-        # Whose request the dialog shows in full: a PIN confirms that one. It may leave meanwhile.
+        # The PIN that the token accepted, for the request that was shown if its key wants it.
+        self._typed = bytearray()
+        # The waiter whose request the dialog shows in full: the PIN confirms that request. The
+        # waiter may leave meanwhile.
         self._shown: _Waiter | None = None
 
     async def join(self, request: Request) -> bytearray | None:
         """Wait for the login. Return the PIN that was typed for this very request, or None.
 
-        It is empty unless the key wants it for each use; the caller wipes it. Raises Refused
+        The PIN is empty unless the key wants it for each use; the caller wipes it. Raises Refused
         (cancelled, nobody answered) or TokenError.
         """
         waiter: _Waiter = asyncio.get_running_loop().create_future()
@@ -68,22 +74,22 @@ class Unlock:
         finally:
             del self._waiting[waiter]
             if not self._waiting and self._task is not None:
-                # Nobody is left to ask for: the dialog closes. Whoever comes now needs a new one.
+                # No request is left: the dialog closes. The next request gets a new one.
                 self._task.cancel()
                 self._task = None
 
     def wants_pin(self) -> Request | None:
         """Return the first request that waits for a terminal.
 
-        Its key may turn out to want the PIN for each use only once there is a login.
+        Only after the login may it show that the request's key wants the PIN for each use.
         """
         return None if self._held is None else next(iter(self._waiting.values()), None)
 
     def served(self, shown: Request | None = None, pin: bytearray | None = None) -> None:
         """Tell everyone who waits that the token was unlocked by other means.
 
-        shown: the request that the person who gave the PIN was shown; where its key wants the PIN
-        for each use, it gets a copy.
+        shown: the request that was shown to the person who gave the PIN. If its key wants the PIN
+        for each use, the request gets a copy of it.
         """
 
         def settle(waiter: _Waiter) -> None:
@@ -123,7 +129,7 @@ class Unlock:
         at_pad = self._waits_at_pad()
         status = self.token.status() if at_pad else await look_at_pin(self.token)
         if status.logged_in:
-            return  # a login ended well whose own requests have left meanwhile
+            return  # an earlier login succeeded after the requests that asked for it had left
         asking = self._asking()
         if asking.store is not None and await self._log_in_from(asking.store, status):
             return
@@ -131,7 +137,7 @@ class Unlock:
             pass
 
     async def _ask_with_prompter(self, asking: Asking, *, pin_pad: bool) -> bool:
-        """Ask; False when nothing could, until something came that may."""
+        """Ask. False: no prompter could, and one that may be able to has come meanwhile."""
         try:
             if pin_pad:
                 await self._ask_at_pin_pad(asking.prompter)
@@ -152,7 +158,8 @@ class Unlock:
             raise Cancelled("nobody waits for the PIN any more")
         typed = pin[:]
         try:
-            await log_in(self.token, self._asking().store, pin, at_worst)
+            store = self._asking().store
+            await log_in(self.token, store, pin, at_worst, wrong=partial(self._wrong, TYPED))
             shown = None if self._shown is None else self._waiting.get(self._shown)
             if shown is not None and wants_each_time(shown, self.token):
                 self._typed = typed[:]
@@ -162,8 +169,13 @@ class Unlock:
     def _give_pin(self, waiter: "_Waiter") -> None:
         waiter.set_result(self._typed[:] if waiter is self._shown else None)
 
+    def _wrong(self, what: str) -> None:
+        """Have it noted that a PIN was wrong, for the request that is shown first."""
+        for request in islice(self._waiting.values(), 1):
+            self._asking().wrong(request, what)
+
     async def _log_in_from(self, store: PinStore, status: TokenStatus) -> bool:
-        """Try a stored PIN, once. False: there is none, or it is wrong and now forgotten."""
+        """Try a stored PIN, once. False: there is none, it was not tried, or it was wrong."""
         pin = await store.take(status)
         if pin is None:
             return False
@@ -174,6 +186,7 @@ class Unlock:
             return False
         except (PinIncorrect, PinLength):
             log.warning("the stored PIN of %s is wrong and forgotten", name_of(status.id))
+            self._wrong(KEPT)
             await store.forget(status.id)
             return False
         store.keep(status.id)
@@ -228,7 +241,7 @@ def wants_each_time(request: Request, token: Token) -> bool:
 
 
 async def look_at_pin(token: Token) -> TokenStatus:
-    """Return how a token stands now, other programs' tries included.
+    """Return a token's status after looking at it anew: other programs may have used up tries.
 
     Raises PinLocked or PinError when no PIN can serve.
     """
@@ -243,12 +256,15 @@ async def log_in(
     store: PinStore | None,
     pin: bytearray | None,
     at_worst: PinState,
+    *,
     served: Callable[[], None] = lambda: None,
+    wrong: Callable[[], None] = lambda: None,
 ) -> bool:
-    """Try a PIN that was typed, or the PIN pad; keep one that is right, where that is wanted.
+    """Try a PIN that was typed; None: have it typed on the reader. Store one that is right.
 
-    served: told of the login before the PIN is stored, which may take a while. Returns False when
-    there was a login already, so that the PIN was not tried.
+    served: told of the login before the PIN is stored, which may take a while. wrong: told of a PIN
+    that is wrong. Returns False when there was a login already, so that the PIN was not tried.
+    Raises TokenError.
     """
     kept = bytearray(pin or b"")
     try:
@@ -256,6 +272,9 @@ async def log_in(
         served()
         if tried and kept and store is not None:
             await store.save(token.id, kept)
-        return tried
+    except PinIncorrect:
+        wrong()
+        raise
     finally:
         wipe(kept)
+    return tried

@@ -1,7 +1,7 @@
 """Mail addresses as they stand in From, To, Cc and Bcc (RFC 5322, section 3.4).
 
-A strict reader in linear time: who signed is decided by comparing these addresses, so a field
-that other readers might take differently is refused rather than guessed at.
+A strict reader in linear time: who signed is decided by comparing these addresses, so a field that
+other readers might read differently is refused rather than guessed at.
 """
 
 import re
@@ -23,7 +23,7 @@ Token = tuple[str, str]
 
 
 def mailboxes(field: str) -> tuple[str, ...]:
-    """Return the addr-specs of an address list, domains in lower case; UsageError if unsure."""
+    """Return the addr-specs of an address list, as `normal` has them. Raises UsageError."""
     found: list[str] = []
     current: list[Token] = []
     in_group = False
@@ -45,20 +45,20 @@ def mailboxes(field: str) -> tuple[str, ...]:
 
 
 def normal(address: str) -> str:
-    """Fold what may be folded: the domain's case, and its form in Unicode or ASCII (RFC 5890).
+    """Return the address with its domain in lower case and in ASCII (RFC 5890).
 
-    The part before the @ is its owner's.
+    The part before the @ stays, since only the domain's owner knows what is the same there.
     """
     local, at, domain = address.rpartition("@")
     return local + at + _ascii(domain.lower())
 
 
 def folded(address: str) -> str:
-    """Return what is the same for addresses that differ in letter case alone.
+    """Return a value that is the same for addresses that differ in letter case alone.
 
-    Who owns an address decides whether that makes two of it. To find one's own key, or a
-    certificate to encrypt to, it is near enough where nothing else is there; who signed is decided
-    by `normal`.
+    The owner of the domain decides whether such addresses differ. To find one's own key, or a
+    certificate to encrypt to, they may count as one where no exact address is found; who signed is
+    decided by `normal`.
     """
     return address.casefold()
 
@@ -66,8 +66,8 @@ def folded(address: str) -> str:
 def own_addresses(field: str) -> tuple[str, ...]:
     """Return the addresses of a field that we write ourselves, such as From.
 
-    Where `mailboxes` is unsure, the one address in angles at the end is it. UsageError when there
-    is an @ and no address that can be read; nothing for a field that has none, as cron's.
+    Where `mailboxes` is unsure, it is the one address in angles at the end. Raises UsageError when
+    there is an @ but no address that can be read. Empty for a field without any @, such as cron's.
     """
     try:
         return mailboxes(field)

@@ -1,4 +1,4 @@
-"""A CMS message as it comes in a file: DER (or BER), or PEM around base64 (RFC 7468)."""
+"""A CMS message in a file: DER (or BER), PEM (RFC 7468), or base64 alone."""
 
 import re
 from collections.abc import Iterator
@@ -17,7 +17,7 @@ def may_be_message(source: Source) -> bool:
 
 
 def dearmoured(source: Source) -> Source:
-    """Return the message as DER (or BER), from that, from PEM or bare base64. Raises Malformed."""
+    """Return the message as DER (or BER), whichever form it came in. Raises Malformed."""
     if source.read_at(0, 1) == _SEQUENCE:
         return source
     begin = _begin(source)
@@ -32,7 +32,7 @@ def _begin(source: Source) -> re.Match[bytes] | None:
 
 
 def _before_dash(region: Region) -> Iterator[bytes]:
-    """Yield what stands before the line that ends it: base64 has no dash."""
+    """Yield what stands before the line that ends PEM: base64 has no dash."""
     for chunk in region.chunks():
         text, dash, _ = chunk.partition(b"-")
         yield text

@@ -1,7 +1,7 @@
-"""A large base64 body decoded where it is read, so that it need not be written anew.
+"""A large base64 body, of which each read decodes a part, so that it need not be written anew.
 
-Programs write base64 in lines of one length: where a byte lies follows from that. Other bodies are
-decoded into a spool (see layers.decoded).
+Programs write base64 in lines of one length, from which follows where each byte lies. Other bodies
+are decoded into a spool (see layers.decoded).
 """
 
 import binascii
@@ -12,7 +12,7 @@ from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.spool import IN_MEMORY, Region
 
 _LINE_MAX = 998  # RFC 5322, section 2.1.1
-# Much is read at once: there may be a million small reads, one beside the other.
+# So many bytes are decoded at once, since a million small reads may come in a row.
 _WINDOW = 16 * 1024
 _LETTERS = re.compile(rb"[A-Za-z0-9+/]+")
 _WHAT = "the S/MIME part is not valid base64"
@@ -37,7 +37,7 @@ class _Form:
 
 
 class Base64View:
-    """A Source over such a body. Malformed when what is read of it is not base64."""
+    """A Source over such a body. Raises Malformed when what is read of it is not base64."""
 
     def __init__(self, form: _Form) -> None:
         self._form = form
@@ -102,7 +102,7 @@ def over(body: Region) -> Base64View | None:
 
 
 def _are_even(lines: Region, line: int, newline: bytes) -> bool:
-    """Whether each line ends where it should. Where one ends before, decoding it will tell."""
+    """Whether each line ends where it should. That none ends earlier is seen when it is decoded."""
     step, offset = line + len(newline), 0
     for chunk in lines.chunks():
         for place, character in enumerate(newline, line):

@@ -19,7 +19,7 @@ MAX_DEPTH = 16
 _QP_LINE = 75
 _QP_TEXT_MAX = 2 * 1024 * 1024
 _BASE64_LINE = 57  # bytes that make a line of 76 characters
-# What relays change, by the one byte that must be there for it: most of a mail has none of them.
+# What relays change, by a byte that each holds: most of a mail has none of these bytes.
 _FRAGILE = {b" ": (b"\nFrom ", b" \n", b" \r\n"), b"\t": (b"\t\n", b"\t\r\n"), b"\0": (b"\0",)}
 _QP_UNSAFE = re.compile(rb"[^\t -<>-~]|\AF(?=rom )|\A\.\Z")
 _LINE_SPACE = re.compile(rb"(?<=\S)[ \t]+(?=\r?\n)")
@@ -45,7 +45,7 @@ def lf(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _without_cr(data: bytes) -> bytes:
-    """Turn CRLF into LF. To drop a byte is twice as quick, and the same when none stands alone."""
+    """Turn CRLF into LF. Where no CR stands alone, dropping every CR does that twice as quickly."""
     bare = data.replace(b"\r", b"")
     if len(data) - len(bare) == data.count(b"\r\n"):
         return bare
@@ -62,7 +62,7 @@ def is_binary(entity: Entity, depth: int = 0) -> bool:
 
 
 def in_lines(entity: Entity, newline: bytes) -> Iterator[bytes]:
-    """Yield the body, its lines with this ending; one of octets, or odd, as it is."""
+    """Yield the body, its lines with this ending; one of octets, or a malformed one, as it is."""
     try:
         octets = is_binary(entity)
     except Malformed:
@@ -102,13 +102,13 @@ def from_base64(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
 
 
 def _without_space(chunk: bytes) -> bytes:
-    data = chunk.replace(b"\n", b"")  # twice as quick as translate, and mostly enough
+    data = chunk.replace(b"\n", b"")  # twice as quick as translate, and mostly all that is needed
     odd = b"\r" in data or b" " in data or b"\t" in data
     return data.translate(None, b" \t\r") if odd else data
 
 
 def sturdy(region: Region) -> bool:
-    """Tell whether no relay has a reason to touch this."""
+    """Tell whether no relay has a reason to change this."""
     tail, column = b"\n", 0
     for chunk in region.chunks():
         window = tail + chunk
@@ -131,9 +131,10 @@ def _fragile(window: bytes) -> bool:
 def sendable(region: Region) -> Region:
     """Return a message as it may leave: the same one, unless it holds a bare CR.
 
-    RFC 5322, section 2.2, and RFC 5321, section 2.3.8, let none be sent: some programs on its way
-    would take it for the end of a line. In a field a space takes its place, as a NUL's; a body goes
-    in an encoding. What somebody signed already is kept, for any change would undo that.
+    RFC 5322, section 2.2, and RFC 5321, section 2.3.8, allow none: some programs on the way would
+    take it for the end of a line. In a field a space takes its place, as it does that of a NUL; a
+    body is encoded. A part that somebody signed already is kept, since any change would break that
+    signature.
     """
     entity = mime.read(region)
     odd_body = _has_bare_cr(entity.body)
@@ -243,7 +244,7 @@ def _quoted_printable(text: bytes, newline: bytes) -> Iterator[bytes]:
 
 
 def _qp_line(line: bytes, newline: bytes) -> bytes:
-    """Encode one line; what was "From " or white space at an end comes out as =XX."""
+    """Encode one line as quoted-printable, "From " at its start and blanks at its end as well."""
     text = line.rstrip(b" \t")
     coded = _QP_UNSAFE.sub(lambda m: _escaped(m.group()), text) + _escaped(line[len(text) :])
     pieces, at, lead = [], 0, b""
@@ -265,7 +266,7 @@ def _escaped(data: bytes) -> bytes:
 def _even_lines(chunk: bytes, column: int) -> int | None:
     """Return what `_column_after` does, where all lines have one length, as in base64; else None.
 
-    One look at every line's end takes the place of a search for each.
+    It looks at the place where each line must end, instead of searching for the line ends.
     """
     first = chunk.find(b"\n")
     step = chunk.find(b"\n", first + 1) - first

@@ -25,7 +25,7 @@ Path = tuple[Certificate, ...]
 
 
 class Chains:
-    """The certificates of one message, and the roots. `cut`: a bound was met, not all was tried."""
+    """The certificates of one message, and the roots. cut: a bound was met before all was tried."""
 
     def __init__(self, pool: Iterable[Certificate], roots: Sequence[Certificate]) -> None:
         self.cut = False
@@ -77,7 +77,7 @@ class Chains:
     def _signed(
         self, issuer: Certificate, what: bytes, algorithm: Any, signature: Any, signed: Any
     ) -> bool:
-        """Whether the issuer's key made this signature; `what` names the signed thing."""
+        """Whether the issuer's key made this signature. what: names what is signed, uniquely."""
         named = (issuer.spki, what)
         if named not in self._checked:
             if len(self._checked) >= MAX_CHECKS:

@@ -32,7 +32,7 @@ UNAUTHENTICATED = (
 class Options:
     """How to decrypt. files: certificates of ours that are not on the token.
 
-    judge: given, every further layer is taken off too, and its signatures are checked by it.
+    judge: if given, every further layer is taken off, too, and it judges the signatures.
     """
 
     files: tuple[Certificate, ...] = ()
@@ -63,17 +63,16 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> De
         # A message's own fields win: a From inside must not replace the one that was delivered.
         kept = headers.restored(own, entity)
         result = _with_hidden(result, kept)
-        head = b"".join(field.raw for field in kept) + b"MIME-Version: 1.0\n"
-        head += b"".join(field.raw for field in inner_fields(entity))
+        head = mime.raw(kept) + b"MIME-Version: 1.0\n" + mime.raw(inner_fields(entity))
     else:
-        head = b"".join(field.raw for field in entity.fields)
+        head = mime.raw(entity.fields)
     out.write(canonical_head(head, newline) + newline)
     out.writelines(canonical.in_lines(entity, newline))
     return result
 
 
 def _with_hidden(result: Decrypted, kept: tuple[Field, ...]) -> Decrypted:
-    """Say what the encryption holds besides its content, as far as the result does not show it."""
+    """Add a warning of the fields inside the encryption that the result does not show."""
     shown = {(field.name, field.value) for field in kept}
     hidden = [f for f in headers.inside(result.entity) if (f.name, f.value) not in shown]
     if not hidden:
@@ -91,7 +90,8 @@ def inside(outer: Entity, keys: MailKeys, options: Options) -> Decrypted:
     context = context_of(outer, options.program)
     entity, warnings = outer, list[str]()
     if layer.is_encrypted:
-        entity = _decrypted(layer.cms, keys, context, options, warnings)
+        entity, more = content(layer.cms, keys, context, options)
+        warnings += more
     if options.judge is None:
         return Decrypted(entity, tuple(warnings))
     from hsmagent.mail.verify import Findings
@@ -117,7 +117,7 @@ def into(
 ) -> tuple[str, ...]:
     """Decrypt what a CMS message holds into a spool, and return what to warn of.
 
-    It is whole once this returns. Raises Undecryptable; what was written is to be forgotten then.
+    Raises Undecryptable: then the caller must throw away what was written.
     """
     message = enveloped.read(cms, _ours(keys, options.files))
     recipient, cipher = message.recipient, message.cipher
@@ -128,18 +128,11 @@ def into(
     return () if cipher.authenticated else (UNAUTHENTICATED,)
 
 
-def _decrypted(
-    cms: Source, keys: MailKeys, context: Context, options: Options, warnings: list[str]
-) -> Entity:
-    entity, more = content(cms, keys, context, options)
-    warnings += more
-    return entity
-
-
 def _entity(plain: Spool, *, authenticated: bool) -> Entity:
     """Return the plaintext as an entity; text that has no header of its own gets one.
 
-    Random keys pass the padding check of CBC now and then: what comes out is no entity and no text.
+    A wrong key passes the padding check of CBC now and then: then the plaintext is neither an
+    entity nor text, and this raises Undecryptable.
     """
     region = Region.whole(plain)
     try:
@@ -176,7 +169,7 @@ def _is_text(region: Region) -> bool:
     return True
 
 
-def _peel(  # noqa: PLR0917 (what is found goes into two places)
+def _peel(  # noqa: PLR0917 (the last two collect what is found)
     entity: Entity,
     keys: MailKeys,
     context: Context,
@@ -198,7 +191,8 @@ def _peel(  # noqa: PLR0917 (what is found goes into two places)
         if layer is None or judge is None:
             return entity
         if layer.is_encrypted:
-            entity = _decrypted(layer.cms, keys, context, options, warnings)
+            entity, more = content(layer.cms, keys, context, options)
+            warnings += more
         elif layer.is_signed:
             inner = verify.peel(entity, judge, found, WHOLE)
             if inner is None:

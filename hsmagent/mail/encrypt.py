@@ -9,7 +9,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import address, canonical, mime
 from hsmagent.mail.cms import enveloped, oids, public_keys
 from hsmagent.mail.cms.certificates import Certificate
-from hsmagent.mail.mime import Entity, Field
+from hsmagent.mail.mime import Entity
 from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields
 from hsmagent.mail.spool import Memory, Region
 from hsmagent.mail.store import Entry, Store
@@ -28,9 +28,10 @@ def _nobody(_: str) -> Entry | None:
 class Options:
     """How to encrypt.
 
-    to: addresses, instead of those in To and Cc; given: certificates, besides those found by
-    address; own: what our own copy is encrypted to; find_own: finds our own certificate for an
-    address that the store does not know. gcm: None lets the recipients' capabilities decide.
+    to: addresses, instead of those in To and Cc. given: certificates, besides those found by
+    address. own: certificates for our own copy. find_own: returns our own certificate for an
+    address that the store does not know. gcm: None lets the recipients' capabilities decide. oaep:
+    RSA-OAEP instead of PKCS #1 v1.5.
     """
 
     now: datetime
@@ -56,8 +57,9 @@ class NoCertificate(HsmAgentError):
 def message(region: Region, out: Writer, store: Store, options: Options) -> tuple[str, ...]:
     """Encrypt a message and write it; return what to warn the person of.
 
-    Bcc never leaves, nor is its recipients' presence shown by the message: each of them needs one
-    of their own. Raises NoCertificate, naming everybody who has no certificate.
+    The Bcc field is left out, and the message is not encrypted for those in it, since it names whom
+    it is encrypted for: each of them needs a message of their own. Raises NoCertificate, naming
+    everybody who has no certificate.
     """
     entity = mime.undisputed(mime.read(region))
     if not canonical.is_binary(entity):
@@ -69,7 +71,7 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     certificates = [entry.certificate for entry in everybody]
     made = enveloped.build(plain, certificates, gcm=gcm, oaep=options.oaep)
     kept = (f for f in outer_fields(entity) if f.name not in {"bcc", "resent-bcc"})
-    head = _head(kept, b"") + b"MIME-Version: 1.0\n"
+    head = mime.raw(kept) + b"MIME-Version: 1.0\n"
     kind = b"authEnveloped-data" if gcm else b"enveloped-data"
     head += b'Content-Type: application/pkcs7-mime; smime-type=%s; name="smime.p7m"\n' % kind
     head += b"Content-Transfer-Encoding: base64\n"
@@ -88,7 +90,7 @@ def authenticated(everybody: Sequence[Entry], options: Options) -> bool:
 
 
 def weak(certificates: Sequence[Certificate]) -> list[str]:
-    """Say whose key is weak, a sentence for each."""
+    """Return a sentence for each certificate whose key is weak."""
     found = ((c.name, public_keys.weakness(public_keys.load(c.spki))) for c in certificates)
     return [f"{name}: {weakness}" for name, weakness in found if weakness]
 
@@ -97,12 +99,12 @@ def _plaintext(entity: Entity) -> Callable[[], Iterator[bytes]]:
     """Return what is encrypted: lines end in CRLF, octets stay as they are."""
     fields, newline = inner_fields(entity), entity.newline
     if entity.encoding == "binary" and not entity.content_type.kind.startswith("multipart/"):
-        head = canonical_head(_head(fields, newline), b"\r\n")
+        head = canonical_head(mime.raw(fields) + newline, b"\r\n")
         return lambda: chain((head,), entity.body.chunks())
     if canonical.is_binary(entity):
         inner = canonical.prepare(fields, entity.body, newline)
     else:
-        inner = [Region.whole(Memory(_head(fields, newline))), entity.body]
+        inner = [Region.whole(Memory(mime.raw(fields) + newline)), entity.body]
     return lambda: canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
 
 
@@ -146,9 +148,5 @@ def own_entry(entity: Entity, store: Store, sender: str, now: datetime) -> Entry
 
 
 def can_all(entry: Entry) -> Entry:
-    """Return an entry of our own: we can read what we can send."""
+    """Return an entry of our own with the capabilities that we have: those that we can send."""
     return replace(entry, capabilities=_AUTHENTICATED)
-
-
-def _head(fields: Iterable[Field], end: bytes) -> bytes:
-    return b"".join(field.raw for field in fields) + end

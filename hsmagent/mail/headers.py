@@ -1,4 +1,4 @@
-"""Header fields that are signed or encrypted together with the body (RFC 9788), and older ways.
+"""Header fields that are signed or encrypted together with the body (RFC 9788, and older ways).
 
 They stand in the header of the content itself, or in that of a message/rfc822 which is all of the
 content (RFC 8551, section 3.1).
@@ -12,8 +12,8 @@ from hsmagent.model import printable
 _SHOWN = 40
 # "X-HSMAgent: sign, encrypt" asks for either, "unsigned" for neither; it never leaves.
 REQUEST = "x-hsmagent"
-# They say where a message came from, a reader answers by them, or a program that is given the
-# message acts on them: those that were delivered stay, whatever an author wrote inside.
+# Fields that say where a message came from, that a reader's answer goes by, or that make a program
+# act: the delivered ones stay, whatever the author wrote inside.
 _DELIVERED = frozenset(
     {
         *("from", "sender", "reply-to", "mail-reply-to", "mail-followup-to"),
@@ -56,10 +56,10 @@ def protected(content: Entity) -> tuple[tuple[str, str], ...]:
 
 
 def restored(outer: tuple[Field, ...], content: Entity) -> tuple[Field, ...]:
-    """Return the fields of a message with those in place that its content protects.
+    """Return the fields of a message, those that its content protects in place of its own.
 
-    The senders stay: what a signature says of them is compared with those that were delivered. So
-    do the fields that would send the message on (Bcc, Resent-*), or ask a program for something.
+    The delivered senders stay, since a signature is compared with them. So do the fields that would
+    send the message on (Bcc, Resent-*), or ask a program for something.
     """
     if not are_meant(content):
         return outer
@@ -73,7 +73,7 @@ def _is_delivered(field: Field) -> bool:
 
 
 def differences(outer: Entity, fields: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    """Say which of the protected fields stand otherwise in the message's own header."""
+    """Return a sentence for each protected field that differs from the message's own."""
     found: list[str] = []
     for name, value in fields:
         try:

@@ -38,10 +38,10 @@ def find(
     files: Sequence[Certificate] = (),
     allow_expired: bool = False,
 ) -> Identity:
-    """Return the identity that signs for `wanted` (see selectors.tests); NoKey when there is none.
+    """Return the identity that signs for `wanted` (see selectors.tests). Raises NoKey.
 
-    Taken are only certificates with which `verify` would take the signature for a mail's. Of
-    several that fit, one that is made for mail goes before one for everything, and then the one
+    Only certificates count with which `verify` would accept the signature of a mail. Of several
+    that fit, one that is made for mail is preferred to one for everything, then the one that is
     valid longest.
     """
     pairs = _pairs(keys, files)
@@ -62,13 +62,13 @@ def find(
 
 
 def all_of(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> list[Identity]:
-    """Return every key that signs mail, with each certificate that says so."""
+    """Return every key that signs mail, once with each certificate for that."""
     pairs = _pairs(keys, files)
     return [Identity(*pair) for pair in pairs if not purpose.not_for_signing(pair[1])]
 
 
 def only(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> str:
-    """Return what names the one identity there is; "" when there is none, or several."""
+    """Return the fingerprint that names the only identity; "" when there is none, or several."""
     found = {one.certificate.fingerprint for one in all_of(keys, files)}
     return found.pop() if len(found) == 1 else ""
 
@@ -79,7 +79,7 @@ def chain(who: Identity, files: Sequence[Certificate] = ()) -> list[Certificate]
 
 
 def incomplete(sent: Sequence[Certificate], leads_to_root: Callable[[Certificate], bool]) -> str:
-    """Say which certificate is missing between the last one sent and a root, or ""."""
+    """Return the sentence that a certificate is missing between the last one and a root, or ""."""
     if sent[-1].is_root or leads_to_root(sent[-1]):
         return ""
     return (
@@ -104,7 +104,7 @@ def check(
 ) -> list[Finding]:
     """Return what is wrong with the identities that sign mail: purpose, address, time, chain.
 
-    An identity whose certificate is for something else altogether (a PIV card's login) is none.
+    A key whose certificate is for something else altogether (a PIV card's login) is passed over.
     """
     found: list[Finding] = []
     for key, certificate in _pairs(keys, files):
@@ -141,7 +141,7 @@ def finder(keys: Callable[[], Sequence[Key]], now: datetime) -> Callable[[str], 
     def held() -> Sequence[Key]:
         try:
             return keys()
-        except HsmAgentError:  # whose certificate is missing is the better answer
+        except HsmAgentError:  # the caller's error names the address, which says more
             return ()
 
     return lambda address: own_entry(held(), address, now)

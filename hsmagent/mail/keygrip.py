@@ -12,8 +12,8 @@ from hsmagent.mail.spool import Memory
 from hsmagent.model import Key, KeyType
 
 _MAX = 64 * 1024
-# Each curve's order (SEC 2; RFC 5639), from which its base point tells the rest; but for A, which
-# is p - 3 where none stands here.
+# Each curve, its order and its coefficient a in hex (SEC 2; RFC 5639); where a is "", it is p - 3.
+# The other numbers follow from the order and the base point.
 _CURVES: dict[str, tuple[ec.EllipticCurve, str, str]] = {
     "secp256r1": (
         ec.SECP256R1(),
@@ -89,7 +89,7 @@ def _numbers(name: str) -> tuple[bytes, bytes, bytes, bytes, bytes]:
     curve, order, a_in_hex = _CURVES[name]
     n = int(order, 16)
     g = ec.derive_private_key(1, curve).public_key().public_numbers()
-    # The last multiple of the base point is the base point mirrored.
+    # (n - 1) times the base point is the base point mirrored: (x, p - y).
     p = g.y + ec.derive_private_key(n - 1, curve).public_key().public_numbers().y
     a = int(a_in_hex, 16) if a_in_hex else p - 3
     b = (g.y**2 - g.x**3 - a * g.x) % p

@@ -1,6 +1,6 @@
 """The one small interface through which mail reaches private keys."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Context:
     """What the prompt tells a person about one operation; foreign text, not yet printable.
 
-    program: who asked us ("neomutt", "git"), sender: the From header, subject: the Subject.
+    program: which one asks ("neomutt", "git"). sender: the From field. subject: the Subject field.
     """
 
     program: str = ""
@@ -25,8 +25,8 @@ class Context:
 class MailKeys(Protocol):
     """Private keys that somebody else holds: the daemon, or a test's software keys.
 
-    There is no raw RSA, no ready digest and no ECDH secret in it, so that whoever talks to it
-    has neither a signing oracle nor a padding oracle.
+    It has no raw RSA, takes no ready digest and gives no ECDH secret, so that it is neither a
+    signing oracle nor a padding oracle for its caller.
     """
 
     def keys(self) -> Sequence[Key]:
@@ -38,15 +38,19 @@ class MailKeys(Protocol):
     ) -> bytes:
         """Sign a mail's signed attributes, given as the DER SET OF (tag 0x31).
 
-        They are hashed on the other side. RSA: as long as the modulus; ECDSA: r‖s, each as long
-        as the order; Ed25519: 64 bytes. Raises Refused or TokenError.
+        Whoever holds the key hashes them. The signature is, for RSA, as long as the modulus; for
+        ECDSA r‖s, each as long as the order; for Ed25519 64 bytes. Raises Refused or TokenError.
         """
         ...
 
     def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
         """Return a content-encryption key of exactly `length` bytes.
 
-        A random one when anything about the ciphertext is wrong; the caller cannot tell. Raises
-        Refused or TokenError only for what does not depend on the ciphertext.
+        When anything about the ciphertext is wrong, it is a random one, and the caller cannot tell.
+        Raises Refused or TokenError only for reasons that do not depend on the ciphertext.
         """
         ...
+
+
+KeysFactory = Callable[[], MailKeys]
+"""Connects to whoever holds the keys. Raises HsmAgentError."""

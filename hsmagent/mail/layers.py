@@ -35,9 +35,9 @@ class Layer:
 
 
 def find(entity: Entity, *, secret: bool = False) -> Layer | None:
-    """Return the S/MIME layer that this entity is, or None. The CMS decides, not the header.
+    """Return the S/MIME layer that this entity is, or None. The CMS tells its kind, not the header.
 
-    secret: the entity came out of an encryption, and must not be kept in the clear.
+    secret: the entity was encrypted, and must not be written to a disk in the clear.
     """
     kind = entity.content_type
     if kind.kind == "multipart/signed":

@@ -1,11 +1,12 @@
 """MIME entities (RFC 2045, RFC 5322): the header, its fields and where the body starts.
 
-Two readers who disagree about a message are how a signature comes to cover less than what is
-shown, so what is ambiguous is refused: a repeated Content-Type, a boundary that is not there, a
-parameter given twice. Everything is linear in the size of the message.
+If two programs read a message differently, one may show more than the signature covers for the
+other. So what is ambiguous is refused: a repeated Content-Type, a boundary that is not there, a
+parameter given twice. All of it takes time linear in the size of the message.
 """
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import UsageError
@@ -118,7 +119,7 @@ def read(region: Region) -> Entity:
                 position = end
                 continue
             if end == MAX_HEADER:
-                break  # cut in two by the limit
+                break  # the limit cuts this field in two
             raise Malformed("this is not a message: no header fields before the first empty line")
         while head[end : end + 1] in (b" ", b"\t"):
             end = _line_end(head, end)
@@ -130,6 +131,11 @@ def read(region: Region) -> Entity:
     if region.size > MAX_HEADER:
         raise Malformed(f"the message's header is larger than {MAX_HEADER >> 20} MiB")
     return Entity(tuple(fields), region, Region(region.source, region.end, region.end))
+
+
+def raw(fields: Iterable[Field]) -> bytes:
+    """Return the fields as they stood, one after the other."""
+    return b"".join(field.raw for field in fields)
 
 
 def undisputed(entity: Entity) -> Entity:

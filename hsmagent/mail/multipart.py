@@ -38,7 +38,7 @@ def parts(entity: Entity) -> list[Region]:
 
 
 def _delimiters(body: Region, mark: bytes) -> Iterator[tuple[int, int, bool]]:
-    """Yield (end of what is before, start of what is after, is it the closing one)."""
+    """Yield for each delimiter: where the part before it ends, the next one starts, is it last."""
     dashes = b"--" + mark
     for position in _line_starts(body, dashes):
         rest = body.source.read_at(position, min(_LINE_MAX, body.end - position))[len(dashes) :]

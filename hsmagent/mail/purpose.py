@@ -1,4 +1,4 @@
-"""What a certificate may be used for in mail: one rule for who signs and encrypts, and who judges.
+"""What a certificate may be used for in mail: one rule for signing, encrypting and verifying.
 
 RFC 8550, section 4.4; RFC 5280, sections 4.2.1.3 and 4.2.1.12.
 """
@@ -71,7 +71,7 @@ def not_for_issuing(certificate: Certificate) -> str:
 
 
 def rank(certificate: Certificate) -> tuple[bool, datetime]:
-    """Of several that fit, the best: made for mail by its own word, then valid longest."""
+    """Return a value that is greatest for the best: made for mail expressly, valid longest."""
     return MAIL in (certificate.purposes or ()), certificate.not_after
 
 

@@ -1,6 +1,5 @@
 """What `verify` found, for a person and for a program."""
 
-import json
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from hashlib import sha1
@@ -47,9 +46,10 @@ class Who:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One signature. `covers` says which part; `problem` is "" when signature and chain hold.
+    """One signature. covers: which part. problem: "" when signature and chain hold.
 
-    checked: whether it could be checked at all; remarks: what a person should know besides.
+    intact: the signature holds. trusted: the chain holds, too. checked: the signature could be
+    checked at all. remarks: what else a person should know.
     """
 
     covers: str
@@ -88,10 +88,10 @@ class Signature:
 class Report:
     """All that was found; `ok` only if everything holds.
 
-    sender: the From mailboxes; sender_matches: each of them is an address of a signer of the
-    content whose signature holds, None when there was nothing to compare; problems: what else is
-    wrong; protected: header fields that were signed or encrypted with the body; remarks: what a
-    person should know besides.
+    sender: the From mailboxes. sender_matches: each of them is an address of a signer of the
+    content whose signature holds; None when there was nothing to compare. problems: what else is
+    wrong. protected: header fields that were signed or encrypted with the body. remarks: what else
+    a person should know.
     """
 
     sender: tuple[str, ...] = ()
@@ -127,6 +127,8 @@ class Report:
 
     def json(self) -> str:
         """One JSON object; documented in docs/mail.md."""
+        import json
+
         value = {"ok": self.ok, **asdict(self)}
         for signature, raw in zip(value["signatures"], self.signatures, strict=True):
             signature["ok"] = raw.ok

@@ -23,7 +23,7 @@ _CRL = re.compile(rb"-----BEGIN X509 CRL-----([^-]+)-----END ")
 
 
 class Bundle:
-    """Roots in a file, as the system has them; few are ever needed, and reading all takes time."""
+    """The system's roots. Few of them are ever needed, and reading all takes time."""
 
     def __init__(self, files: Sequence[str] = SYSTEM) -> None:
         self._blocks = tuple(_blocks(files))
@@ -71,10 +71,7 @@ def read_crls(data: bytes) -> list[bytes]:
 
 def read_crl_file(path: str) -> list[bytes]:
     """Return the CRLs of a PEM or DER file. Raises UsageError."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    data = certificates.content_of(path)
     found = [data] if data[:1] == b"\x30" else read_crls(data)
     if not found or not all(map(is_crl, found)):
         raise UsageError(f"there is no CRL that can be read in {path}")
@@ -82,11 +79,8 @@ def read_crl_file(path: str) -> list[bytes]:
 
 
 def read_anchors(path: str) -> tuple[list[Certificate], list[bytes]]:
-    """Return the certificates of a file and, as OpenSSL's CAfile may have them, its CRLs."""
-    try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {path}: {error.strerror}") from None
+    """Return the certificates of a file and, since an OpenSSL CAfile may hold them, its CRLs."""
+    data = certificates.content_of(path)
     found, lists = certificates.read(data), read_crls(data)
     if not found and not lists:
         raise UsageError(f"there is no certificate in {path}")

@@ -1,6 +1,6 @@
-"""How a key is named: everything that gpgsm takes as a user id, and what else this agent knows.
+"""The ways to name a key: those of gpgsm(1), "How to specify a user ID", and some of our own.
 
-"How to specify a user ID" in gpgsm(1). Each test says whether a key with its certificate is meant.
+Each test tells whether a key, with its certificate, is meant.
 """
 
 import re
@@ -46,7 +46,7 @@ def tests(wanted: str) -> Iterable[Test]:  # noqa: PLR0911 (one for each way of 
     if digits := _digits(wanted):
         return (lambda _, c: _has_digits(c, digits), lambda key, _: key.label == wanted)
     if _DN.match(wanted):
-        return (lambda _, c: _is_subject(c, wanted),)
+        return (lambda _, c: _parts(c.subject_der) == _read_dn(wanted),)
     if "@" in wanted:
         return _by_address(wanted)
     return (
@@ -56,7 +56,7 @@ def tests(wanted: str) -> Iterable[Test]:  # noqa: PLR0911 (one for each way of 
 
 
 def _by_address(wanted: str) -> tuple[Test, ...]:
-    # git names the committer as it likes ("J. R. Doe, Jr. <…>"): what counts is in the angles.
+    # git puts any name before the address ("J. R. Doe, Jr. <…>"): what is in angles counts.
     exact = set(mailboxes(wanted[max(0, wanted.rfind("<")) :]))
     loose = {folded(address) for address in exact}
     return (
@@ -86,10 +86,6 @@ def _by_serial(wanted: str) -> Test:
     return lambda _, c: (
         c.serial == serial and (not issuer or _parts(c.issuer_der) == _read_dn(issuer))
     )
-
-
-def _is_subject(certificate: Certificate, wanted: str) -> bool:
-    return _parts(certificate.subject_der) == _read_dn(wanted)
 
 
 def _parts(name: bytes) -> list[str]:

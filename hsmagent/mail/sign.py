@@ -8,7 +8,7 @@ from itertools import chain
 from typing import Protocol
 
 from hsmagent.errors import UsageError
-from hsmagent.mail import address, canonical, digest, identity, mime
+from hsmagent.mail import address, canonical, digest, headers, identity, mime
 from hsmagent.mail.cms import oids, signed
 from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.certificates import Certificate
@@ -38,10 +38,10 @@ class NoSender(Malformed):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to sign. key: see identity.find; sender: the address when there is no key named.
+    """How to sign. key: see identity.find; sender: an address, where no key is named.
 
-    digest: as hashlib names it, "" for the one that suits the key. leads_to_root: given, what is
-    warned of is a chain whose last certificate is not issued by a root.
+    digest: as hashlib names it, "" for the one that suits the key. program: for the prompt.
+    leads_to_root: whether a root issued a certificate; if given, an incomplete chain is warned of.
     """
 
     now: datetime
@@ -87,7 +87,7 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tu
         return canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
 
     made = content_signature(content, keys, who, options, context_of(entity, options.program))
-    head = b"".join(field.raw for field in outer_fields(entity))
+    head = mime.raw(outer_fields(entity))
     out.write(canonical_head(head, newline) + b"MIME-Version: 1.0" + newline)
     if options.opaque:
         _write_opaque(out, made, content(), newline)
@@ -132,9 +132,9 @@ def who_signs(entity: Entity, keys: MailKeys, options: Options) -> Identity:
 
 
 def signer_of(cms: Source) -> Certificate | None:
-    """Return the certificate of the first signer of a SignedData, when it brings it along.
+    """Return the certificate of the first signer of a SignedData, if the message holds it.
 
-    What the message says of itself: nothing is checked.
+    Nothing is verified.
     """
     from hsmagent.mail.cms import signers
 
@@ -152,14 +152,9 @@ def context_of(entity: Entity, program: str) -> Context:
     return Context(program, "".join(entity.all("from")[:1]), "".join(entity.all("subject")[:1]))
 
 
-def is_content(field: Field) -> bool:
-    """Tell whether a field describes the content, and so belongs inside."""
-    return field.name.startswith("content-") or field.name == "mime-version"
-
-
 def outer_fields(entity: Entity) -> tuple[Field, ...]:
-    """Return the fields that stay with the message."""
-    return tuple(field for field in entity.fields if not is_content(field))
+    """Return the fields that stay with the message: all but those that describe the content."""
+    return tuple(field for field in entity.fields if not headers.is_content(field))
 
 
 def inner_fields(entity: Entity) -> tuple[Field, ...]:

@@ -1,8 +1,8 @@
-"""Where a message waits while we look at it: bytes that are written once and read at any offset.
+"""Where a message is kept while we look at it: bytes that are written once and read at any offset.
 
-Small ones stay in memory. Larger ones go to a file that never has a name, in the runtime folder
-(memory, private to the user) or else in TMPDIR. A sealed spool encrypts what reaches the file
-with a key that only this process has, so that no decrypted mail lies on a disk.
+A small message stays in memory. A larger one goes to a file that never has a name, in the runtime
+folder (memory, private to the user) or else in TMPDIR. A sealed spool encrypts what reaches the
+file with a key that only this process has, so that no decrypted mail lies on a disk.
 """
 
 import os
@@ -90,7 +90,7 @@ class Region:
 
 
 class OpenFile:
-    """A Source over a regular file that is not ours: who can write it can change it meanwhile."""
+    """A Source over a regular file that is not ours: others may be able to change it meanwhile."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
         self._file = file
@@ -102,9 +102,9 @@ class OpenFile:
 
 
 class Spool:
-    """A Source that is filled by `write`. `close` (or leaving `with`) gives the bytes up.
+    """A Source that is filled by `write`. `close` (or the end of `with`) forgets the bytes.
 
-    limit: the most that it takes, MAX_MESSAGE when 0.
+    limit: how many bytes it takes at most; 0: MAX_MESSAGE.
     """
 
     def __init__(self, *, sealed: bool = False, limit: int = 0) -> None:
@@ -155,7 +155,7 @@ class Spool:
             return os.pread(self._fd, count, offset)
         at = offset - self._window_at
         if not 0 <= at <= at + count <= len(self._window):
-            # Much is opened at once: there may be a million small reads, one beside the other.
+            # _WINDOW bytes are decrypted at once, since a million small reads may come in a row.
             at = offset % _BLOCK
             self._window_at = offset - at
             sealed = os.pread(self._fd, max(_WINDOW, at + count), self._window_at)
@@ -206,7 +206,8 @@ def fill(spool: Spool, file: IO[bytes]) -> None:
 def _unnamed_file(limit: int) -> int:
     named = (os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("TMPDIR"))
     folders = [folder for folder in (*named, *_FOLDERS) if folder]
-    # The runtime folder is small on small machines; a stable sort keeps the order otherwise.
+    # By room, since the runtime folder is small on small machines. The sort is stable, so folders
+    # with room enough keep their order.
     for folder in sorted(folders, key=lambda folder: min(_room(folder), limit), reverse=True):
         try:
             return os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600)

@@ -29,7 +29,7 @@ def read(path: str, *, sealed: bool = False) -> Spool:
 
 
 def reported(program: str, failed: int, work: Callable[[], int]) -> int:
-    """Do the work and return its status; what goes wrong is one line on stderr, and `failed`."""
+    """Do the work and return its status; on an error, say it on stderr and return `failed`."""
     try:
         return work()
     except HsmAgentError as error:
@@ -40,15 +40,15 @@ def reported(program: str, failed: int, work: Callable[[], int]) -> int:
 
 
 def warn(program: str, warnings: Iterable[str]) -> None:
-    """Say each of them on stderr."""
+    """Write each warning to stderr, in a line of its own."""
     for warning in warnings:
         sys.stderr.write(f"{program}: {warning}\n")
 
 
 class Out:
-    """Stdout as a Writer. When the reader hangs up, the rest is dropped and `finish` tells.
+    """Stdout as a Writer. When its reader hangs up, the rest is dropped, and `finish` tells.
 
-    What else goes wrong is raised, as HsmAgentError or OSError.
+    Raises HsmAgentError when stdout is closed, and OSError for any other failure.
     """
 
     def __init__(self) -> None:

@@ -26,7 +26,7 @@ _CRL_MAX = 16 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One stored certificate; capabilities: OIDs of what its owner said to be able to read."""
+    """One stored certificate. capabilities: OIDs of the ciphers that its owner says to read."""
 
     certificate: Certificate
     capabilities: frozenset[str] = frozenset()
@@ -41,16 +41,13 @@ class Store:
     def add(
         self, certificate: Certificate, capabilities: Iterable[str] = (), *, root: bool = False
     ) -> None:
-        """Put a certificate in; what was known of its owner's capabilities is replaced."""
+        """Put a certificate in, with its owner's capabilities in place of those stored before."""
         folder = self._folder(root=root)
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [_ADDRESS + a for a in certificate.addresses]
         lines += [_CAPABILITY + oid for oid in sorted(capabilities)]
         text = "".join(line + "\n" for line in lines) + certificates.pem(certificate)
-        path = folder / f"{certificate.fingerprint}.pem"
-        draft = path.with_suffix(f".{os.getpid()}.new")
-        draft.write_text(text, "utf-8")
-        draft.replace(path)
+        _write(folder / f"{certificate.fingerprint}.pem", text.encode())
 
     def entries(self, *, root: bool = False) -> list[Entry]:
         """Return everything that can be read."""
@@ -61,13 +58,10 @@ class Store:
         return tuple(entry.certificate for entry in self.entries(root=root))
 
     def add_crl(self, data: bytes) -> None:
-        """Put a CRL (DER) in; it counts for every mail from then on."""
+        """Put a CRL (DER) in; from then on every mail is judged by it."""
         folder = self._base / "crls"
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = folder / f"{sha256(data).hexdigest()}.crl"
-        draft = path.with_suffix(f".{os.getpid()}.new")
-        draft.write_bytes(data)
-        draft.replace(path)
+        _write(folder / f"{sha256(data).hexdigest()}.crl", data)
 
     def crls(self) -> tuple[bytes, ...]:
         """Return the CRLs, as DER."""
@@ -99,7 +93,7 @@ class Store:
         return max(fitting, key=lambda e: purpose.rank(e.certificate), default=None)
 
     def signs_as(self, address: str) -> None:
-        """Note that an address has signed, so that its mail does not go unsigned unnoticed."""
+        """Note that an address has signed, so that unsigned mail from it is noticed."""
         if not self.has_signed(address):
             self._base.mkdir(mode=0o700, parents=True, exist_ok=True)
             with self._senders.open("a", encoding="utf-8") as file:
@@ -113,9 +107,7 @@ class Store:
         """Forget that an address has signed."""
         if self.has_signed(address):
             kept = [one for one in self._signed() if one != folded(address)]
-            draft = self._senders.with_suffix(f".{os.getpid()}.new")
-            draft.write_text("".join(f"{one}\n" for one in kept), "utf-8")
-            draft.replace(self._senders)
+            _write(self._senders, "".join(f"{one}\n" for one in kept).encode())
 
     @property
     def _senders(self) -> Path:
@@ -153,6 +145,13 @@ class Store:
 def default() -> Store:
     """Return the user's store, in $XDG_DATA_HOME/hsmagent."""
     return Store(Path(home_folder("XDG_DATA_HOME", "~/.local/share")) / "hsmagent")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """Write a file so that nobody ever reads half of it."""
+    draft = path.with_suffix(f".{os.getpid()}.new")
+    draft.write_bytes(content)
+    draft.replace(path)
 
 
 def _parse(text: str) -> list[Entry]:

@@ -47,7 +47,7 @@ class Anchors:
 
 
 class Trust:
-    """Judges the signers of one message. pool: what may stand between them and a root."""
+    """Judges the signers of one message. pool: certificates that may link them to a root."""
 
     def __init__(
         self,
@@ -80,11 +80,11 @@ class Trust:
             return Verdict(NO_ROOT)
         import logging
 
-        # It logs what it finds, with tracebacks; we say it in a sentence.
+        # The library logs what it finds, with tracebacks; we say it in a sentence.
         logging.getLogger("pyhanko_certvalidator").setLevel(logging.CRITICAL)
         found = self._best(certificate)
         if found.problem == NO_CHAIN and self._anchors.bundle is not None and not self._has_all:
-            # The name of a root may be spelled otherwise than by whom it issued for.
+            # A root's own name may be spelled otherwise than in the certificates that it issued.
             self._has_all = True
             everyone = (*self._roots, *_usable(self._anchors.bundle.all()))
             self._chains = Chains(self._pool, everyone)
@@ -124,7 +124,7 @@ class Trust:
         from pyhanko_certvalidator.errors import PathError, ValidationError
         from pyhanko_certvalidator.validate import async_validate_path
 
-        # The certificates that issued CRLs must have such CRLs themselves, those of the path not.
+        # strict wants CRLs for the certificates that issued CRLs; none are wanted for the path.
         lenient, strict = self._context(path, "none"), self._context(path, "require")
         checked = _library_path(path)
         try:
@@ -212,9 +212,9 @@ def _library_path(path: Path) -> Any:
 
 
 def _anchor(root: Certificate) -> Any:
-    """Return a root with what it says of itself: validity, path length, names, as OpenSSL has it.
+    """Return a root as an anchor with its own validity, path length and names, as OpenSSL does.
 
-    Its policies are the person's business who trusts it (RFC 5937 leaves that open).
+    Its policies are not applied: the person trusts it anyhow (RFC 5937 leaves that open).
     """
     from pyhanko_certvalidator import authority
     from pyhanko_certvalidator.name_trees import (

@@ -1,4 +1,4 @@
-"""What became of a chain, in sentences of ours: the library's errors, translated."""
+"""The verdict on a chain, in our own sentences: the library's errors, translated."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -50,7 +50,10 @@ _CRL_SENTENCES = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """problem: why the chain does not hold, or ""; remarks: what was not checked."""
+    """The verdict on a chain. problem: why it does not hold, or "". remarks: what was not checked.
+
+    revoked: a CRL revokes one of its certificates.
+    """
 
     problem: str = ""
     remarks: tuple[str, ...] = ()
@@ -90,7 +93,7 @@ def unusable_crl(error: Any) -> str:
 
 
 def unchecked(reasons: Mapping[str, Sequence[Certificate]]) -> tuple[str, ...]:
-    """Say of which certificates it is not known whether they were revoked, by the reasons."""
+    """Return a sentence for each reason on the certificates whose revocation was not checked."""
     return tuple(
         f"revocation was not checked for {printable(', '.join(c.name for c in whom), 300)}: {why}"
         for why, whom in reasons.items()

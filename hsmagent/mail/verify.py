@@ -29,9 +29,9 @@ _DISPUTED = (
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """What a signature is measured by. known: more certificates that may help to find a chain.
+    """What signatures are judged by. known: more certificates that may help to find a chain.
 
-    signers: when given, the signers are among these, whatever certificates a message brings.
+    signers: if given, only these may be signers, whatever certificates a message brings.
     learned: told of each signer whose signature and chain hold, for the certificate store.
     """
 
@@ -96,7 +96,7 @@ def message(region: Region, judge: Judge) -> Verified:
 def peel(
     entity: Entity, judge: Judge, found: Findings, covers: str, depth: int = 0
 ) -> Region | None:
-    """Take off every signed layer and add what was found; the innermost entity, or None."""
+    """Take off every signed layer, add what was found, and return the innermost entity, or None."""
     layer = layers.find(entity, secret=True)
     if layer is None or not layer.is_signed:
         return None
@@ -117,7 +117,7 @@ def peel(
 
 
 def _look_inside(inner: Region, found: Findings) -> tuple[Entity | None, Layer | None]:
-    """Read what is signed. That it is odd does not make the signature around it any worse."""
+    """Read what is signed. If it is malformed that is remarked; the signature may hold anyway."""
     try:
         content = mime.read(inner)
         found.protected = headers.protected(content)
@@ -212,9 +212,7 @@ def _sender(entity: Entity, found: Sequence[Signature]) -> tuple[tuple[str, ...]
     """Compare every From mailbox, whole, with the addresses of those whose signature holds."""
     if entity.is_disputed:
         return (), False
-    if all(
-        field.name.startswith("content-") or field.name == "mime-version" for field in entity.fields
-    ):
+    if all(map(headers.is_content, entity.fields)):
         return (), None
     try:
         sender = address.mailboxes(entity.one("from"))
@@ -226,7 +224,7 @@ def _sender(entity: Entity, found: Sequence[Signature]) -> tuple[tuple[str, ...]
 
 
 def _mismatch(sender: tuple[str, ...], found: Sequence[Signature]) -> list[str]:
-    """Say that the From is not that of a signer, where that is not said by the signature itself."""
+    """Return the problem that the From is not a signer's, unless a signature has that problem."""
     if not sender:
         return ["it has no From that can be read"]
     signer = {a for s in found if s.who for a in s.who.addresses}

@@ -13,16 +13,16 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.errors import HsmAgentError, TokenError, UsageError
-from hsmagent.frame import wipe
 from hsmagent.manage import files, kept, pins, shares
-from hsmagent.manage.person import confirm
+from hsmagent.manage.person import confirm, wiped
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.shares import need_card, shown
 from hsmagent.manage.worker import card_program, running
 from hsmagent.model import Key, printable
 from hsmagent.schsm import backup, pkcs15
-from hsmagent.schsm.backup import Backup, Blob, PrivateKey, PublicKey, WrongDkek
+from hsmagent.schsm.backup import Backup, Blob, PrivateKey, WrongDkek
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, free_number
+from hsmagent.schsm.cvc import PublicKey
 from hsmagent.schsm.dkek import Dkek
 from hsmagent.schsm.pkcs15 import KeyDescription
 from hsmagent.worker.messages import Done
@@ -35,7 +35,7 @@ _SHORTEST = 10  # characters of a passphrase around a bare private key
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A backup that was read, and what it says."""
+    """A backup that was read. blob: the wrapped key; said: what the backup says of the key."""
 
     path: Path
     content: Backup
@@ -72,7 +72,7 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
     card = need_card(token)
     kcv = _usable(token, card)
     wanted = {
-        _number(card, key.id): (key, _path(folder, key.label or key.id.hex())) for _, key in found
+        number_of(key, card): (key, _path(folder, key.label or key.id.hex())) for _, key in found
     }
     paths = [path for _, path in wanted.values()]
     for path in paths:
@@ -80,13 +80,10 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
     if len(set(paths)) < len(found):
         raise UsageError("two of these keys would get one file: rename one")
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token, by_card=True)
-    try:
+    with wiped(pins.present_pin(place, token, by_card=True)) as pin:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             order = WrapKeys(card.serial, pin, tuple(wanted))
             answer = await worker.ask(order, WrappedKeys, _SECONDS)
-    finally:
-        pins.forget(pin)
     for wrapped in answer.keys:
         key, path = wanted[wrapped.number]
         content = Backup(wrapped.blob, wrapped.description, wrapped.certificate)
@@ -94,12 +91,12 @@ async def save(place: Place, names: list[str], folder: Path) -> None:
         if _read(path).blob.kcv != kcv:
             raise TokenError(f"{path} was wrapped with another DKEK than the card's")
         place.person.say(f"{path} holds {_read(path).name}; check value {shown(kcv)}")
-        with suppress(OSError):  # then `key delete` does not know of it, and says so
+        with suppress(OSError):  # without this note `key delete` will not know of the backup
             kept.remember(key, path)
 
 
 def known(key: Key) -> str:
-    """Say which backup of a key was made here, and whether it is still there and still its own."""
+    """Return a sentence on the backup of a key: where it is, and whether it still is the key's."""
     made = kept.backups_of(key)
     for entry in made:
         with suppress(HsmAgentError):
@@ -129,15 +126,16 @@ def _usable(token: Token, card: CardInfo) -> bytes:
     return card.dkek.kcv
 
 
-def _number(card: CardInfo, key_id: bytes) -> int:
-    numbers = [key.number for key in card.keys if key.id == key_id]
+def number_of(key: Key, card: CardInfo) -> int:
+    """Return the number that a key has on its card. Raises TokenError."""
+    numbers = [each.number for each in card.keys if each.id == key.id]
     if len(numbers) != 1:
         raise TokenError("the key cannot be found on the card by its id")
     return numbers[0]
 
 
 def _path(folder: Path, label: str) -> Path:
-    """Return the file for a key; what is odd in a label does not lead elsewhere."""
+    """Return the file for a key; no character of a label leads out of the folder."""
     return folder / (re.sub(r"[^\w.@-]+", "_", label).lstrip(".") + SUFFIX)
 
 
@@ -145,7 +143,7 @@ def _path(folder: Path, label: str) -> Path:
 
 
 async def restore(place: Place, paths: list[Path]) -> None:
-    """`key restore`: each key to the place where it was, or to a free one."""
+    """`key restore`: each key gets its old number on the card, or else a free one."""
     read = [_read(path) for path in paths]
     token = await place.token()
     card = need_card(token)
@@ -160,12 +158,9 @@ async def restore(place: Place, paths: list[Path]) -> None:
             raise UsageError(f"{token.name} has {file.name} already")
     keys = _placed(card, read)
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token, by_card=True)
-    try:
+    with wiped(pins.present_pin(place, token, by_card=True)) as pin:
         async with place.let_go(token), running(card_program(token.module)) as worker:
             await worker.ask(UnwrapKeys(card.serial, pin, keys), Done, _SECONDS)
-    finally:
-        pins.forget(pin)
     now = need_card(await place.again(token))
     for key, file in zip(keys, read, strict=True):
         if CardKey(key.number, file.said.label, file.said.id, _certified(file)) not in now.keys:
@@ -178,7 +173,7 @@ def _certified(file: _File) -> bool:
 
 
 def _placed(card: CardInfo, read: list[_File]) -> tuple[WrappedKey, ...]:
-    """Give each key its old place where it is free, and its description the number of it."""
+    """Give each key its old number if that is free, and write the number into its description."""
     taken, keys = list(card.objects), []
     for file in read:
         content, number = file.content, file.said.reference
@@ -199,9 +194,9 @@ def _placed(card: CardInfo, read: list[_File]) -> tuple[WrappedKey, ...]:
 
 
 def verify(place: Place, paths: list[Path], share_files: list[Path], split: int) -> str:
-    """`key verify-backup`: what a backup holds, and with the shares whether it is whole.
+    """`key verify-backup`: a line on what each backup holds, and with shares, whether it is whole.
 
-    Needs no card. The private key is in memory for that moment only.
+    Needs no card. The private key is in memory only while it is compared.
     """
     read = [_read(path) for path in paths]
     lines = [
@@ -258,14 +253,12 @@ def export(place: Place, path: Path, share_files: list[Path], split: int, out: P
     confirm(place.person, warning, file.said.label or "export")
     dkek = shares.whole_dkek(place, share_files, split)
     private = _open(file, dkek)
-    passphrase = place.person.secret("Passphrase for the file", again="The passphrase again")
-    try:
+    asked = place.person.secret("Passphrase for the file", again="The passphrase again")
+    with wiped(asked) as passphrase:
         if len(passphrase) < _SHORTEST:
             raise UsageError(f"the passphrase must have {_SHORTEST} characters or more")
         content = private.private_bytes(
             Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(bytes(passphrase))
         )
-    finally:
-        wipe(passphrase)
     files.create(out, content)
     place.person.say(f"{file.name} is in {out}")

@@ -16,7 +16,7 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.oids import ID_SIGNED_DATA
 from hsmagent.manage import pins, requests
 from hsmagent.manage.person import confirm
-from hsmagent.manage.place import Place, Token, logged_in
+from hsmagent.manage.place import Place, Token
 from hsmagent.manage.proof import sign
 from hsmagent.manage.requests import Named
 from hsmagent.manage.worker import ModuleSaid, Worker
@@ -37,9 +37,8 @@ async def request(place: Place, name: str, who: Named) -> str:
     token, key = await place.key(name)
     _need_signing(key)
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
     info = requests.request_info(key, who)
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         made = await _signed(worker, token, key, info)
     return der.pem("CERTIFICATE REQUEST", made).decode()
 
@@ -52,11 +51,10 @@ async def self_sign(place: Place, name: str, who: Named, days: int) -> str:
         raise UsageError(f"a certificate is good for 1 to {_MOST_DAYS} days")
     pins.expect_login(place, token)
     _agree_to_replace(place, token, key)
-    pin = pins.present_pin(place, token)
     now = datetime.now(UTC).replace(microsecond=0)
     serial = secrets.randbits(_SERIAL_BITS - 1) | 1 << (_SERIAL_BITS - 2)
     info = requests.certificate_info(key, who, serial, now - _EARLY, now + timedelta(days=days))
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         made = await _signed(worker, token, key, info)
         await _put(worker, token, key, Certificate(made))
     await _see(place, token, [made])
@@ -78,9 +76,9 @@ async def _signed(worker: Worker, token: Token, key: Key, info: bytes) -> bytes:
 
 
 async def put(place: Place, content: bytes, key_name: str) -> None:
-    """`cert import`: the certificate to its key, its authorities' beside it.
+    """`cert import`: puts a certificate beside its key, and its authorities' into the token.
 
-    key_name: beside which key, or "": the one whose public half it has.
+    key_name: the key; "" for the one whose public half a certificate has.
     """
     found = read(content)
     if not found:
@@ -94,8 +92,7 @@ async def put(place: Place, content: bytes, key_name: str) -> None:
     pins.expect_login(place, token)
     if own.der not in key.certificates:
         _agree_to_replace(place, token, key)
-    pin = pins.present_pin(place, token)
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         if own.der not in key.certificates:
             await _put(worker, token, key, own)
         for issuer in issuers:
@@ -159,7 +156,7 @@ def _template(certificate: Certificate, key_id: bytes, label: str) -> tuple[tupl
         (spec.CKA_TOKEN, _TRUE),
         (spec.CKA_PRIVATE, _FALSE),
         (spec.CKA_ID, key_id),
-        # OpenSC calls a key what its certificate is called.
+        # OpenSC gives a key the label of its certificate.
         (spec.CKA_LABEL, label.encode()),
         (spec.CKA_SUBJECT, certificate.subject_der),
         (spec.CKA_ISSUER, certificate.issuer_der),
@@ -174,7 +171,7 @@ async def _put(worker: Worker, token: Token, key: Key, certificate: Certificate)
     try:
         await worker.ask(Create(token.slot, _template(certificate, key.id, key.label)), Done)
     except ModuleSaid:
-        # As it was before; on a card the key could not be found without.
+        # The old certificate comes back: on a card the key could not be found without one.
         for old in map(Certificate, key.certificates):
             await worker.ask(Create(token.slot, _template(old, key.id, key.label)), Done)
         raise
@@ -196,7 +193,7 @@ def in_token(token: Token) -> list[Certificate]:
     for thing in token.info.objects:
         values = dict(thing.attributes)
         if values.get(spec.CKA_CLASS) == spec.ulong(spec.CKO_CERTIFICATE):
-            with suppress(UsageError):  # an odd one must not hide the good ones
+            with suppress(UsageError):  # one that cannot be read must not hide the others
                 found.append(Certificate(values.get(spec.CKA_VALUE, b"")))
     return found
 
@@ -221,8 +218,7 @@ async def delete(place: Place, name: str) -> None:
     warning = f"This deletes the certificate of “{printable(key.label)}” on {token.name}: {names}."
     pins.expect_login(place, token)
     confirm(place.person, warning, key.label or key.id.hex())
-    pin = pins.present_pin(place, token)
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         await worker.ask(Destroy(token.slot, _of(key)), Done)
     left = {certificate.der for certificate in in_token(await place.again(token))}
     if left.intersection(key.certificates):
@@ -239,7 +235,7 @@ async def export(place: Place, name: str) -> str:
 
 
 async def listing(place: Place) -> str:
-    """`cert list`: a line for each certificate in each token, or in that one. Needs no PIN."""
+    """`cert list`: a line for each certificate in the named token, or in all. Needs no PIN."""
     lines = []
     for token in await place.chosen():
         owners = {each: key.label for key in token.keys for each in key.certificates}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from hsmagent.errors import TokenError, UsageError
 from hsmagent.manage import pins
 from hsmagent.manage.person import confirm
-from hsmagent.manage.place import Place, Token, alone, logged_in
+from hsmagent.manage.place import Place, Token, alone
 from hsmagent.manage.worker import ModuleSaid, Worker
 from hsmagent.model import printable
 from hsmagent.worker import spec
@@ -30,21 +30,20 @@ class Named:
 
     @property
     def matching(self) -> Attributes:
-        """What finds it."""
+        """The attributes by which the object is found."""
         private = _TRUE if self.private else _FALSE
         return (_DATA, (spec.CKA_LABEL, self.label.encode()), (spec.CKA_PRIVATE, private))
 
 
 @asynccontextmanager
 async def _open(place: Place, token: Token, *, login: bool) -> AsyncIterator[Worker]:
-    """Give a worker: logged in, with the daemon held off, or just to look at what is public."""
+    """Give a worker. login: one that is logged in, for what is behind the PIN."""
     if not login:
         async with alone(token) as worker:
             yield worker
         return
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         yield worker
 
 
@@ -54,7 +53,7 @@ async def _values(worker: Worker, token: Token, matching: Attributes) -> list[di
 
 
 async def listing(place: Place, *, private: bool) -> str:
-    """Carry out `data list`: a line for each; those behind the PIN only with `private`."""
+    """Carry out `data list`: return a line for each object. private: those behind the PIN, too."""
     token = await place.token()
     async with _open(place, token, login=private) as worker:
         found = await _values(worker, token, (_DATA,))
@@ -72,7 +71,7 @@ def _line(values: dict[int, bytes]) -> str:
 
 
 async def read(place: Place, wish: Named) -> bytes:
-    """Carry out `data read`: return what it holds."""
+    """Carry out `data read`: return what the object holds."""
     token = await place.token()
     async with _open(place, token, login=wish.private) as worker:
         found = await _values(worker, token, wish.matching)
@@ -89,7 +88,7 @@ def _absent(token: Token, wish: Named) -> UsageError:
 
 
 async def write(place: Place, wish: Named, application: str, content: bytes) -> None:
-    """Carry out `data write`: a new one, or another content for one that is there."""
+    """Carry out `data write`: make an object, or replace the content of one that is there."""
     if not wish.label or printable(wish.label) != wish.label:
         raise UsageError("the label must have characters, and all must show")
     if len(content) > LARGEST:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, UsageError
 
-_LARGEST = 1 << 20
+LARGEST = 1 << 20  # bytes
 
 
 def create(path: Path, content: bytes) -> None:
@@ -42,7 +42,7 @@ def need_folder(path: Path) -> None:
         raise UsageError(f"there is no folder {path}")
 
 
-def read(path: Path, most: int = _LARGEST) -> bytes:
+def read(path: Path, most: int = LARGEST) -> bytes:
     """Return up to `most` bytes of a file. Raises HsmAgentError."""
     try:
         with path.open("rb") as file:

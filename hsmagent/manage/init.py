@@ -1,18 +1,18 @@
-"""`token init`: from what is there, or from nothing, to a token with a label and a PIN."""
+"""`token init`: erases a token or begins a blank one, and gives it a label and a PIN."""
 
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError, PinIncorrect, PinLocked, TokenError, UsageError
-from hsmagent.frame import wipe
 from hsmagent.manage import pins
-from hsmagent.manage.person import confirm
+from hsmagent.manage.person import confirm, wiped
 from hsmagent.manage.place import Place, Token, alone, look
 from hsmagent.manage.worker import card_program, running
 from hsmagent.model import printable
 from hsmagent.schsm.card import key_numbers
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done
-from hsmagent.worker.orders import InitializeCard, InitPin, InitToken
+from hsmagent.worker.orders import CardInfo, InitializeCard, InitPin, InitToken
 
 LONGEST_LABEL = 32  # bytes (CK_TOKEN_INFO)
 _CARD_TRIES = 3
@@ -36,7 +36,7 @@ async def init(place: Place, wish: Wish) -> None:
     token.need_reach()
     place.announce(token)
     if token.card:
-        await _init_card(place, token, label, wish)
+        await _init_card(place, token, token.card, replace(wish, label=label))
     else:
         await _init_token(place, token, label, wish)
 
@@ -51,7 +51,7 @@ def _check_label(token: Token, label: str) -> None:
 
 
 def _agree(place: Place, token: Token) -> None:
-    """Say what will be lost, by name, and ask."""
+    """Name the keys that will be lost, and ask. Raises Cancelled."""
     keys = token.card.keys if token.card else token.keys
     names = [printable(key.label) or "a key without a label" for key in keys]
     lost = ", ".join(names) if names else "no key that shows without its PIN"
@@ -62,43 +62,40 @@ def _agree(place: Place, token: Token) -> None:
 # -- a SmartCard-HSM ---------------------------------------------------------------------------
 
 
-async def _init_card(place: Place, token: Token, label: str, wish: Wish) -> None:
-    card = token.card
-    assert card is not None  # noqa: S101 - the caller has looked
+async def _init_card(place: Place, token: Token, card: CardInfo, wish: Wish) -> None:
     shares = _shares(place, wish)
     present = card.so.is_set
     if present:
         pins.need_tries(place, token, so=True)
     if not token.blank:
         _agree(place, token)
-    so_pin = pins.present_so_pin(place, token) if present else pins.new_so_pin(place, token)
-    new_so_pin = bytearray()
-    try:
+    with ExitStack() as secrets:
+        so_pin = secrets.enter_context(wiped(_so_pin(place, token, present=present)))
+        new_so_pin = bytearray()
         if so_pin == pins.FACTORY_SO_PIN:
             place.person.say("This SO-PIN is the factory's, which everybody knows: choose another.")
-            new_so_pin = pins.new_so_pin(place, token)
-        pin = pins.new_pin(place, token)
+            new_so_pin = secrets.enter_context(wiped(pins.new_so_pin(place, token)))
+        pin = secrets.enter_context(wiped(pins.new_pin(place, token)))
         async with place.let_go(token), running(card_program(token.module)) as worker:
             order = InitializeCard(
                 *(card.serial, so_pin, new_so_pin, pin),
                 tries=_CARD_TRIES,
                 shares=shares or None,
-                label=label,
+                label=wish.label,
             )
             try:
                 await worker.ask(order, Done)
             except PinIncorrect as error:
                 raise PinIncorrect(f"{error}; {await _tries_left(token)}") from None
-            finally:
-                wipe(pin)
-    finally:
-        wipe(so_pin)
-        wipe(new_so_pin)
-    await _read_back_card(place, token, label, shares)
+    await _read_back_card(place, token, wish.label, shares)
+
+
+def _so_pin(place: Place, token: Token, *, present: bool) -> bytearray:
+    return pins.present_so_pin(place, token) if present else pins.new_so_pin(place, token)
 
 
 async def _tries_left(token: Token) -> str:
-    """Say how many tries the SO-PIN has: the card's answer to INITIALIZE does not."""
+    """Return how many tries the SO-PIN has left, which the answer to INITIALIZE does not tell."""
     now = next((t for t in await look(token.module) if t.id.serial == token.id.serial), None)
     left = now.card.so.left if now and now.card else None
     if left is None:
@@ -125,7 +122,7 @@ async def _read_back_card(place: Place, token: Token, label: str, shares: int) -
 
 
 def _shares(place: Place, wish: Wish) -> int:
-    """Return how many DKEK shares the card is to have: that can be said now and never again."""
+    """Return how many DKEK shares the card is to have. No later command can change the number."""
     shares = wish.backup_shares
     if shares is None:
         answer = place.person.asks(
@@ -158,26 +155,22 @@ async def _init_token(place: Place, token: Token, label: str, wish: Wish) -> Non
         if token.info.flags & spec.CKF_SO_PIN_LOCKED:
             raise PinLocked(f"the SO-PIN of {token.name} is blocked")
         _agree(place, token)
-    so_pin = pins.present_so_pin(place, token) if present else pins.new_so_pin(place, token)
-    pin = bytearray()
-    try:
-        pin = pins.new_pin(place, token)
+    with (
+        wiped(_so_pin(place, token, present=present)) as so_pin,
+        wiped(pins.new_pin(place, token)) as pin,
+    ):
         async with place.let_go(token):
             async with alone(token) as worker:
-                # The worker wipes its copy, and so do we ours.
                 await worker.ask(InitToken(token.slot, so_pin, label.encode()), Done)
             made = await _made(token, label)
             async with alone(made) as worker:
                 await worker.ask(InitPin(made.slot, made.info.identity, so_pin, pin), Done)
             await pins.prove(made, pin)
-    finally:
-        wipe(so_pin)
-        wipe(pin)
     place.person.say(f"“{printable(label)}” is ready, and empty.")
 
 
 async def _made(token: Token, label: str) -> Token:
-    """Find the token that was made: in SoftHSM it moves to another slot."""
+    """Return the token that was made, which SoftHSM moves to another slot."""
     for other in await look(token.module):
         if other.label == label:
             return other

@@ -1,6 +1,6 @@
-"""Which backups were made here: remembered by the key they hold, in case that is to be deleted.
+"""Which backups were made here, so that `key delete` can say whether a key has one.
 
-No secret: a line for each, with the hash of the public key, the file and the day.
+One line for each backup: the hash of the public key, the file and the day. None of that is secret.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _LARGEST = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """A backup that was made here: where, and on which day. The file may be gone since."""
+    """A backup that was made here: its file, which may have gone since, and the day (ISO 8601)."""
 
     path: Path
     day: str
@@ -30,7 +30,7 @@ def remember(key: Key, path: Path) -> None:
     line = {"key": _name(key), "file": str(path.resolve()), "day": f"{datetime.now(UTC):%Y-%m-%d}"}
     file = _file()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    # Two commands at once each add a line of their own.
+    # O_APPEND: two commands at one time each add a line of their own.
     descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "wb") as out:
         out.write(json.dumps(line).encode() + b"\n")

@@ -8,7 +8,7 @@ from hsmagent.mail.cms import certificates
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.manage import backups, certs, kinds, pins
 from hsmagent.manage.kinds import MAIL, Kind
-from hsmagent.manage.person import confirm, waiting
+from hsmagent.manage.person import confirm, waiting, wiped
 from hsmagent.manage.place import Place, Token, logged_in, objects_now
 from hsmagent.manage.proof import prove_signature
 from hsmagent.manage.tokens import kinds_of
@@ -22,13 +22,13 @@ from hsmagent.worker.orders import CardInfo, Change, DeleteFiles, Destroy, Gener
 
 _ID = 8  # bytes of a new CKA_ID; OpenSC cannot change one cheaply
 _MAKING = 570.0  # seconds; RSA-4096 takes a card minutes, and the daemon waits for ten
-_WORTH_SAYING = 10  # seconds
+_WORTH_SAYING = 10  # seconds: the person is told of a key that takes longer to make
 _CLASSES = (spec.CKO_PRIVATE_KEY, spec.CKO_PUBLIC_KEY, spec.CKO_CERTIFICATE)
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """The command line of `key new`; an empty text was not said."""
+    """The command line of `key new`. kind or label "": it names none."""
 
     kind: str
     label: str
@@ -36,7 +36,7 @@ class Wish:
 
 
 async def new(place: Place, wish: Wish) -> str:
-    """`key new`: returns the key as ssh writes it, or what else there is to say of it."""
+    """`key new`: returns the key's line for authorized_keys, or its URI where ssh has none."""
     kind = kinds.kind_of(wish.kind)
     label = wish.label or "-".join(wish.uses)
     if printable(label) != label:
@@ -44,15 +44,14 @@ async def new(place: Place, wish: Wish) -> str:
     token = await place.token()
     await _check(token, kind, label)
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
     key_id = secrets.token_bytes(_ID)
     public, private = kinds.templates(kind, key_id, label, wish.uses)
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         if token.card and kind.seconds > _WORTH_SAYING:
             place.person.say(f"The card makes the key: about {kind.seconds} seconds.")
         order = Generate(token.slot, kind.mechanism, public, private)
         try:
-            # How long others take is anybody's guess.
+            # How long another token takes is not known.
             async with waiting(place.person, "Making the key", kind.seconds if token.card else 0):
                 await worker.ask(order, Done, _MAKING)
         except ModuleSaid as error:
@@ -67,7 +66,7 @@ async def new(place: Place, wish: Wish) -> str:
 
 
 async def _check(token: Token, kind: Kind, label: str) -> None:
-    """Refuse what would fail, or what nobody could tell apart afterwards."""
+    """Refuse a key that cannot be made, and a label that another key has. Raises UsageError."""
     if token.blank:
         raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
     if any(key.label == label for key in token.keys):
@@ -85,7 +84,7 @@ def _made(token: Token, key_id: bytes) -> Key:
 
 
 def _alone(token: Token, key: Key) -> None:
-    """Refuse to touch a key that shares its id: objects are found by that."""
+    """Refuse to touch a key that shares its CKA_ID, by which its objects are found."""
     if not key.id or sum(other.id == key.id for other in token.keys) > 1:
         raise UsageError("the key has no id of its own, by which its objects could be found")
 
@@ -99,9 +98,9 @@ async def rename(place: Place, name: str, label: str) -> None:
     if any(other.label == label for other in token.keys):
         raise UsageError(f"there is a key “{label}” on {token.name} already")
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
-    async with place.let_go(token), logged_in(token, pin) as worker:
-        # On a card OpenSC calls public key and certificate what it calls the key, and sets no more.
+    async with pins.login(place, token) as worker:
+        # On a card OpenSC gives public key and certificate the label of the private key, and
+        # changes no other.
         for number in _CLASSES[:1] if token.card else _CLASSES:
             attributes = ((spec.CKA_LABEL, label.encode()),)
             await worker.ask(Change(token.slot, _matching(number, key), attributes), Done)
@@ -140,7 +139,10 @@ async def delete(place: Place, name: str, *, with_certificate: bool) -> None:
 
 
 def _loss(token: Token, key: Key) -> str:
-    """Say what goes with a key, what could bring it back, and what stays behind."""
+    """Return what a person should know before a key is deleted.
+
+    What goes with it, what could bring it back, and what stays behind.
+    """
     said = [f"This deletes the key “{printable(key.label)}” on {token.name} for good."]
     if key.can_decrypt or key.can_derive:
         said.append("Mail and files encrypted for it, if there are any, can be read no more.")
@@ -164,14 +166,10 @@ async def _delete(worker: Worker, token: Token, key: Key) -> None:
 
 async def _delete_from_card(token: Token, card: CardInfo, key: Key, pin: bytearray | None) -> None:
     """Delete by APDU: OpenSC leaves the certificate's file, which then bars the key's place."""
-    numbers = [each.number for each in card.keys if each.id == key.id]
-    if len(numbers) != 1:
-        raise TokenError(f"the key cannot be found on {token.name}")
+    number = backups.number_of(key, card)
     files = tuple(
-        file_id(high, numbers[0]) for high in (PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, END_ENTITY)
+        file_id(high, number) for high in (PRIVATE_KEY, PRIVATE_KEY_DESCRIPTION, END_ENTITY)
     )
-    async with running(card_program(token.module)) as worker:
-        try:
+    with wiped(pin):
+        async with running(card_program(token.module)) as worker:
             await worker.ask(DeleteFiles(card.serial, pin, files), Done)
-        finally:
-            pins.forget(pin)

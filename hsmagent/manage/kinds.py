@@ -1,4 +1,4 @@
-"""The kinds of key that `key new` makes, and what Cryptoki wants to hear for each."""
+"""The kinds of key that `key new` makes, and the Cryptoki templates for each."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ _EXPONENT = bytes.fromhex("010001")
 class Kind:
     """A kind of key: the mechanism that makes it, its size in bits, its curve (CKA_EC_PARAMS).
 
-    seconds: about how long a card takes to make one; software takes moments.
+    seconds: about how long a card takes to make one; a software token takes moments.
     """
 
     name: str
@@ -86,10 +86,7 @@ def templates(
         ]
     else:
         public.append((spec.CKA_EC_PARAMS, kind.curve))
-    if MAIL in uses and rsa:
-        public.append((spec.CKA_ENCRYPT, _TRUE))
-        private.append((spec.CKA_DECRYPT, _TRUE))
-    elif MAIL in uses:
-        public.append((spec.CKA_DERIVE, _TRUE))
-        private.append((spec.CKA_DERIVE, _TRUE))
+    if MAIL in uses:
+        public.append((spec.CKA_ENCRYPT if rsa else spec.CKA_DERIVE, _TRUE))
+        private.append((spec.CKA_DECRYPT if rsa else spec.CKA_DERIVE, _TRUE))
     return tuple(public), tuple(private)

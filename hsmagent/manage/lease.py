@@ -23,14 +23,12 @@ class Lender:
         self._foretold: list[str] = []
 
     def foretell(self, token: Token) -> None:
-        """Say which logins of the agent will end."""
+        """Say which logins of the agent `let_go` will end. Raises Refused."""
         daemon = self._daemon()
         if daemon is None:
             return
-        try:
+        with daemon:
             self._say(daemon.call("foretell", module=token.module.path)["logged_out"])
-        finally:
-            daemon.close()
 
     @asynccontextmanager
     async def let_go(self, token: Token) -> AsyncIterator[None]:
@@ -39,14 +37,15 @@ class Lender:
         if daemon is None:
             yield
             return
-        try:
-            self._say(daemon.call("let_go", module=token.module.path)["logged_out"])
-            yield
-        finally:
-            # Back when the daemon has looked: what was made can be used right after.
-            with suppress(HsmAgentError):
-                daemon.call("take_back", module=token.module.path)
-            daemon.close()
+        with daemon:
+            try:
+                self._say(daemon.call("let_go", module=token.module.path)["logged_out"])
+                yield
+            finally:
+                # This waits until the daemon has looked at the token again, so that what was made
+                # can be used at once.
+                with suppress(HsmAgentError):
+                    daemon.call("take_back", module=token.module.path)
 
     def _daemon(self) -> Daemon | None:
         try:
@@ -55,7 +54,7 @@ class Lender:
             return None
 
     def _say(self, logins: list[str]) -> None:
-        """Say what has not been said yet: somebody may have logged in meanwhile."""
+        """Say which logins end, leaving out those that `foretell` has named."""
         more = [name for name in logins if name not in self._foretold]
         self._foretold += more
         if more:

@@ -2,13 +2,17 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractContextManager, asynccontextmanager
-from typing import Protocol
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractContextManager, asynccontextmanager, contextmanager
+from typing import Protocol, TypeVar
 
 from hsmagent.errors import Cancelled
+from hsmagent.frame import wipe
 
-_TICK, _NEARLY = 0.2, 0.99  # seconds between two looks; of what usually takes less
+_TICK = 0.2  # seconds
+_NEARLY = 0.99  # the part shown for work that takes longer than it usually does
+
+S = TypeVar("S", bytearray, bytearray | None)
 
 
 class Person(Protocol):
@@ -30,19 +34,29 @@ class Person(Protocol):
         ...
 
     def say(self, text: str) -> None:
-        """Tell what happens; not what the command is asked for, which is its output."""
+        """Tell what happens. What a command was asked for is its output, and not told here."""
         ...
 
     def shows_once(self, text: str) -> None:
-        """Show a secret that is to be noted; where somebody looks on, until it was."""
+        """Show a secret until the person has noted it; without a terminal, print it."""
         ...
 
     def progress(self, what: str) -> AbstractContextManager[Callable[[float | None], None]]:
         """Show how far `what` is while the context lasts.
 
-        It gives what is told, from 0 to 1, or None where nobody knows.
+        The context gives a function that takes the part done, from 0 to 1, or None if unknown.
         """
         ...
+
+
+@contextmanager
+def wiped(secret: S) -> Iterator[S]:
+    """Give a secret to the block, and wipe it at the end; None is one typed on the reader."""
+    try:
+        yield secret
+    finally:
+        if secret is not None:
+            wipe(secret)
 
 
 @asynccontextmanager
@@ -65,6 +79,6 @@ async def _tick(tell: Callable[[float | None], None], usually: float) -> None:
 
 
 def confirm(person: Person, warning: str, word: str) -> None:
-    """Return if the person wants it. Raises Cancelled."""
+    """Return if the person agrees to what the warning says. Raises Cancelled."""
     if not person.agrees(warning, word):
         raise Cancelled("nothing was changed")

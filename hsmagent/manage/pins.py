@@ -1,16 +1,18 @@
 """PINs and SO-PINs: their form before they are sent, and `token pin`, `unblock`, `so-pin`.
 
-A wrong one costs a try, so what would fail for its form alone is refused here, and none is sent
+A wrong PIN costs a try. So one that would fail for its form alone is refused here, and none is sent
 twice.
 """
 
 import string
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from hsmagent.errors import PinError, PinLength, TokenError, TriesLow, UsageError
 from hsmagent.frame import wipe
-from hsmagent.manage.place import Place, Token, alone
-from hsmagent.manage.worker import SECONDS, SECONDS_TO_TYPE, card_program, running
+from hsmagent.manage.person import wiped
+from hsmagent.manage.place import Place, Token, alone, logged_in
+from hsmagent.manage.worker import SECONDS, SECONDS_TO_TYPE, Worker, card_program, running
 from hsmagent.schsm.card import USER_PIN_LENGTHS
 from hsmagent.worker import spec
 from hsmagent.worker.messages import Done, Login, Logout
@@ -44,19 +46,19 @@ def so_pin_of_card(typed: bytearray) -> bytearray:
 
     Raises PinLength.
     """
-    try:
+    with wiped(typed):
         digits = set(typed) <= set(string.hexdigits.encode())
         if len(typed) != _SO_DIGITS or not digits:
             raise PinLength(
                 "the SO-PIN of a SmartCard-HSM is 16 hexadecimal digits; nothing was tried"
             )
         return bytearray.fromhex(typed.decode("ascii"))
-    finally:
-        wipe(typed)
 
 
 def expect_login(place: Place, token: Token, *, so: bool = False) -> None:
-    """Refuse a login that would fail, and say what others will notice of it. Asks for no PIN.
+    """Refuse a login that would fail, and say what other programs will notice of it.
+
+    Asks for no PIN.
 
     Raises UsageError for a blank token, and what `need_tries` and `Place.announce` raise.
     """
@@ -67,9 +69,10 @@ def expect_login(place: Place, token: Token, *, so: bool = False) -> None:
 
 
 def present_pin(place: Place, token: Token, *, by_card: bool = False) -> bytearray | None:
-    """Ask for the PIN of a token that is to be logged in to; None: it is typed on the reader.
+    """Ask for the PIN of a token, for a login; return None where it is typed on the reader.
 
-    by_card: for the card's own commands, which go to the reader's pad past the module.
+    by_card: the PIN is for the card's own commands, which reach the reader's PIN pad without the
+    module.
     """
     if _on_reader(token, by_card=by_card):
         place.person.say(f"Type the PIN of {token.name} on the reader.")
@@ -81,10 +84,15 @@ def _on_reader(token: Token, *, by_card: bool) -> bool:
     return token.card.pad if by_card and token.card else token.pad
 
 
-def forget(pin: bytearray | None) -> None:
-    """Wipe a PIN, if it ever was here."""
-    if pin is not None:
-        wipe(pin)
+@asynccontextmanager
+async def login(place: Place, token: Token) -> AsyncIterator[Worker]:
+    """Ask for the PIN, have the daemon let go, and give a worker that is logged in.
+
+    `expect_login` comes first.
+    """
+    pin = present_pin(place, token)
+    async with place.let_go(token), logged_in(token, pin) as worker:
+        yield worker
 
 
 def new_pin(place: Place, token: Token) -> bytearray:
@@ -166,30 +174,22 @@ async def change_pin(place: Place) -> None:
 
 
 async def _change_typed(place: Place, token: Token) -> None:
-    old = place.person.secret(f"PIN of {token.name}")
-    new = bytearray()
-    try:
-        new = new_pin(place, token)
+    with (
+        wiped(place.person.secret(f"PIN of {token.name}")) as old,
+        wiped(new_pin(place, token)) as new,
+    ):
         async with place.let_go(token):
             await _change(token, old, new, so=False)
             await prove(token, new)
-    finally:
-        wipe(old)
-        wipe(new)
 
 
 async def change_so_pin(place: Place) -> None:
     """`token so-pin`: a new SO-PIN for the old one."""
     token = await place.token()
     expect_login(place, token, so=True)
-    old = present_so_pin(place, token)
-    new = new_so_pin(place, token)
-    try:
+    with wiped(present_so_pin(place, token)) as old, wiped(new_so_pin(place, token)) as new:
         async with place.let_go(token):
             await _change(token, old, new, so=True)
-    finally:
-        wipe(old)
-        wipe(new)
     place.person.say(f"{token.name} has a new SO-PIN; without it nothing can be unblocked: keep it")
 
 
@@ -204,7 +204,10 @@ async def _change(token: Token, old: bytearray | None, new: bytearray | None, *,
 
 
 async def prove(token: Token, pin: bytearray) -> None:
-    """See that a PIN is what the token has now: some modules say OK and change nothing."""
+    """See that the token takes this PIN now, since some modules say OK and change nothing.
+
+    Raises TokenError.
+    """
     async with alone(token) as worker:
         try:
             await worker.ask(Login(token.slot, token.info.identity, bytearray(pin)), Done)
@@ -217,12 +220,10 @@ async def prove(token: Token, pin: bytearray) -> None:
 
 
 async def unblock(place: Place) -> None:
-    """`token unblock`: a new PIN by the SO-PIN; keys and all else stay."""
+    """`token unblock`: a new PIN by the SO-PIN; keys and everything else stay."""
     token = await place.token()
     expect_login(place, token, so=True)
-    so_pin = present_so_pin(place, token)
-    pin = new_pin(place, token)
-    try:
+    with wiped(present_so_pin(place, token)) as so_pin, wiped(new_pin(place, token)) as pin:
         async with place.let_go(token):
             if token.card:
                 async with running(card_program(token.module)) as worker:
@@ -231,7 +232,4 @@ async def unblock(place: Place) -> None:
                 async with alone(token) as worker:
                     await worker.ask(InitPin(token.slot, token.info.identity, so_pin, pin), Done)
             await prove(token, pin)
-    finally:
-        wipe(so_pin)
-        wipe(pin)
     place.person.say(f"{token.name} has a new PIN, with all its tries")

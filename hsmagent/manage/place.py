@@ -2,22 +2,22 @@
 
 import tempfile
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
-from hsmagent.control.names import NONE_PRESENT, find_key, names_key
+from hsmagent.control.client import NONE_PRESENT
+from hsmagent.control.names import find_key, names_key
 from hsmagent.errors import ConfigError, TokenError, TokenGone, UsageError
-from hsmagent.frame import wipe
-from hsmagent.manage.person import Person, confirm, waiting
+from hsmagent.manage.person import Person, confirm, waiting, wiped
 from hsmagent.manage.worker import Worker, card_program, module_program, running
 from hsmagent.model import Key, ModuleSpec, TokenId, printable
 from hsmagent.token import exclusive
 from hsmagent.token.objects import keys_of
 from hsmagent.uri import SCHEME, parse
 from hsmagent.worker import spec
-from hsmagent.worker.messages import Done, Login, Logout, Look, SlotInfo, Slots, TokenInfo
+from hsmagent.worker.messages import Done, Login, Logout, Look, Slots, TokenInfo
 from hsmagent.worker.orders import CardInfo, Cards, ListCards
 
 _CARD_MAKER = b"www.CardContact.de"
@@ -29,8 +29,8 @@ _USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
 class Token:
     """A token as it is now.
 
-    removable: it is a card, say, whose login is its own: every program that reaches it has it.
-    card: what a SmartCard-HSM says itself, past PKCS#11.
+    removable: it can be taken out, as a card can. The login of such a token is shared: every
+    program that reaches it is logged in, too. card: what a SmartCard-HSM says by its own commands.
     """
 
     module: ModuleSpec
@@ -96,10 +96,10 @@ class Token:
 
 
 class Beside(Protocol):
-    """The daemon, which may have the token too, or none."""
+    """The daemon beside us, which may be logged in to the token; or there is no daemon."""
 
     def foretell(self, token: Token) -> None:
-        """Say what the daemon will lose by it. Raises Refused where it would not let go."""
+        """Say which logins `let_go` will end. Raises Refused where the daemon would not let go."""
         ...
 
     def let_go(self, token: Token) -> AbstractAsyncContextManager[None]:
@@ -111,7 +111,7 @@ class Beside(Protocol):
 class Place:
     """The modules, the person, and the daemon beside us.
 
-    on: the token that the command line named, in place of the only one there is. last_try: the
+    on: the name of the token on the command line; "" for the only one there is. last_try: the
     person said to go on although one more wrong PIN blocks the token.
     """
 
@@ -122,8 +122,13 @@ class Place:
     last_try: bool = False
 
     async def tokens(self) -> tuple[Token, ...]:
-        """Look at every token of every module, each in a worker of its own."""
+        """Look at every token of every module, each in a worker of its own.
+
+        A module that fails, and that the configuration does not name, is told of only where no
+        token is found.
+        """
         found: list[Token] = []
+        left_out: list[str] = []
         for module in self.modules:
             try:
                 async with waiting(self.person, f"Reading the tokens of {Path(module.path).name}"):
@@ -132,9 +137,15 @@ class Place:
                     for note in (await _cards(module)).notes:
                         self.person.say(note)
             except TokenError as error:
-                self.person.say(f"{module.path} is left out: {error}")
+                note = f"{module.path} is left out: {error}"
+                if module.named:
+                    self.person.say(note)
+                else:
+                    left_out.append(note)
             else:
                 found += tokens
+        for note in () if found else left_out:
+            self.person.say(note)
         return tuple(found)
 
     async def token(self, *, blank: bool = False) -> Token:
@@ -244,7 +255,7 @@ async def look(module: ModuleSpec) -> list[Token]:
         for slot in slots
         if slot.token is not None
     ]
-    # To OpenSC 0.26 a card without a PIN is none that it knows; the card itself says more.
+    # OpenSC 0.26 does not recognise a card that has no PIN; the card itself says more.
     unknown = {slot.name: slot for slot in slots if slot.rv == spec.CKR_TOKEN_NOT_RECOGNIZED}
     if not unknown and not any(token.info.manufacturer == _CARD_MAKER for token in tokens):
         return tokens
@@ -260,7 +271,7 @@ async def look(module: ModuleSpec) -> list[Token]:
 
 
 def _described(card: CardInfo) -> TokenInfo:
-    """Say of a card what its module would, if it knew it."""
+    """Return what the module would say of a card, if it recognised the card."""
     serial = card.serial.encode()
     return TokenInfo(b"", _CARD_MAKER, b"", serial, 0, pin_min=0, pin_max=0, complete=False)
 
@@ -287,28 +298,21 @@ async def alone(token: Token) -> AsyncIterator[Worker]:
 @asynccontextmanager
 async def logged_in(token: Token, pin: bytearray | None) -> AsyncIterator[Worker]:
     """Start a worker, log in with the PIN that was typed (wiped), once; log out at the end."""
-    typed = bytearray() if pin is None else pin
-    try:
+    with ExitStack() as secret:
+        secret.enter_context(wiped(pin))
         async with alone(token) as worker:
             await worker.ask(Login(token.slot, token.info.identity, pin), Done)
-            wipe(typed)
+            secret.close()
             try:
                 yield worker
             finally:
                 with suppress(TokenError):
                     await worker.ask(Logout(token.slot), Done)
-    finally:
-        wipe(typed)
 
 
 async def objects_now(worker: Worker, token: Token) -> Token:
     """Look at a token again in the same worker, private objects included where logged in."""
-    slots = (await worker.ask(Look(objects=True), Slots)).slots
-    return _same(slots, token)
-
-
-def _same(slots: tuple[SlotInfo, ...], token: Token) -> Token:
-    for slot in slots:
+    for slot in (await worker.ask(Look(objects=True), Slots)).slots:
         if slot.slot == token.slot and slot.token is not None:
             return replace(token, info=slot.token)
     raise TokenError(f"{token.name} is not there any more")

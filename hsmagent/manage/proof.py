@@ -1,4 +1,4 @@
-"""`key test`: what a key can do, done with it and checked against its public half."""
+"""`key test`: tries each thing that a key can do, and checks the result by its public half."""
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable
@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import (
 
 from hsmagent.errors import TokenError
 from hsmagent.manage import pins
-from hsmagent.manage.place import Place, Token, logged_in, objects_now
+from hsmagent.manage.place import Place, Token, objects_now
 from hsmagent.manage.worker import Worker
 from hsmagent.model import Key, KeyType, Scheme, printable
 from hsmagent.token.check import Checker
@@ -54,7 +54,7 @@ async def prove_signature(worker: Worker, token: Token, key: Key) -> None:
 async def _operate(
     worker: Worker, token: Token, key: Key, what: tuple[Action, int], *data_and_parameter: bytes
 ) -> bytes:
-    """Have an operation done: an action and its mechanism, the data, and perhaps a parameter."""
+    """Use a key: an action with its mechanism, the data, and perhaps a mechanism parameter."""
     data, parameter = (*data_and_parameter, b"")[:2]
     number = _KEY_TYPES[key.key_type]
     label = key.label.encode()
@@ -67,9 +67,8 @@ async def try_out(place: Place, name: str) -> str:
     """`key test`: a line for each thing that was tried. Raises TokenError if one failed."""
     token, key = await place.key(name)
     pins.expect_login(place, token)
-    pin = pins.present_pin(place, token)
     lines, failed = [], 0
-    async with place.let_go(token), logged_in(token, pin) as worker:
+    async with pins.login(place, token) as worker:
         now = await objects_now(worker, token)
         key = next((k for k in now.keys if k.spki == key.spki), key)
         async for what, done in _tries(worker, token, key):

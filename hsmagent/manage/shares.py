@@ -1,10 +1,13 @@
 """`share …`: the shares of a SmartCard-HSM's DKEK, in sc-hsm-tool's files."""
 
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from hsmagent.errors import HsmAgentError, TokenError, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage import files
+from hsmagent.manage.person import wiped
 from hsmagent.manage.place import Place, Token
 from hsmagent.manage.worker import card_program, running
 from hsmagent.schsm import backup, dkek, passwords
@@ -17,7 +20,9 @@ _SHORTEST = 8  # characters of a password
 
 
 def expected(text: str) -> bytes:
-    """Return the check value that is meant: 16 digits, with colons or without, or a backup's.
+    """Return the check value that a text names: 16 digits, or the path of a backup that has it.
+
+    The digits may have colons between them.
 
     Raises UsageError for what is neither, HsmAgentError for a file that cannot be read.
     """
@@ -57,11 +62,8 @@ async def make(place: Place, path: Path, split: tuple[int, int] | None) -> None:
             parts = passwords.split(bytes(password), threshold, total)
         except ValueError as error:
             raise UsageError(str(error)) from None
-    try:
-        with place.person.progress("Protecting the share") as progress:
-            content = dkek.encrypt_share(dkek.make_share(), password, progress)
-    finally:
-        wipe(password)
+    with wiped(password), place.person.progress("Protecting the share") as progress:
+        content = dkek.encrypt_share(dkek.make_share(), password, progress)
     files.create(path, content)
     place.person.say(f"The share is in {path}. Without it no backup can be restored: keep copies.")
     for part in parts:
@@ -77,7 +79,7 @@ def _new_password(place: Place) -> bytearray:
 
 
 def _show_part(place: Place, part: Part, total: int) -> None:
-    """Show one keeper's part, and wait: the next keeper is not to see it."""
+    """Show one keeper's part until it is noted: the next keeper must not see it."""
     place.person.shows_once(
         f"Part {part.id} of {total}; its keeper notes all three:\n"
         f"  Prime  {_colons(part.prime)}\n  Id     {part.id}\n  Value  {_colons(part.value)}"
@@ -103,12 +105,17 @@ def open_share(place: Place, path: Path, split: int) -> bytearray:
         raise UsageError(f"{path}: {error}") from None
     password = _parts(place, split) if split else place.person.secret(f"Password of {path}")
     try:
-        with place.person.progress(f"Opening {path}") as progress:
+        with wiped(password), place.person.progress(f"Opening {path}") as progress:
             return bytearray(dkek.decrypt_share(content, password, progress))
     except WrongPassword:
         raise HsmAgentError(f"the password does not open {path}") from None
-    finally:
-        wipe(password)
+
+
+@contextmanager
+def _opened(place: Place, paths: list[Path], split: int) -> Iterator[list[bytearray]]:
+    """Give the shares in these files, and wipe them at the end of the block."""
+    with ExitStack() as secrets:
+        yield [secrets.enter_context(wiped(open_share(place, path, split))) for path in paths]
 
 
 def _parts(place: Place, split: int) -> bytearray:
@@ -127,22 +134,24 @@ def _parts(place: Place, split: int) -> bytearray:
 
 def _number(typed: bytearray, base: int) -> int:
     try:
-        return int(typed.decode("ascii").replace(":", "").strip(), base)
+        with wiped(typed):
+            return int(typed.decode("ascii").replace(":", "").strip(), base)
     except ValueError:
         raise UsageError("this is no number of a part") from None
-    finally:
-        wipe(typed)
 
 
 def need_card(token: Token) -> CardInfo:
-    """Return the token as a card. Raises UsageError for any other."""
+    """Return what a SmartCard-HSM says of itself. Raises UsageError for any other token."""
     if token.card is None:
         raise UsageError(f"{token.name} is no SmartCard-HSM: it has no DKEK and no backup")
     return token.card
 
 
 async def put(place: Place, paths: list[Path], *, expect: bytes = b"", split: int = 0) -> None:
-    """`share import`: shares to the card, whose check value tells whether they are right."""
+    """`share import`: gives the card shares; its check value tells whether they are right.
+
+    expect: the check value that must come out, or b"". split: as `open_share` has it.
+    """
     token = await place.token()
     card = need_card(token)
     if card.dkek is None:
@@ -154,8 +163,7 @@ async def put(place: Place, paths: list[Path], *, expect: bytes = b"", split: in
         missing = card.dkek.missing
         raise UsageError(f"{token.name} takes {missing or 'no'} more DKEK shares, not {len(paths)}")
     place.announce(token)
-    shares = [open_share(place, path, split) for path in paths]
-    try:
+    with _opened(place, paths, split) as shares:
         if len({bytes(share) for share in shares}) < len(shares):
             raise UsageError("one share is given twice: together they would be none")
         whole = card.dkek.missing == card.dkek.shares == len(shares)
@@ -168,9 +176,6 @@ async def put(place: Place, paths: list[Path], *, expect: bytes = b"", split: in
         async with place.let_go(token), running(card_program(token.module)) as worker:
             for share in shares:
                 await worker.ask(ImportShare(card.serial, share), Done)
-    finally:
-        for share in shares:
-            wipe(share)
     now = need_card(await place.again(token)).dkek
     _say(place, token, now, expect)
     if now is not None and whole and now.kcv != made:
@@ -193,9 +198,5 @@ def _say(place: Place, token: Token, now: CardDkek | None, expect: bytes) -> Non
 
 def whole_dkek(place: Place, paths: list[Path], split: int) -> Dkek:
     """Return the DKEK of all these share files."""
-    shares = [open_share(place, path, split) for path in paths]
-    try:
+    with _opened(place, paths, split) as shares:
         return dkek.combine(map(bytes, shares))
-    finally:
-        for share in shares:
-            wipe(share)

@@ -1,21 +1,19 @@
 """`token info`: what a token is and can do, without a PIN."""
 
-from hsmagent.control.names import NONE_PRESENT
+from hsmagent.control.client import NONE_PRESENT
 from hsmagent.errors import TokenGone
 from hsmagent.manage.kinds import made_by
 from hsmagent.manage.place import Place, Token
+from hsmagent.manage.shares import shown
 from hsmagent.manage.worker import module_program, running
 from hsmagent.model import printable
 from hsmagent.schsm.card import key_numbers
 from hsmagent.worker import spec
-from hsmagent.worker.orders import ListMechanisms, Mechanisms, Tries
+from hsmagent.worker.orders import CardInfo, ListMechanisms, Mechanisms, Tries
 
 
 async def info(place: Place) -> str:
-    """`token info`: lines of "what: it".
-
-    One token, or every one that is there where none is named.
-    """
+    """`token info`: lines such as "Model: …", for the token that was named, or for each."""
     tokens = await place.chosen()
     if not tokens:
         raise TokenGone(NONE_PRESENT)
@@ -30,9 +28,11 @@ async def _about(token: Token) -> str:
         ("Module", token.module.path),
         ("URI", token.id.uri),
     ]
-    rows += _card(token) if token.card else [("PIN", _pin(token.info.flags))]
-    if not token.card:
-        rows.append(("Keys", str(len(token.keys))))
+    rows += (
+        _card(token.card)
+        if token.card
+        else [("PIN", _pin(token.info.flags)), ("Keys", str(len(token.keys)))]
+    )
     if token.blank:
         rows.append(("Remedy", "it is blank; `hsmagent token init` makes it usable"))
     else:
@@ -40,10 +40,7 @@ async def _about(token: Token) -> str:
     return "\n".join(f"{what + ':':15} {said}" for what, said in rows)
 
 
-def _card(token: Token) -> list[tuple[str, str]]:
-    card = token.card
-    if card is None:
-        return []
+def _card(card: CardInfo) -> list[tuple[str, str]]:
     rows = [
         ("Reader", printable(card.reader)),
         ("Version", card.version),
@@ -60,7 +57,7 @@ def _card(token: Token) -> list[tuple[str, str]]:
     return [
         *rows,
         ("Backup", f"possible, with {shares} DKEK {'share' if shares == 1 else 'shares'}"),
-        ("Check value", card.dkek.kcv.hex().upper()),
+        ("Check value", shown(card.dkek.kcv)),
     ]
 
 

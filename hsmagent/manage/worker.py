@@ -18,7 +18,7 @@ from hsmagent.worker.process import Program
 
 _START = 20.0
 _CARD = "hsmagent.worker.card"
-SECONDS = 60.0  # for what a card does in moments; another program may keep it as long as that
+SECONDS = 60.0  # for what a card does in moments: another program may keep the card meanwhile
 SECONDS_TO_TYPE = 180.0  # three PINs on a reader, each of which has a time limit of its own
 _TRIES = 0x0F
 
@@ -45,23 +45,21 @@ _PAD_WORDS = {
 
 
 class ModuleSaid(TokenError):
-    """A Cryptoki call that failed: `rv`, and `where`."""
+    """A Cryptoki call that failed with `rv`."""
 
     def __init__(self, failed: Failed) -> None:
         meaning = f"{failed.where}: {spec.rv_meaning(failed.rv)}" if failed.rv else failed.where
         super().__init__(meaning, failed.rv)
-        self.where = failed.where
 
 
 class CardRefused(TokenError):
-    """A card's status word."""
+    """A card has refused a command; the message names the command and the status word."""
 
     def __init__(self, said: CardSaid) -> None:
         name = INS(said.ins).name if said.ins in set(INS) else f"{said.ins:02X}"
         meaning = _CARD_WORDS.get(SW(said.sw)) if said.sw in set(SW) else None
         what = f"{name} {said.sw:04X}"
-        super().__init__(f"the card says no: {meaning} ({what})" if meaning else f"{what}")
-        self.said = said
+        super().__init__(f"the card says no: {meaning} ({what})" if meaning else what)
 
 
 R = TypeVar("R")
@@ -128,7 +126,7 @@ def module_program(module: ModuleSpec) -> Program:
 
 
 def card_program(module: ModuleSpec) -> Program:
-    """Return what a worker for cards runs; pcscd is where the module finds it."""
+    """Return what a worker for cards runs. It finds pcscd where the module's environment says."""
     return Program(_CARD, "the smart card service", (), module.env)
 
 
@@ -136,7 +134,7 @@ def card_program(module: ModuleSpec) -> Program:
 async def running(program: Program, module: ModuleSpec | None = None) -> AsyncIterator[Worker]:
     """Start a worker and end it. Raises TokenError when it cannot start.
 
-    module: the one that it loads, if any; its files may tell why it does not start.
+    module: the module that the worker loads, if any; its files may tell why it does not start.
     """
     link = Link(program, start_seconds=_START, on_room=_nothing, on_lost=_nothing)
     try:
@@ -153,7 +151,7 @@ async def running(program: Program, module: ModuleSpec | None = None) -> AsyncIt
 
 
 def _ended(reason: str, program: Program) -> str:
-    """Say why a worker ended: nobody restarts it here, and one card may have kept it waiting."""
+    """Return why a worker ended. Nobody restarts it here, and a busy card may be the reason."""
     reason = reason.removesuffix(" and was restarted")
     speaks_to_cards = program.main == _CARD or any(map(is_opensc, program.arguments))
     if speaks_to_cards and reason.endswith("in time"):

@@ -1,7 +1,7 @@
 """The calls of p11-kit's RPC: number, name, and the signatures of request and reply.
 
-As in p11-kit's rpc-message.h. Version 0 and 1 of the protocol end at 65 and 89; a call that is not
-in here is answered all the same: CKR_FUNCTION_NOT_SUPPORTED.
+As in p11-kit's rpc-message.h. Versions 0 and 1 of the protocol end with the calls 65 and 89. A call
+that is not in here is answered with CKR_FUNCTION_NOT_SUPPORTED.
 """
 
 from enum import IntEnum
@@ -11,7 +11,7 @@ ERROR_SIGNATURE = "u"
 
 
 class Call(IntEnum):
-    """The calls that we know what to do with, by their numbers."""
+    """The calls that we answer, by their numbers."""
 
     C_Initialize = 1
     C_Finalize = 2

@@ -21,9 +21,10 @@ log = logging.getLogger(__name__)
 
 FIRST_LOOK = 10.0  # seconds
 PAUSE = 0.2  # seconds between two attempts
-TO_TELL = 2.0  # seconds; a program does not wait longer until a person is told
+TO_TELL = 2.0  # seconds for which a program waits until a person is told of a missing token
 MOST_IDLE = 1  # connections that a program keeps between its operations
 FAMILY = "pkcs11"
+NOTHING: Answer = {"tokens": []}
 
 
 class Program:
@@ -36,12 +37,16 @@ class Program:
         self._over = False
 
     async def perform(self, key: Key, wish: Wish) -> bytes:
-        """Have an operation carried out; return its only result. Raises HsmAgentError."""
-        answer = await self._call(wish.op, key=to_base64(key.spki), **wish.fields)
+        """Have an operation carried out; return its only result. Raises HsmAgentError.
+
+        After a TokenGone the daemon itself has told the person.
+        """
+        token = key.token.uri if key.token is not None else ""
+        answer = await self._call(wish.op, key=to_base64(key.spki), token=token, **wish.fields)
         return only_bytes(answer)
 
     async def missed(self, token: Token) -> None:
-        """Have a person told that the program wants a token that is away, if that goes fast."""
+        """Have a person told that the program wants a token that is away; wait TO_TELL at most."""
         try:
             await asyncio.wait_for(self._call("missed", token=token.uri), TO_TELL)
         except (HsmAgentError, TimeoutError) as error:
@@ -82,15 +87,19 @@ class Program:
 
 
 class Watch:
-    """Keeps what is shown as the daemon has it; while there is no daemon, as it had it last.
+    """Follows the daemon's tokens. While there is no daemon, the last answer stays.
 
-    show: told each answer to `tokens`. A lost connection is made anew when a program needs it, and
-    not before: a daemon that was stopped shall not be started again for nothing.
+    show: told each answer to `tokens`. A lost connection is made anew only when a program needs it:
+    a daemon that was stopped must not be started again for nothing. enabled: whether the
+    configuration has PKCS#11 programs served; where it has not, there may be no socket to ask at.
     """
 
-    def __init__(self, path: str, show: Callable[[Answer], None]) -> None:
+    def __init__(
+        self, path: str, show: Callable[[Answer], None], enabled: Callable[[], bool]
+    ) -> None:
         self._path = path
         self._show = show
+        self._enabled = enabled
         self._needed = asyncio.Event()
         self._tried = asyncio.Event()
 
@@ -110,10 +119,12 @@ class Watch:
             await self._needed.wait()
             try:
                 await self._follow()
-            except Refused:  # the configuration has programs served no longer
-                self._show({"tokens": []})
+            except Refused:  # by the configuration PKCS#11 programs are not served any more
+                self._show(NOTHING)
             except (Unavailable, ProtocolError) as error:
                 log.debug("%s", error)
+                if not self._enabled():
+                    self._show(NOTHING)
             self._tried.set()
             await asyncio.sleep(PAUSE)
             self._needed.clear()

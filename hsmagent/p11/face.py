@@ -1,14 +1,17 @@
 """The calls of PKCS#11, as one program makes them: a body in, the body of a reply out.
 
 Everything but the use of a key (`uses`) is answered from memory. A use is answered later, by the
-daemon, and meanwhile the program's other threads go on. That a token is away is told to the daemon
-first, once for each absence, as few programs say it to the person. State is the program's own; it
-ends with its connection.
+daemon, and meanwhile the program's other threads go on. When a program wants a token that is away,
+the daemon is told first, once for each absence, since few programs tell the person: when the
+program wants to use the token, and when a program that has used it looks for it. NSS only looks for
+it when a person clicks, and does so for each web page as well. The state here belongs to one
+program, and ends with its connection.
 """
 
 import os
 import re
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from hsmagent import MANUFACTURER, __version__
 from hsmagent.errors import HsmAgentError
@@ -18,7 +21,7 @@ from hsmagent.p11.mechanisms import MECHANISMS
 from hsmagent.p11.objects import Token
 from hsmagent.p11.rpc import Attribute, BadCall, Room
 from hsmagent.p11.sessions import Sessions, TokenAway
-from hsmagent.p11.slots import Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.p11.uses import Handler, Perform, Uses, Values, return_value
 from hsmagent.worker import spec
 
@@ -29,15 +32,17 @@ MOST_RANDOM = 1 << 16
 TOKEN_FLAGS = spec.CKF_TOKEN_INITIALIZED | spec.CKF_USER_PIN_INITIALIZED | spec.CKF_WRITE_PROTECTED
 NO_LIMIT, UNKNOWN = 0, 0xFFFFFFFFFFFFFFFF  # CK_EFFECTIVELY_INFINITE, CK_UNAVAILABLE_INFORMATION
 
+T = TypeVar("T")
+
 _VERSION = tuple(map(int, re.findall(r"\d+", __version__)[:2]))
 
 
 class Face:
     """The face that one program sees.
 
-    perform: has the daemon carry out a wish. missed: tells it that the program wants a token which
-    is away. needed: told that the program looks at what there is. looked: returns once the daemon
-    was asked what there is.
+    perform: has the daemon carry out a wish. missed: tells the daemon that the program wants a
+    token which is away. needed: told when the program looks at slots or tokens. looked: returns
+    once the daemon was asked for its tokens.
     """
 
     def __init__(
@@ -97,13 +102,12 @@ class Face:
         return self._later(call, values)
 
     def _without_token(self, away: TokenAway) -> bytes | Awaitable[bytes]:
-        if self._sessions.is_first_miss(away.slot):
-            return self._told(away)
-        return rpc.error(away.rv)
+        reply = rpc.error(away.rv)
+        return self._told(away.slot, reply) if self._sessions.is_first_miss(away.slot) else reply
 
-    async def _told(self, away: TokenAway) -> bytes:
-        await self._missed(away.slot.token)  # before the reply, as many a program ends with that
-        return rpc.error(away.rv)
+    async def _told(self, slot: Slot, reply: T) -> T:
+        await self._missed(slot.token)  # before the reply, after which many programs end
+        return reply
 
     async def _later(self, call: Call, values: Awaitable[Values]) -> bytes:
         try:
@@ -134,7 +138,7 @@ class Face:
     def _wait_for_slot_event(self, flags: int) -> Values:
         if flags & spec.CKF_DONT_BLOCK:
             raise BadCall(spec.CKR_NO_EVENT)
-        raise BadCall(spec.CKR_FUNCTION_NOT_SUPPORTED)  # who asks looks now and then, instead
+        raise BadCall(spec.CKR_FUNCTION_NOT_SUPPORTED)  # programs then poll the slots instead
 
     # -- slots and tokens --------------------------------------------------------------------
 
@@ -142,14 +146,16 @@ class Face:
         self._needed()
         return (_list(self._slots.numbers(present=bool(present)), room),)
 
-    def _get_slot_info(self, number: int) -> Values:
+    def _get_slot_info(self, number: int) -> Values | Awaitable[Values]:
         self._needed()
         slot = self._sessions.slot(number)
         flags = spec.CKF_REMOVABLE_DEVICE | spec.CKF_HW_SLOT
         if slot.insertion:
             flags |= spec.CKF_TOKEN_PRESENT
-        description = f"hsmagent: {slot.token.label}"
-        return _padded(description, 64), _padded(MANUFACTURER, 32), flags, _VERSION, _VERSION
+        label = "empty" if slot.token is NO_TOKEN else slot.token.label
+        names = _padded(f"hsmagent: {label}", 64), _padded(MANUFACTURER, 32)
+        info = (*names, flags, _VERSION, _VERSION)
+        return self._told(slot, info) if self._sessions.is_first_look_for(slot) else info
 
     def _get_token_info(self, number: int) -> Values:
         token = self._sessions.slot_with_token(number).token
@@ -159,8 +165,8 @@ class Face:
             _padded(token.model, 16),
             _padded(token.serial, 16),
             TOKEN_FLAGS,
-            *(NO_LIMIT, UNKNOWN, NO_LIMIT, UNKNOWN),  # sessions: most and now, read/write likewise
-            *(255, 0),  # a PIN's length, most and least: none is looked at
+            *(NO_LIMIT, UNKNOWN, NO_LIMIT, UNKNOWN),  # sessions: most and now; read/write likewise
+            *(255, 0),  # a PIN's length, most and least: any PIN is accepted
             *(UNKNOWN, UNKNOWN, UNKNOWN, UNKNOWN),
             *((0, 0), (0, 0)),
             _padded("", 16),
@@ -272,10 +278,10 @@ class Face:
 
 
 def _list(numbers: tuple[int, ...], room: int) -> tuple[int, ...] | int:
-    """Return a list, or its length for who has too little room."""
+    """Return a list, or its length for a program that has too little room."""
     return numbers if len(numbers) <= room else len(numbers)
 
 
 def _padded(text: str, size: int) -> bytes:
-    """Return text as CK_INFO and kin have it: cut at a character, and filled with blanks."""
+    """Return text as structures such as CK_INFO have it: cut to size, and filled with blanks."""
     return text.encode()[:size].decode(errors="ignore").encode().ljust(size)

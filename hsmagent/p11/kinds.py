@@ -13,7 +13,8 @@ class Kind(Enum):
     ATTRIBUTES = auto()
 
 
-# CKA_…, in hexadecimal. Whatever is not here is bytes to both ends, and so is a date.
+# The number of each CKA_…, in hexadecimal. Attributes that are not here are bytes to both ends, and
+# so are dates.
 _KINDS = {
     Kind.BYTE: """
         TOKEN=1 PRIVATE=2 TRUSTED=86 SENSITIVE=103 ENCRYPT=104 DECRYPT=105 WRAP=106 UNWRAP=107

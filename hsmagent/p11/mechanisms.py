@@ -1,7 +1,7 @@
 """What can be done with a key: each mechanism as an operation of the daemon.
 
-The daemon signs messages that it hashes itself, and digests of the three hashes in use. So a
-DigestInfo is taken apart here, and what is none (raw RSA, TLS 1.1's MD5 and SHA-1) is refused.
+The daemon signs messages, which it hashes itself, and digests of the three hashes in use. So a
+DigestInfo is taken apart here, and other data (raw RSA, TLS 1.1's MD5 and SHA-1) is refused.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ MESSAGE, DIGEST = PurposeKind.PKCS11_MESSAGE, PurposeKind.PKCS11_DIGEST
 DECRYPT = PurposeKind.PKCS11_DECRYPT
 _MOST_DERIVED = 64
 
-# Hashes by their CKM_…, their CKG_MGF1_… and the CKD_… of their X9.63 KDF.
+# Hashes by their CKM_…, by their CKG_MGF1_…, and by the CKD_… of their X9.63 KDF.
 _HASHES = {spec.CKM_SHA256: "sha256", spec.CKM_SHA384: "sha384", spec.CKM_SHA512: "sha512"}
 _OLD_HASHES = {spec.CKM_SHA_1: "sha1", spec.CKM_SHA224: "sha224", **_HASHES}
 _MGFS = {
@@ -56,22 +56,19 @@ class Wish:
 Make = Callable[[Mechanism, bytes], Wish]
 
 
-def _nothing_to_check(_: Mechanism) -> None:
-    """Accept a mechanism without parameters."""
-
-
 @dataclass(frozen=True, slots=True)
 class Usage:
     """What a mechanism does with a key.
 
-    key_type: of which keys; purpose: the word of `allow` that it needs. make: takes the mechanism
-    and the data, and returns the wish. check: looks at the parameters alone. Both raise BadCall.
+    key_type: for which keys it is. purpose: the word that the key's `allow` must have. make: takes
+    the mechanism and the data, and returns the wish. check: looks at the mechanism's parameters
+    before there is data. Both raise BadCall.
     """
 
     key_type: KeyType
     purpose: PurposeKind
     make: Make
-    check: Callable[[Mechanism], None] = _nothing_to_check
+    check: Callable[[Mechanism], object] = lambda _: None
 
 
 def _message(scheme: Scheme) -> Make:
@@ -94,7 +91,10 @@ def _pkcs1_digest(_: Mechanism, data: bytes) -> Wish:
 
 
 def _pss_hash(mechanism: Mechanism) -> str:
-    """Return the hash of PSS parameters of the only kind that is in use: all of one hash."""
+    """Return the hash of PSS parameters: hash and MGF1 the same, and the salt as long.
+
+    Raises BadCall for other parameters, which nobody uses.
+    """
     if len(mechanism.parameters) != 3:  # noqa: PLR2004 - hash, MGF, salt
         raise BadCall(spec.CKR_MECHANISM_PARAM_INVALID)
     number, mgf, salt = mechanism.parameters
@@ -132,10 +132,6 @@ def _oaep(mechanism: Mechanism) -> Fields:
     return {"oaep_hash": oaep_hash, "mgf_hash": mgf_hash, "label": to_base64(label)}
 
 
-def _check_oaep(mechanism: Mechanism) -> None:
-    _oaep(mechanism)
-
-
 def _decrypt_oaep(mechanism: Mechanism, data: bytes) -> Wish:
     return Wish("decrypt", {"encrypted": to_base64(data), "padding": "oaep", **_oaep(mechanism)})
 
@@ -151,7 +147,7 @@ def _ecdsa_digest(_: Mechanism, data: bytes) -> Wish:
 
 
 def _check_ecdh(mechanism: Mechanism) -> None:
-    # Without a KDF the raw secret would leave.
+    # Without a KDF the raw shared secret would leave the daemon.
     if not mechanism.parameters or mechanism.parameters[0] not in _KDFS:
         raise BadCall(spec.CKR_MECHANISM_PARAM_INVALID)
 
@@ -214,7 +210,7 @@ SIGNING: dict[int, Usage] = {
 }
 DECRYPTING: dict[int, Usage] = {
     spec.CKM_RSA_PKCS: Usage(KeyType.RSA, DECRYPT, _decrypt_pkcs1),
-    spec.CKM_RSA_PKCS_OAEP: Usage(KeyType.RSA, DECRYPT, _decrypt_oaep, _check_oaep),
+    spec.CKM_RSA_PKCS_OAEP: Usage(KeyType.RSA, DECRYPT, _decrypt_oaep, _oaep),
 }
 
 MECHANISMS = (*SIGNING, spec.CKM_RSA_PKCS_OAEP, spec.CKM_ECDH1_DERIVE)

@@ -24,7 +24,7 @@ SIGNING = frozenset({PurposeKind.PKCS11_MESSAGE, PurposeKind.PKCS11_DIGEST})
 
 # CKA_CERTIFICATE_CATEGORY
 _TOKEN_USER, _AUTHORITY = 1, 2
-# A client may ask for these, and is told that they never leave the token.
+# A program that asks for one of these is told that it never leaves the token.
 SECRET = frozenset(
     {
         *(spec.CKA_VALUE, spec.CKA_PRIVATE_EXPONENT, spec.CKA_PRIME_1, spec.CKA_PRIME_2),
@@ -37,10 +37,7 @@ Attributes = Mapping[int, Value]
 
 @dataclass(frozen=True, slots=True)
 class Object:
-    """One object of a token.
-
-    key and allowed: of a private key, and the purposes that it may be used for.
-    """
+    """One object of a token. key: that of a private key. allowed: what it may be used for."""
 
     attributes: Attributes
     key: Key | None = None
@@ -70,9 +67,9 @@ class Object:
 
 @dataclass(frozen=True, slots=True)
 class Token:
-    """A token as programs see it. present: it is there, and has keys that they may use.
+    """A token as programs see it. present: it is plugged in, and has keys that they may use.
 
-    uri: its name for the daemon.
+    uri: the name by which the daemon knows it.
     """
 
     uri: str
@@ -90,7 +87,7 @@ class Token:
 
 
 def tokens_of(answer: Mapping[str, Any]) -> tuple[Token, ...]:
-    """Return the tokens of which the daemon tells. Raises UsageError."""
+    """Return the tokens in the daemon's answer to `tokens`. Raises UsageError."""
     return tuple(_token(Fields(each)) for each in Fields(answer).each("tokens"))
 
 
@@ -174,7 +171,7 @@ _PRIVATE: dict[int, Value] = {
     spec.CKA_ALWAYS_SENSITIVE: True,
     spec.CKA_EXTRACTABLE: False,
     spec.CKA_NEVER_EXTRACTABLE: True,
-    # The daemon asks for the PIN that such a key wants each time.
+    # The daemon asks for the PIN of a key that wants it for each use.
     spec.CKA_ALWAYS_AUTHENTICATE: False,
     spec.CKA_WRAP_WITH_TRUSTED: False,
     spec.CKA_UNWRAP: False,

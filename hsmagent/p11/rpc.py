@@ -5,10 +5,11 @@ use. Then frames go both ways: three u32 (a code that the reply repeats, the len
 body), options, body. A body is the number of a call, the signature of its values, and the values
 (`calls`). Numbers are big-endian.
 
-Clients write some values in two ways, and the version does not tell which (`_NEWER`). What must
-follow does: only one of both readings ends where the body ends.
+Clients write some values in one of two ways, and the version does not tell in which (`_NEWER`). So
+both are tried: only the right one ends where the body ends.
 """
 
+import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -21,7 +22,7 @@ from hsmagent.p11.kinds import Kind, kind_of
 from hsmagent.worker.spec import CKM_ECDH1_DERIVE, CKR_ARGUMENTS_BAD, CKR_MECHANISM_INVALID
 
 VERSION = 1
-# Real options are a module's name. A message that is signed goes to the daemon in one piece.
+# Bytes. Clients' options are a module's name. A message to be signed comes in one piece.
 MOST_OPTIONS = 4096
 MOST_BODY = (1 << 20) + 4096
 MOST_FRAME = 12 + MOST_OPTIONS + MOST_BODY
@@ -32,7 +33,7 @@ _HEADER = struct.Struct(">III")
 _U32 = struct.Struct(">I")
 _U64 = struct.Struct(">Q")
 _VERSION = struct.Struct(">BB")
-NULL = 0xFFFFFFFF  # as a length: of no array; as room: of a buffer of no bytes
+NULL = 0xFFFFFFFF  # as a length: there is no array; as room: there is no buffer
 
 
 class BadCall(Exception):
@@ -68,12 +69,15 @@ class Room:
 
 
 Value = int | bytes | tuple[Any, ...]
-"""Of an attribute: a number for CK_BBOOL and CK_ULONG, a tuple for an array, else bytes."""
+"""The value of an attribute: a number for CK_BBOOL and CK_ULONG, a tuple for an array, or bytes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Attribute:
-    """An attribute and its value; None: CK_UNAVAILABLE_INFORMATION. size_only: as asked for."""
+    """An attribute and its value. value: None for CK_UNAVAILABLE_INFORMATION.
+
+    size_only: the client asked for the size of the value alone.
+    """
 
     type: int
     value: Value | None = None
@@ -148,12 +152,16 @@ class _Body:
     def at_end(self) -> bool:
         return self._at == len(self._data)
 
-    def _unpack(self, layout: struct.Struct) -> Any:
+    def _pass(self, size: int) -> int:
+        """Go past `size` bytes; return where they begin."""
         at = self._at
-        self._at = end = at + layout.size
+        self._at = end = at + size
         if end > len(self._data):
             raise ProtocolError("a call that ends too early")
-        return layout.unpack_from(self._data, at)
+        return at
+
+    def _unpack(self, layout: struct.Struct) -> Any:
+        return layout.unpack_from(self._data, self._pass(layout.size))
 
     def u32(self) -> int:
         return self._unpack(_U32)[0]  # type: ignore[no-any-return]
@@ -162,25 +170,18 @@ class _Body:
         return self._unpack(_U64)[0]  # type: ignore[no-any-return]
 
     def byte(self) -> int:
-        at = self._at
-        if at >= len(self._data):
-            raise ProtocolError("a call that ends too early")
-        self._at = at + 1
-        return self._data[at]
+        return self._data[self._pass(1)]
 
     def text(self) -> bytes:
         """Return a byte array; NULL is one without bytes."""
         length = self.u32()
         if length == NULL:
             return b""
-        at = self._at
-        self._at = end = at + length
-        if end > len(self._data):
-            raise ProtocolError("a call that ends too early")
-        return bytes(self._data[at:end])
+        at = self._pass(length)
+        return bytes(self._data[at : self._at])
 
     def octets(self) -> bytes:
-        """Return what is passed as pointer and length; of a NULL pointer, nothing."""
+        """Return what is passed as pointer and length; b"" for a NULL pointer."""
         if self.byte():
             return self.text()
         self.u32()
@@ -221,7 +222,7 @@ class _Body:
         return Attribute(number, value if length else b"")
 
     def rooms(self, depth: int = 0) -> tuple[Room, ...]:
-        """Return what is asked for. Newer clients say it of an array's attributes too."""
+        """Return what is asked for. Newer clients list the attributes within an array, too."""
         return tuple(self._room(depth) for _ in range(self._count()))
 
     def _room(self, depth: int) -> Room:
@@ -249,7 +250,7 @@ class _Body:
         return Mechanism(number, tuple(_READ[letter](self) for letter in letters))
 
 
-CANCEL = Mechanism(NULL)  # of C_SignInit and kin: end what was begun
+CANCEL = Mechanism(NULL)  # in C_SignInit and C_DecryptInit: end the operation under way
 
 # What the mechanisms that we have take: numbers, and byte arrays (b).
 _PARAMETERS = {
@@ -277,13 +278,7 @@ _NEWER = {"M", "fA"}  # written differently by p11-kit from 0.25.6 on
 @cache
 def parts(signature: str) -> tuple[str, ...]:
     """Return the values that a signature names: "uayfy" → u, ay, fy."""
-    found = []
-    rest = signature
-    while rest:
-        size = 2 if rest[0] in "af" else 1
-        found.append(rest[:size])
-        rest = rest[size:]
-    return tuple(found)
+    return tuple(re.findall("[af]?.", signature))
 
 
 def call_of(body: bytearray) -> int:
@@ -323,7 +318,7 @@ def _text(value: bytes | None) -> bytes:
 
 
 def _octets(value: bytes | int) -> bytes:
-    """Bytes; or how many there would be, for who asks that, or has too little room."""
+    """Write bytes; or a number of bytes, for a client that asked for it or has too little room."""
     if isinstance(value, int):
         return b"\0" + _U32.pack(value)
     return b"\1" + _text(value)

@@ -1,8 +1,9 @@
-"""The socket that programs connect to: who may, frames in, replies out, in whatever order.
+"""The socket that programs connect to: who may connect, frames in, replies out.
 
-A program has a few threads; each waits for its own reply, which is told by its code. What is
-answered from memory is answered at once, one call in each turn of the loop, so that no program can
-crowd out the others. What waits is a task; of those a program has a few, and is not read meanwhile.
+A program has a few threads. Each waits for its own reply, which it knows by the frame's code, so
+that replies may come in any order. What is answered from memory is answered at once, one call in
+each turn of the loop, so that no program can crowd out the others. What waits for the daemon is a
+task; a program that has MOST_WAITING of them is not read meanwhile.
 """
 
 import asyncio
@@ -34,7 +35,7 @@ RECEIVE = 65536
 BACKLOG = 128
 MOST_WAITING = 8  # calls of one program that wait for the daemon
 MOST_PROGRAMS = 512
-MOST_EACH = 128  # connections of one process: one for each module that it loads us as
+MOST_EACH = 128  # connections of one process, which makes one for each time it loads our module
 FILES = MOST_PROGRAMS * 4
 
 # From 3.13 on asyncio would remove the socket's file; one from systemd is not ours to remove.
@@ -42,17 +43,23 @@ _KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3
 
 
 class Server:
-    """Serves programs at a listening socket. daemon: the path of the daemon's face socket."""
+    """Serves programs at a listening socket.
 
-    def __init__(self, listening: socket.socket, daemon: str) -> None:
+    daemon: the path of the daemon's face socket. enabled: whether programs are to be served.
+    """
+
+    def __init__(self, listening: socket.socket, daemon: str, enabled: Callable[[], bool]) -> None:
         self._listening = listening
         self._daemon = daemon
         self._slots = Slots()
-        self._watch = Watch(daemon, lambda answer: self._slots.show(tokens_of(answer)))
+        self._watch = Watch(daemon, self._show, enabled)
         self._connections: dict[Connection, int] = {}
         self._held = Counter[int]()
         self._log = PeerLog(log, time.monotonic)
         self._buffer = bytearray(RECEIVE)
+
+    def _show(self, answer: dict[str, Any]) -> None:
+        self._slots.show(tokens_of(answer))
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until told to stop."""
@@ -179,9 +186,9 @@ class Connection(asyncio.BufferedProtocol):
         if isinstance(reply, bytes):
             self._transport.write(rpc.frame(frame.code, reply))
         else:
-            # After the task has gone from the tasks, which the callback before this one sees to.
+            # This callback comes after the one by which the task leaves `Tasks`.
             task = self._tasks.start(self._answer_later(frame.code, reply))
-            task.add_done_callback(self._answered)
+            task.add_done_callback(lambda _: self._go_on())
         if self._stream.pending:
             self._turn = asyncio.get_running_loop().call_soon(self._take_turn)
 
@@ -196,9 +203,6 @@ class Connection(asyncio.BufferedProtocol):
             log.exception("a call failed in a way it should not")
             body = rpc.error(CKR_GENERAL_ERROR)
         self._transport.write(rpc.frame(code, body))
-
-    def _answered(self, _: asyncio.Task[None]) -> None:
-        self._go_on()
 
     def pause_writing(self) -> None:
         """Stop answering a program that does not read its replies."""

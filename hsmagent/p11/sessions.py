@@ -3,15 +3,16 @@
 from dataclasses import dataclass, field
 from itertools import count
 
+from hsmagent.model import Key
 from hsmagent.p11.mechanisms import Usage
 from hsmagent.p11.objects import Attributes, Object
 from hsmagent.p11.rpc import BadCall, Mechanism
-from hsmagent.p11.slots import Slot, Slots
+from hsmagent.p11.slots import NO_TOKEN, Slot, Slots
 from hsmagent.worker import spec
 
 MOST_SESSIONS = 256
 MOST_DERIVED = 64
-# Of all of a program's messages that are signed part by part.
+# Bytes of all of a program's messages that are signed part by part.
 MOST_HELD = 1 << 20
 _DERIVED = 1 << 32  # from here on the handles are those of derived secrets
 
@@ -26,14 +27,14 @@ class TokenAway(BadCall):
 
 @dataclass(slots=True, eq=False)
 class Operation:
-    """What C_SignInit or C_DecryptInit has begun. usage: the mechanism's.
+    """What C_SignInit or C_DecryptInit has begun. usage: what the mechanism does.
 
-    data: what came in parts. result: what came out and had too little room.
+    data: the parts that came so far. result: a result for which the client had too little room.
     """
 
     usage: Usage
     mechanism: Mechanism
-    key: Object
+    key: Key
     decrypts: bool = False
     data: bytearray = field(default_factory=bytearray)
     result: bytes | None = None
@@ -41,9 +42,9 @@ class Operation:
 
 @dataclass(slots=True, eq=False)
 class Session:
-    """A session. insertion: of the token, with which the session ends, too.
+    """A session. insertion: the number of the token's insertion, at whose end the session ends.
 
-    found: handles that C_FindObjects has still to give; None while no search is under way.
+    found: handles that C_FindObjects has still to return; None while no search is under way.
     """
 
     number: int
@@ -65,6 +66,7 @@ class Sessions:
         self._derived = count(_DERIVED)
         self._logins: dict[int, int] = {}  # slot: the insertion that the program has logged in to
         self._missed: dict[int, int] = {}  # slot: the absence in which the program wanted its token
+        self._used: set[int] = set()  # slots whose keys the program has used, or tried to
 
     def slot(self, number: int) -> Slot:
         """Return a slot."""
@@ -81,9 +83,37 @@ class Sessions:
         return slot
 
     def is_first_miss(self, slot: Slot) -> bool:
-        """Take in that the program wants a token that is away; return whether it did not yet."""
+        """Note that the program wants a token that is away.
+
+        Return whether it had not wanted the token before in this absence. Of an empty slot nobody
+        knows which token is meant.
+        """
+        if slot.token is NO_TOKEN:
+            return False
         was, self._missed[slot.number] = self._missed.get(slot.number), slot.absence
         return was != slot.absence
+
+    def is_first_look_for(self, slot: Slot) -> bool:
+        """Note that the program looks at a slot; return whether it now misses the token.
+
+        A program that never used the token does not miss it: many programs look at every slot.
+        """
+        looks_for = slot.number in self._used and not slot.insertion
+        return looks_for and self.is_first_miss(slot)
+
+    def used(self, slot: Slot) -> None:
+        """Note that the program has used a key of this slot's token."""
+        self._used.add(slot.number)
+        if slot.insertion:
+            self._missed.pop(slot.number, None)
+
+    def told_of(self, slot: Slot) -> None:
+        """Note that the daemon has told the person that the token is away.
+
+        The daemon may know that before we do.
+        """
+        self._used.add(slot.number)
+        self._missed[slot.number] = slot.absence + bool(slot.insertion)
 
     def open(self, number: int, flags: int) -> int:
         """Open a session. Raises TokenAway, too."""
@@ -122,16 +152,16 @@ class Sessions:
             if slot is None or session.slot is slot:
                 self.close(number)
 
-    # -- logins, which nobody needs ----------------------------------------------------------
+    # -- logins: programs make them, although the daemon asks for PINs -----------------------
 
     def login(self, session: Session) -> bool:
-        """Take a login for made; return whether it was not yet."""
+        """Note that the program has logged in; return whether it had not before."""
         was = self.is_logged_in(session)
         self._logins[session.slot.number] = session.insertion
         return not was
 
     def logout(self, session: Session) -> bool:
-        """Take it back; return whether there was one."""
+        """Note that the program has logged out; return whether it was logged in."""
         was = self.is_logged_in(session)
         self._logins.pop(session.slot.number, None)
         return was

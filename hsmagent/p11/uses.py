@@ -1,20 +1,22 @@
-"""What programs do with keys: sign, decrypt, derive; each of them asked of the daemon."""
+"""What programs do with keys: sign, decrypt, derive. The daemon carries each of these out."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from hsmagent import errors
-from hsmagent.errors import HsmAgentError
+from hsmagent.errors import HsmAgentError, TokenGone
 from hsmagent.model import Key, KeyType
 from hsmagent.p11 import mechanisms, rpc
 from hsmagent.p11.calls import Call
 from hsmagent.p11.mechanisms import DECRYPTING, SIGNING, Usage, Wish
+from hsmagent.p11.objects import Object
 from hsmagent.p11.rpc import CANCEL, Attribute, BadCall, Mechanism
 from hsmagent.p11.sessions import Operation, Session, Sessions
+from hsmagent.p11.slots import Slot
 from hsmagent.worker import spec
 
-# What a program is told of a failure; the daemon tells the person. No program is told of a wrong
-# PIN: it would ask for another one itself.
+# What a program is told of a failure; the daemon tells the person. No program is told that a PIN
+# was wrong, or it would ask for another PIN itself.
 _RETURN_VALUES = {
     errors.TokenGone: spec.CKR_DEVICE_REMOVED,
     errors.Unavailable: spec.CKR_DEVICE_REMOVED,
@@ -68,16 +70,14 @@ class Uses:
         usage = usages.get(mechanism.type)
         if usage is None:
             raise BadCall(spec.CKR_MECHANISM_INVALID)
-        shown = session.slot.objects.get(handle)
-        if shown is None or shown.key is None:
-            raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
-        if shown.key.key_type is not usage.key_type:
+        shown, key = _private(session, handle)
+        if key.key_type is not usage.key_type:
             raise BadCall(spec.CKR_KEY_TYPE_INCONSISTENT)
         right = spec.CKA_SIGN if usages is SIGNING else spec.CKA_DECRYPT
         if usage.purpose not in shown.allowed or not shown.attributes[right]:
             raise BadCall(spec.CKR_KEY_FUNCTION_NOT_PERMITTED)
         usage.check(mechanism)
-        session.operation = Operation(usage, mechanism, shown, decrypts=usages is DECRYPTING)
+        session.operation = Operation(usage, mechanism, key, decrypts=usages is DECRYPTING)
         return ()
 
     def sign_init(self, number: int, mechanism: Mechanism, handle: int) -> Values:
@@ -88,18 +88,18 @@ class Uses:
         """C_Sign."""
         session, operation = self._operation(number, decrypts=False)
         if operation.data:
-            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # begun in parts, and to be ended so
+            raise BadCall(spec.CKR_OPERATION_ACTIVE)  # C_SignUpdate began it: C_SignFinal ends it
         return self._finish(session, operation, data, room)
 
     def _finish(
         self, session: Session, operation: Operation, data: bytes, room: int
     ) -> Values | Awaitable[Values]:
         """Sign, or return the size of a signature for which there is too little room."""
-        size = _signature_size(_key(operation))
+        size = _signature_size(operation.key)
         if not size <= room < rpc.NULL:
             return (size,)
         session.operation = None
-        return self._carry_out(operation, data)
+        return self._carry_out(session, operation, data)
 
     def sign_update(self, number: int, data: bytes) -> Values:
         """C_SignUpdate."""
@@ -124,12 +124,20 @@ class Uses:
             raise BadCall(spec.CKR_OPERATION_NOT_INITIALIZED)
         return session, operation
 
-    def _carry_out(self, operation: Operation, data: bytes) -> Awaitable[Values]:
+    def _carry_out(
+        self, session: Session, operation: Operation, data: bytes
+    ) -> Awaitable[tuple[bytes]]:
         wish = operation.usage.make(operation.mechanism, data)
-        return self._result(_key(operation), wish)
+        return self._result(session.slot, operation.key, wish)
 
-    async def _result(self, key: Key, wish: Wish) -> Values:
-        return (await self._perform(key, wish),)
+    async def _result(self, slot: Slot, key: Key, wish: Wish) -> tuple[bytes]:
+        try:
+            result = await self._perform(key, wish)
+        except TokenGone:  # which the daemon tells the person
+            self._sessions.told_of(slot)
+            raise
+        self._sessions.used(slot)
+        return (result,)
 
     # -- decrypting and deriving -------------------------------------------------------------
 
@@ -141,7 +149,7 @@ class Uses:
         """C_Decrypt."""
         session, operation = self._operation(number, decrypts=True)
         if not 0 < room < rpc.NULL:
-            return (_signature_size(_key(operation)),)
+            return (_signature_size(operation.key),)
         session.operation = None
         if operation.result is None or operation.data != data:
             return self._decrypted(session, operation, data, room)
@@ -150,7 +158,7 @@ class Uses:
     async def _decrypted(
         self, session: Session, operation: Operation, data: bytes, room: int
     ) -> Values:
-        (plain,) = await self._carry_out(operation, data)
+        (plain,) = await self._carry_out(session, operation, data)
         operation.data[:] = data
         return self._give(session, operation, plain, room)
 
@@ -169,9 +177,7 @@ class Uses:
         session = self._sessions.get(number)
         if mechanism.type != spec.CKM_ECDH1_DERIVE:
             raise BadCall(spec.CKR_MECHANISM_INVALID)
-        shown = session.slot.objects.get(handle)
-        if shown is None or shown.key is None:
-            raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
+        shown, key = _private(session, handle)
         if not shown.attributes[spec.CKA_DERIVE]:
             raise BadCall(spec.CKR_KEY_FUNCTION_NOT_PERMITTED)
         wanted = {each.type: each.value for each in template}
@@ -180,14 +186,12 @@ class Uses:
             raise BadCall(spec.CKR_TEMPLATE_INCOMPLETE)
         if wanted.get(spec.CKA_TOKEN) or wanted.get(spec.CKA_SENSITIVE):
             raise BadCall(spec.CKR_TEMPLATE_INCONSISTENT)
-        return self._derived(
-            session, shown.key, mechanisms.derive(mechanism, shown.key, length), wanted
-        )
+        return self._derived(session, key, mechanisms.derive(mechanism, key, length), wanted)
 
     async def _derived(
         self, session: Session, key: Key, wish: Wish, wanted: dict[int, rpc.Value | None]
     ) -> Values:
-        secret = await self._perform(key, wish)
+        (secret,) = await self._result(session.slot, key, wish)
         attributes = _DERIVED | {k: v for k, v in wanted.items() if v is not None}
         attributes |= {spec.CKA_VALUE: secret, spec.CKA_EXTRACTABLE: True}
         return (self._sessions.add_derived(self._sessions.get(session.number), attributes),)
@@ -215,11 +219,12 @@ def return_value(error: HsmAgentError) -> int:
     return spec.CKR_DEVICE_ERROR
 
 
-def _key(operation: Operation) -> Key:
-    key = operation.key.key
-    if key is None:
+def _private(session: Session, handle: int) -> tuple[Object, Key]:
+    """Return a private key of the session's token. Raises BadCall."""
+    shown = session.slot.objects.get(handle)
+    if shown is None or shown.key is None:
         raise BadCall(spec.CKR_KEY_HANDLE_INVALID)
-    return key
+    return shown, shown.key
 
 
 def _signature_size(key: Key) -> int:

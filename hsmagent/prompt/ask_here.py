@@ -1,7 +1,7 @@
 """A terminal that a person has opened to be asked in, with `hsmagent ask-here`.
 
-It comes last: only what no window can ask is asked there. Never what its own terminal's programs
-want, since whoever owns a terminal could answer there.
+It comes last: a question goes there only if no window can be shown. Questions about programs in
+that same terminal never do, since whoever owns a terminal can answer in it.
 """
 
 import asyncio
@@ -13,9 +13,9 @@ from hsmagent.frame import wipe
 from hsmagent.model import Request
 from hsmagent.prompt.base import Answer, PinDialog, Text, ask_until_served
 
-# What is asked.
+# The kinds of question.
 PIN, CONFIRM, NOTICE = "pin", "confirm", "notice"
-# How a question ended: answered, in vain, with a "no", taken back, unanswered.
+# How a question ended: answered, PIN of no use, answered with "no", taken back, not answered.
 DONE, STOPPED, NO, GONE, LATE = "done", "stopped", "no", "gone", "late"
 
 
@@ -27,8 +27,9 @@ Asked = Callable[[Request, str], None]
 class Place:
     """One terminal where somebody waits to be asked.
 
-    where: its name. serves: whether this request may be asked about there, now. send: says
-    `{"ask": …}` or `{"over": …}` to the program at that terminal. asked: told of each question.
+    where: its name. serves: whether this request may be asked about there, now. send: sends
+    `{"ask": …}` or `{"over": …}` to the program at that terminal. asked: told of each question, and
+    where it is put.
     """
 
     def __init__(self, where: str, serves: Serves, send: Send, asked: Asked) -> None:
@@ -41,7 +42,7 @@ class Place:
         self._answer: asyncio.Future[bytearray | None] | None = None
 
     def show(self, kind: str, text: Text) -> None:
-        """Put the next question, or a notice. Raises Unavailable when it is not for this place."""
+        """Show the next question, or a notice. Raises Unavailable if it must not be asked here."""
         if text.request is None or not self._serves(text.request):
             raise Unavailable(f"the terminal {self.where} is not to be asked in for that")
         if not self._shows and kind != NOTICE:
@@ -53,9 +54,9 @@ class Place:
         self._send({"ask": {"number": self._number, "kind": kind, **shown}})
 
     async def ask(self, kind: str, text: Text, seconds: float | None) -> bytearray | None:
-        """Return what was answered (a PIN, for the caller to wipe), or None for a "no".
+        """Return the answer (a PIN, which the caller wipes; else empty), or None for a "no".
 
-        Raises TimedOut, and Unavailable when nobody is there any more.
+        Raises TimedOut, and Unavailable when the terminal's program has ended.
         """
         self.show(kind, text)
         answer: asyncio.Future[bytearray | None] = asyncio.get_running_loop().create_future()
@@ -73,9 +74,9 @@ class Place:
             self._answer = None
 
     def answered(self, number: int, pin: bytearray | None) -> None:
-        """Take an answer to the question of that number, and the PIN with it, if it is one.
+        """Take the answer to the question of that number; pin: None for a "no".
 
-        An answer to a former question is none.
+        An answer to an earlier question is dropped, and its PIN wiped.
         """
         if number == self._number and self._answer is not None and not self._answer.done():
             self._answer.set_result(pin)
@@ -83,19 +84,19 @@ class Place:
             wipe(pin)
 
     def end(self, how: str) -> None:
-        """Say how the question ended, if one was shown."""
+        """Tell the terminal how the question ended, if one was shown."""
         if self._shows:
             self._send({"over": how})
         self._shows = False
 
     def close(self) -> None:
-        """Notice that nobody is there any more."""
+        """Take in that the terminal's program has ended."""
         if self._answer is not None and not self._answer.done():
             self._answer.set_exception(Unavailable(f"`hsmagent ask-here` at {self.where} ended"))
 
 
 def _forget(answer: "asyncio.Future[bytearray | None]") -> None:
-    """Wipe an answer that came when nobody waited for it any more."""
+    """Wipe an answer that came after the wait for it had ended."""
     if answer.done() and not answer.cancelled() and answer.exception() is None:
         wipe(answer.result() or bytearray())
 
@@ -103,7 +104,7 @@ def _forget(answer: "asyncio.Future[bytearray | None]") -> None:
 class AskHere:
     """Asks in the terminals that are opened for that, the newest first.
 
-    timeout: seconds for an answer, as of now. asked: told which request was asked about where.
+    timeout: returns the seconds for an answer, as of now. asked: see Place.
     """
 
     name = "ask-here"
@@ -122,7 +123,7 @@ class AskHere:
         return place
 
     def close(self, place: Place) -> None:
-        """Ask there no more; what is asked there just now is asked elsewhere."""
+        """Ask there no more; a question that is open there is put at another terminal."""
         self._places.remove(place)
         place.close()
 

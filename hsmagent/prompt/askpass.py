@@ -1,9 +1,9 @@
 """SSH_ASKPASS: a program that asks one question, given as its argument (ssh(1), ENVIRONMENT).
 
-It prints the answer and exits with 0; any other exit status is a no, unless it comes at once and
-with a complaint: that is a program without a display. It knows no warning, so that ours stands
-first in the question. One that does not know SSH_ASKPASS_PROMPT takes a
-confirmation for a question like any other: as for ssh, nothing and "yes" are a yes.
+The program prints the answer and exits with 0. Any other exit status is a "no", unless it comes at
+once and with an error message: then the program has no display. It has no place for a warning, so
+ours stands first in the question. A program that does not know SSH_ASKPASS_PROMPT asks for a
+confirmation as for any answer: as with ssh, an empty answer and "yes" are a yes.
 """
 
 import asyncio
@@ -44,7 +44,7 @@ class Askpass:
         await ask_until_served(dialog, self._answer)
 
     async def confirm(self, text: Text) -> bool:
-        """Ask yes or no; how the program shows that is its own affair."""
+        """Ask yes or no, in the way that the program has for that."""
         answer = await self._answer(text, "confirm")
         if answer is None:
             return False
@@ -66,7 +66,7 @@ class Askpass:
                 if await _status(child) != 0:
                     return None
             end = buffer.find(b"\n", 0, length)
-            return buffer[: length if end < 0 else end]  # one copy, and the caller's to wipe
+            return buffer[: length if end < 0 else end]  # the only copy, which the caller wipes
         finally:
             wipe(buffer)
 
@@ -105,7 +105,7 @@ def _question(text: Text) -> str:
 
 
 async def _read(child: Child, buffer: bytearray) -> int:
-    """Read to the end; what does not fit is no PIN. Returns the length."""
+    """Read to the end, and return the length. Raises Unavailable for more than the buffer holds."""
     length = 0
     with memoryview(buffer) as view:
         while count := await child.read_into(view[length:]):

@@ -1,7 +1,7 @@
-"""The Prompter protocol: what the gate wants of anything that can ask a person.
+"""The Prompter protocol: what the gate needs of anything that can ask a person.
 
-A prompter only shows text and takes an answer. What the text says, whether a PIN is right and
-what follows is the gate's business, so every prompter behaves alike.
+A prompter only shows text and takes an answer. The gate decides what the text says, whether a PIN
+is right and what follows, so that all prompters behave alike.
 """
 
 from collections.abc import Awaitable, Callable
@@ -17,10 +17,9 @@ from hsmagent.model import Request
 class Text:
     """The words of one dialog, already printable (model.printable); plain text, no markup.
 
-    title: the window's; message: the one bold line; description: who asks and for what, several
-    lines; warning: what went wrong last time, or "". `ok` is the affirmative button's label.
-    subject: what a "no" to it holds for; request: the one that the text shows in full, if it is for
-    one. Neither is shown as it is.
+    title: the window's. message: the one bold line. description: who asks and for what, in several
+    lines. warning: what went wrong last time, or "". ok: the affirmative button's label. Two fields
+    are not shown: subject, what a "no" holds for, and request, the one that the text is about.
     """
 
     title: str
@@ -33,12 +32,12 @@ class Text:
 
     @property
     def asker(self) -> int:
-        """The process that it is for, or 0."""
+        """The id of the process whose request the text shows, or 0."""
         return 0 if self.request is None else self.request.peer.process.pid
 
 
 class Answer(StrEnum):
-    """What became of a typed PIN."""
+    """What happened with a typed PIN, and so what the prompter does next."""
 
     DONE = "done"  # logged in: close the dialog
     AGAIN = "again"  # wrong: show `dialog.text()` anew, which now carries the warning
@@ -49,20 +48,20 @@ class PinDialog(Protocol):
     """One unlock of one token, as the prompter sees it."""
 
     def text(self) -> Text:
-        """Return what to show now; asked again before each display, as requests join."""
+        """Return what to show now. Called before each display, since requests may have joined."""
         ...
 
     async def submit(self, pin: bytearray) -> Answer:
-        """Try the PIN, once. Wipes `pin`. An empty PIN is never sent on: AGAIN."""
+        """Try the PIN, once, and wipe it. An empty PIN is not tried: the result is AGAIN."""
         ...
 
 
 async def ask_until_served(
     dialog: PinDialog, ask: Callable[[Text], Awaitable[bytearray | None]]
 ) -> Answer:
-    """Ask for a PIN until one logs in or no other helps; `ask` returns None for a "no".
+    """Ask for a PIN until `submit` returns DONE or STOP, and return that.
 
-    Raises Cancelled when the person declines.
+    ask: shows a text and returns the PIN, or None for a "no", which raises Cancelled.
     """
     while (pin := await ask(dialog.text())) is not None:
         answer = await dialog.submit(pin)
@@ -89,9 +88,9 @@ class Prompter(Protocol):
         ...
 
     async def notice(self, text: Text) -> None:
-        """Show `text` (no entry) until cancelled: "use the PIN pad", "touch the token".
+        """Show `text`, without an entry, until cancelled: "use the PIN pad", "touch the token".
 
-        Returns early when the person hides it; the token waits on. Raises Cancelled when the
-        person declines, where the prompter has a button for that.
+        Returns early when the person hides it, and the token still waits. Raises Cancelled when the
+        person declines, if the prompter has a button for that.
         """
         ...

@@ -95,14 +95,27 @@ class Chain:
             shown = text()
             subject = _subject(shown)
             self._check_declined(subject)
-            has_had_its_share = shown.asker and not self._budgets.admit(shown.asker)
-            if has_had_its_share or not self._limit.admit():
-                raise Refused("there were too many dialogs in the last minute")
+            self._count(shown.asker)
             try:
                 yield subject
             except Cancelled:
                 self._note_declined(subject)
                 raise
+            except Unavailable:
+                self._uncount(shown.asker)
+                raise
+
+    def _count(self, asker: int) -> None:
+        """Count a dialog of this process (0: it is not known). Raises Refused for one too many."""
+        if self._limit.is_full() or (asker and not self._budgets.admit(asker)):
+            raise Refused("there were too many dialogs in the last minute")
+        self._limit.admit()
+
+    def _uncount(self, asker: int) -> None:
+        """Take `_count` back, for what no prompter could show; it is still our turn."""
+        self._limit.give_back()
+        if asker:
+            self._budgets.give_back(asker)
 
     def _check_declined(self, subject: tuple[str, str]) -> None:
         if self._clock() < self._declined.get(subject, float("-inf")):

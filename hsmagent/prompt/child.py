@@ -1,4 +1,4 @@
-"""A prompter that is a program: started, read without copies of the PIN, and always ended."""
+"""A prompter that is a program: it is started, read without copying the PIN, and always ended."""
 
 import asyncio
 import os
@@ -13,15 +13,15 @@ from hsmagent.errors import Unavailable
 
 _PATIENCE = 2.0  # seconds from SIGTERM to SIGKILL
 _PIPE = 1 << 16  # bytes that a pipe holds
-_AT_ONCE = 0.5  # seconds in which nobody has seen a window and said no
+_AT_ONCE = 0.5  # seconds in which no person can have seen a window and declined
 _NO_DISPLAY = re.compile(rb"\b(open|connect)\b.{0,40}\b(display|wayland|x server)", re.IGNORECASE)
 
 
 class Child:
     """A running program whose standard input and output are one socket.
 
-    A socket, since asyncio's pipes keep what they read in buffers that nobody can wipe.
-    complaints: where its standard error can be read.
+    They are a socket, since asyncio's pipes keep what they read in buffers that cannot be wiped.
+    complaints: the descriptor from which its standard error can be read.
     """
 
     def __init__(self, process: Process, sock: socket.socket, complaints: int) -> None:
@@ -31,32 +31,32 @@ class Child:
         self._asked = asyncio.get_running_loop().time()
 
     def asked(self) -> None:
-        """Note that the question is put now; until then, it was at the program's start."""
+        """Note that the question is put now; without this, the program's start counts."""
         self._complaint()
         self._asked = asyncio.get_running_loop().time()
 
     @property
     def fell_over(self) -> bool:
-        """Whether a "no" is nobody's: it came with a complaint, at once or about the display."""
+        """Whether a "no" was nobody's: it came with a complaint, at once or about the display."""
         quick = asyncio.get_running_loop().time() - self._asked < _AT_ONCE
         complaint = self._complaint()
         return bool(complaint) and (quick or _NO_DISPLAY.search(complaint) is not None)
 
     def _complaint(self) -> bytes:
-        """Return what the program complained of since the last look. It may hold anything."""
+        """Return what the program wrote to its standard error since the last call: untrusted."""
         with suppress(BlockingIOError):
             return os.read(self._complaints, _PIPE)
         return b""
 
     async def read_into(self, buffer: memoryview) -> int:
-        """Read what there is; 0 once the program has ended or closed its output."""
+        """Read what has come, and return its length; 0: the program has closed its output."""
         try:
             return await asyncio.get_running_loop().sock_recv_into(self._socket, buffer)
         except ConnectionError:
             return 0
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Write all of it; a program that has ended shows when it is read from."""
+        """Write all of it. Raises nothing when the program has ended: `read_into` tells that."""
         with suppress(ConnectionError):
             await asyncio.get_running_loop().sock_sendall(self._socket, data)
 
@@ -78,7 +78,7 @@ class Child:
                 await self._process.wait()
 
     def _signal(self, number: signal.Signals) -> bool:
-        """Signal the program's group, unless the program has ended: its number is free then."""
+        """Signal the program's group, unless it has ended: then its id may be another's."""
         if self._process.returncode is not None:
             return False
         with suppress(ProcessLookupError, PermissionError):
@@ -92,7 +92,7 @@ async def running(
 ) -> AsyncIterator[Child]:
     """Run a program for the length of the block. Raises Unavailable when it does not start.
 
-    our_stderr: it complains where we do, and not to us.
+    our_stderr: its standard error is ours, so that it is not read.
     """
     ours, theirs = socket.socketpair()
     with ours, theirs, _complaints() as (complaints, stderr):
@@ -118,7 +118,7 @@ async def running(
 
 @contextmanager
 def _complaints() -> Iterator[tuple[int, int]]:
-    """Make a pipe for standard error, which loses what is too much rather than stop the program."""
+    """Make a pipe for standard error. What it has no room for is lost: nothing waits for us."""
     ends = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
     try:
         yield ends

@@ -13,7 +13,7 @@ from pathlib import Path
 from hsmagent.bus import Bus, BusError
 
 Environment = Callable[[], Awaitable[Mapping[str, str]]]
-"""Says the environment; asked anew for each dialog."""
+"""Returns the environment; called anew for each dialog."""
 
 _SYSTEMD, _SYSTEMD_PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
@@ -38,7 +38,7 @@ async def own_environment() -> Mapping[str, str]:
 
 
 class SessionEnvironment:
-    """Our own environment; where no display is there, with what the user manager knows of one."""
+    """Our own environment; if it names no display, with what the user manager knows of one."""
 
     def __init__(self, bus: Bus) -> None:
         self._bus = bus
@@ -62,9 +62,9 @@ class SessionEnvironment:
 
 
 def shows_windows(environment: Mapping[str, str]) -> bool:
-    """Whether the display that is named takes connections: one of a former session does not.
+    """Whether the display that is named takes connections: that of an earlier session does not.
 
-    A display of another machine is believed to.
+    A display of another machine is taken to do so.
     """
     display, wayland = environment.get("DISPLAY", ""), environment.get("WAYLAND_DISPLAY", "")
     local = _LOCAL_X.fullmatch(display)
@@ -83,7 +83,7 @@ def _listens(address: str) -> bool:
         try:
             sock.connect(address)
         except BlockingIOError:
-            return True  # so many others want to connect
+            return True  # its queue is full: it listens
         except OSError:
             return False
     return True

@@ -1,15 +1,14 @@
 """PINs kept in the desktop's keyring, for tokens whose owner wants that.
 
-The only import of keyring.
+This is the only module that imports keyring. Each rule here saves a PIN try:
 
-Each rule here saves a PIN try:
-- A stored PIN is handed out only while the token's PIN state is OK, never near its last try.
-- Before it is handed out a mark is written, which goes once the outcome is known. A mark that is
-  found means that the last try's outcome is unknown: the PIN is forgotten and a person is asked.
+- A stored PIN is used only while the token's PIN state is OK, never near its last try.
+- Before it is used a mark is written, and removed once the outcome is known. A mark that is found
+  means that the last try's outcome is unknown: the PIN is forgotten and a person is asked.
 - A wrong PIN is forgotten at once.
-- A locked keyring, one that is absent and one that hangs have nothing for us, and raise no dialog.
+- A keyring that is locked, absent or hanging counts as empty, and raises no dialog.
 
-The keyring's library hands PINs around as `str`, which cannot be wiped.
+The keyring's library handles PINs as `str`, which cannot be wiped.
 """
 
 import asyncio
@@ -73,13 +72,13 @@ class PinStore:
         return bytearray(pin.encode())
 
     def keep(self, token: TokenId) -> None:
-        """Keep the PIN which `take` gave: it was right, or was not tried."""
+        """Keep the PIN that `take` has returned: it was right, or was not tried."""
         self._mark(token).unlink(missing_ok=True)
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
-        """Keep a PIN that the token has just accepted. Says whether it is kept.
+        """Store a PIN that the token has just accepted. Return whether it is stored.
 
-        Not one of a token without a serial: another could pass for it.
+        The PIN of a token without a serial is not: another token could pass for it.
         """
         if not token.serial:
             _log.warning("the PIN of a token without a serial is not stored")
@@ -94,7 +93,7 @@ class PinStore:
         return True
 
     async def forget(self, token: TokenId) -> bool:
-        """Delete a token's PIN. Says whether there is none any more, for sure."""
+        """Delete a token's PIN. Return whether it is certain that none is stored any more."""
         try:
             await self._ask(lambda keyring: _delete(keyring, token))
         except Unavailable as error:
@@ -131,8 +130,8 @@ class PinStore:
     async def _unlocked_collection(self) -> str:
         """Return the default collection's path. Raises Unavailable when it is locked.
 
-        Asked before the library is, which would raise the keyring's own unlock dialog and wait
-        for it behind ours.
+        This comes before any call of the library, which would raise the keyring's own unlock dialog
+        and wait for that behind ours.
         """
         try:
             alias = await self._bus.call(
@@ -160,7 +159,7 @@ class PinStore:
         return self._folder / hashlib.sha256(_name(token).encode()).hexdigest()
 
     def _write_mark(self, token: TokenId) -> bool:
-        """Write the mark so that it survives a crash. Says whether it did."""
+        """Write the mark so that it survives a crash. Return whether that worked."""
         try:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(self._mark(token), os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -175,19 +174,19 @@ class PinStore:
 
 
 def _name(token: TokenId) -> str:
-    """Return a name that no look-alike has: the token as this module shows it, with its serial."""
+    """Return a token's name in the keyring: its URI and module, which no other token shares."""
     return f"{token.uri}?module-path={uri_quote(token.module)}"
 
 
 def _delete(keyring: Any, token: TokenId) -> None:
-    # The second is the name of earlier entries, which did not tell the module.
+    # Earlier versions used the second name, without the module.
     for name in (_name(token), token.uri):
         if keyring.get_password(_ENTRY, name) is not None:
             keyring.delete_password(_ENTRY, name)
 
 
 async def _in_thread(function: Callable[[], T]) -> T:
-    """Run a function that may hang; one that does is left behind, and keeps nobody from exiting."""
+    """Run a function that may hang, in a thread that does not keep the process from exiting."""
     loop = asyncio.get_running_loop()
     future: asyncio.Future[T] = loop.create_future()
 

@@ -1,12 +1,10 @@
-"""GnuPG's pinentry: a program per dialog, spoken to in Assuan on its standard streams.
+"""GnuPG's pinentry: a process per dialog, spoken to in Assuan on its standard streams.
 
-It is never told that it may use an external password cache, which would put the PIN into the
-desktop's keyring.
+It is never allowed an external password cache, which would put the PIN into the desktop's keyring.
 """
 
 import asyncio
 import os
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import TypeVar
@@ -35,9 +33,9 @@ T = TypeVar("T")
 
 
 class Pinentry:
-    """Asks with the pinentry that fits the desktop, or the next one where that one fails.
+    """Asks with the pinentry that fits the desktop, or with the next one where that one fails.
 
-    environment: of the person's session. answer_timeout: seconds. named: the only one to ask with.
+    environment: of the login session. answer_timeout: seconds. named: the only program to ask with.
     """
 
     name = "pinentry"
@@ -100,9 +98,11 @@ def find_programs(environment: Mapping[str, str], named: str = "") -> list[str]:
         names += _TERMINAL
     if not names:
         raise Unavailable("pinentry has no display to show a window on")
+    from shutil import which  # with every archive's compression
+
     found: dict[str, str] = {}  # by the file itself: one program may go by several names
     for name in names:
-        if program := shutil.which(name, path=environment.get("PATH")):
+        if program := which(name, path=environment.get("PATH")):
             found.setdefault(os.path.realpath(program), program)
     if not found:
         raise Unavailable(f"there is no {named or 'pinentry program'}")
@@ -149,7 +149,7 @@ class _Session:
         return isinstance(end, assuan.Ok)
 
     def wipe(self) -> None:
-        """Forget what was read; a PIN too, whose answer did not end well."""
+        """Wipe what was read, and the PIN of an answer that did not end well."""
         self._lines.wipe()
         wipe(self._pin)
 
@@ -157,11 +157,11 @@ class _Session:
         await self._set("SETTITLE", text.title)
         await self._set("SETDESC", f"{text.message}\n\n{text.description}".strip())
         await self._set("SETOK", text.ok)
-        if text.warning:  # it counts for the next dialog only
+        if text.warning:  # pinentry shows it in the next dialog only
             await self._set("SETERROR", text.warning)
 
     async def _set(self, command: str, argument: str) -> None:
-        """Send a setting; a pinentry that does not know it shows less."""
+        """Send a setting. One that this pinentry does not know is left out."""
         async with _deadline(_START_TIMEOUT):
             await self._child.write(assuan.command(command, argument))
             while not isinstance(await self._reply(), assuan.Ok | assuan.Err):
@@ -191,7 +191,7 @@ class _Session:
             raise TimedOut("nobody answered the prompt in time") from None
 
     def _no(self, end: assuan.Err) -> assuan.Err:
-        """Return the error if it is the person's "no"; raise what else it is."""
+        """Return the error if it is the person's "no". Raises TimedOut or Unavailable otherwise."""
         if end.code == _TIMEOUT:
             raise TimedOut("nobody answered the prompt in time")
         if end.code not in _NO:

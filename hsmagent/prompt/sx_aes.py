@@ -2,8 +2,8 @@
 
 Diffie-Hellman in RFC 3526's group 5, HKDF-SHA256 without salt and info, AES-128-CBC with PKCS#7
 padding; a message is a key file with the group [sx-aes-1] and base64 values (gcr,
-gcr-secret-exchange.c). It keeps PINs out of bus monitors and logs. There is no authentication
-in it: against a program that stands in for the prompter it does nothing.
+gcr-secret-exchange.c). It keeps PINs out of bus monitors and logs. It authenticates nobody: it does
+not protect against a program that passes for the prompter.
 """
 
 import base64

@@ -1,8 +1,8 @@
 """The desktop's own prompter: org.gnome.keyring.SystemPrompter (gnome-shell, or gcr-prompter).
 
-A conversation: BeginPrompting; the prompter calls PromptReady("") when it is our turn, with its
-public key; then PerformPrompt and PromptReady("yes" or "no") as often as needed, while the
-dialog stays up; StopPrompting; PromptDone. After a "no" the prompter ends it by itself.
+A conversation goes so: BeginPrompting; the prompter calls PromptReady("") with its public key when
+it is our turn; then PerformPrompt and PromptReady("yes" or "no") as often as needed, while the
+dialog stays up; StopPrompting; PromptDone. After a "no" the prompter ends the conversation itself.
 
 Only the unique name that owned the prompter's name at the start may call us back, at a path that
 nobody else can guess.
@@ -60,7 +60,7 @@ class SystemPrompter:
         self._timeouts = timeouts
 
     async def ask_pin(self, dialog: PinDialog) -> None:
-        """Ask until the PIN serves; the login happens while the dialog waits, greyed."""
+        """Ask until the PIN serves. The dialog waits, greyed out, while each PIN is tried."""
         async with self._conversation() as conversation:
             ask = partial(conversation.ask_secret, seconds=self._timeouts.answer)
             await ask_until_served(dialog, ask)
@@ -96,9 +96,9 @@ class SystemPrompter:
             raise Unavailable(f"the system prompter cannot be understood: {error}") from error
 
     async def _find_owner(self) -> str:
-        """Return the prompter's unique name, which we speak to from then on.
+        """Return the prompter's unique name, to which we speak from then on.
 
-        It is started only where nobody has the name: gnome-shell has it without a service file.
+        A prompter is started only if the name has no owner: gnome-shell has no service file for it.
         """
         try:
             return await self._ask_bus("GetNameOwner", "s", [NAME], returns="s")
@@ -118,7 +118,7 @@ class SystemPrompter:
         await self._bus.call(owner, PATH, PROMPTER, member, signature, body, timeout=within)
 
     async def _stop(self, callback: "_Callback") -> None:
-        """Close the dialog, unless the prompter has; let it say good-bye."""
+        """Close the dialog, unless the prompter has, and wait for its PromptDone."""
         if callback.over:
             return
         with suppress(BusError, Unavailable, TimedOut):
@@ -153,19 +153,19 @@ class _Callback:
         return "", ()
 
     def owner_changed(self, owner: str) -> None:
-        """Notice that the prompter, or the bus itself, went away."""
+        """Take in that the prompter, or the bus itself, is gone."""
         if owner != self.owner:
             self.over = self._lost = True
             self._changed.set()
 
     def drop(self) -> None:
-        """Forget what came unasked: an answer said twice must not be tried twice."""
+        """Drop an answer to an earlier question: a PIN that comes twice must not be tried twice."""
         self._ready = None
 
     async def next(self, seconds: float | None, complaint: str) -> _Ready | None:
-        """Return the prompter's next word, or None once it has ended the conversation.
+        """Return the prompter's next PromptReady, or None once it has ended the conversation.
 
-        Raises TimedOut, with `complaint`; and Unavailable when the prompter is gone.
+        Raises TimedOut, with `complaint`, and Unavailable when the prompter is gone.
         """
         try:
             async with asyncio.timeout(seconds):
@@ -194,7 +194,7 @@ class _Conversation:
         Returns the exchange text that came with a "yes"; None for a "no".
         """
         self.callback.drop()
-        if not self.callback.over:  # else it was closed while we were busy with the last answer
+        if not self.callback.over:  # else the dialog was closed while the last answer was tried
             body = [self.callback.path, kind, _properties(text), self.exchange.message]
             await self.call("PerformPrompt", "osa{sv}s", body)
         ready = await self.callback.next(seconds, "nobody answered the prompt in time")
@@ -207,14 +207,14 @@ class _Conversation:
 
 
 def _begin_exchange(turn: _Ready | None) -> Exchange:
-    """Read the prompter's first word, which must give us the turn."""
+    """Read the prompter's first PromptReady, which must give us the turn."""
     if turn is None or turn.reply:
         raise ProtocolError("it gave us no turn")
     return Exchange(turn.exchange)
 
 
 def _properties(text: Text) -> dict[str, Any]:
-    """Return a dialog's properties: all of them, as they stay from one prompt to the next."""
+    """Return all properties of a dialog: one left out would stay as the last prompt had it."""
     return {
         "title": Variant("s", text.title),
         "message": Variant("s", text.message),

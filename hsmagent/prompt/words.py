@@ -1,7 +1,7 @@
 """What a person reads: every sentence of every dialog, made from frozen values.
 
-All foreign text passes `printable`. The order is the order of the questions a person has: which
-token, who asks, for what, where, with which key.
+All foreign text passes `printable`. The lines come in the order of the questions that a person has:
+which token, who asks, for what, where, with which key.
 """
 
 from collections.abc import Sequence
@@ -23,13 +23,13 @@ from hsmagent.model import (
 )
 from hsmagent.prompt.base import Text
 
-LISTED = 4  # more requests than these are counted, not listed: the window stays small
+LISTED = 4  # requests that are listed; further ones are counted, so that the window stays small
 
 # NIST's own names, which people know; other curves have but one name.
 CURVES = {"secp256r1": "P-256", "secp384r1": "P-384", "secp521r1": "P-521"}
 
 LAST_TRY = "One try is left: another wrong PIN blocks the token."
-HIDE = "Hide"  # the token waits for something else than this button
+HIDE = "Hide"  # not "OK": the button only hides the note, and the token still waits
 LASTING = "Allowed once, it may use this key unasked until the login to the token ends."
 FEW_LEFT = "Few tries may be left."
 EACH_USE = "This key wants its PIN for each use."
@@ -92,8 +92,8 @@ def _lasting(request: Request) -> str:
 def _about(requests: Sequence[Request]) -> dict[str, Any]:
     """Return subject and request: who asks for what and where, of which token.
 
-    Whoever it would log in as does not count, nor does the key of a token: a program that was
-    refused one goes on to the next.
+    For the subject neither the user of a login nor the key counts: a program that was refused one
+    key goes on to the token's next.
     """
     if not requests:
         return {}
@@ -120,7 +120,7 @@ def ask_pin(status: TokenStatus, requests: Sequence[Request], warning: str) -> T
 def ask_pin_for_use(status: TokenStatus, requests: Sequence[Request], warning: str) -> Text:
     """Return the dialog for the PIN of one use, of a key that wants it for each.
 
-    It follows a login now and then, and must not read like one that was refused.
+    It sometimes follows the dialog of a login, and must not read as if that had failed.
     """
     first = requests[0]
     return Text(

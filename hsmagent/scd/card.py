@@ -21,9 +21,14 @@ _KEY, _CERTIFICATE = "HSMAGENT.", "HSMAGENT-CERT."
 ROOT, USEFUL, REGULAR = "111", "102", "100"
 
 
+def ref_of(grip: str) -> str:
+    """Return the name, in commands, of the key with this keygrip."""
+    return _KEY + grip
+
+
 @dataclass(frozen=True, slots=True)
 class CardKey:
-    """A key that GnuPG may use. for_ssh: its agent's ssh side, too. present: its token is there."""
+    """A key that GnuPG may use. for_ssh: for ssh, too. present: whether its token is there."""
 
     grip: str
     key: Key
@@ -33,7 +38,7 @@ class CardKey:
     @property
     def ref(self) -> str:
         """Its name in commands."""
-        return _KEY + self.grip
+        return ref_of(self.grip)
 
     @property
     def usage(self) -> str:
@@ -64,7 +69,7 @@ class Card:
     certificates: Mapping[str, CardCertificate] = field(default_factory=dict)
 
     def key(self, name: str) -> CardKey | None:
-        """Return a key by either of its names: "HSMAGENT." and keygrip (2.2), keygrip (2.4)."""
+        """Return a key by its name: in GnuPG 2.2 "HSMAGENT." and keygrip, in 2.4 the keygrip."""
         return self.keys.get(name.upper().removeprefix(_KEY))
 
     def certificate(self, name: str) -> bytes | None:
@@ -75,7 +80,7 @@ class Card:
         return next(iter(key.key.certificates), None) if key is not None else None
 
     def has(self, name: str) -> bool:
-        """Whether this names something of ours, there or not."""
+        """Whether this is the name of a key or certificate of our card, present or not."""
         return name.upper().startswith((_KEY, _CERTIFICATE)) or self.key(name) is not None
 
     @property
@@ -86,8 +91,8 @@ class Card:
     def following(self, answer: Json) -> "Card":
         """Return the card as the daemon's answer to `tokens` has it.
 
-        A key that is gone stays known, so that GnuPG is told that rather than asks for another
-        card. Raises UsageError for an answer that is none.
+        A key that is gone stays known, so that GnuPG is told so and does not ask for another card.
+        Raises UsageError for an answer that cannot be read.
         """
         tokens = Fields(answer).each("tokens")
         gone = {grip: replace(key, present=False) for grip, key in self.keys.items()}

@@ -8,10 +8,11 @@ from typing import Protocol
 
 from hsmagent import assuan
 from hsmagent.assuan import Request
+from hsmagent.errors import HsmAgentError
 from hsmagent.frame import wipe
 from hsmagent.model import KeyType
 from hsmagent.scd import sexp
-from hsmagent.scd.card import SERIAL, Card, CardKey
+from hsmagent.scd.card import SERIAL, Card, CardKey, ref_of
 from hsmagent.scd.daemon import Daemon
 from hsmagent.scd.digest import to_sign
 from hsmagent.scd.errors import Code, Failed
@@ -19,7 +20,7 @@ from hsmagent.scd.errors import Code, Failed
 MOST_DATA = 4096  # bytes: an RSA ciphertext has 2048 at most
 APP = "hsmagent"
 _NOTHING_TO_DO = ("NOP", "LOCK", "UNLOCK", "CHECKPIN", "OPTION")
-# They change a card or look inside it; ours is managed otherwise.
+# Commands that change a card or look inside it; ours is managed by `hsmagent`.
 _NOT_HERE = (
     *("GENKEY", "WRITEKEY", "WRITECERT", "SETATTR", "PASSWD", "APDU", "RANDOM", "DEVINFO"),
     *("SWITCHAPP",),
@@ -27,11 +28,11 @@ _NOT_HERE = (
 
 
 Carry = Callable[[Request], Awaitable[bytes]]
-"""A command: returns what it gives before its "OK"."""
+"""Carries a command out, and returns the lines before its "OK"."""
 
 
 class Shared(Protocol):
-    """What all conversations share: the card as it was seen last, and facts about us."""
+    """What all conversations share: the card as it was seen last, and facts about this process."""
 
     card: Card
     socket_path: str
@@ -40,12 +41,16 @@ class Shared(Protocol):
         """Return the version of GnuPG that is installed."""
         ...
 
+    def has_learned(self, grip: str) -> bool:
+        """Whether GnuPG knows the key of this keygrip as one of our card's."""
+        ...
+
 
 class Commands:
-    """The commands of one conversation, and what it has said for them.
+    """The commands of one conversation, and its state.
 
-    data: what is to be used with a key. asks: a key is being used, and a person may be asked.
-    alone: the client has gone.
+    data: what SETDATA has brought, for a key to be used with. asks: a key is being used, and a
+    person may be asked. alone: the client has gone.
     """
 
     def __init__(self, daemon: Daemon, shared: Shared) -> None:
@@ -72,21 +77,21 @@ class Commands:
         self._commands |= dict.fromkeys(_NOT_HERE, _not_here)
 
     async def carry_out(self, request: Request) -> bytes:
-        """Return what a command gives: status lines and data. Raises HsmAgentError."""
+        """Carry a command out; return its status lines and data. Raises HsmAgentError."""
         command = self._commands.get(request.name)
         if command is None:
             raise Failed(Code.ASS_UNKNOWN_CMD, "a command that is not known here")
         return await command(request)
 
     def forget(self) -> None:
-        """Forget what was said."""
+        """Wipe the data."""
         wipe(self.data)
         self.data = bytearray()
 
     # -- cards -------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """See the card as it is now. Raises HsmAgentError, and then it is as it was seen last."""
+        """Look at the card anew. If that raises HsmAgentError, the card stays as last seen."""
         self._shared.card = await self._daemon.card(self._shared.card)
 
     async def _serialno(self, _: Request) -> bytes:
@@ -123,12 +128,27 @@ class Commands:
             await self.look()
             letter = {"sign": "s", "encr": "e", "auth": "a"}.get(request.options["list"], "")
             keys = [key for key in self._shared.card.present if letter in key.usage]
+            told = [(key.grip, key.usage) for key in keys]
         else:
-            keys = [await self._key(request.last, Code.NOT_FOUND)]
-        told = ((key.grip, "T", SERIAL, key.ref, key.usage) for key in keys)
+            told = [await self._key_or_stub(request.last)]
+        values = [(grip, "T", SERIAL, ref_of(grip), usage) for grip, usage in told]
         if "data" in request.options:
-            return assuan.data("".join(" ".join(each) + "\n" for each in told).encode())
-        return b"".join(assuan.status("KEYINFO", *each) for each in told)
+            return assuan.data("".join(" ".join(each) + "\n" for each in values).encode())
+        return b"".join(assuan.status("KEYINFO", *each) for each in values)
+
+    async def _key_or_stub(self, name: str) -> tuple[str, str]:
+        """Return keygrip and usage of a key, also of one that is not there but was learned.
+
+        GnuPG 2.4 asks this before it uses a key, and an error has it ask for "the card" by a dialog
+        of its own. So what is wrong is said when the key is used.
+        """
+        try:
+            key = await self._key(name, Code.NOT_FOUND)
+        except HsmAgentError:
+            if not self._shared.has_learned(name):
+                raise
+            return name.upper(), "-"
+        return key.grip, key.usage
 
     async def _getattr(self, request: Request) -> bytes:
         match request.words:
@@ -184,11 +204,11 @@ class Commands:
         return b""
 
     async def _pksign(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         return await self._sign(key, request.options.get("hash", ""))
 
     async def _pkauth(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         if not key.for_ssh:
             raise Failed(Code.FORBIDDEN, 'the configuration does not allow this key to "ssh"')
         return await self._sign(key, "")
@@ -200,19 +220,19 @@ class Commands:
         return assuan.data(await self._use(key, "sign_digest", scheme=scheme, digest=digest))
 
     async def _pkdecrypt(self, request: Request) -> bytes:
-        key = await self._key(request.last, Code.NO_SECKEY)
+        key = await self._key(request.last, Code.CARD_NOT_PRESENT)
         data = self._taken()
         if key.key.key_type is KeyType.RSA:
-            # An integer to GnuPG: with a zero in front, or short.
+            # To GnuPG it is an integer: it may have a zero in front, or lack some.
             encrypted = data.lstrip(b"\0").rjust((key.key.bits + 7) // 8, b"\0")
             plain = await self._use(key, "decrypt", encrypted=encrypted, padding="pkcs1")
         else:
             plain = await self._use(key, "derive", point=data, kdf_hash="")
-        # GnuPG takes the padding for removed.
+        # "PADDING 0" says that the padding is removed already.
         return assuan.status("PADDING", "0") + assuan.data(plain)
 
     def _taken(self) -> bytes:
-        """Return what SETDATA has brought. It serves once."""
+        """Return what SETDATA has brought, and wipe it: it is used once."""
         data = bytes(self.data)
         self.forget()
         if not data:

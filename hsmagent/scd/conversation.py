@@ -1,4 +1,4 @@
-"""One conversation with GnuPG's agent: each command is for our card, or for the real scdaemon's."""
+"""One conversation with GnuPG's agent: commands go to our card, or to the real scdaemon."""
 
 from collections.abc import Iterator
 from contextlib import suppress
@@ -9,6 +9,7 @@ from hsmagent.assuan import Request
 from hsmagent.errors import HsmAgentError, ProtocolError
 from hsmagent.frame import wipe
 from hsmagent.scd import route
+from hsmagent.scd.card import SERIAL
 from hsmagent.scd.commands import Commands
 from hsmagent.scd.commands import Shared as SharedByCommands
 from hsmagent.scd.daemon import Daemon
@@ -38,7 +39,7 @@ class Client(RealClient, Protocol):
 
 
 class Conversation:
-    """What one client of ours says, and what it is answered."""
+    """One client's commands and our answers."""
 
     def __init__(self, client: Client, daemon: Daemon, shared: Shared) -> None:
         self._client = client
@@ -46,12 +47,12 @@ class Conversation:
         self._shared = shared
         self._commands = Commands(daemon, shared)
         self._real: RealConnection | None = None
-        self._chosen = False  # the real one's card, not ours
-        self._choice = b""  # how the client has asked for any card
+        self._chosen = False  # whether a card of the real scdaemon is chosen, and not ours
+        self._choice = b""  # the command by which the client has chosen a card
         self._over = False
 
     def left_alone(self) -> bool:
-        """Take note that the client has gone; say whether a key is being used for it."""
+        """Take note that the client has gone; return whether a key is being used for it."""
         self._commands.alone = True
         return self._commands.asks
 
@@ -65,7 +66,7 @@ class Conversation:
                 wipe(line)
 
     async def close(self) -> None:
-        """Let go of the daemon and of the real scdaemon."""
+        """Hang up on the daemon and on the real scdaemon."""
         self._commands.forget()
         self._daemon.close()
         await self._let_go()
@@ -80,7 +81,7 @@ class Conversation:
         await self._client.write(reply)
 
     async def _answer(self, request: Request, line: bytes) -> bytes:
-        """Return the reply, or what is left of it once the real scdaemon has replied."""
+        """Return the reply; empty if the real scdaemon has replied."""
         match request.name:
             case "RESET" | "RESTART":
                 self._commands.forget()
@@ -103,21 +104,30 @@ class Conversation:
     async def _is_foreign(self, request: Request) -> bool:
         foreign = route.is_foreign(request, self._shared.card, chosen=self._chosen)
         if foreign and request.name in route.BY_NAME:
-            with suppress(HsmAgentError):  # then it is no key of ours
+            with suppress(HsmAgentError):  # then the card is as it was seen last
                 await self._commands.look()
             foreign = route.is_foreign(request, self._shared.card, chosen=self._chosen)
+            foreign = foreign and not self._shared.has_learned(request.last)
         return foreign
 
     # -- which card --------------------------------------------------------------------------
 
     async def _our_card(self, request: Request, line: bytes) -> bytes:
-        """Answer for our card; where there is none, the real scdaemon may have one."""
+        """Answer for our card; where there is none, the real scdaemon may have one.
+
+        Where there is no card at all, it is ours that was chosen: GnuPG begins the use of a key by
+        choosing, asks for a card by a dialog of its own if that fails, and shows what is wrong only
+        when it comes from the use itself.
+        """
         try:
             lines = await self._commands.carry_out(request)
         except HsmAgentError as ours:
-            with suppress(Failed):
-                return await self._pass_on(request, line, only_if_done=True)
-            raise ours from None
+            if "demand" not in request.options:
+                with suppress(Failed):
+                    return await self._pass_on(request, line, only_if_done=True)
+            if request.name not in route.CHOOSING:
+                raise ours from None
+            lines = assuan.status("SERIALNO", SERIAL)
         if request.name in route.CHOOSING:
             self._chosen, self._choice = False, line
         return lines + assuan.ok()
@@ -134,7 +144,7 @@ class Conversation:
     async def _pass_on(self, request: Request, line: bytes, *, only_if_done: bool = False) -> bytes:
         """Have the real scdaemon reply. Raises Failed if it cannot.
 
-        only_if_done: try first, since nobody is to see it fail.
+        only_if_done: have it carried out without a client first, so that none sees it fail.
         """
         done = False
         try:

@@ -1,4 +1,4 @@
-"""What the daemon does for GnuPG's agent: one conversation's connection to it, made when needed."""
+"""One conversation's connection to the daemon, made when it is needed."""
 
 import asyncio
 
@@ -47,7 +47,7 @@ class Daemon:
             raise
 
     def close(self) -> None:
-        """Hang up; a question that is put for this connection is taken back."""
+        """Hang up. The daemon then takes back a question that it asks for this connection."""
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()

@@ -9,25 +9,14 @@ _PREFIXES = {
     "sha384": bytes.fromhex("3041300d060960864801650304020205000430"),
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
-_SCHEMES = {
-    KeyType.RSA: {
-        "sha256": Scheme.RSA_PKCS1_SHA256,
-        "sha384": Scheme.RSA_PKCS1_SHA384,
-        "sha512": Scheme.RSA_PKCS1_SHA512,
-    },
-    KeyType.EC: {
-        "sha256": Scheme.ECDSA_SHA256,
-        "sha384": Scheme.ECDSA_SHA384,
-        "sha512": Scheme.ECDSA_SHA512,
-    },
-}
+_KINDS = {KeyType.RSA: "rsa-pkcs1", KeyType.EC: "ecdsa"}
 
 
 def to_sign(key: Key, info: bytes, named: str) -> tuple[Scheme, bytes]:
     """Return scheme and digest, if the DigestInfo is whole and of the hash that is named.
 
-    named: "" where GnuPG names none. Raises Failed: a hash that we do not sign, data that is no
-    DigestInfo, or one of another hash.
+    named: "" where GnuPG names none. Raises Failed for a hash that is not signed here, data that is
+    no DigestInfo, or a DigestInfo of another hash.
     """
     if named and named not in _PREFIXES:
         raise Failed(Code.DIGEST_ALGO, "a hash that is not signed here")
@@ -35,7 +24,7 @@ def to_sign(key: Key, info: bytes, named: str) -> tuple[Scheme, bytes]:
         if info.startswith(prefix) and len(info) == len(prefix) + prefix[-1]:
             if named not in ("", name):
                 raise Failed(Code.INV_VALUE, "the data is of another hash than the one named")
-            return _SCHEMES[key.key_type][name], info[len(prefix) :]
+            return Scheme(f"{_KINDS[key.key_type]}-{name}"), info[len(prefix) :]
     if named:
         raise Failed(Code.INV_VALUE, "the data is no DigestInfo of the hash that is named")
     raise Failed(Code.DIGEST_ALGO, "the data is no DigestInfo of a hash that is signed here")

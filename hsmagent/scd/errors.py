@@ -1,4 +1,4 @@
-"""Errors as GnuPG has them: numbers of libgpg-error, whose words it shows in the place of ours."""
+"""Errors as GnuPG has them: numbers of libgpg-error, whose sentences it shows in place of ours."""
 
 from enum import IntEnum
 
@@ -24,7 +24,6 @@ class Code(IntEnum):
 
     GENERAL = 1  # "General error"
     DIGEST_ALGO = 5  # "Invalid digest algorithm"
-    NO_SECKEY = 17  # "No secret key"
     NOT_FOUND = 27  # "Not found"
     INV_VALUE = 55  # "Invalid value"
     NO_DATA = 58  # "No data"
@@ -51,7 +50,7 @@ class Failed(HsmAgentError):
 
 
 def code_of(error: HsmAgentError) -> Code:
-    """Return the number whose words come nearest to an error of ours."""
+    """Return the number whose sentence comes nearest to an error of ours."""
     if isinstance(error, Failed):
         return error.code
     return next((code for kind, code in _CODES if isinstance(error, kind)), Code.GENERAL)

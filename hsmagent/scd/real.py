@@ -1,7 +1,8 @@
-"""The real scdaemon, for cards that are not ours: started when it is needed, and passed on to.
+"""The real scdaemon, to which commands for other cards are passed on, started when it is needed.
 
-One process serves all conversations, each on a connection of its own. It is ended once nobody
-needs it, unless it has shown a card by then: from its start on it keeps others from the readers.
+One process serves all conversations, each on a connection of its own. It is ended once no
+conversation needs it, unless it has shown a card by then: while it runs, it keeps other programs
+from the readers.
 """
 
 import asyncio
@@ -39,7 +40,7 @@ class Client(Protocol):
 
 
 class RealScdaemon:
-    """The process. find: see `Find`."""
+    """The process of the real scdaemon. find: see `Find`."""
 
     def __init__(self, find: Find) -> None:
         self._find = find
@@ -104,7 +105,7 @@ class RealScdaemon:
             await self.end()
 
     async def end(self) -> None:
-        """End it, politely at first."""
+        """End it: hang up first, and kill it if it does not end then."""
         self._hang_up()
         process, self._process = self._process, None
         if process is None or process.returncode is not None:
@@ -139,7 +140,7 @@ class RealConnection:
             raise Failed(Code.ENODEV, "the real scdaemon does not answer") from None
 
     async def ask(self, line: bytes | bytearray) -> bool:
-        """Have it carry out a command whose answer nobody is to see; say whether it did."""
+        """Have it carry out a command whose answer no client sees; return whether it did."""
         await self._stream.pass_on(line)
         try:
             await _reply(self._stream)
@@ -148,9 +149,9 @@ class RealConnection:
         return True
 
     async def pass_on(self, line: bytes | bytearray, client: Client) -> bool:
-        """Have it carry out a command for a client, which it may ask; say whether it did.
+        """Have it carry out a command for a client, of which it may inquire; return whether it did.
 
-        Raises ProtocolError when one of both has gone.
+        Raises ProtocolError when the client or the real scdaemon has gone.
         """
         await self._stream.pass_on(line)
         while True:

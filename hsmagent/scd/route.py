@@ -1,20 +1,20 @@
-"""For whom a command is: our card, or one that only the real scdaemon reads. Pure.
+"""Which card a command is for: ours, or one that only the real scdaemon reads. No I/O.
 
-Our card is meant where nothing else is named. The real one holds a reader for itself once it was
-asked, so it is asked only where its card is meant: by a foreign serial number, a kind of card
-("openpgp"), a key that is not ours, or since this conversation has chosen such a card.
+Our card is meant where no other is named. The real scdaemon keeps a reader to itself once it was
+asked, so it is asked only where its card is meant: when a foreign serial number is named, a kind of
+card ("openpgp") or a key that is not ours, or when this conversation has chosen such a card.
 """
 
 from hsmagent.assuan import Request
 from hsmagent.scd.card import SERIAL, Card
 
-# They name a key or certificate by their last word.
+# Commands whose last word names a key or a certificate.
 BY_NAME = frozenset({"READCERT", "READKEY", "KEYINFO", "PKSIGN", "PKAUTH", "PKDECRYPT"})
-# They choose a card.
+# Commands that choose a card.
 CHOOSING = frozenset({"SERIALNO", "SWITCHCARD"})
-# They are about this process, whichever card is meant.
+# Commands about this process, whichever card is meant.
 _OURS = frozenset({"GETINFO", "OPTION", "NOP", "BYE", "RESET", "RESTART", "KILLSCD", "SETDATA"})
-_WAITING = frozenset({"LOCK", "UNLOCK"})  # for one another; nobody has to wait here
+_WAITING = frozenset({"LOCK", "UNLOCK"})  # by these clients wait for one another; here none must
 
 
 def is_foreign(request: Request, card: Card, *, chosen: bool) -> bool:

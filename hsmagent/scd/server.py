@@ -1,7 +1,7 @@
 """The process: one conversation on standard input and output, and one on each connection.
 
-GnuPG's agent keeps the first for its whole life, and takes a connection more for each client that
-comes while the first is in use.
+GnuPG's agent keeps the first one for its whole life, and makes a connection for each client that
+comes while the first one is in use.
 """
 
 import asyncio
@@ -11,9 +11,11 @@ import socket
 from asyncio.subprocess import DEVNULL, PIPE
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 
 from hsmagent.errors import ProtocolError
 from hsmagent.model import printable
+from hsmagent.scd import stubs
 from hsmagent.scd.card import Card
 from hsmagent.scd.conversation import Conversation
 from hsmagent.scd.daemon import Daemon
@@ -34,8 +36,8 @@ NEWER = "2.99.0"
 class Server:
     """Serves GnuPG's agent. daemon: the path of the daemon's face socket.
 
-    listening: for further conversations, at `socket_path`. real: the real scdaemon; "": GnuPG's
-    own. options: what it is given.
+    listening: for further conversations, at `socket_path`. home: GnuPG's folder. real: the real
+    scdaemon; "": GnuPG's own. options: what it is given.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Server:
         listening: socket.socket,
         socket_path: str,
         *,
+        home: Path,
         real: str = "",
         options: Sequence[str] = (),
     ) -> None:
@@ -52,6 +55,7 @@ class Server:
         self.real = RealScdaemon(self._find_real)
         self._daemon = daemon
         self._listening = listening
+        self._home = home
         self._real = real
         self._options = options
         self._version = ""
@@ -86,7 +90,7 @@ class Server:
             self._tasks.start(self._converse(Stream(descriptor, descriptor)))
 
     async def _converse(self, stream: Stream) -> None:
-        """Carry one conversation; a question that is put for it ends with it."""
+        """Hold one conversation. A question that the daemon asks for it ends with it."""
         lines = _Lines(stream)
         conversation = Conversation(lines, Daemon(self._daemon), self)
         reading = asyncio.ensure_future(lines.read())
@@ -116,6 +120,10 @@ class Server:
             self._version = printable(first.rpartition(" ")[2], 20) or NEWER
         return self._version
 
+    def has_learned(self, grip: str) -> bool:
+        """Whether GnuPG knows the key of this keygrip as one of our card's."""
+        return stubs.is_ours(stubs.read(self._home, grip))
+
     async def _find_real(self) -> Sequence[str]:
         if self._real:
             return [self._real, *self._options]
@@ -128,7 +136,7 @@ class Server:
 
 
 async def _gpgconf(word: str) -> str:
-    """Return what gpgconf says, or "" where it does not."""
+    """Return what gpgconf prints, or "" where it does not run."""
     try:
         child = await asyncio.create_subprocess_exec(
             "gpgconf", word, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL

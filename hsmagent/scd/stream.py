@@ -1,4 +1,4 @@
-"""Assuan's lines over descriptors, a pipe's or a socket's. A PIN may be among them."""
+"""Assuan's lines over the descriptors of pipes or a socket. A line may hold a PIN."""
 
 import asyncio
 import os
@@ -7,7 +7,7 @@ from hsmagent.assuan import LineReader
 
 
 class Stream:
-    """Lines in and out; what was read is wiped once it is handed out. It owns its descriptors."""
+    """Lines in and out. Its buffer is wiped as lines are returned. It owns its descriptors."""
 
     def __init__(self, source: int, sink: int) -> None:
         self._source = source
@@ -39,7 +39,7 @@ class Stream:
                 return count
 
     async def write(self, data: bytes | bytearray) -> None:
-        """Write all of it; an other end that has gone shows when it is read from."""
+        """Write all of it. Raises nothing when the other end has gone: `line` tells that."""
         rest = memoryview(data)
         while rest:
             try:
@@ -58,10 +58,7 @@ class Stream:
     async def _until_ready(descriptor: int, *, reading: bool) -> None:
         loop = asyncio.get_running_loop()
         ready = loop.create_future()
-        if reading:
-            loop.add_reader(descriptor, _set, ready)
-        else:
-            loop.add_writer(descriptor, _set, ready)
+        (loop.add_reader if reading else loop.add_writer)(descriptor, _set, ready)
         try:
             await ready
         finally:

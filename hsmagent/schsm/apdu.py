@@ -1,4 +1,4 @@
-"""Commands and answers of a smart card (ISO 7816-3, section 12; ISO 7816-4), short and extended."""
+"""A smart card's commands and answers (ISO 7816-3, section 12; ISO 7816-4), short and extended."""
 
 from dataclasses import dataclass
 from enum import IntEnum
@@ -6,19 +6,18 @@ from enum import IntEnum
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import wipe
 
-_HEADER = 4
 _SW = 2
 _SHORT_DATA = 0xFF
-_SHORT_ANSWER = 0x100
+SHORT_ANSWER = 0x100
 MOST_ANSWER = 0x10000
 MOST_DATA = 0xFFFF
 
 
 class SW(IntEnum):
-    """Status words that the card answers with."""
+    """Status words (SW1 SW2) of the card's answers."""
 
     OK = 0x9000
-    # These four are a reader's with a PIN pad (PC/SC, part 10, section 2.5.1).
+    # The next four come from a reader with a PIN pad (PC/SC, part 10, section 2.5.1).
     PAD_TIMEOUT = 0x6400
     PAD_CANCELLED = 0x6401
     PAD_PINS_DIFFER = 0x6402
@@ -73,23 +72,18 @@ class Command:
     data: bytes = b""
     le: int = 0
 
-    @property
-    def p1p2(self) -> int:
-        """Both parameters as one number: often a file id."""
-        return self.p1 << 8 | self.p2
-
     def encode(self, secret: bytearray | None = None) -> bytearray:
         """Return the command's bytes, short where both lengths allow it.
 
-        `secret` follows the data: a PIN, which no `Command` should hold. The caller wipes both, it
-        and what is returned. Raises ProtocolError when the command is too long for any card.
+        secret: a PIN, which follows the data and which no `Command` should hold. The caller wipes
+        it and the result. Raises ProtocolError when the command is too long for any card.
         """
         data = bytearray(self.data)
         data += secret or b""
         if len(data) > MOST_DATA or self.le > MOST_ANSWER:
             raise ProtocolError(f"a command with {len(data)} bytes is too long for a card")
         out = bytearray((self.cla, self.ins, self.p1, self.p2))
-        short = len(data) <= _SHORT_DATA and self.le <= _SHORT_ANSWER
+        short = len(data) <= _SHORT_DATA and self.le <= SHORT_ANSWER
         size = 1 if short else 2
         if not short:
             out.append(0)
@@ -97,38 +91,10 @@ class Command:
             out += len(data).to_bytes(size, "big")
             out += data
         if self.le:
-            # The most that the form can say is written as zero.
-            out += (self.le % (_SHORT_ANSWER if short else MOST_ANSWER)).to_bytes(size, "big")
+            # The greatest length of each form is written as zero.
+            out += (self.le % (SHORT_ANSWER if short else MOST_ANSWER)).to_bytes(size, "big")
         wipe(data)
         return out
-
-
-def parse(raw: bytes | bytearray) -> Command:
-    """Read a command in any of the seven cases of ISO 7816-3. Raises ProtocolError."""
-    if len(raw) < _HEADER:
-        raise ProtocolError("a command without a header")
-    head, body = raw[:_HEADER], raw[_HEADER:]
-    data, le = b"", 0
-    if len(body) == 1:
-        le = body[0] or _SHORT_ANSWER
-    elif len(body) == 3 and body[0] == 0:  # noqa: PLR2004 - zero and two bytes: extended Le
-        le = int.from_bytes(body[1:], "big") or MOST_ANSWER
-    elif body:
-        data, rest, wide = _data(bytes(body))
-        if rest:
-            le = int.from_bytes(rest, "big") or (MOST_ANSWER if wide else _SHORT_ANSWER)
-    return Command(head[0], head[1], head[2], head[3], data, le)
-
-
-def _data(body: bytes) -> tuple[bytes, bytes, bool]:
-    """Cut `Lc data [Le]`; says too whether the lengths are extended."""
-    wide = body[0] == 0
-    start = 3 if wide else 1
-    end = start + int.from_bytes(body[:start], "big")
-    rest = body[end:]
-    if len(body) < end or end == start or len(rest) not in {0, 2 if wide else 1}:
-        raise ProtocolError("a command whose lengths do not fit")
-    return body[start:end], rest, wide
 
 
 def split(answer: bytes) -> tuple[bytes, int]:

@@ -1,13 +1,13 @@
 """Wrapped keys, and the files that sc-hsm-tool keeps them in.
 
-A file is SEQUENCE {OCTET STRING blob, description of the key, certificate or request}; the last two
-as they lie on the card, and either may be missing. The blob is what the card's WRAP gives:
+A file is SEQUENCE {OCTET STRING blob, description of the key, certificate or request}. The last two
+are as they lie on the card, and either may be missing. The blob is the card's answer to WRAP KEY:
 
     check value of the DKEK 8, type 1, algorithm, allowed algorithms, access conditions, key OID
     (each with two bytes of length), AES-256-CBC of the key, AES-CMAC of all that 16
 
-The key, decrypted: 8 random bytes, its size in bits (2), its components with two bytes of length
-each, 80 00 … to a whole block.
+The decrypted key is 8 random bytes, its size in bits (2), its components with two bytes of length
+each, and 80 00 … to a whole block.
 """
 
 import hmac
@@ -19,12 +19,11 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hsmagent.schsm import cvc
+from hsmagent.schsm.cvc import PublicKey
 from hsmagent.schsm.dkek import KCV, Dkek
 from hsmagent.schsm.tlv import OCTET_STRING, SEQUENCE, one, tlv, walk
 
 PrivateKey = rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
-PublicKey = cvc.PublicKey
-
 MAC = 16
 _RANDOM = 8
 _BLOCK = 16
@@ -101,7 +100,7 @@ def read(content: bytes) -> Backup:
 
 
 def _describes(value: bytes) -> bool:
-    """Tell a key's description from a certificate, which begins with a bigger SEQUENCE too."""
+    """Tell a key's description from a certificate; both begin with a SEQUENCE in a SEQUENCE."""
     parts = list(walk(value))
     inner = list(walk(parts[0][1])) if parts and parts[0][0] == SEQUENCE else []
     return not inner or inner[0][0] not in (0xA0, 0x02)  # a certificate's version or serial number
@@ -123,7 +122,7 @@ def blob(data: bytes) -> Blob:
 
 
 def check(wrapped: Blob, dkek: Dkek) -> None:
-    """Return if the blob is as it left the card. Raises WrongDkek."""
+    """Raise WrongDkek unless the blob is as it left the card."""
     if wrapped.kcv != dkek.kcv or not hmac.compare_digest(
         dkek.mac(wrapped.authenticated), wrapped.mac
     ):

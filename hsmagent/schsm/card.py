@@ -1,6 +1,6 @@
-"""A SmartCard-HSM as its commands: from a wish to APDUs, from answers to frozen values.
+"""The commands of a SmartCard-HSM: from method calls to APDUs, from answers to frozen values.
 
-Knows nothing of readers: it is given a function that carries a command to the card.
+It knows nothing of readers, and is given a function that carries a command to the card.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ Transmit = Callable[[bytearray], bytes]
 """Carries one command to the card and returns its answer."""
 
 ATR = bytes.fromhex("3BFE1800008131FE458031815448534D31738021408107FA")
-# The contactless and the micro-SD forms answer otherwise, with the same historical bytes.
+# The contactless and micro-SD cards have other ATRs, with the same historical bytes.
 _HISTORICAL = ATR[9:21]
 AID = bytes.fromhex("E82B0601040181C31F0201")
 
@@ -49,7 +49,7 @@ _WRAP, _UNWRAP = 0x92, 0x93
 
 
 class Pad(Protocol):
-    """A reader with a PIN pad: it puts what is typed there into a command, and carries that out."""
+    """A reader with a PIN pad: it puts the typed PIN into a command, and sends that to the card."""
 
     def verify(self, command: Command) -> bytes:
         """Have a PIN typed; return the card's answer, or the reader's."""
@@ -61,7 +61,7 @@ class Pad(Protocol):
 
 
 class CardError(Exception):
-    """The card said no: to which instruction, with which status word."""
+    """The card refused an instruction, with this status word."""
 
     def __init__(self, ins: int, sw: int) -> None:
         super().__init__(f"{INS(ins).name}: {sw:04X}")
@@ -71,9 +71,9 @@ class CardError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class PinStatus:
-    """A PIN: whether there is one, how many tries are left (0 is blocked), and who is logged in.
+    """A PIN: whether it is set, how many tries are left (0: blocked), and whether it is in use.
 
-    Of a PIN that somebody is logged in with, the card does not tell the tries: None.
+    tries: None while some program is logged in with the PIN, since the card does not tell then.
     """
 
     is_set: bool
@@ -83,7 +83,7 @@ class PinStatus:
 
 @dataclass(frozen=True, slots=True)
 class DkekStatus:
-    """The key that wraps keys: of how many shares, how many are still missing, its check value."""
+    """The DKEK, which wraps keys: its number of shares, those still missing, its check value."""
 
     shares: int
     missing: int
@@ -92,7 +92,7 @@ class DkekStatus:
 
 @dataclass(frozen=True, slots=True)
 class Applet:
-    """What SELECT says: the version and whether the SO-PIN can set a new user PIN."""
+    """The answer to SELECT: the version, and the options (such as SO_PIN_RESETS_USER_PIN)."""
 
     version: tuple[int, int]
     options: int
@@ -100,7 +100,7 @@ class Applet:
 
 @dataclass(frozen=True, slots=True)
 class Initialization:
-    """What INITIALIZE is to make. `so_pin` is the present one, 8 bytes; `shares` None: no backup.
+    """What INITIALIZE sets. so_pin: the present one, 8 bytes. shares: of the DKEK; None: no backup.
 
     Whoever holds it wipes the PINs.
     """
@@ -112,9 +112,9 @@ class Initialization:
 
 
 class SmartCardHsm:
-    """One card. All raise CardError, ProtocolError, and what the function raises that carries.
+    """One card. Its methods raise CardError, ProtocolError, and whatever `transmit` raises.
 
-    pad: the reader's, if it has one: a PIN that is None is typed there.
+    pad: the reader's PIN pad, if it has one: a PIN that is None is typed there.
     """
 
     def __init__(self, transmit: Transmit, pad: Pad | None = None) -> None:
@@ -122,7 +122,7 @@ class SmartCardHsm:
         self._pad = pad
 
     def _run(self, command: Command, secret: bytearray | None = None) -> bytes:
-        """Carry out one command, which is to succeed."""
+        """Carry out one command and return the answer's data. Raises CardError when it fails."""
         data, sw = self._answer(command, secret)
         if sw != SW.OK:
             raise CardError(command.ins, sw)
@@ -146,7 +146,7 @@ class SmartCardHsm:
     # -- the applet ------------------------------------------------------------------------
 
     def select(self) -> Applet:
-        """Select the application. Whoever was logged in to the card is so no longer."""
+        """Select the application. That ends every login to the card."""
         answer = self._run(Command(0, INS.SELECT, 0x04, 0, AID, _READ))
         try:
             about = next(iter(fields(answer).values()), b"")
@@ -162,7 +162,7 @@ class SmartCardHsm:
         return int.from_bytes(self._run(Command(0x80, INS.INITIALIZE, 0, 0, b"", 8))[:4], "big")
 
     def serial(self) -> str:
-        """Return the serial number: the name in the device's certificate."""
+        """Return the serial number, by which the device's certificate names the card."""
         try:
             return cvc.read(self.read(DEVICE_CERTIFICATE)).serial
         except ValueError:
@@ -211,7 +211,7 @@ class SmartCardHsm:
         self._typed(command, lambda pad, command: pad.modify(command))
 
     def change(self, reference: int, old: bytearray, new: bytearray) -> None:
-        """Set a new PIN. A wrong old one costs a try. The card knows how long the old one is."""
+        """Set a new PIN. A wrong old one costs a try. The card knows where the old one ends."""
         self._with_both(INS.CHANGE_REFERENCE_DATA, reference, old, new)
 
     def unblock(self, so_pin: bytearray, pin: bytearray) -> None:
@@ -251,7 +251,7 @@ class SmartCardHsm:
         return content
 
     def write(self, file: int, content: bytes) -> None:
-        """Give a file this content; one that was there is removed first, as none gets shorter."""
+        """Give a file this content. An old file is deleted first, since files never get shorter."""
         self.delete(file)
         for at in range(0, max(1, len(content)), _PIECE):
             where = tlv(_OFFSET, at.to_bytes(2, "big"))
@@ -273,7 +273,7 @@ class SmartCardHsm:
         return self._key_domain()
 
     def import_share(self, share: bytearray) -> DkekStatus | None:
-        """Give the card one share, 32 bytes. It takes any: only the check value tells."""
+        """Give the card one share, 32 bytes. It takes a wrong one: only the check value tells."""
         return self._key_domain(share)
 
     def _key_domain(self, share: bytearray | None = None) -> DkekStatus | None:
@@ -296,7 +296,7 @@ class SmartCardHsm:
 
 
 def is_smartcard_hsm(atr: bytes) -> bool:
-    """Whether a card that answers so to reset is one."""
+    """Whether a card with this answer to reset is a SmartCard-HSM."""
     return _HISTORICAL in atr
 
 
@@ -311,7 +311,7 @@ def key_numbers(objects: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def free_number(objects: tuple[int, ...]) -> int:
-    """Return the first number that no key has, nor a file which one left behind. 0: none."""
+    """Return the first number that no key has, and no file that a key left behind; 0: none."""
     taken = {
         each & 0xFF
         for each in objects

@@ -1,7 +1,7 @@
-"""Card-verifiable certificates (BSI TR-03110, part 3): what they say. Signatures are not checked.
+"""Card-verifiable certificates (BSI TR-03110, part 3), read without checking their signatures.
 
-The device's certificate names the card; the request that the card made with a key holds the key's
-public half until a certificate takes its place.
+The device's certificate names the card. The request that the card makes with each new key holds the
+key's public half, until a certificate takes the request's place.
 """
 
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ PRIME, A, B, GENERATOR, ORDER, POINT, COFACTOR = range(0x81, 0x88)
 
 _SEQUENCE_NUMBER = 5  # characters at the end of a holder's name
 
-# A curve is spelled out in full; its prime tells which it is (SEC 2, RFC 5639).
+# A certificate holds all numbers of its curve; the prime tells which it is (SEC 2, RFC 5639).
 _CURVES: dict[int, ec.EllipticCurve] = {
     2**192 - 2**64 - 1: ec.SECP192R1(),
     2**256 - 2**224 + 2**192 + 2**96 - 1: ec.SECP256R1(),
@@ -45,7 +45,7 @@ _CURVES: dict[int, ec.EllipticCurve] = {
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate's body: who signed it, whose it is, and what stands inside 7F49."""
+    """A certificate's body: who signed it, whose it is, and the public key: what is inside 7F49."""
 
     authority: str
     holder: str
@@ -71,7 +71,7 @@ def read(data: bytes) -> Certificate:
 
 
 def public_key(value: bytes) -> PublicKey:
-    """Read what stands inside 7F49. Raises ValueError."""
+    """Read a public key: what is inside 7F49. Raises ValueError."""
     key = fields(value)
     if key.get(OBJECT_IDENTIFIER) == ID_TA_RSA_V1_5_SHA_256:
         n, e = (int.from_bytes(key.get(tag, b""), "big") for tag in (MODULUS, EXPONENT))

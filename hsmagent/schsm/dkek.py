@@ -1,8 +1,8 @@
-"""The device key encryption key (DKEK): its shares, its check value, what is made from it.
+"""The device key encryption key (DKEK): its shares, its check value, the keys derived from it.
 
 A DKEK is the XOR of all its shares. A share's file is what `openssl enc` would write, with ten
-million rounds of MD5 between the password and the key, as sc-hsm-tool has them: that is what makes
-a guess dear, and takes seconds here too.
+million rounds of MD5 between the password and the key, as in sc-hsm-tool: they make guessing the
+password slow, and take us seconds, too.
 """
 
 import hashlib
@@ -28,8 +28,8 @@ _PADDING = bytes([_BLOCK]) * _BLOCK  # a share is two blocks: a third of PKCS#7'
 _STEP = 100_000  # rounds between two reports
 
 try:
-    # Python's own MD5 starts faster than OpenSSL's, by half of the time that this takes. Builds
-    # without it have the other.
+    # A call of Python's own MD5 takes half as long as one of OpenSSL's. Some builds of Python lack
+    # the former.
     _md5 = import_module("_md5").md5
 except ImportError:
     _md5 = partial(hashlib.md5, usedforsecurity=False)
@@ -39,12 +39,12 @@ Progress = Callable[[float], None]
 
 
 class WrongPassword(Exception):
-    """The password does not open the share's file."""
+    """The password does not decrypt the share's file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dkek:
-    """A whole DKEK. Its bytes do not show in its representation."""
+    """A whole DKEK. Its repr() does not show its bytes."""
 
     key: bytes = field(repr=False)
 
@@ -58,7 +58,7 @@ class Dkek:
         return _cbc(self._derived(1), bytes(_BLOCK)).decryptor().update(data)
 
     def encrypt(self, data: bytes) -> bytes:
-        """Do the reverse, for whole blocks."""
+        """AES-256-CBC with IV zero, of whole blocks."""
         return _cbc(self._derived(1), bytes(_BLOCK)).encryptor().update(data)
 
     def mac(self, data: bytes) -> bytes:
@@ -92,7 +92,7 @@ def encrypt_share(
 
 
 def check_file(content: bytes) -> None:
-    """Say no to what cannot be a share's file, before anybody waits. Raises ValueError."""
+    """Raise ValueError for what cannot be a share's file, before anybody waits for the rounds."""
     if len(content) != FILE or not content.startswith(_MAGIC):
         raise ValueError("it does not hold a DKEK share")
 

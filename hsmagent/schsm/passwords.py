@@ -1,7 +1,7 @@
 """A password in parts, any `threshold` of which give it back (Shamir 1979), as sc-hsm-tool does it.
 
-The password is a number of 8 bytes below a 64-bit prime. Who keeps a part notes three numbers: the
-prime, which all share, the part's id, and its value.
+The password is a number of 8 bytes below a 64-bit prime. Each keeper of a part writes three numbers
+down: the prime, which all parts share, the part's id, and its value.
 """
 
 import secrets
@@ -15,7 +15,7 @@ _WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)  # enough below 2^64 (
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One keeper's part. `value` does not show in its representation."""
+    """One keeper's part. Its repr() does not show its value."""
 
     prime: int
     id: int

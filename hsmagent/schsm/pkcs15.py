@@ -1,6 +1,6 @@
 """The PKCS#15 descriptions (ISO 7816-15) that tools keep on a SmartCard-HSM beside its keys.
 
-Read and written as far as a backup needs it: a key's label, its CKA_ID and its number on the card.
+They are read and written as far as backups need them: a key's label, CKA_ID and number.
 """
 
 from dataclasses import dataclass
@@ -61,10 +61,7 @@ def key_description(content: bytes) -> KeyDescription:
 
 
 def renumbered(content: bytes, reference: int) -> bytes:
-    """Return a description that says another number: for a key that goes into another place.
-
-    Raises ValueError.
-    """
+    """Return a description with another number, for a key that gets one. Raises ValueError."""
     outer, value = next(walk(content), (0, b""))
     parts = list(walk(value))
     own = [
@@ -76,8 +73,8 @@ def renumbered(content: bytes, reference: int) -> bytes:
 
 
 def _parts(content: bytes) -> tuple[bytes, bytes]:
-    """Cut a description into what all objects have and what keys have."""
-    outer, value = next(walk(content), (0, b""))  # behind it there may be what was there before
+    """Return a description's attributes of any object, and those of a key. Raises ValueError."""
+    outer, value = next(walk(content), (0, b""))  # the end of an older content may follow it
     parts = list(walk(value)) if outer in (_RSA, _EC) else []
     if len(parts) < 2 or parts[0][0] != SEQUENCE or parts[1][0] != SEQUENCE:  # noqa: PLR2004
         raise ValueError("not a key's description")

@@ -43,7 +43,7 @@ def walk(data: bytes) -> Iterator[tuple[int, bytes]]:
 def first(data: bytes) -> bytes:
     """Return the first data object alone, with its tag; b"" where there is none.
 
-    A card's files never get shorter: behind a new content the end of a longer old one stays.
+    A card's files never get shorter: the end of a longer old content may follow the new one.
     Raises ValueError.
     """
     for _, value in walk(data):

@@ -1,4 +1,4 @@
-"""Where things belong in one person's home, and where our own files come from."""
+"""The folders of one person's home that setup writes to, and where our own files come from."""
 
 import os
 import pwd
@@ -12,7 +12,7 @@ from pathlib import Path
 import hsmagent
 from hsmagent.errors import UsageError
 
-# A file that is there wherever ours are.
+# A file by which the folder of our files is known.
 _MARK = ("systemd", "hsmagent.service")
 
 
@@ -60,7 +60,7 @@ class Home:
 def shipped() -> Path:
     """Return the folder that holds our systemd/ and contrib/: of a checkout, or of a wheel.
 
-    A wheel carries them as data files, which each way to install puts elsewhere; its record says
+    A wheel carries them as data files, which each installer puts elsewhere; the wheel's RECORD says
     where. Raises UsageError when they are not there.
     """
     checkout = Path(hsmagent.__file__).parents[1]
@@ -77,10 +77,10 @@ def shipped() -> Path:
 
 
 def own_program(env: Mapping[str, str]) -> Path:
-    """Return the path of `hsmagent` for units: as the PATH has it if that is this very one.
+    """Return the path of `hsmagent` for units: the one on the PATH, if that is this installation's.
 
-    That one (such as ~/.local/bin/hsmagent) stays when the environment behind it is made anew.
-    Raises UsageError when there is no such program.
+    A link on the PATH (such as ~/.local/bin/hsmagent) stays when the virtual environment that it
+    leads to is made anew. Raises UsageError when there is no such program.
     """
     own = Path(sysconfig.get_path("scripts"), "hsmagent")
     found = shutil.which("hsmagent", path=env.get("PATH", os.defpath))

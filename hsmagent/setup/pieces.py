@@ -1,7 +1,7 @@
 """The pieces that setup puts in place: a file, a link, a line in a file of the person's.
 
-Each piece knows what it looks like on the disk, so that what somebody else wrote or changed is
-told from what we wrote.
+Each piece has a look, which is compared with the look of what is on the disk: so what somebody else
+wrote or changed is told from what we wrote.
 """
 
 import hashlib
@@ -22,6 +22,10 @@ class File:
     def look(self) -> str:
         """What `look_of` says of it once it is written."""
         return _digest(self.content)
+
+    def is_linked(self) -> bool:
+        """Whether somebody else has put a link there that leads to the same (pipx does)."""
+        return self.path.is_symlink() and _reads(self.path) == self.content
 
     def write(self) -> None:
         """Write it at once and whole, readable by all. Raises OSError."""
@@ -65,6 +69,13 @@ def look_of(path: Path) -> str | None:
     if path.is_file():
         return _digest(path.read_bytes())
     return "other" if path.exists() else None
+
+
+def _reads(path: Path) -> bytes | None:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return None
 
 
 def _digest(content: bytes) -> str:
@@ -112,11 +123,8 @@ def exchange_line(path: Path, old: str, new: str) -> None:
 
 
 def _lines(path: Path) -> list[bytes]:
-    return path.read_bytes().removesuffix(b"\n").split(b"\n") if _has_text(path) else []
-
-
-def _has_text(path: Path) -> bool:
-    return path.is_file() and path.stat().st_size > 0
+    content = path.read_bytes() if path.is_file() else b""
+    return content.removesuffix(b"\n").split(b"\n") if content else []
 
 
 # -- folders ---------------------------------------------------------------------------------
@@ -131,7 +139,7 @@ def make_folders(path: Path) -> list[Path]:
 
 
 def remove_empty(path: Path) -> bool:
-    """Take a folder away if nothing is in it; say whether it is gone."""
+    """Take a folder away if nothing is in it; return whether it is gone."""
     try:
         path.rmdir()
     except FileNotFoundError:

@@ -47,7 +47,7 @@ class Step:
 
 
 def placing(wanted: Sequence[Piece], record: Record) -> list[Step]:
-    """Return what leads to what is wanted, from what is there."""
+    """Return the steps from what is there to what is wanted."""
     kept = {str(piece.path) for piece in wanted}
     steps = [step for piece in wanted for step in _placing(piece, record)]
     return steps + [step for step in removing(record) if str(step.path) not in kept]
@@ -62,10 +62,12 @@ def _placing(piece: Piece, record: Record) -> Iterator[Step]:
             yield Step(Verb.ADD, piece.path, piece)
         return
     there, written = look_of(piece.path), record.written.get(str(piece.path))
+    if isinstance(piece, File) and piece.is_linked():
+        return
     if there is None:
         yield Step(Verb.WRITE, piece.path, piece)
     elif there == piece.look:
-        if written not in (None, there):  # we were interrupted before we could note it
+        if written not in (None, there):  # an upgrade was interrupted before it was noted
             yield Step(Verb.UPGRADE, piece.path, piece)
     elif there == written:
         yield Step(Verb.UPGRADE, piece.path, piece)
@@ -74,7 +76,7 @@ def _placing(piece: Piece, record: Record) -> Iterator[Step]:
 
 
 def removing(record: Record) -> list[Step]:
-    """Return what takes away all that we wrote."""
+    """Return the steps that take away all that we wrote."""
     steps = []
     for name, written in record.written.items():
         path, there = Path(name), look_of(Path(name))
@@ -89,8 +91,9 @@ def removing(record: Record) -> list[Step]:
 def carry_out(step: Step, record: Record) -> None:
     """Take one step, and note it so that an interruption at any point does no harm.
 
-    A new path is noted before it is written, since a noted one that is not there is written again;
-    an upgrade after, since `_placing` sees one that was not noted. Raises OSError.
+    A new path is noted before it is written, since a noted one that is not there is written again.
+    An upgrade is noted after it is written, since `_placing` recognises one that was not noted.
+    Raises OSError.
     """
     name = str(step.path)
     match step.verb, step.piece:

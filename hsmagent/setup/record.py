@@ -1,4 +1,4 @@
-"""What setup has written: kept, so that it can be upgraded and taken away."""
+"""The record of what setup has written, by which that can be upgraded and taken away."""
 
 import json
 from dataclasses import asdict, dataclass, field
@@ -13,9 +13,9 @@ FORMAT = 1
 
 @dataclass(slots=True)
 class Record:
-    """written: path → how it looked when we wrote it. lines: path → the line that we added.
+    """What setup has written. written: path → its look when we wrote it. lines: path → our line.
 
-    made: what was not there before us, folders and the files of `lines`, the outermost first.
+    made: the folders, and the files of `lines`, that were not there before, the outermost first.
     """
 
     path: Path
@@ -25,7 +25,7 @@ class Record:
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Read it; it is empty if there is none. Raises HsmAgentError for one that is not ours."""
+        """Read the record, empty if there is none. Raises HsmAgentError if it cannot be read."""
         try:
             text = path.read_text()
         except FileNotFoundError:
@@ -52,7 +52,7 @@ class Record:
         replace(self.path, (json.dumps(kept, indent=1) + "\n").encode(), 0o600)
 
     def note_folders(self, folder: Path) -> None:
-        """Make a folder, and remember those that were not there."""
+        """Make a folder and those above it, and note which were not there."""
         self.made += [str(each) for each in make_folders(folder)]
 
     def leave_folder(self, folder: Path) -> None:

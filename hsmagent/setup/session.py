@@ -1,8 +1,7 @@
-"""The session that runs now: what it is told of the new files, and what it says of others' ways."""
+"""The login session that runs now: it is told of the new files, and searched for other agents."""
 
 import os
 import re
-import shutil
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,8 +13,8 @@ TIMEOUT = 30.0  # seconds for one command of systemd
 _DBUS = ("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus")
 SERVICE, PKCS11_SERVICE = "hsmagent.service", "hsmagent-pkcs11.service"
 PKCS11_SOCKET_UNIT = "hsmagent-pkcs11.socket"
-# Wanted by the one above, so that it may fail: it does while the agent runs, which then has made
-# that socket itself.
+# PKCS11_SOCKET_UNIT wants this one, and so starts even if this one fails: it does while the agent
+# runs and has made that socket itself.
 FACE_SOCKET_UNIT = "hsmagent-face.socket"
 
 
@@ -34,9 +33,10 @@ class Session:
         return self._systemctl("is-active", SERVICE)
 
     def start(self, sockets: Sequence[str]) -> bool:
-        """Have the new units read and the sockets listen; tell manager and bus where. False: not.
+        """Have the new units read and the sockets listen, and tell the bus where ssh's is.
 
-        A socket that listens already stays as it is, since its service would end with it.
+        Returns whether the sockets listen. One that listens already is not started anew, since that
+        would end its service.
         """
         self._reload()
         started = self._systemctl("start", *(s for s in sockets if s != FACE_SOCKET_UNIT))
@@ -46,9 +46,9 @@ class Session:
         return started
 
     def stop(self, sockets: Sequence[str], *, agent: bool = False) -> None:
-        """End sockets, and then what they have started, so that nobody starts it again.
+        """End these sockets, and then their services, so that no socket starts one again.
 
-        agent: the agent, too; else only the service for PKCS#11 programs, if that socket ends.
+        agent: end the agent, too; else only the service for PKCS#11 programs, if its socket ends.
         """
         services = [SERVICE] if agent else []
         if PKCS11_SOCKET_UNIT in sockets:
@@ -69,24 +69,27 @@ class Session:
         return self._run("systemctl", "--user", "--quiet", *arguments)
 
     def _run(self, *command: str) -> bool:
-        if shutil.which(command[0], path=self.env.get("PATH")) is None:
-            return False
-        try:
-            done = subprocess.run(
-                command, env=dict(self.env), capture_output=True, check=False, timeout=TIMEOUT
-            )
-        except (OSError, subprocess.TimeoutExpired):
-            return False
-        return done.returncode == 0
+        return succeeds(self.env, TIMEOUT, *command)
 
 
-# -- what else has a hand in SSH_AUTH_SOCK -----------------------------------------------------
+def succeeds(env: Mapping[str, str], seconds: float, *command: str) -> bool:
+    """Run a command silently; return whether it is there and exits with 0 in time."""
+    try:
+        done = subprocess.run(
+            command, env=dict(env), capture_output=True, check=False, timeout=seconds
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
+
+
+# -- what else sets SSH_AUTH_SOCK --------------------------------------------------------------
 
 _FILES = (
     *(".profile", ".bash_profile", ".bash_login", ".bashrc", ".xprofile", ".xsessionrc"),
     *(".zshenv", ".zprofile", ".zshrc", ".zlogin", ".config/fish/config.fish", ".pam_environment"),
 )
-# Starts or names an agent; in comments it does no harm.
+# Lines that start or name an agent, comments aside.
 _AGENT = re.compile(r"^[^#]*(\bssh-agent\b|\bkeychain\b|gpgconf.*agent-ssh-socket|SSH_AUTH_SOCK=)")
 _GPG_AGENT = re.compile(r"^\s*enable-ssh-support", re.MULTILINE)
 _SOCKETS = {

@@ -1,7 +1,7 @@
 """What belongs where: every piece that setup puts in place for one person.
 
-Our own files are the source, read at run time; a unit gets the path of the program that is to run.
-What a Debian package has put in place for everybody already is not written again for one.
+Our own files are read at run time; a unit gets the path of the program that it is to run. What a
+Debian package has put in place for everybody is not written again for one person.
 """
 
 import re
@@ -116,6 +116,7 @@ def wanted(
         *_login_shells(home, where, choices),
         *_other_agents(home, where),
         *_completions(home, shipped, where),
+        *_manual(home, shipped),
     ]
 
 
@@ -129,7 +130,9 @@ def _units(
     source = shipped / "systemd"
     named = {"hsmagent.service", *(path.name for path in source.glob("*.socket"))}
     named = named | set(PKCS11_UNITS) if choices.pkcs11 else named - set(PKCS11_UNITS)
-    for unit in sorted((source / name for name in named), key=_services_first):
+    links = []
+    units = (source / name for name in named)
+    for unit in sorted(units, key=lambda unit: (unit.suffix != ".service", unit.name)):
         content = unit.read_text()
         if unit.suffix == ".service":
             content = with_program(content, program)
@@ -139,13 +142,10 @@ def _units(
             yield file
         if unit.suffix == ".socket":  # what `systemctl --user enable` does, without a manager
             link = folder / "sockets.target.wants" / unit.name
-            yield Link(link, elsewhere or file.path)
+            links.append(Link(link, elsewhere or file.path))
+    yield from links
     if choices.no_network:
         yield File(folder / NO_NETWORK, (source / NO_NETWORK).read_bytes())
-
-
-def _services_first(unit: Path) -> tuple[bool, str]:
-    return unit.suffix != ".service", unit.name
 
 
 def with_program(unit: str, program: Path) -> str:
@@ -266,3 +266,19 @@ def _completions(home: Home, shipped: Path, system: System) -> Iterator[Piece]:
             file = File(home.data / ours / source.name, source.read_bytes())
             if system.has((packaged,), file) is None:
                 yield file
+
+
+# -- the manual ------------------------------------------------------------------------------
+
+
+def _manual(home: Home, shipped: Path) -> Iterator[Piece]:
+    """Yield the manual's pages: man(1) finds them beside ~/.local/bin, wherever XDG's data is.
+
+    A wheel has them in share/man, beside our own folder. Those of a Debian package are compressed,
+    and so have other names: man(1) finds them without us.
+    """
+    checkout = shipped / "contrib" / "man"
+    folder = checkout if checkout.is_dir() else shipped.parent / "man"
+    for page in sorted(folder.glob("man[1-9]/hsmagent*.[1-9]")):
+        place = home.home / ".local/share/man" / page.parent.name
+        yield File(place / page.name, page.read_bytes())

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
-from hsmagent.errors import HsmAgentError, ProtocolError, Refused
+from hsmagent.errors import HsmAgentError, PinIncorrect, ProtocolError, Refused
 from hsmagent.frame import wipe
 from hsmagent.limit import PeerLog
 from hsmagent.model import (
@@ -64,10 +64,11 @@ WAITING = (
 class Agent:
     """One per ssh socket; shared by its connections.
 
-    door: where every signature passes; tokens: their signers, as of now; sk_helper: what FIDO keys
-    sign by; aside: where signatures are made that take long; soon: calls back in the next turn of
-    the loop; describe: a host key's name for a person, asked only when something is signed;
-    knows_host: whether known_hosts has a host key, or the authority of its certificate (else b"").
+    door: every signature passes it. tokens: returns their signers, as of now. sk_helper: runs
+    ssh-sk-helper, by which FIDO keys sign. aside: runs signatures that take long. soon: calls back
+    in the next turn of the loop. describe: returns a host key's name for a person; only called when
+    something is signed. knows_host: whether known_hosts has a host key, or the authority of its
+    certificate (else b"").
     """
 
     def __init__(
@@ -121,7 +122,7 @@ class Agent:
     # -- what connections ask ----------------------------------------------------------------
 
     def list_all(self) -> bytes:
-        """Return the reply that lists every identity; worked out once per change."""
+        """Return the reply that lists every identity; it is worked out once after each change."""
         version = self.identities.version
         if version != self._answer_version:
             self._answer = list_of(self.identities.listed())
@@ -273,7 +274,7 @@ class Connection:
     ) -> None:
         try:
             await self._load(message, under)
-        except Refused as error:
+        except (Refused, PinIncorrect) as error:
             self._agent.door.refused(wish_to_load(message.provider, self._who), str(error))
             raise
 

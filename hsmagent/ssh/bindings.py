@@ -34,9 +34,9 @@ class Binding:
 class Bindings:
     """What was bound on one connection.
 
-    last: the newest one. attempted: stays true after an attempt that failed. forwarded: whether
-    requests come over a hop that forwards us, for all that we know; what a binding said that we
-    could not verify, we do not know, for a host may choose a kind of key that we cannot read.
+    last: the newest one. attempted: whether there was an attempt, a failed one, too. forwarded:
+    whether requests may come over a hop that forwards us. A binding that we cannot verify counts as
+    one that forwards, since a host may choose a kind of key that we cannot read.
     """
 
     def __init__(self) -> None:
@@ -135,7 +135,7 @@ def _permits(way: Way, origin: bytes | None, target: bytes | None, user: str | N
 
 
 def _is_at(hop: Hop, host_key: bytes) -> bool:
-    """Whether a host that shows this key is the hop's."""
+    """Whether a host that shows this key is the host of the hop."""
     if not certificates.is_certificate(keys.type_name(host_key)):
         return any(key.blob == host_key and not key.is_authority for key in hop.keys)
     shown = certificates.parse(host_key)

@@ -17,7 +17,7 @@ SSH2_CERT_TYPE_USER = 1
 SSH2_CERT_TYPE_HOST = 2
 FOREVER = 2**64 - 1
 PRINCIPALS_LIMIT = 256
-# Each costs a verification when `ssh-add -s` brings it.
+# Each certificate takes a verification when `ssh-add -s` brings it.
 MOST_OF_A_KEY = 32
 # OpenSSH's SSH_ALLOWED_CA_SIGALGS: no authority signs with SHA-1 any more.
 AUTHORITY_ALGORITHMS = (
@@ -45,7 +45,10 @@ class Body:
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """A certificate whose signature holds. `plain` is the certified key's own blob."""
+    """A certificate whose signature holds.
+
+    plain: the certified key's own blob. algorithm: the one of the authority's signature.
+    """
 
     blob: bytes
     plain: bytes
@@ -124,9 +127,9 @@ def parse(blob: bytes) -> Certificate:
 
 
 def plain_of(blob: bytes) -> bytes:
-    """Return the blob of the key that a certificate claims to be for, unverified: for a search.
+    """Return the blob of the key that a certificate claims to be for, to find a key by.
 
-    Raises ProtocolError when it is no certificate of a kind that we know.
+    Nothing is verified. Raises ProtocolError when it is no certificate of a kind that we know.
     """
     reader = Reader(blob)
     kind = reader.text()
@@ -139,9 +142,9 @@ def plain_of(blob: bytes) -> bytes:
 
 
 def of_key(plain: bytes, blobs: Iterable[bytes]) -> list[Certificate]:
-    """Read those of many certificates that are for one key; one that is not sound is left out.
+    """Read those of many certificates that are for one key; one that is not valid is left out.
 
-    Raises ProtocolError when they are more than anybody has.
+    Raises ProtocolError when there are more than MOST_OF_A_KEY.
     """
     mine = [blob for blob in blobs if plain_of(blob) == plain]
     if len(mine) > MOST_OF_A_KEY:
@@ -178,7 +181,7 @@ def public_key(blob: bytes) -> PublicKey:
 def plain(blob: bytes) -> bytes:
     """Return the blob of the key that a certificate is for; any other blob as it is.
 
-    That is what known_hosts and fingerprints speak of. What cannot be read stays as it is too.
+    known_hosts and fingerprints name keys by that blob. What cannot be read is returned as it is.
     """
     try:
         return parse(blob).plain if is_certificate(keys.type_name(blob)) else blob

@@ -1,7 +1,7 @@
 """Constraints of an added key (RFC 9987, section 5.3.6; OpenSSH's PROTOCOL.agent): bytes → values.
 
-A constraint that is unknown, given twice or out of place refuses the whole key: what we do not
-understand we cannot keep.
+A constraint that is unknown, given twice or out of place refuses the whole key: a constraint that
+we do not understand we could not enforce.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ class HostKey:
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """One end of a permitted way. An empty host and no keys: where the agent runs."""
+    """One end of a permitted way. With an empty host and no keys it is where the agent runs."""
 
     user: str = ""
     host: str = ""
@@ -59,8 +59,8 @@ class Way:
 class Constraints:
     """What a key was added under. `lifetime` in seconds, 0: none. `ways` empty: to anywhere.
 
-    sk_provider: the library that speaks to a FIDO key's authenticator, as it was named.
-    certificates: their blobs, of which nothing is verified yet. size: bytes of the message.
+    sk_provider: the library that speaks to a FIDO key's authenticator, as the client named it.
+    certificates: their blobs, of which nothing is verified yet. size: how many bytes they took.
     """
 
     lifetime: int = 0
@@ -76,7 +76,10 @@ NONE = Constraints()
 
 
 def read(reader: Reader, *, smartcard: bool) -> Constraints:
-    """Read constraints to the end of the message; `smartcard`: those of message 26."""
+    """Read constraints to the end of the message. smartcard: of message 26, not of message 25.
+
+    Raises ProtocolError.
+    """
     found = Constraints(size=reader.left)
     seen: set[int | str] = set()
     while reader.left:
@@ -118,7 +121,7 @@ def _ways(reader: Reader) -> tuple[Way, ...]:
             raise ProtocolError(f"more than {MAX_DESTINATIONS} destinations")
         ways.append(_way(reader.reader()))
     if not ways:
-        # An empty list would permit every destination: surely not what was meant.
+        # An empty list would permit every destination, which nobody who constrains a key means.
         raise ProtocolError("a destination constraint without destinations")
     return tuple(ways)
 

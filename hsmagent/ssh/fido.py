@@ -1,7 +1,7 @@
 """FIDO keys (OpenSSH's PROTOCOL.u2f), which ssh-add brings and an authenticator holds.
 
-What comes is no secret by itself, only the authenticator's handle for the key. It signs by way of
-OpenSSH's ssh-sk-helper (`sk_helper`).
+What ssh-add brings is no secret, only the authenticator's handle for the key. The authenticator
+signs by way of OpenSSH's ssh-sk-helper (`sk_helper`).
 """
 
 from collections.abc import Iterable
@@ -20,17 +20,17 @@ from hsmagent.ssh.wire import Reader
 
 SSH_SK_USER_PRESENCE_REQD = 0x01
 
-# Bytes. Authenticators have about a hundred, and CTAP 2 a thousand at most; a list's limit does not
-# count them.
+# Bytes. Authenticators' handles have about a hundred, and CTAP 2 allows about a thousand. Handles
+# are not in lists, so the limit on lists does not bound them.
 HANDLE_LIMIT = 4096
 
 WEBSAFE = ("ssh:*",)
-"""ssh-agent's own pattern for applications whose keys can be of no web site."""
+"""ssh-agent's own pattern for applications that cannot be web sites."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrivateKey:
-    """What an authenticator needs to sign. flags: SSH_SK_*; handle: its own name for the key."""
+    """What an authenticator needs to sign. flags: SSH_SK_*. handle: its own name for the key."""
 
     public: SkPublicKey
     flags: int
@@ -46,7 +46,7 @@ class PrivateKey:
         return public + fields
 
     def describe(self, label: str) -> Key:
-        """Return the model's view."""
+        """Return the key as `model.Key`."""
         touch = bool(self.flags & SSH_SK_USER_PRESENCE_REQD)
         return replace(keys.describe(self.public, label=label), touch=touch)
 
@@ -83,9 +83,9 @@ def read(reader: Reader) -> Added:
 
 
 def _certified(reader: Reader, name: str, blob: bytes) -> PublicKey:
-    """Return a certificate's key; what is repeated of it must be the same."""
+    """Return a certificate's key; the fields that the message repeats of it must be the same."""
     public = certificates.parse(blob).body.key
-    # The end of the key's blob: of an Ed25519 key OpenSSH repeats more.
+    # They are the end of the key's blob: the application, and for Ed25519 the key before it.
     repeated = wire.string(reader.string()) if keys.plain_type(name) == keys.SK_ED25519 else b""
     repeated += wire.text(reader.text())
     if keys.type_name(blob) != name or not (keys.encode(public) or b"").endswith(repeated):
@@ -134,9 +134,10 @@ def check_origin(
 ) -> None:
     """Raise Refused for what a web site's FIDO key must not sign.
 
-    Whoever can reach the agent could else log in to that site: WebAuthn and ssh sign alike. So a
-    key whose application no pattern of `websafe` matches signs what cannot be a site's challenge:
-    a login of its own, or an SSHSIG. blob: which the key, or its certificate, was asked for by.
+    Else whoever can reach the agent could log in to that site, since WebAuthn signs as ssh does. So
+    a key whose application matches no pattern of `websafe` signs only what cannot be a site's
+    challenge: a login with this key, or an SSHSIG. blob: the key's or certificate's, as the request
+    names it.
     """
     if key.key_type not in (KeyType.EC_SK, KeyType.ED25519_SK):
         return

@@ -3,8 +3,8 @@
 Three sources, one table: the tokens' keys, the keys of providers added with `ssh-add -s`, and
 software keys. An added key replaces a token's under the same blob, and brings its constraints.
 
-A token's key may be offered more than once: by a configured module, under certificates, by
-several providers. So the newest `ssh-add -s` that named the key rules over all of them.
+A token's key may be offered several times: by a configured module, under certificates, and by
+several providers. The constraints of the newest `ssh-add -s` that named the key hold for all.
 """
 
 import logging
@@ -26,18 +26,18 @@ NEVER = float("inf")
 # Bytes that all identities together may take in a list: what a client reads, less the message's
 # number and their count.
 LIST_LIMIT = SSH_MAX_FRAME - 5
-# Bytes of the messages whose keys we hold. What is read of them takes several times as much, and
-# whoever lists keys waits while every destination is looked at.
+# Bytes of the messages whose keys we hold. In memory their contents take several times as much, and
+# each list of keys waits while every destination is looked at.
 HELD_LIMIT = 2 * SSH_MAX_FRAME
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """What the configuration says of how some keys are offered.
+    """How the configuration wants some keys to be offered.
 
-    Keys of an earlier choice are listed before those of a later one and those of none; `hide`
-    leaves them out of the list (asked for by name, they sign); `name` is shown instead of the
-    label.
+    Keys that an earlier choice matches are listed before those of a later one, and those that none
+    matches come last. hide: they are not listed, but sign if a client names them. name: is shown
+    instead of the label.
     """
 
     matches: Callable[[Key], bool]
@@ -83,7 +83,7 @@ class _Rule:
 
 @dataclass(slots=True)
 class _Cache:
-    """What is worked out from the sources, until they change."""
+    """The table as it was worked out from the sources; None of it holds once they change."""
 
     listed: list[Identity] = field(default_factory=list)
     by_blob: dict[bytes, Identity] = field(default_factory=dict)
@@ -120,7 +120,7 @@ class Identities:
 
     @property
     def version(self) -> int:
-        """A number for the list as it is now; keys whose time is over leave first."""
+        """A number that changes with the list; keys whose time is over are taken away first."""
         self._fresh()
         return self._version
 
@@ -136,7 +136,7 @@ class Identities:
 
     @property
     def restricted(self) -> bool:
-        """Whether any is for certain destinations only, so that lists differ."""
+        """Whether any key is for certain destinations only, so that connections see other lists."""
         return self._fresh().restricted
 
     def find(self, blob: bytes) -> Identity | None:
@@ -170,7 +170,7 @@ class Identities:
     def remove(self, blob: bytes, *, keep_rules: bool) -> None:
         """Take one away. Raises Refused when it was not added.
 
-        keep_rules: whoever asks for it must not make a token's key more free than it was.
+        keep_rules: its constraints stay in force, since the client must not free a token's key.
         """
         gone = self._added.pop(blob, None)
         if gone is None:
@@ -205,7 +205,7 @@ class Identities:
         self.add(identities)
 
     def remove_provider(self, provider: str, *, keep_rules: bool) -> bool:
-        """Take a provider's keys away; False when it was not added. keep_rules: as in `remove`."""
+        """Take a provider's keys away; False when there were none. keep_rules: as in `remove`."""
         known = provider in self.providers
         self._drop_provider(provider)
         self._drop_rules(provider, all_of_them=not keep_rules)
@@ -213,7 +213,7 @@ class Identities:
         return known
 
     def is_ruled(self, key: Key) -> bool:
-        """Whether constraints hold for a token's key, whatever it is offered by."""
+        """Whether constraints hold for a token's key, however it is offered."""
         rule = self._rules_by_key().get(key.spki)
         return rule is not None and not rule.is_free
 
@@ -222,7 +222,7 @@ class Identities:
         self._added = {b: each for b, each in self._added.items() if each.provider != provider}
 
     def _drop_rules(self, provider: str, *, all_of_them: bool) -> None:
-        """Drop a provider's rules, or only those that bind nobody."""
+        """Drop a provider's rules: all of them, or only those that restrict nothing."""
         self._rules = {
             name: rule
             for name, rule in self._rules.items()
@@ -263,7 +263,7 @@ class Identities:
         )
 
     def chosen(self, identity: Identity) -> tuple[int, Identity]:
-        """Return the identity's rank, and itself as the first choice that matches wants it."""
+        """Return the identity's rank, and the identity as the first matching choice wants it."""
         for rank, choice in enumerate(self._choices):
             if choice.matches(identity.signer.key):
                 comment = printable(choice.name) or identity.comment
@@ -295,7 +295,7 @@ def offers(
 ) -> list[Identity]:
     """Return a token key's identities: the plain one, then one per certificate for it.
 
-    None at all when ssh has no name for the key, or when it may not sign.
+    Returns none when ssh has no name for the kind of key, or when the key may not sign.
     """
     blob = keys.blob_of(signer.key.spki)
     if blob is None or not signer.key.can_sign:

@@ -24,7 +24,8 @@ HIDDEN = "a key that is not permitted here cannot be replaced from here"
 class Keyring:
     """Adds to the table of identities and takes away from it.
 
-    sk_helper: what FIDO keys sign by. options: the agent's, as of now.
+    sk_helper: runs ssh-sk-helper, by which FIDO keys sign. options: returns the agent's, as of now.
+    aside: runs signatures that take long.
     """
 
     def __init__(
@@ -117,8 +118,8 @@ class Keyring:
     async def remove_provider(self, provider: str, bindings: Bindings) -> None:
         """Offer a provider's keys no longer (message 21). Raises Refused when there were none.
 
-        Over a forwarded agent what holds for its keys stays, for a configured module may offer
-        them too.
+        Over a forwarded agent the constraints of its keys stay in force, since a configured module
+        may offer the same keys.
         """
         name = providers.canonical(provider, self._options().providers)
         known = self._identities.remove_provider(name, keep_rules=bindings.attempted)
@@ -126,9 +127,9 @@ class Keyring:
             raise Refused("that provider was not added")
 
     async def remove_everything(self, bindings: Bindings) -> None:
-        """Forget all that was added (message 19): software keys, and providers with theirs.
+        """Forget all that was added (message 19): software keys, and providers with their keys.
 
-        Over a forwarded agent as `remove_provider`.
+        Over a forwarded agent constraints stay in force, as for `remove_provider`.
         """
         self._identities.remove_software()
         for provider in self._identities.providers:
@@ -136,7 +137,7 @@ class Keyring:
             await self._providers.remove(provider)
 
     def _hides(self, blob: bytes, bindings: Bindings) -> bool:
-        """Whether there is such a key, and it is not permitted on a connection bound so."""
+        """Whether there is such a key, and this connection's bindings do not let it be seen."""
         identity = self._identities.find(blob)
         return identity is not None and not bindings.may_see(identity.constraints.ways)
 

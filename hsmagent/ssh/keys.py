@@ -23,7 +23,7 @@ ECDSA = "ecdsa-sha2-"
 CERTIFICATE = "-cert-v01@openssh.com"
 OPENSSH = "@openssh.com"
 
-# FIDO keys (PROTOCOL.u2f): the type, and that of the key which the authenticator holds.
+# FIDO keys (PROTOCOL.u2f): their types, each with the type of the key that the authenticator holds.
 SK_ED25519 = "sk-ssh-ed25519@openssh.com"
 SK_ECDSA = "sk-ecdsa-sha2-nistp256@openssh.com"
 SK = {SK_ED25519: SSH_ED25519, SK_ECDSA: "ecdsa-sha2-nistp256"}
@@ -42,7 +42,7 @@ PlainPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519P
 
 @dataclass(frozen=True, slots=True)
 class SkPublicKey:
-    """A FIDO key: what the authenticator signs with, and the application that it signs for."""
+    """A FIDO key: the key that the authenticator holds, and the application that it signs for."""
 
     public: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
     application: str
@@ -61,9 +61,8 @@ FIELDS = {
 
 # OpenSSH's SSH_RSA_MINIMUM_MODULUS_SIZE.
 RSA_MINIMUM = 1024
-# No one uses a longer public exponent, and OpenSSL takes none with a long modulus: one as long as
-# the modulus would make a verification as slow as a signature, and whoever names a key to verify
-# with chooses it.
+# In bits. No one uses a longer public exponent, and OpenSSL takes none with a long modulus: with an
+# exponent as long as the modulus, verifying is as slow as signing, and a peer chooses the key.
 RSA_EXPONENT_MAXIMUM = 64
 
 
@@ -88,7 +87,7 @@ def blob_for(key: Key) -> bytes | None:
 
 
 def _sk_blob(plain: bytes, application: str) -> bytes:
-    """Make the blob of a FIDO key of that of the key in the authenticator."""
+    """Make a FIDO key's blob from the blob of the key that the authenticator holds."""
     reader = Reader(plain)
     name = reader.text()
     [sk_name] = [sk for sk, held in SK.items() if held == name]
@@ -114,7 +113,7 @@ def encode(key: PublicKey) -> bytes | None:
 
 
 def decode(blob: bytes | memoryview) -> PublicKey:
-    """Read a plain key blob; all of it. Raises ProtocolError, also for a point off its curve."""
+    """Read a whole plain key blob. Raises ProtocolError, for a point off its curve, too."""
     reader = Reader(blob)
     key = read(reader, reader.text())
     reader.end()
@@ -122,7 +121,7 @@ def decode(blob: bytes | memoryview) -> PublicKey:
 
 
 def read(reader: Reader, name: str) -> PublicKey:
-    """Read the fields of a plain key of type `name`, as they follow it in blobs."""
+    """Read the fields of a plain key of type `name`, as they follow the name in blobs."""
     if name not in SK:
         return _read_plain(reader, name)
     public = _read_plain(reader, SK[name])
@@ -156,7 +155,7 @@ def _read_plain(reader: Reader, name: str) -> PlainPublicKey:
 
 
 def describe(key: PublicKey, *, label: str = "") -> Key:
-    """Return the model's view of a public key that no token holds."""
+    """Return a public key that no token holds as `model.Key`."""
     if isinstance(key, SkPublicKey):
         held = describe(key.public, label=label)
         kind = KeyType.EC_SK if held.key_type is KeyType.EC else KeyType.ED25519_SK
@@ -171,7 +170,7 @@ def describe(key: PublicKey, *, label: str = "") -> Key:
 
 
 def plain_type(name: str) -> str:
-    """Return the type of the keys that certificates of type `name` are for; others as they are."""
+    """Return the type of the keys that certificates of type `name` are for; others unchanged."""
     if not name.endswith(CERTIFICATE):
         return name
     plain = name.removesuffix(CERTIFICATE)

@@ -1,7 +1,8 @@
-"""Who asks and where a signature goes, found out when it is first looked at.
+"""Who asks and where a signature goes, found out when a field of either is first looked at.
 
-That takes longer than what a token's key may do for it. So it is read while the token works, unless
-a rule or a person has to know before: whoever looks at a field finds it, and what was read stays.
+Finding it out takes longer than the rest of the daemon's work for a signature. So it is done while
+the token signs, unless a rule or a person has to know before: whoever looks at a field gets its
+value, which is then kept.
 """
 
 from collections.abc import Callable
@@ -13,12 +14,12 @@ from hsmagent.ssh.bindings import Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.signed_data import UserAuth
 
-# Where a connection leads whose bindings we could not verify.
+# The host's name for a connection whose bindings we could not verify.
 UNVERIFIED = "an unknown host"
 
 
 class _Late:
-    """Fills the fields of a frozen value late; those that are `known` are there at once.
+    """A frozen value whose fields are found out when one is first read, except the `known` ones.
 
     A slot without a value raises AttributeError, and Python turns to `__getattr__`.
     """
@@ -37,11 +38,11 @@ class _Late:
 
     @property
     def unread(self) -> bool:
-        """Whether nobody has looked yet."""
+        """Whether the fields are not found out yet."""
         return self._find_out is not None
 
     def read(self) -> None:
-        """Look, if nobody has yet."""
+        """Find the fields out, unless that was done."""
         if self._find_out is None:
             return
         value = self._find_out()
@@ -51,23 +52,23 @@ class _Late:
 
 
 class LatePeer(_Late, Peer):
-    """A peer whom /proc is asked about late. find_out: gives the whole Peer."""
+    """A peer that is looked up in /proc late. find_out: returns the whole Peer."""
 
     __slots__ = ("_find_out",)
 
 
 class LateDestination(_Late, Destination):
-    """A destination whose host is named late. find_out: gives the whole Destination."""
+    """A destination whose host's name is found late. find_out: returns the whole Destination."""
 
     __slots__ = ("_find_out",)
 
 
 _What = tuple[bytes, bool, bool]
-"""A host's key, whether the place is somewhere beyond that host, and whether it was forwarded."""
+"""A host's key; whether the signature goes somewhere beyond that host; whether it was forwarded."""
 
 
 class Places:
-    """Where the signatures of one connection go. describe: gives a plain host key's name."""
+    """Where the signatures of one connection go. describe: returns a plain host key's name."""
 
     def __init__(self, bindings: Bindings, describe: Callable[[bytes], str]) -> None:
         self._bindings = bindings
@@ -76,9 +77,9 @@ class Places:
         self.last: LateDestination | None = None
 
     def of(self, login: UserAuth | None) -> Destination | None:
-        """Say where a signature goes. login: what is signed, if it is that.
+        """Return where a signature goes, or None. login: what is signed, if that is a login.
 
-        The host key in the signed data comes first: the signature is good at that host only.
+        The host key in the signed data counts most: the signature is good at that host only.
         """
         bound, forwarded = self._bindings.last, self._bindings.forwarded
         host_key = login.host_key if login is not None else None
@@ -87,8 +88,8 @@ class Places:
             if bound is None:
                 return Destination(UNVERIFIED, forwarded=True) if forwarded else None
             host_key = bound.host_key
-            # Whoever a connection is forwarded to may bind what it likes to it. Only a login for
-            # the session that was bound is good at the host that signed that session's id.
+            # A host to which the agent is forwarded may bind what it likes. Only a login for the
+            # session that was bound is surely for the host that signed that session's id.
             beyond = login is None or login.session_id != bound.session_id
         what = host_key, beyond, forwarded
         if self.last is None or self._what != what:

@@ -1,9 +1,9 @@
 """The agent's lock (messages 22 and 23): a passphrase kept as a salted hash, with a growing delay.
 
-OpenSSH sleeps after a wrong passphrase, and all its clients with it. Here attempts wait in a row:
-each is looked at when the delay of the one before it is over, and a wrong one is answered after its
-own. So many connections do not guess faster than one; and since no process has two in the row, a
-loop of wrong ones does not keep the right one out.
+OpenSSH's agent sleeps after a wrong passphrase, and all its clients wait. Here only attempts wait,
+in a row: each is looked at when the delay of the one before it is over, and a wrong one is answered
+after its own delay. So many connections do not guess faster than one; and since no process has two
+attempts in the row, a loop of wrong ones does not keep the right one out.
 """
 
 import hashlib
@@ -15,9 +15,9 @@ from hsmagent.errors import Refused
 from hsmagent.frame import wipe
 from hsmagent.model import Clock
 
-STEP = 0.1  # seconds of delay more with each wrong passphrase
+STEP = 0.1  # seconds by which the delay grows with each wrong passphrase
 LONGEST = 10.0
-PAUSE = 0.02  # seconds after a right one: each costs everyone a millisecond or two
+PAUSE = 0.02  # seconds after a right one: hashing keeps everyone waiting for a millisecond or two
 SALT = 16
 
 Sleep = Callable[[float], Awaitable[None]]
@@ -54,9 +54,9 @@ class Lock:
             wipe(passphrase)
 
     async def unlock(self, passphrase: bytearray, process: int) -> None:
-        """Unlock, in turn. Raises Refused when not locked or wrong. Wipes the passphrase.
+        """Unlock, in turn. Wipes the passphrase. process: the id of the process that asks.
 
-        process: whose attempt it is.
+        Raises Refused when the agent is not locked or the passphrase is wrong.
         """
         if process in self._in_row:
             wipe(passphrase)
@@ -90,8 +90,8 @@ class Lock:
 def _scrypt(passphrase: bytearray, salt: bytes) -> bytes:
     """Hash a passphrase in about a millisecond.
 
-    More would serve nobody. On the socket the delay is what makes guesses slow; the hash itself is
-    only in the memory of a process that cannot be dumped, and whoever reads that has the keys. But
-    everyone waits while we work it out, and a client may send lock and unlock without end.
+    A slower hash would protect nothing. On the socket it is the delay that makes guesses slow; the
+    hash itself is only in the memory of a process that cannot be dumped, and whoever can read that
+    has the keys, too. But everyone waits while we hash, and a client may lock and unlock in a loop.
     """
     return hashlib.scrypt(passphrase, salt=salt, n=1 << 9, r=8, p=1)

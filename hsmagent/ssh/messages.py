@@ -1,8 +1,8 @@
 """The messages of the agent protocol (RFC 9987): bytes in, frozen values out, and back.
 
-One table, LAYOUTS, says for each message which fields follow its number; it is both the reader
-and the writer. What a private key or a constraint looks like is told in `software` and
-`constraints`: here they are the bytes that follow.
+One table, LAYOUTS, says for each message which fields follow its number; messages are both read
+and written by it. Private keys and constraints are bytes here: `software`, `fido` and
+`constraints` read them.
 """
 
 from collections.abc import Callable
@@ -275,9 +275,9 @@ def decode(body: bytes | bytearray) -> Request | Reply:
 
 
 def _sign_request(body: bytes | bytearray) -> SignRequest | None:
-    """Read the most frequent message in one go; None: it is not as it should be, and `decode` says.
+    """Read the most frequent message in one go; None for a malformed one, which `decode` reports.
 
-    The same as LAYOUTS has it, which a test holds.
+    A test holds it to the entry in LAYOUTS.
     """
     data = 1 + UINT32 + int.from_bytes(body[1 : 1 + UINT32], "big")
     flags = data + UINT32 + int.from_bytes(body[data : data + UINT32], "big")

@@ -1,8 +1,8 @@
-"""How an ssh agent is set up."""
+"""The options of an ssh agent."""
 
 from dataclasses import dataclass
 
-from hsmagent.model import PROVIDERS
+from hsmagent.folders import PROVIDERS
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.fido import WEBSAFE
 from hsmagent.ssh.identities import Choice
@@ -12,9 +12,10 @@ from hsmagent.ssh.identities import Choice
 class AgentOptions:
     """The options of one agent.
 
-    lifetime: of added keys that come without one, in seconds; 0: for ever. providers: patterns
-    for `ssh-add -s`, and for FIDO keys. certificates: for the tokens' keys, offered beside them.
-    websafe: patterns of the applications whose FIDO keys sign anything (`fido.check_origin`).
+    lifetime: seconds, of added keys that come without one; 0: for ever. providers: patterns for the
+    libraries of `ssh-add -s` and of FIDO keys. allow_remote_pkcs11: over a forwarded agent, too.
+    certificates: offered beside the tokens' keys. websafe: patterns of the applications whose FIDO
+    keys sign anything (`fido.check_origin`).
     """
 
     lifetime: int = 0

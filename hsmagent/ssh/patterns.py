@@ -1,4 +1,4 @@
-"""OpenSSH's patterns: `*` and `?` (ssh_config, PATTERNS), in time that a pattern cannot blow up."""
+"""OpenSSH's patterns: `*` and `?` (ssh_config(5), PATTERNS). No pattern takes exponential time."""
 
 from collections.abc import Iterable
 
@@ -15,7 +15,7 @@ def matches(name: str, pattern: str) -> bool:
             at += 1
             in_pattern += 1
         elif star >= 0:
-            # Let the last star take one more; stars before it need never be tried again.
+            # Let the last star take one more character; stars before it need not be tried again.
             resume += 1
             at, in_pattern = resume, star + 1
         else:
@@ -24,7 +24,7 @@ def matches(name: str, pattern: str) -> bool:
 
 
 def matches_list(name: str, patterns: Iterable[str]) -> bool:
-    """Whether a pattern of the list matches, and none that is negated with "!"."""
+    """Whether a pattern of the list matches, and none of those negated with "!" does."""
     found = False
     for pattern in patterns:
         if pattern.startswith("!"):

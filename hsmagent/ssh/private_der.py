@@ -1,4 +1,4 @@
-"""Private keys of ssh's fields as the DER that OpenSSL reads, in buffers that can be wiped.
+"""Private keys from ssh's fields to the DER that OpenSSL reads, in buffers that can be wiped.
 
 A Python int cannot be wiped: its digits, and those of all that was computed with it, stay in freed
 memory. So a secret number never becomes one. It is bytes, big-endian as in an mpint: a view of the
@@ -23,8 +23,8 @@ _CURVES = {
 def rsa(public: RSAPublicNumbers, d: Octets, iqmp: Octets, p: Octets, q: Octets) -> bytearray:
     """Return an RSAPrivateKey (RFC 8017, appendix A.1.2).
 
-    Raises ValueError where the public exponent has no inverse; other numbers that do not belong
-    together make a key that signs wrongly.
+    d, iqmp, p and q are octets, as in an mpint. Raises ValueError where the public exponent has no
+    inverse; other numbers that do not belong together make a key that signs wrongly.
     """
     n, e = public.n, public.e
     exponents = [crt_exponent(prime, e) for prime in (p, q)]

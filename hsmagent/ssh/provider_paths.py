@@ -42,16 +42,16 @@ class Providers(Protocol):
 
 
 def wish_to_load(provider: str, peer: Peer) -> Request:
-    """Return the wish for a provider's keys, as the log tells of it.
+    """Return the request to load a provider, for the activity log.
 
-    Of a URI it holds only what stands before the query, where people write PINs.
+    It holds a URI only up to the query, since people write PINs into that.
     """
     key = Key(b"", KeyType.OTHER, 0, label=provider.partition("?")[0])
     return Request(key, Purpose(PurposeKind.UNKNOWN, "have its keys served (ssh-add -s)"), peer)
 
 
 def canonical(provider: str, patterns: Sequence[str]) -> str:
-    """Return the provider with its module's real path; a URI without module-path as it is.
+    """Return the provider with its module's real path; a URI without module-path unchanged.
 
     Raises Refused for a module that does not exist or is not on the allow-list, UsageError for a
     URI that is not one, or that holds a PIN.
@@ -70,7 +70,7 @@ def canonical(provider: str, patterns: Sequence[str]) -> str:
 
 
 def is_internal(sk_provider: str) -> bool:
-    """Whether a FIDO provider is none to be loaded; so it is where a client names none."""
+    """Whether a FIDO provider is ssh-sk-helper's own support, and no library: "internal", or ""."""
     return sk_provider.lower() in ("", INTERNAL)
 
 

@@ -72,7 +72,7 @@ def decode(blob: bytes) -> tuple[str, bytes]:
 def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
     """Whether a signature blob is the key's signature over `data`. Raises ProtocolError.
 
-    A system may forbid SHA-1; nothing signed with it holds there.
+    A system may forbid SHA-1; there, no signature with it holds.
     """
     if isinstance(key, SkPublicKey):
         return _sk_verifies(key, blob, data)
@@ -82,7 +82,8 @@ def verifies(key: PublicKey, blob: bytes, data: bytes) -> bool:
 def _sk_verifies(key: SkPublicKey, blob: bytes, data: bytes) -> bool:
     """Check what an authenticator signed: hashes, flags and counter (PROTOCOL.u2f).
 
-    Flags: 1: somebody touched it, 4: it knows who. Whether that is enough is for a server to say.
+    Of the flags, 1 says that somebody touched it, and 4 that it verified who. Whether that is
+    enough is for the server to decide.
     """
     reader = Reader(blob)
     name, raw, flags, counter = reader.text(), reader.string(), reader.raw(1), reader.raw(4)

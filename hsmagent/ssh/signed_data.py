@@ -1,8 +1,8 @@
 """Reads what is to be signed, field by field; what may be signed is `signing_rules`' affair.
 
-What is read: a login (RFC 4252, section 7, and OpenSSH's hostbound variant), SSHSIG
-(PROTOCOL.sshsig), an SSH certificate (PROTOCOL.certkeys), the request of pam_ssh_agent_auth; and
-whether data begins or ends as other protocols' signed data does.
+It reads a login (RFC 4252, section 7, and OpenSSH's hostbound variant), SSHSIG (PROTOCOL.sshsig),
+an SSH certificate (PROTOCOL.certkeys) and the request of pam_ssh_agent_auth; and it tells whether
+data begins or ends as the signed data of other protocols does.
 """
 
 import re
@@ -13,7 +13,7 @@ from hsmagent.errors import ProtocolError
 from hsmagent.ssh import certificates, keys
 from hsmagent.ssh.wire import UINT32, Reader
 
-KEPT = 4096  # bytes of what is remembered of a login's data; most is a key, or a certificate
+KEPT = 4096  # bytes of a login's data up to which it is remembered how it reads
 
 SSH2_MSG_USERAUTH_REQUEST = 50
 PUBLICKEY = "publickey"
@@ -80,7 +80,7 @@ def _after_session_id(rest: bytes) -> tuple[str, str, bytes, bytes | None] | Non
 
 
 def names_key(login: UserAuth, blob: bytes) -> bool:
-    """Whether a login is for the key it is to be signed with, and with an algorithm of its type."""
+    """Whether a login names the key that is to sign it, and an algorithm of that key's type."""
     return login.key_blob == blob and _key_type(login.algorithm) == keys.type_name(blob)
 
 
@@ -93,7 +93,7 @@ def _key_type(algorithm: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Sshsig:
-    """SSHSIG's data to be signed: what the message is for, and its digest."""
+    """The data that an SSHSIG signs: what the message is for, and its digest."""
 
     namespace: str
     reserved: bytes
@@ -181,8 +181,8 @@ def is_mail(data: bytes) -> bool:
     """Whether `data` is a MIME entity: a header of text, the empty line, anything; or text alone.
 
     CMS without signed attributes signs the content itself (RFC 5652, section 5.4). Random data is
-    none (one in a million begins with a whole field and then another, or the empty line). Lenient
-    readers take more for a mail than this: such data is merely unknown.
+    no mail: one in a million begins with a whole field and another one or the empty line after it.
+    What only lenient readers take for a mail counts as unknown data.
     """
     if data.startswith((b"\n", b"\r\n")):
         return CONTROL.search(data) is None
@@ -201,7 +201,7 @@ def is_mail(data: bytes) -> bool:
 
 
 def ends_as_openpgp(data: bytes) -> bool:
-    """Whether an OpenPGP signature of version 4 to 6 over the beginning of `data` hashes this."""
+    """Whether `data` is what an OpenPGP signature of version 4 to 6 over its beginning hashes."""
     for mark, size in OPENPGP_TRAILERS:
         before = len(data) - size - len(mark)
         if before >= 0 and data.startswith(mark, before):

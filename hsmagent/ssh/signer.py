@@ -10,8 +10,8 @@ from hsmagent.ssh import signature
 class SshSigner(Protocol):
     """A key that the agent offers, wherever it lives. The door calls `sign`; nothing else does.
 
-    What an algorithm puts into its blob is its signer's own affair: a FIDO key adds flags and a
-    counter (OpenSSH's PROTOCOL.u2f), and another agent sends the blob as a whole.
+    Each kind of signer makes its own blobs: a FIDO key adds flags and a counter (OpenSSH's
+    PROTOCOL.u2f), and another agent sends the blob as a whole.
     """
 
     @property
@@ -20,10 +20,10 @@ class SshSigner(Protocol):
         ...
 
     async def sign(self, data: bytes, flags: int, pin: bytearray | None = None) -> bytes:
-        """Return the signature blob over `data`: `string algorithm`, and what follows it there.
+        """Return the signature blob over `data`: `string algorithm`, and its fields.
 
-        flags: of the request (RFC 9987, section 5.6.1). `pin` as for `model.Signer`, which tells
-        the errors too.
+        flags: of the request (RFC 9987, section 5.6.1). `pin` and the errors are those of
+        `model.Signer.sign`.
         """
         ...
 

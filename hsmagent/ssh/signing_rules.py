@@ -27,10 +27,10 @@ LONG = 300
 SESSION_ID_SIZES = (20, 28, 32, 48, 64)
 DIGEST_SIZES = {"sha256": 32, "sha512": 64}  # PROTOCOL.sshsig
 MAX_NAME = 128  # bytes of a user's name, and of a namespace
-# No hash is so: of a million random 64 bytes, fewer than one.
+# No digest holds so much text: of a million random strings of 64 bytes, fewer than one does.
 TEXT = re.compile(rb"[\t\n\r -~]{20}")
 
-# Host keys whose holder cannot choose what they look like.
+# Kinds of host keys whose holder cannot choose their bytes.
 WITHOUT_A_CHOICE = (keys.SSH_ED25519, *(keys.ECDSA + curve for curve in keys.CURVES))
 
 # What a user's name may hold to be shown without quotes; not "git at git.example.org".
@@ -65,11 +65,11 @@ class Circumstances:
 def judge(data: bytes, login: UserAuth | None, here: Circumstances) -> Purpose:
     """Say what signing `data` is for, and why a person must agree to it first, if so.
 
-    login: what `signed_data.read_userauth` made of the data. Raises Refused for what a token's key
-    never signs here. Other keys sign what they are given, as with ssh-agent.
+    login: what `signed_data.read_userauth` read of the data. Raises Refused for what a token's key
+    never signs here. Other keys sign whatever they are given, as ssh-agent's do.
     """
     in_token = here.key.token is not None
-    # A login begins with three zero bytes, as neither does.
+    # A login begins with zero bytes, as neither mail nor DER does, so that it need not be checked.
     if login is None and in_token and _is_elsewheres(data):
         raise Refused("a token's key signs no mail and no certificate over the ssh socket")
     if signed_data.ends_as_openpgp(data):
@@ -101,7 +101,7 @@ def _unknown(data: bytes, as_what: str = "") -> Purpose:
 
 
 def _login(login: UserAuth, here: Circumstances) -> Purpose | None:
-    """Return the purpose of what is a login in every field; None for what merely looks like one."""
+    """Return the purpose of data that is a login in every field; None if a field is not right."""
     own = login.key_blob == here.blob
     algorithm = here.algorithm if own else keys.certificate_type(here.algorithm)
     is_one = (
@@ -129,9 +129,9 @@ def _log_in_as(user: str) -> Purpose | None:
 
 
 def _about_certificate(login: UserAuth, here: Circumstances) -> tuple[str, str] | None:
-    """Say that the agent does not list a certificate, and what a yes is for.
+    """Return a clause on a certificate that the agent does not list, and what a yes holds for.
 
-    Whoever issues a certificate chooses what is in it.
+    Whoever issues a certificate chooses its contents.
     """
     blob = login.key_blob
     if here.offers(blob):
@@ -142,10 +142,10 @@ def _about_certificate(login: UserAuth, here: Circumstances) -> tuple[str, str] 
 
 
 def _about_host(login: UserAuth, here: Circumstances) -> tuple[str, str] | None:
-    """Say that nothing tells a host key from free text, and what a yes is for.
+    """Return a clause on a host key whose bytes could be chosen, and what a yes holds for.
 
-    That an Ed25519 or ECDSA key signed the session leaves nobody a choice of its bytes. Half of an
-    RSA modulus can be chosen, and most of a certificate.
+    With an Ed25519 or ECDSA key that signed the session nobody had a choice of the key's bytes.
+    Half of an RSA modulus can be chosen, and most of a certificate.
     """
     host_key, bound = login.host_key, here.bound
     if host_key is None:

@@ -70,7 +70,7 @@ def read_reply(body: bytes, name: str, *, with_pin: bool) -> bytes:
     if kind == SSH_SK_HELPER_ERROR:
         raise _error(reader.u32(), name, with_pin=with_pin)
     if kind != SSH_SK_HELPER_SIGN:
-        raise ProtocolError("ssh-sk-helper answered what was not asked")
+        raise ProtocolError("ssh-sk-helper answered another request")
     blob = reader.string()
     reader.end()
     return blob

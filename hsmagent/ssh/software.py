@@ -25,12 +25,12 @@ ED25519_SEED = 32
 # Characters; ssh-add's are paths and addresses.
 COMMENT_LIMIT = 1000
 RSA_MAXIMUM = 8192
-# A larger key's signature takes so long that everyone would notice: it is made aside.
+# Bits. With a larger key a signature takes so long that everyone would notice: it is made aside.
 AT_ONCE = 4096
-# Bits by which the primes' lengths may differ. Nobody makes such keys, and they sign slowly.
+# Bits by which the primes' lengths may differ. Nobody makes them more unequal; they sign slowly.
 UNBALANCED = 16
 
-# What comes of numbers that do not belong together: when a key is made of them, or signs.
+# What is raised when a key is made of numbers that do not belong together, or signs with them.
 UNSOUND = (ValueError, InternalError, InvalidSignature)
 
 Work = Callable[[], bytes]
@@ -83,8 +83,8 @@ class Added:
 def read(reader: Reader, aside: Aside = at_once) -> Added:
     """Read a private key and its comment; constraints may follow.
 
-    aside: where the key signs, if that takes long.
-    Raises ProtocolError for a key that is not sound, and Refused for a kind we do not keep.
+    aside: runs the key's signatures, if they take long. Raises ProtocolError for a key that is not
+    sound, and Refused for a kind that is not supported.
     """
     name = reader.text()
     blob = b""
@@ -135,8 +135,8 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
     # Longer numbers than the modulus has room for would sign slowly.
     if _bits(p) + _bits(q) > n.bit_length() + 1 or len(d) > len(p) + len(q) or len(iqmp) > len(p):
         raise ProtocolError("an RSA key's numbers do not belong together")
-    # OpenSSL would look whether the primes are prime, which takes it seconds, and everyone waits.
-    # Whoever adds a key with others harms that key alone.
+    # OpenSSL could test whether the primes are prime, but that takes seconds, in which everyone
+    # waits. Numbers that are none harm nobody but the key's owner.
     private = _load(private_der.rsa(numbers, d, iqmp, p, q))
     if not isinstance(private, rsa.RSAPrivateKey):  # pragma: no cover - that is what we wrote
         raise ProtocolError("not an RSA key")
@@ -146,13 +146,13 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
 
 
 def _bits(number: memoryview) -> int:
-    """Return how many bits an mpint has, of which only the first octets become an int."""
+    """Return how many bits an mpint has. Only its first two octets become an int."""
     first = number[:2]
     return 8 * (len(number) - len(first)) + int.from_bytes(first, "big").bit_length()
 
 
 def _sign_rsa(private: rsa.RSAPrivateKey, data: bytes, algorithm: HashAlgorithm) -> bytes:
-    """Sign, and look whether it is good: a faulty signature would tell the primes."""
+    """Sign, and verify the signature: a faulty one would give the primes away."""
     raw = private.sign(data, padding.PKCS1v15(), algorithm)
     private.public_key().verify(raw, data, padding.PKCS1v15(), algorithm)
     return raw

@@ -1,8 +1,8 @@
 """Another agent behind ours: its identities after ours, its signatures through our door.
 
 Each client connection has an upstream connection of its own, since session bindings belong to a
-connection; one that is made anew has them said again. What carries the frames is
-`hsmagent.daemon.upstream_socket`.
+connection; when it has to be made anew, the bindings are sent again. `daemon.upstream_socket`
+carries the frames.
 """
 
 import logging
@@ -29,13 +29,13 @@ class Link(Protocol):
 
     @property
     def takes_bindings(self) -> bool:
-        """Whether that agent may be sent extensions; there is one that crashes on any."""
+        """Whether that agent may be sent bindings: one agent crashes on every extension."""
         ...
 
     async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
         """Send one message's body; return the reply's. Raises Unavailable.
 
-        holds: it holds for the connection, also where that has to be made anew.
+        holds: the message holds for the connection, and is sent again when that is made anew.
         """
         ...
 
@@ -75,7 +75,7 @@ class Upstream:
         return self._known.get(blob)
 
     async def bind(self, contents: bytes) -> None:
-        """Pass a session binding on, whatever we made of it."""
+        """Pass a session binding on, whether or not we accepted it."""
         if self._link.takes_bindings:
             try:
                 await ask(
@@ -116,7 +116,7 @@ class UpstreamSigner:
 async def ask(
     link: Link, request: messages.Request, seconds: float, *, holds: bool = False
 ) -> object:
-    """Send a request, read the reply. Raises Unavailable; what makes no sense counts as that."""
+    """Send a request and return the reply. Raises Unavailable, for a malformed reply, too."""
     reply = await link.ask(messages.encode(request), seconds, holds=holds)
     try:
         return messages.decode(reply)
@@ -133,7 +133,7 @@ def _public(blob: bytes) -> PublicKey | None:
 
 
 def _describe(blob: bytes, comment: str) -> Key:
-    """Return the model's view; of a key of a kind that we cannot read there is only its blob."""
+    """Return a key as `model.Key`; of a kind that we cannot read, it holds the blob alone."""
     public = _public(blob)
     if public is not None:
         return keys.describe(public, label=comment)

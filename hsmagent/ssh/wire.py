@@ -1,6 +1,6 @@
 """The data types of RFC 4251, section 5, read with strict bounds and written.
 
-Every fault of the sender is a ProtocolError: a length that runs past the end, an mpint that is
+Whatever the sender does wrong is a ProtocolError: a length that runs past the end, an mpint that is
 negative or not minimal, bytes left over.
 """
 
@@ -69,9 +69,9 @@ class Reader:
         return bytearray(self.view())
 
     def text(self) -> str:
-        """Read a string that is a name or a comment: UTF-8 where it can be, and without NUL.
+        """Read a string that is a name or a comment. Raises ProtocolError for a NUL in it.
 
-        Bytes that are not UTF-8 come as surrogates, so that they can be written again.
+        Bytes that are not UTF-8 become surrogates, so that `text` can write them again.
         """
         text = str(self.view(), "utf-8", "surrogateescape")
         if "\0" in text:
@@ -83,7 +83,7 @@ class Reader:
         return int.from_bytes(self.mpint_view(), "big")
 
     def mpint_view(self) -> memoryview:
-        """Read such an mpint as it is, for a number that must not become an int."""
+        """Read an mpint, as `mpint` does, without making an int of a secret number."""
         data = self.view()
         if len(data) > MPINT_LIMIT:
             raise ProtocolError("a number is too large")

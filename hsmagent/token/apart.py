@@ -1,4 +1,4 @@
-"""Tokens of one label, told apart: a card and its backup are both "SmartCard-HSM (UserPIN)"."""
+"""Tokens with the same label, told apart: a card and its backup may both be "SmartCard-HSM"."""
 
 from collections import defaultdict
 from collections.abc import Mapping
@@ -7,11 +7,12 @@ from hsmagent.model import TokenId, printable
 
 
 def told_apart(readers: Mapping[TokenId, str]) -> dict[TokenId, str]:
-    """Return for each token what tells it from the others that a person would call the same.
+    """Return for each token what tells it from the other tokens that a person would call the same.
 
     readers: the tokens, each with the name of the reader that it is in ("" if it is in none).
-    "" where nobody else is called so; the serial where serials differ, else model, reader,
-    manufacturer or module; all of them where no single one does.
+    The result is "" for a token that shares its label with no other; else its serial where the
+    serials differ, or its model, reader, manufacturer or module; all of them where none differs
+    everywhere.
     """
     called: defaultdict[str, list[TokenId]] = defaultdict(list)
     for token in readers:

@@ -1,7 +1,7 @@
-"""The check that every signature passes before it leaves: the key we offered made it.
+"""The check that every signature passes before it leaves: the key that we offered has made it.
 
-Two private keys under one CKA_ID, a token that was swapped, a fault in a card: all would hand out
-a signature that nobody can use, or one that tells about the private key.
+With two private keys under one CKA_ID, a swapped token or a faulty card it may not be: then nobody
+could use it, or it could give away the private key.
 """
 
 from collections.abc import Callable
@@ -38,11 +38,15 @@ _ECDSA = {scheme: ec.ECDSA(prehashed) for scheme, prehashed in _PREHASHED.items(
 _PADDINGS = {scheme: _padding(scheme) for scheme in _PREHASHED}
 
 
+# Whether a signature holds; takes scheme, digest (for Ed25519 the message) and signature.
 _Holds = Callable[[Scheme, bytes, bytes], bool]
 
 
 def _how(public: PublicKeyTypes, size: int) -> _Holds:
-    """Return what checks a signature of this kind of key: chosen once, not for each of them."""
+    """Return what checks the signatures of this key: chosen once, not for each signature.
+
+    size: bytes of a number of its curve.
+    """
     match public:
         case rsa.RSAPublicKey():
             return partial(_rsa_holds, public)
@@ -86,7 +90,8 @@ class Checker:
     def holds(self, scheme: Scheme, digest: bytes, signature: bytes) -> bool:
         """Return whether `signature` is this key's over `digest` (Ed25519: the message).
 
-        Raises TokenError where the machine's policy forbids the hash (SHA-1), and none can be told.
+        Raises TokenError where the machine's policy forbids the hash (SHA-1), so that nobody can
+        tell.
         """
         try:
             return self._holds(scheme, digest, signature)
@@ -96,7 +101,7 @@ class Checker:
             return False
 
     def encrypts(self, block: bytes, ciphertext: bytes) -> bool:
-        """Return whether this RSA key makes `ciphertext` of `block`, without any padding."""
+        """Return whether `ciphertext` is `block` encrypted with this RSA key, without padding."""
         public = self._public
         if not isinstance(public, rsa.RSAPublicKey):
             return False

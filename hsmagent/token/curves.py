@@ -1,4 +1,4 @@
-"""The curves that we use, and how CKA_EC_PARAMS tells them: by name, or number by number."""
+"""The curves that we use, and how CKA_EC_PARAMS gives them: by OID, or by all their numbers."""
 
 from collections.abc import Iterator
 from functools import cache, lru_cache
@@ -24,12 +24,13 @@ _LONG = 0x80  # from here on, a length takes bytes of its own
 def curve_spelled_out(parameters: bytes) -> ec.EllipticCurve | None:
     """Return the curve whose ECParameters these are (RFC 3279, section 2.3.5), if we use it.
 
-    Its prime, base point and order are compared with those that `cryptography` knows.
+    Prime, base point and order are compared with those that `cryptography` has for the curve.
     """
     try:
         prime, base, order = _numbers(parameters)
         curve = _by_base(prime.bit_length(), base)
-        # The last multiple of the base is the base mirrored: that tells order and prime.
+        # (order - 1) times the base point is the base point mirrored, (x, prime - y): if that
+        # holds, order and prime are right.
         last = ec.derive_private_key(order - 1, curve).public_key().public_numbers()
     except (ValueError, LookupError):
         return None
@@ -50,7 +51,7 @@ def _numbers(parameters: bytes) -> tuple[int, bytes, int]:
 
 
 def _walk(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield (tag, value) of the values in `der`, with tags and lengths as ECParameters have."""
+    """Yield (tag, value) of the DER elements that stand in a row in `der`. Raises ValueError."""
     at = 0
     while at < len(der):
         tag, length, at = der[at], der[at + 1], at + 2
@@ -64,7 +65,7 @@ def _walk(der: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def _by_base(bits: int, base: bytes) -> ec.EllipticCurve:
-    """Return the curve of that size and base point, compressed or not. Raises LookupError."""
+    """Return the curve of that size with this base point, compressed or not. Raises LookupError."""
     for curve in CURVES.values():
         size = (curve.key_size + 7) // 8
         g = _base_of(curve)

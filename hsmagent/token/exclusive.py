@@ -1,11 +1,11 @@
 """A card for ourselves while we are logged in: OpenSC's lock_login, by a configuration of ours.
 
-The login belongs to the card: whatever program speaks to it meanwhile, and sends no SELECT, acts
-under it (opensc.conf(5), lock_login). With lock_login OpenSC holds a PC/SC transaction from C_Login
-to C_Logout, so that other programs wait until then.
+A login belongs to the card: every program that speaks to the card meanwhile, and sends no SELECT,
+acts under it (opensc.conf(5), lock_login). With lock_login OpenSC holds a PC/SC transaction from
+C_Login to C_Logout, so that other programs wait until then.
 
-OpenSC takes each block from the first place that has it. So ours goes in front of the person's own
-file, unless that has a block of the same kind: then it is theirs to write the line.
+Of two blocks of one kind OpenSC takes the first. So ours goes in front of a copy of the person's
+own file, unless that has such a block: then the person has to write the line into it.
 """
 
 import hashlib
@@ -32,14 +32,14 @@ LOCKED = re.compile(r"^\s*lock_login\s*=\s*true\s*;", re.MULTILINE)
 
 
 def is_opensc(path: str) -> bool:
-    """Whether a module is OpenSC's, by its name: it alone can do this."""
+    """Whether a module is OpenSC's, by its name: only OpenSC has lock_login."""
     return "opensc" in Path(path).name
 
 
 def applied(spec: ModuleSpec, folder: Path) -> ModuleSpec:
     """Return the module as the configuration wants it: `alone` where it says `exclusive`.
 
-    Raises ConfigError where it cannot be done: a person relies on it.
+    Raises ConfigError where that cannot be done, since the person relies on it.
     """
     if not spec.exclusive:
         return spec
@@ -52,7 +52,7 @@ def applied(spec: ModuleSpec, folder: Path) -> ModuleSpec:
 def alone(spec: ModuleSpec, folder: Path) -> ModuleSpec:
     """Return the module with the environment in which it keeps a card to itself.
 
-    folder: for the configuration that is written. Raises ConfigError, with the reason.
+    folder: where the configuration is written. Raises ConfigError, with the reason.
     """
     if not is_opensc(spec.path):
         raise ConfigError(f"only OpenSC keeps a card to itself, and {spec.path} is another")

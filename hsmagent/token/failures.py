@@ -45,12 +45,15 @@ def login_error(token: TokenId, failed: Failed) -> TokenError:
 
 
 def absent(token: TokenId, obstacle: str = "") -> TokenGone:
-    """Return the error for a token that is not there, with the remedy; obstacle: what hinders."""
+    """Return the error for a token that is not there, with the remedy.
+
+    obstacle: why it may not be there, if that is known.
+    """
     return TokenGone(f"{name_of(token)} is not there: {obstacle or 'plug it in'}")
 
 
 def managed(token: TokenId) -> TokenGone:
-    """Return the error for a token that a command of management has for itself."""
+    """Return the error for a token that a command of management uses now."""
     return TokenGone(
         f"{name_of(token)} is being managed: wait until that is done;"
         " `hsmagent status` says by whom"
@@ -80,7 +83,10 @@ def not_set(token: TokenId) -> PinError:
 def operation_error(
     token: TokenId, failed: Failed, *, with_pin: bool, late: bool = False
 ) -> TokenError:
-    """Return the error for a failed private-key operation; late: its login was gone by then."""
+    """Return the error for a failed private-key operation.
+
+    with_pin: it took a PIN. late: the token's login had ended before the operation began.
+    """
     name, rv = name_of(token), failed.rv
     if with_pin and rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED}:
         return login_error(token, failed)

@@ -1,11 +1,13 @@
-"""Tokens that come and go: cards, sticks, and readers whose daemon was not there at the start.
+"""Tokens that come and go: cards, sticks, and readers whose pcscd was not there at the start.
 
-The workers are asked between requests, by a question that wakes no card: which slots have a token?
-Only modules whose slots are hardware, or that have no slot at all, are asked; for a software token
-nobody wakes up until the kernel tells of a change to its files, and for readers without a card
-until pcscd tells of one. A module that uses pcscd never notices when that starts anew: its socket's
-age tells us, and a new worker does. Nor does it notice what other programs do to a card: that they
-have let go of one tells us, or a SmartCard-HSM's own list.
+The workers are asked, between requests, which slots have a token; that wakes no card. Only modules
+whose slots are hardware, or that have no slot at all, are asked. For a software token nothing is
+done until the kernel tells of a change to its files, and for readers without a card until pcscd
+tells of one.
+
+A module that uses pcscd does not notice when pcscd starts anew: the age of pcscd's socket tells us,
+and the module's worker is replaced. Nor does the module notice what other programs do to a card: we
+look again when another program has let go of a card, or a SmartCard-HSM's own list has changed.
 """
 
 import asyncio
@@ -24,8 +26,7 @@ from hsmagent.worker.process import worker_environment
 
 log = logging.getLogger(__name__)
 
-# A token appears within two seconds.
-INTERVAL = 1.5
+INTERVAL = 1.5  # seconds between two looks, so that a token appears within two
 
 
 def movable(slots: tuple[SlotInfo, ...]) -> bool:
@@ -36,8 +37,8 @@ def movable(slots: tuple[SlotInfo, ...]) -> bool:
 class Watch:
     """Watches one module; `close` ends it.
 
-    freshen: looks at software tokens that were changed. on_readers: takes how the readers are.
-    told: `rouse` is called when the tokens' files, or pcscd's socket, may be others.
+    freshen: looks at software tokens that were changed. on_readers: takes the state of the readers.
+    told: `rouse` will be called when the tokens' files, or pcscd's socket, may have changed.
     """
 
     def __init__(
@@ -69,7 +70,7 @@ class Watch:
         await self._readers.close()
 
     def looked(self, slots: tuple[SlotInfo, ...]) -> None:
-        """Take in which slots there are."""
+        """Take in the slots that a look found."""
         self._slots = slots
         self.rouse()
 
@@ -78,7 +79,7 @@ class Watch:
         self._news.set()
 
     async def _turn(self) -> None:
-        """Wait until it is worth looking: for what tells of itself, else for some time."""
+        """Wait until it is worth looking again: until something tells of a change, or INTERVAL."""
         if self._pool.stale or not self._told:
             pass
         elif self._slots is None or not movable(self._slots):
@@ -137,7 +138,7 @@ class Watch:
                 self._seen = unused(self._seen)
 
     def _events_of(self, link: Link) -> int:
-        """Return how many events are known of this worker. Another one begins to count anew."""
+        """Return how many events are known of this worker; each worker counts from 0."""
         known_of, events = self._events
         return events if known_of is link else 0
 
@@ -148,12 +149,12 @@ class Watch:
         if isinstance(reply, Polled):
             return reply
         what = told(reply) if isinstance(reply, Failed) else "an answer to something else"
-        # A module that cannot even list its slots is past help; a new one may not be.
+        # A module that cannot even list its slots does nothing any more; in a new worker it may.
         link.kill(f"{name} does not list its slots: {what}")
         raise TokenError(self._pool.last_error)
 
     async def _look_at_readers(self) -> bool:
-        """Whether cards came or went, or were used by others while we held none."""
+        """Whether cards came or went, or other programs used them while we held none."""
         before, now = self._seen, await self.see_readers()
         if before is None:
             return False
@@ -161,12 +162,12 @@ class Watch:
         if is_news(unused(before) if ours else before, unused(now) if ours else now):
             return True
         if self._contents.changed(now, ours=self._pool.logged_in):
-            # OpenSC reads a card once in the life of its process.
+            # OpenSC reads a card only once in a process, so it takes a new one.
             await self._pool.renew("a card holds something else now")
         return False
 
     async def see_readers(self) -> Seen:
-        """Look how the readers are, and tell. Raises TokenError."""
+        """Return the state of the readers, and tell `on_readers`. Raises TokenError."""
         if self._spawned != self._pool.spawned:
             self._spawned = self._pool.spawned
             self._contents.forget()  # a new worker has read what there is
@@ -176,7 +177,7 @@ class Watch:
         return self._seen
 
     def _age(self) -> tuple[int, int] | None:
-        """Return what changes when pcscd makes its socket anew."""
+        """Return a value that changes when pcscd makes its socket anew; None: there is none."""
         try:
             status = self._pcscd.stat()
         except OSError:

@@ -1,8 +1,8 @@
-"""One module with its tokens: what its workers see, as the daemon knows it."""
+"""One module with its tokens, as its workers see them."""
 
 import asyncio
 import logging
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError, TokenError
@@ -25,19 +25,23 @@ log = logging.getLogger(__name__)
 
 _STALE = "what other programs changed shows in full when nobody is logged in"
 
-# Of a token that is expected: as long as nobody has looked, it is taken to want a login.
+# Stands for the info of an expected token: until a worker has looked, it is taken to want a login.
 _UNSEEN = TokenInfo(b"", b"", b"", b"", spec.CKF_LOGIN_REQUIRED, 0, 0, complete=False)
 
 
 @dataclass(frozen=True, slots=True)
 class ModuleStatus:
-    """One module at this moment; `state` in plain words, `pids` of its living workers."""
+    """One module at this moment; `state` in plain words, `pids` of its living workers.
+
+    named: see `ModuleSpec`.
+    """
 
     path: str
     state: str
     pids: tuple[int, ...] = ()
     last_error: str = ""
     notes: tuple[str, ...] = ()
+    named: bool = True
 
 
 class Loaded:
@@ -83,7 +87,7 @@ class Loaded:
     async def start(self) -> None:
         """Start the workers. Until these have looked, the tokens that are remembered are expected.
 
-        Their keys are listed meanwhile: who wants to use one waits for that look.
+        An expected token's keys are listed already; a request to use one waits for the look.
         """
         self.starting = True
         try:
@@ -101,7 +105,7 @@ class Loaded:
         self._expected.add(name)
 
     def _forget_expected(self) -> None:
-        """Forget the tokens that did not show."""
+        """Forget the expected tokens that no worker has seen."""
         expected, self._expected = self._expected, set()
         for name in expected:
             token = self.tokens.get(name)
@@ -118,7 +122,7 @@ class Loaded:
         return self.starting and not self.signers
 
     def statuses(self) -> Iterator[TokenStatus]:
-        """Yield how each token is that was seen."""
+        """Yield the status of each token that was seen."""
         for name, token in self.tokens.items():
             if token.present or name not in self._expected:
                 yield token.status()
@@ -140,7 +144,7 @@ class Loaded:
         return self._store.outdated()
 
     async def freshen(self) -> None:
-        """Look again if another program has changed something. Whoever asks meanwhile waits too."""
+        """Look again if another program has changed something. Calls meanwhile share that look."""
         if self._freshening is None and self.outdated():
             self._freshening = self._tasks.start(self._refresh_quietly())
         if self._freshening is not None:
@@ -155,21 +159,21 @@ class Loaded:
             self._freshening = None
 
     async def refresh(self) -> None:
-        """Look with new workers. One that is logged in looks now, and is replaced after that.
+        """Look with new workers. A worker that is logged in looks now, and is replaced later.
 
-        A look with a running worker shows some of what other programs did; a new one shows all.
+        A look with a running worker shows some of what other programs did; a new worker shows all.
         """
         self._store.seen()
         if self.pool.logged_in:
             try:
                 await self.pool.look(objects=True)
-            except TokenError as error:  # it cannot even list its slots; a new worker may
+            except TokenError as error:  # this worker cannot even list its slots; a new one may
                 self.pool.restart(str(error))
         await self.pool.renew(f"the tokens of {self.spec.path} are looked at anew")
         self.watch.rouse()  # some workers may still be replaced
 
     def status(self) -> ModuleStatus:
-        """Return the module as it is now."""
+        """Return the module's status."""
         wanted, living = len(self.pool.members), sum(m.up for m in self.pool.members)
         if self.pool.holds_nothing:
             state = "at rest"
@@ -184,7 +188,10 @@ class Loaded:
         notes = (*self.notes, *self._withheld(), *((_STALE,) if self.pool.stale else ()))
         if self._service is pcscd.Service.REFUSES:
             notes += (pcscd.REFUSED,)
-        return ModuleStatus(self.spec.path, state, self.pool.pids, self.pool.last_error, notes)
+        error = self.pool.last_error
+        return ModuleStatus(
+            self.spec.path, state, self.pool.pids, error, notes, named=self.spec.named
+        )
 
     def _identify(self, slot: SlotInfo) -> TokenId | None:
         token = slot.token
@@ -232,23 +239,23 @@ class Loaded:
         self._tell_if_changed()
 
     def _see_readers(self, readers: Seen) -> None:
-        """Take in how the card readers are."""
+        """Take in the state of the card readers."""
         self._readers = readers
         self._tell_obstacle()
         self._tell_if_changed()
 
     def _withheld(self) -> tuple[str, ...]:
-        """Say of each reader why its card is not had, if it is pcscd that knows."""
+        """Return the sentences on cards that pcscd sees and the module does not."""
         seen = () if self.pool.at_rest else self._slots
         return unused.withheld(self._readers, seen)
 
     def _tell_obstacle(self) -> None:
-        """Let the tokens that are absent say why that may be."""
+        """Have the absent tokens say why they may be absent."""
         obstacle = "; ".join(self._withheld())
         if obstacle != self.pool.obstacle:
             self.pool.obstacle = obstacle
             for token in self.tokens.values():
-                token.hindered()
+                token.changed()
 
     async def explain(self) -> None:
         """Ask pcscd, too, why a card may be missing. Never raises."""
@@ -263,7 +270,7 @@ class Loaded:
         self._tell_if_changed()
 
     def _forget_replaced(self, there: set[TokenId], *, movable: bool) -> None:
-        """Forget tokens that cannot come back: deleted ones, and what was given another label."""
+        """Forget tokens that cannot come back: deleted ones, and those with another label now."""
         labelled_anew = {replace(name, label="") for name in there if name.serial.strip("0")}
         for name in tuple(self.tokens.keys() - there):
             if not movable or replace(name, label="") in labelled_anew:
@@ -276,16 +283,18 @@ class Loaded:
             self._on_change()
 
     async def _absorb_objects(self, token: Token, info: TokenInfo, notes: tuple[str, ...]) -> None:
-        listing = await _in_slices(
-            objects.keys_in_slices(token.id, info.objects, complete=info.complete)
-        )
+        listing = objects.Listing()
+        # Others go on meanwhile: a hostile module lists as many objects as it may.
+        for read in objects.keys_in_slices(token.id, info.objects, complete=info.complete):
+            listing = read
+            await asyncio.sleep(0)
         if info.complete and info.flags & spec.CKF_LOGIN_REQUIRED:
             public = self._public.get(token.id, frozenset())
             self._memories.keep(token.id, memory_of(listing, public))
         elif not info.complete:
             self._public[token.id] = frozenset(key.spki for key in listing.keys)
             listing = self._memories.of(token.id).complete(listing)
-        # What is remembered of it may call it otherwise.
+        # The keys that are remembered may hold the token's name as it was then.
         keys = {key.spki: replace(key, token=token.id) for key in listing.keys}
         token.seen(info, (keys, notes + listing.notes))
         known = {signer.key.spki: signer for signer in self.signers.get(token.id, ())}
@@ -297,14 +306,3 @@ class Loaded:
         token = self.tokens.get(name)
         if token is not None:
             token.login_ended(why)
-
-
-async def _in_slices(reading: Generator[None, None, objects.Listing]) -> objects.Listing:
-    """Read a token's objects while others go on: a hostile module lists as many as it may."""
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            listing: objects.Listing = done.value
-            return listing
-        await asyncio.sleep(0)

@@ -12,7 +12,7 @@ from hsmagent.worker import spec
 
 
 def pin_state(flags: int) -> PinState:
-    """Return what CK_TOKEN_INFO's flags say of the user PIN; the worst counts."""
+    """Return what CK_TOKEN_INFO's flags say of the user PIN; of several, the worst state."""
     for flag, state in (
         (spec.CKF_USER_PIN_LOCKED, PinState.LOCKED),
         (spec.CKF_USER_PIN_FINAL_TRY, PinState.FINAL_TRY),
@@ -27,7 +27,7 @@ def pin_state(flags: int) -> PinState:
 
 
 def check_usable(status: TokenStatus) -> None:
-    """Raise TokenGone, PinLocked or PinError for a token that takes no PIN, whichever it is."""
+    """Raise TokenGone, PinLocked or PinError for a token that can take no PIN at all."""
     if not status.present:
         raise absent(status.id, status.obstacle)
     if status.pin_state is PinState.LOCKED:
@@ -37,7 +37,10 @@ def check_usable(status: TokenStatus) -> None:
 
 
 def check_pin(status: TokenStatus, pin: bytearray | None) -> None:
-    """Raise PinLocked, PinLength or PinError for what the token cannot take; None: its PIN pad."""
+    """Raise as `check_usable`, or PinLength or PinError, for a PIN that the token cannot take.
+
+    pin: None: it is typed on the token's PIN pad.
+    """
     check_usable(status)
     if pin is not None:
         _check_length(status, len(pin))
@@ -46,7 +49,10 @@ def check_pin(status: TokenStatus, pin: bytearray | None) -> None:
 
 
 def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
-    """Raise TriesLow when the PIN stands worse than `at_worst`: nobody knew what a try may cost."""
+    """Raise TriesLow when the PIN's state is worse than `at_worst`.
+
+    Whoever gave the PIN did not know then how much a wrong try may cost.
+    """
     if state is not PinState.LOCKED and state.is_worse_than(at_worst):
         raise TriesLow(
             f"{name_of(token)} has few PIN tries left, so this PIN was not tried: "
@@ -55,12 +61,15 @@ def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
 
 
 def _check_length(status: TokenStatus, length: int) -> None:
-    """Raise PinLength; a token may state no sane limits."""
+    """Raise PinLength. Limits that make no sense are ignored: tokens do state such ones."""
     low, high = max(1, status.pin_min), status.pin_max
     if low <= length and (not high or high < low or length <= high):
         return
     allowed = f"{low} to {high}" if high >= low else f"at least {low}"
-    raise PinLength(f"{name_of(status.id)} takes a PIN of {allowed} characters; it was not asked")
+    raise PinLength(
+        f"{name_of(status.id)} takes a PIN of {allowed} characters, so this one was not tried; "
+        "that cost no try"
+    )
 
 
 # -- how long it lasts -----------------------------------------------------------------------
@@ -68,7 +77,7 @@ def _check_length(status: TokenStatus, length: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Of one login, in seconds: unused, and in all."""
+    """How long a login lasts, in seconds: unused (idle), and at most (max)."""
 
     idle: float
     max: float
@@ -76,7 +85,7 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """When a login ends, by the injected clock: for want of use, and in any case.
+    """When a login ends, by the injected clock: `unused_until` for want of use, `until` anyhow.
 
     since: when it began. idle: how long it lasts unused, in seconds.
     """

@@ -1,4 +1,4 @@
-"""What a pool holds: a place for each worker, and the calls that wait for one."""
+"""What a pool holds: members, each the place of one worker, and the calls that wait for one."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -9,16 +9,16 @@ from hsmagent.token.states import WORKER, Life, WorkerEvent, WorkerState
 from hsmagent.worker.link import Link
 from hsmagent.worker.messages import Operate, Reply
 
-_UP = WorkerState.UP  # to look it up in its class costs a call of Python, for each signature
+_UP = WorkerState.UP  # looked up once: in the enum it would take a call for each signature
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """How long a module may take, in seconds, before its worker is killed.
 
-    An RSA-4096 signature takes a card seconds, reading all of a card's objects many; at a PIN pad
-    or a touch button a person acts. Who locks a token should not have to wait long: the end of its
-    worker is a logout too.
+    An RSA-4096 signature takes a card seconds, and reading all objects of a card many seconds; at a
+    PIN pad or a touch button a person acts. A logout has a short deadline, since the end of the
+    worker is a logout, too.
     """
 
     start: float = 20.0
@@ -33,7 +33,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a worker sees a token: the slot, and what must still be in it at login.
+    """Where a worker sees a token: the slot, and the TokenInfo.identity that it must have at login.
 
     hardware: the slot is a reader or a device of its own.
     """
@@ -59,9 +59,9 @@ class Call:
 class Member:
     """One place for a worker in the pool; the worker in it may be replaced.
 
-    life: see `states`. places, logins: what the worker in it sees, and where it is logged in.
-    deaths: how many workers in a row died young. born: when this one was spawned (loop time).
-    stale: it may show what is no more, and is to be replaced.
+    life: see `states`. places: the tokens that its worker sees. logins: those it is logged in to.
+    deaths: how many workers in a row died young. born: when the worker was spawned (loop time).
+    stale: the worker may show what has changed since, and is to be replaced.
     """
 
     link: Link | None = None
@@ -81,12 +81,12 @@ class Member:
 
     @property
     def in_use(self) -> bool:
-        """Whether its end would be somebody's loss."""
+        """Whether a login or a request would be lost if its worker ended."""
         return bool(self.logins or (self.link is not None and self.link.depth))
 
     @property
     def settled(self) -> bool:
-        """Whether it is known what can be had here; otherwise it pays to wait."""
+        """Whether its worker is up or cannot be started; in other states it pays to wait."""
         return self.life.state in {WorkerState.UP, WorkerState.BROKEN}
 
     def sees(self, token: TokenId) -> bool:

@@ -1,8 +1,8 @@
 """Changes to files, told by the kernel (inotify(7)), so that nobody has to look again and again.
 
-A notice says that something may be otherwise, not what. Where the kernel gives none (it has run out
-of watches, say), `blind` tells, and whoever wants to know has to look. Changes that another machine
-makes to a shared folder are told nowhere.
+A notice says that something may have changed, not what. `blind` says that the kernel gives no
+notices (it may have run out of watches): then one has to look. No notice comes for changes that
+another machine makes to a shared folder.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import ctypes
 import errno
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,13 +24,13 @@ _MASK = _IN_MODIFY | _IN_MOVED_FROM | _IN_MOVED_TO | _IN_CREATE | _IN_DELETE | _
 _EVENT = struct.Struct("iIII")  # watch, mask, cookie, length of the name that follows
 _RECEIVE = 1 << 16
 
-# A folder that may not be read, or went a moment ago: the one above it tells of the latter.
+# A folder that we may not read, or that is gone: that it went shows in the folder above it.
 _NOT_OURS = errno.EACCES, errno.ENOENT, errno.ENOTDIR
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
 _Names = set[str] | None
-"""Of which entries of a folder we want to hear; None: of all."""
+"""The entries of a folder whose changes count; None: all."""
 
 
 class Notices:
@@ -54,7 +54,7 @@ class Notices:
             self._descriptor = -1
 
     def watch(self, paths: Iterable[Path]) -> None:
-        """Watch these too; of a folder, what is in it. They need not be there yet."""
+        """Watch these files, too, and the entries of these folders. They need not be there yet."""
         if self.blind or self._descriptor < 0:
             return
         folders: dict[Path, _Names] = {}
@@ -86,8 +86,25 @@ class Notices:
             while self._descriptor >= 0:
                 for watch, name in _events(os.read(self._descriptor, _RECEIVE)):
                     names = self._wanted.get(watch)
-                    # A name is missing where a folder has gone, or the kernel has lost notices.
+                    # There is no name where a folder is gone, or the kernel has lost notices.
                     self._noticed |= not name or names is None or name in names
+
+
+async def appeared(paths: Sequence[Path]) -> bool:
+    """Wait until one of these files is there. False, at once: the kernel does not tell of it."""
+    news = asyncio.Event()
+    notices = Notices(news.set)
+    try:
+        while True:
+            news.clear()
+            notices.watch(paths)  # anew: one of the folders on the way may have come
+            if notices.blind:
+                return False
+            if any(os.access(path, os.F_OK) for path in paths):
+                return True
+            await news.wait()
+    finally:
+        notices.close()
 
 
 def _places(path: Path) -> Iterator[tuple[Path, str | None]]:

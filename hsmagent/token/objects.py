@@ -2,16 +2,15 @@
 
 Public keys come from public key objects and certificates and are paired by CKA_ID with each other
 and, once we are logged in, with the private keys. Without a login the private keys are unseen, and
-every public key is taken to have one. What is odd is skipped with a note and hides nothing else.
+every public key is taken to have one. An odd object is skipped with a note and hides no other.
 """
 
 import sys
 from collections import Counter, defaultdict
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
-from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
@@ -27,15 +26,15 @@ from hsmagent.worker import spec
 from hsmagent.worker.messages import OF_A_TOKEN, RawObject
 
 MAX_KEYS = 256
-SLICE = 32  # objects that are read at a stretch: a few milliseconds
+SLICE = 32  # objects between two pauses: a few milliseconds' worth
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a token holds for us.
+    """The keys of a token.
 
-    keys: by CKA_ID, so that the order stays the same however the token lists. orphans: public
-    keys (SPKI) without a private one; empty unless the private keys could be seen.
+    keys: sorted by CKA_ID, so that their order does not depend on the token's. orphans: public keys
+    (SPKI) without a private half; empty unless the private keys could be seen.
     """
 
     keys: tuple[Key, ...] = ()
@@ -55,7 +54,7 @@ class _Private:
 
     @property
     def half(self) -> "_Half":
-        """What a key has, too, whose other half it may be."""
+        """What this and a public key have in common if they may belong together."""
         return self.key_type, self.id, self.modulus
 
 
@@ -63,7 +62,7 @@ _Half = tuple[KeyType, bytes, int]
 
 
 def _halves(key: Key) -> tuple[_Half, ...]:
-    """Return what the other half of `key` may say of itself: the surer first."""
+    """Return what the private half of `key` may say of itself: with its modulus, and without."""
     return tuple(
         (key.key_type, key.id, modulus) for modulus in dict.fromkeys((_modulus(key.spki), 0))
     )
@@ -81,26 +80,21 @@ def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> 
 
     complete: the private keys are listed too, so that what has none is left out.
     """
-    reading = keys_in_slices(token, objects, complete=complete)
-    while True:
-        try:
-            next(reading)
-        except StopIteration as done:
-            listing: Listing = done.value
-            return listing
+    *_, listing = keys_in_slices(token, objects, complete=complete)
+    return listing
 
 
 def keys_in_slices(
     token: TokenId, objects: Iterable[RawObject], *, complete: bool
-) -> Generator[None, None, Listing]:
-    """Read as `keys_of` does, and yield now and then, so that others can go on meanwhile."""
+) -> Iterator[Listing]:
+    """Yield an empty Listing now and then, so that other work can go on, and the whole one last."""
     said: dict[tuple[bytes, str], str] = {}
     found: list[Key] = []
     certificates: list[Key] = []
     privates: list[_Private] = []
     for number, raw in enumerate(objects):
         if number % SLICE == SLICE - 1:
-            yield
+            yield Listing()
         values = dict(raw.attributes)
         kind = _ulong(values.get(spec.CKA_CLASS, b""))
         try:
@@ -112,7 +106,7 @@ def keys_in_slices(
                 privates.append(_private(values))
                 _add_from_private(token, values, found)
         except Odd as odd:
-            # A key, its certificate and its private half are odd for one reason: said once.
+            # A key, its certificate and its private half are odd for one reason: it is said once.
             said.setdefault((values.get(spec.CKA_ID, b""), str(odd)), f"{_name(values)}: {odd}")
     notes = list(said.values())
     merged = _merge(found, certificates)
@@ -120,17 +114,18 @@ def keys_in_slices(
     authorities = authorities_of(certificates)
     if not complete:
         kept = _first(_once(without_issuers(merged)), notes)
-        return Listing(with_authorities(authorities, kept), notes=tuple(notes))
+        yield Listing(with_authorities(authorities, kept), notes=tuple(notes))
+        return
     keys = list(_paired(merged, privates))
     skipped = {number for number, _ in said if number}
     notes += _unpaired(keys, [private for private in privates if private.id not in skipped])
     orphans = {key.spki for key in merged} - {key.spki for key in keys}
     kept = _first(_once(keys), notes)
-    return Listing(with_authorities(authorities, kept), frozenset(orphans), tuple(notes))
+    yield Listing(with_authorities(authorities, kept), frozenset(orphans), tuple(notes))
 
 
 def _first(keys: tuple[Key, ...], notes: list[str]) -> tuple[Key, ...]:
-    """Leave out what is more than anybody has."""
+    """Return the first MAX_KEYS keys, with a note if there are more."""
     if len(keys) > MAX_KEYS:
         notes.append(f"it has {len(keys)} keys; the first {MAX_KEYS} are used")
     return keys[:MAX_KEYS]
@@ -190,6 +185,8 @@ def _from_public(token: TokenId, values: Mapping[int, bytes]) -> Key:
 def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
     if _ulong(values.get(spec.CKA_CERTIFICATE_TYPE, b"\0")) != spec.CKC_X_509:
         raise Odd("a certificate that is not X.509")
+    from cryptography import x509  # large, and a token without certificates needs none of it
+
     der = values.get(spec.CKA_VALUE, b"")
     try:
         public = x509.load_der_x509_certificate(der).public_key()
@@ -221,13 +218,13 @@ def _private(values: Mapping[int, bytes]) -> _Private:
 
 
 def _add_from_private(token: TokenId, values: Mapping[int, bytes], found: list[Key]) -> None:
-    """Take the public half that an RSA private key tells, for where no object does."""
+    """Add the public half that an RSA private key tells: some tokens hold no object for it."""
     if values.get(spec.CKA_MODULUS) and values.get(spec.CKA_PUBLIC_EXPONENT):
         found.append(_key(token, public_keys.rsa_of(values), values))
 
 
 def key_of(token: TokenId, spki: bytes) -> Key:
-    """Return the bare Key of a public key that was used before. Raises ValueError."""
+    """Return a Key that has nothing but a public key and a token. Raises ValueError."""
     public = load_der_public_key(spki)
     if not isinstance(public, Public):
         raise ValueError("a key of a kind that is not supported")  # noqa: TRY004 - one error for all
@@ -284,7 +281,7 @@ def _same_id(keys: Sequence[Key], privates: Sequence[_Private]) -> list[str]:
 
 
 def _paired(keys: Sequence[Key], privates: Sequence[_Private]) -> Iterator[Key]:
-    """Yield each key that has a private half, with what that tells."""
+    """Yield each key that has a private half, completed by what the private half tells."""
     known: defaultdict[_Half, list[_Private]] = defaultdict(list)
     for private in privates:
         known[private.half].append(private)

@@ -1,4 +1,4 @@
-"""Whether the smart card service serves us. Its clients are told "no readers" when it does not."""
+"""Whether pcscd, the smart card service, serves us. When not, a module just sees no readers."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ _PROTOCOL = (4, 3, 0)
 
 
 class Service(Enum):
-    """How it answers."""
+    """How pcscd answers."""
 
     ABSENT = auto()
     REFUSES = auto()  # it hangs up at once: polkit said no
@@ -30,12 +30,12 @@ class Service(Enum):
 
 
 def socket_of(environment: Mapping[str, str] = os.environ) -> Path:
-    """Return where clients in this environment look for it."""
+    """Return where clients in this environment look for pcscd's socket."""
     return Path(environment.get("PCSCLITE_CSOCK_NAME") or _SOCKET)
 
 
 async def ask(path: Path) -> Service:
-    """Begin to talk to it as a client does."""
+    """Return how pcscd answers when we begin to speak to it as a client does. Never raises."""
     try:
         async with asyncio.timeout(_SECONDS):
             reader, writer = await asyncio.open_unix_connection(path)

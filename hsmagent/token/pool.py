@@ -3,7 +3,7 @@
 A card has one worker; a software token or a network HSM may have several that sign in parallel.
 What a worker had in hand when it died fails; what still waited in the queue goes to another one.
 
-Nothing in here ever repeats a request, and a login least of all.
+Nothing in here ever repeats a request, and above all no login.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-# A worker that lived so long was sound; its end starts the back-off anew.
+# A worker that lived so long did not die young: the pauses start anew after it.
 _SOUND_SECONDS = 5.0
 
 
@@ -47,9 +47,10 @@ class Pool:
     """The workers of one module.
 
     identify: names a slot's token, or returns None for one that is not used.
-    on_look: takes what a worker saw, and whether it was asked for objects too.
-    on_login_lost: a token's last login ended, for the reason told.
-    on_state: workers came or went. obstacle: why a token may be missing. spawned: workers so far.
+    on_look: takes what a worker saw, and whether the look was for objects, too.
+    on_login_lost: told that a token's last login ended, and why. on_state: told that workers came
+    or went. obstacle: why a token may be missing. spawned: the count of workers so far. at_rest:
+    the workers were ended until somebody wants one, so that others get the cards.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Pool:
         self._links: set[Link] = set()
         self.members = [Member() for _ in range(max(1, spec.workers))]
         self._queue = Queue(self.members, self._nobody_for)
+        self.dispatch = self._queue.dispatch
         self.last_error = self.obstacle = self._why_stale = ""
         self._held = self.spawned = 0
         self.uses_pcsc = self._may_rest = self.at_rest = False
@@ -141,7 +143,7 @@ class Pool:
 
     @property
     def holds_nothing(self) -> bool:
-        """Whether it is at rest, and every worker that held a card is gone."""
+        """Whether the pool is at rest, and every worker that held a card is gone."""
         return self.at_rest and not self._links
 
     def _lost(self, member: Member, link: Link, why: str) -> None:
@@ -159,9 +161,9 @@ class Pool:
         self._state_changed()
 
     async def _revive(self, member: Member) -> None:
-        """Put a new worker in the place of a dead one, later each time it dies young.
+        """Put a new worker in the place of a dead one.
 
-        A person who waits for it need not wait for that.
+        Each that dies young makes the pause before that longer; `wait_for` ends the pause.
         """
         if member.deaths > 1:
             pause = min(_FIRST_PAUSE * 2.0 ** (member.deaths - 2), _LONGEST_PAUSE)
@@ -171,15 +173,15 @@ class Pool:
         await self._begin(member)
 
     def restart(self, why: str) -> None:
-        """Replace every worker: the module sees new readers and new tokens only that way."""
+        """Replace every worker: only in a new one does the module see new readers and tokens."""
         for member in self.members:
             if member.link is not None:
                 self._replace(member, member.link, why)
 
     async def renew(self, why: str) -> None:
-        """Have every worker replaced by one that sees what other programs did; wait for these.
+        """Have every worker replaced by one that sees what other programs did, and wait for those.
 
-        Nobody loses a login: one that is logged in or at work is replaced when it is not any more.
+        Nobody loses a login: a worker that is logged in or at work is replaced later.
         """
         self._why_stale = why
         for member in self.members:
@@ -204,7 +206,7 @@ class Pool:
                 self._replace(member, link, self._why_stale)
 
     def rest(self) -> None:
-        """End the workers until somebody wants them, if nobody does: others get the cards."""
+        """End the workers until one is wanted, if none is in use: other programs get the cards."""
         in_use = self._held or any(member.in_use for member in self.members)
         if self.uses_pcsc and self._may_rest and not in_use:
             self.at_rest = True
@@ -220,7 +222,7 @@ class Pool:
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the workers for the time of a login: a typed PIN must find the one it is for."""
+        """Keep the workers for the block, a login: the typed PIN must find its worker."""
         self._held += 1
         try:
             yield
@@ -229,11 +231,11 @@ class Pool:
 
     @property
     def stale(self) -> bool:
-        """Whether a worker is still to be replaced by one that sees more."""
+        """Whether a worker is still to be replaced by one that sees what has changed."""
         return any(member.stale for member in self.members)
 
     def _replace(self, member: Member, link: Link, why: str) -> None:
-        """Put a new worker in the place of one that did nothing wrong."""
+        """Put a new worker in the place of one that had no fault: that is no error to be shown."""
         if member.link is link:
             error, member.deaths = self.last_error, 0
             link.kill(why)
@@ -242,8 +244,8 @@ class Pool:
     def renew_if_lost(self, member: Member, failed: Failed) -> None:
         """Replace a worker whose module fails a login or a signature without a reason.
 
-        OpenSC does so for ever when another program has reset the card, or when a signature comes
-        between the end of pcscd and its new start. The next PIN must not go there in vain.
+        OpenSC fails so for ever when another program has reset the card, or when a signature comes
+        between the end of pcscd and its new start. The next PIN must not be typed for nothing.
         """
         if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
             member.link.kill(f"{self._program.name} failed without a reason; restarted")
@@ -261,7 +263,8 @@ class Pool:
     async def look(self, *, objects: bool) -> None:
         """Look at the tokens with every worker, and at their objects with one of them.
 
-        That is the one with the most logins, since it sees the most. Raises WorkerDied, TokenError.
+        That one is the worker with the most logins, since it sees the most objects. Raises
+        WorkerDied, TokenError.
         """
         await self._try_again()
         living = sorted((m for m in self.members if m.link), key=lambda m: -len(m.logins))
@@ -297,14 +300,14 @@ class Pool:
         self._state_changed()
 
     async def wait_up(self) -> None:
-        """Wait until every worker runs or is known not to; bounded."""
+        """Wait until every worker is up or cannot be started; Deadlines.start at most."""
         with suppress(TimeoutError):
             async with asyncio.timeout(self.deadlines.start):
                 while not all(member.settled for member in self.members):
                     await self._changed.wait()
 
     async def wait_for(self, token: TokenId) -> None:
-        """Wait until a worker sees `token`. Raises TokenGone, WorkerDied; bounded."""
+        """Wait until a worker sees `token`, or Deadlines.start. Raises TokenGone, WorkerDied."""
         self._wanted.set()
         self._rouse()
         try:
@@ -339,10 +342,10 @@ class Pool:
         return [reply for reply in sent if reply is not None]
 
     def _send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
-        """C_Logout behind what the worker has in hand; from now on nothing new goes there.
+        """C_Logout after the requests that the worker has; from now on it gets no new one.
 
-        C_Logout does not reach every card: OpenSC passes over drivers that cannot log out, and
-        since 0.25 leaves a SmartCard-HSM open too, to whoever speaks to it next. But pcscd resets
+        C_Logout does not reach every card: OpenSC ignores it where a driver cannot log out, and
+        since 0.25 leaves a SmartCard-HSM's login, too, to the card's next program. But pcscd resets
         a card whose client is gone. So a worker for hardware ends with its last login.
         """
         if token not in member.logins:
@@ -353,7 +356,7 @@ class Pool:
             return None
         reply = link.request(Logout(place.slot), self.deadlines.logout)
         if (place.hardware or member.stale) and not member.logins:
-            member.life.take(WorkerEvent.LAST_LOGOUT)  # who logs in now waits for the next one
+            member.life.take(WorkerEvent.LAST_LOGOUT)  # a new login waits for the next worker
             reply.add_done_callback(lambda _: self._after_last_logout(member, link))
         return reply
 
@@ -367,7 +370,7 @@ class Pool:
     def login_lost(self, member: Member, token: TokenId, why: str) -> None:
         """Note that a login ended on the token's side.
 
-        C_Logout all the same: its slot may only have failed for a moment.
+        C_Logout is sent all the same, since the slot may only have failed for a moment.
         """
         if token in member.logins:
             self._send_logout(member, token)
@@ -386,10 +389,6 @@ class Pool:
         call = Call(token, needs_login, build, self.deadlines.operate, tasks.Reply())
         self._queue.add(call)
         return call
-
-    def dispatch(self) -> None:
-        """Hand out what waits, as far as the workers have room."""
-        self._queue.dispatch()
 
     def _nobody_for(self, call: Call) -> TokenError:
         if call.needs_login:

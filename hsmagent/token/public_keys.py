@@ -1,4 +1,4 @@
-"""Public keys from a token's raw attributes. Tokens spell one and the same key in many ways."""
+"""Public keys from a token's raw attributes. Tokens encode the same key in different ways."""
 
 import sys
 from collections.abc import Callable, Mapping
@@ -44,7 +44,7 @@ def of(values: Mapping[int, bytes]) -> Public:
 
 
 def rsa_of(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
-    """Return what CKA_MODULUS and CKA_PUBLIC_EXPONENT tell, of a private key too. Raises Odd."""
+    """Return the key of CKA_MODULUS and CKA_PUBLIC_EXPONENT, of a private key, too. Raises Odd."""
     n = int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big")
     e = int.from_bytes(values.get(spec.CKA_PUBLIC_EXPONENT, b""), "big")
     if not MIN_RSA_BITS <= n.bit_length() <= MAX_RSA_BITS:
@@ -85,7 +85,7 @@ def _ed25519(values: Mapping[int, bytes]) -> ed25519.Ed25519PublicKey:
 def _unwrapped(point: bytes, size: int) -> bytes:
     """Return a CKA_EC_POINT of `size` bytes without the OCTET STRING around it, if there is one.
 
-    Tokens give it either way. The length tells which, since a raw point may begin like the DER.
+    Tokens give it either way. The length tells which it is: a raw point may begin as DER does.
     """
     for header in (2, 3):
         if len(point) == header + size and point[0] == _DER_OCTET_STRING:

@@ -1,7 +1,7 @@
 """The private-key operations that wait for a worker, in the order in which they came.
 
-Only a few are with a worker at a time: enough that it never idles, few enough that little is lost
-when it dies.
+A worker has only a few of them at a time: enough that it never idles, few enough that little is
+lost when it dies.
 """
 
 from collections import deque
@@ -10,12 +10,12 @@ from collections.abc import Callable, Sequence
 from hsmagent.errors import TokenError
 from hsmagent.token.member import Call, Member
 
-# Requests with one worker: while the daemon checks one signature, the next is being made.
+# Requests that one worker has at most: while the daemon checks a signature, the next is made.
 DEPTH = 4
 
 
 class Queue:
-    """What waits for these members. nobody_for: the error for a call that none of them can take."""
+    """The calls that wait for these members. nobody_for: the error for one that none can take."""
 
     def __init__(self, members: Sequence[Member], nobody_for: Callable[[Call], TokenError]) -> None:
         self._members = members
@@ -23,12 +23,12 @@ class Queue:
         self._waiting: deque[Call] = deque()
 
     def add(self, call: Call) -> None:
-        """Take in a call, and hand out what can be."""
+        """Take in a call, and dispatch."""
         self._waiting.append(call)
         self.dispatch()
 
     def dispatch(self) -> None:
-        """Hand out what waits, oldest first, as far as the workers have room."""
+        """Hand the waiting calls to the workers, oldest first, as far as these have room."""
         queue = self._waiting
         while queue:
             call = queue[0]

@@ -9,20 +9,21 @@ from hsmagent.model import ModuleSpec
 from hsmagent.token.member import Deadlines
 from hsmagent.worker.link import Link
 from hsmagent.worker.messages import CardReader, CardReaders, PollReaders
-from hsmagent.worker.pcsc import NO_BLOCKING
 from hsmagent.worker.process import Program
 
 Seen = tuple[CardReader, ...]
 
-AT_MOST = 3600  # seconds for which a change is waited for at a time
-# Every so many polls the SmartCard-HSMs are asked for their contents: a few commands to the card.
+# With this variable set, a call to pcscd fails at once where it would wait for another program.
+_NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
+AT_MOST = 3600  # seconds for which one request waits for a change
+# In every fourth poll the SmartCard-HSMs are asked for their contents: a few commands to the card.
 CONTENTS_POLLS = 4
 
 
 def is_news(before: Seen, now: Seen) -> bool:
-    """Whether cards may be others than before, or hold something else.
+    """Whether a card came or went, or another program has let go of one.
 
-    That is: a card came or went, or some other program has let go of one.
+    Then there may be other cards than before, or other objects on them.
     """
     return len(before) != len(now) or any(
         _card(old) != _card(new) or (_taken(old) and not _taken(new))
@@ -31,7 +32,7 @@ def is_news(before: Seen, now: Seen) -> bool:
 
 
 def unused(readers: Seen) -> Seen:
-    """Return the readers as they are when the program that uses them, ours, is gone."""
+    """Return the readers as if our worker, which uses them, were gone."""
     return tuple(replace(reader, in_use=False, exclusive=False) for reader in readers)
 
 
@@ -40,7 +41,7 @@ def _taken(reader: CardReader) -> bool:
 
 
 def _card(reader: CardReader) -> tuple[bytes, bool, int]:
-    """Return what is another value when the card in the reader is."""
+    """Return a value that changes when the card in the reader does."""
     return reader.name, reader.has_card, reader.insertions
 
 
@@ -53,19 +54,20 @@ class Contents:
         self._polls = 0
 
     def forget(self) -> None:
-        """Take in that all tokens are looked at now. Labels stay: they are seldom to be had."""
+        """Take in that all tokens are looked at now. Labels stay, since they can seldom be read."""
         self._objects.clear()
 
     def due(self, readers: Seen) -> bool:
-        """Whether it is time to ask for contents: now and then, and as long as they are unknown."""
+        """Whether it is time to ask for contents: when some are unknown, and now and then."""
         self._polls += 1
         unknown = any(each.has_card and _card(each) not in self._objects for each in readers)
         return unknown or self._polls % CONTENTS_POLLS == 0
 
     def changed(self, readers: Seen, *, ours: bool) -> bool:
-        """Whether a card holds something else, and may be looked at now; told once.
+        """Whether a card's contents have changed, and it may be looked at now; told once.
 
-        Not while another program is logged in: to look ends that. ours: we are.
+        It may not while another program is logged in, since a look ends that login. ours: it is we
+        who are logged in.
         """
         news = False
         for reader in readers:
@@ -84,13 +86,13 @@ class Contents:
 
 
 class Readers:
-    """Asks the worker, which is started when it is first needed. Raises TokenError."""
+    """The worker that watches the readers, started when it is first needed. Raises TokenError."""
 
     def __init__(self, module: ModuleSpec, deadlines: Deadlines) -> None:
         self._program = Program(
             main="hsmagent.worker.readers",
             name="the watch over the card readers",
-            env=(*module.env, (NO_BLOCKING, "1")),
+            env=(*module.env, (_NO_BLOCKING, "1")),
         )
         self._deadlines = deadlines
         self._link: Link | None = None
@@ -99,7 +101,7 @@ class Readers:
         self._change: asyncio.Task[None] | None = None
 
     async def poll(self, *, contents: bool) -> Seen:
-        """Return how the readers are now."""
+        """Return the state of the readers."""
         if self._change is not None and not self._change.done():
             return self._last  # a change would have been told
         link = await self._started()
@@ -111,7 +113,7 @@ class Readers:
         return self._last
 
     def change(self) -> "asyncio.Task[None]":
-        """Return what ends when the readers are others than `poll` said."""
+        """Return a task that ends when the state of the readers differs from what `poll` said."""
         if self._change is None or self._change.done():
             self._change = asyncio.get_running_loop().create_task(self._await())
         return self._change
@@ -137,7 +139,7 @@ class Readers:
             self._link = None
 
     async def close(self) -> None:
-        """End the worker, but not while it is connected to a card: pcscd would reset that."""
+        """End the worker, but not while it is connected to a card: pcscd would reset the card."""
         if self._change is not None:
             self._change.cancel()
         if self._polling is not None:

@@ -1,10 +1,10 @@
 """What a login showed of a token, kept for when nobody is logged in.
 
-Some tokens hide their public keys until then; and only a login tells which public keys have a
-private half, and which of these want the PIN for each use. And a card may take long to be read:
-until it was, its keys are listed as they were. One small JSON file per token in the
-state folder, 0600, replaced in one step. Nothing in it is secret; a file that does not make sense
-counts as none.
+Some tokens hide their public keys until a login; and only a login tells which public keys have a
+private half, and which of these want the PIN for each use. Besides, reading a card may take long:
+until it is read, its keys are listed as they were. What is kept is one small JSON file per token in
+the state folder, 0600, replaced in one step. Nothing in it is secret; a file that does not make
+sense counts as none.
 """
 
 import hashlib
@@ -29,14 +29,18 @@ _FLAGS = ("always_authenticate", "can_sign", "can_decrypt", "can_derive")
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """keys by SPKI; hidden: those seen only when logged in; orphans: public keys of nobody."""
+    """What is remembered of a token.
+
+    keys: by SPKI. hidden: the SPKI of those that only a login shows. orphans: the SPKI of public
+    keys without a private half.
+    """
 
     keys: Mapping[bytes, Key]
     hidden: frozenset[bytes] = frozenset()
     orphans: frozenset[bytes] = frozenset()
 
     def complete(self, listing: Listing) -> Listing:
-        """Return what a listing without a login would be with one, as far as is known."""
+        """Return a listing without a login as it would be with one, as far as is known."""
         known = []
         for key in listing.keys:
             if key.spki in self.orphans:
@@ -86,12 +90,12 @@ class Memories:
                 if token.module == path and self._path(token) == file:
                     found[token] = file.stat().st_mtime, _from_json(token, stored)
             except (OSError, ValueError, KeyError, TypeError, AttributeError):
-                continue  # `of` says so when it is that token's turn
+                continue  # `of` logs a warning when that token is asked about
         latest = sorted(found, key=lambda token: found[token][0], reverse=True)
         return {token: found[token][1] for token in latest}
 
     def keep(self, token: TokenId, memory: Memory) -> None:
-        """Remember. A folder that cannot be written costs only the memory of the next start."""
+        """Remember. If the folder cannot be written, it is remembered until the daemon ends."""
         path = self._path(token)
         if memory == self.of(token):
             with suppress(OSError):

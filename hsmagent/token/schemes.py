@@ -1,7 +1,7 @@
 """What a token is asked for a signature scheme: mechanism, parameter and the bytes to sign.
 
-The daemon hashes. Tokens get CKM_RSA_PKCS with a DigestInfo (RFC 8017, section 9.2), PSS and ECDSA
-with a digest, and for Ed25519 the message itself, so that every token is asked the same way.
+The daemon hashes. A token gets a DigestInfo for CKM_RSA_PKCS (RFC 8017, section 9.2), a digest for
+PSS and ECDSA, and the message itself for Ed25519: every token can do that.
 """
 
 import hashlib
@@ -52,7 +52,7 @@ _HASHES[Scheme.RSA_PKCS1_SHA1] = partial(hashlib.sha1, usedforsecurity=False)
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A C_SignInit and C_Sign to be; `digest` is what the check of the signature needs."""
+    """What C_SignInit and C_Sign get. digest: what the signature is then checked against."""
 
     mechanism: int
     parameter: bytes
@@ -62,7 +62,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """How to prepare: the digest is cut to `size` bytes, 0 for not at all, behind `prefix`."""
+    """How to prepare a signature: `prefix`, then the digest's first `size` bytes (0: all)."""
 
     mechanism: int
     parameter: bytes = b""

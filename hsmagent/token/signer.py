@@ -21,9 +21,9 @@ def _use(key: Key, action: Action, mechanism: int, parameter: bytes = b"") -> Ke
 class TokenSigner:
     """One key of a token: a model.Signer that also decrypts.
 
-    What `decrypt_raw` returns never leaves the daemon, and what `derive` does only to GnuPG. `pin`,
-    on every operation, is for a key with always_authenticate, and wiped. All raise LoginNeeded,
-    PinError, TokenGone, WorkerDied or another TokenError.
+    What `decrypt_raw` returns never leaves the daemon; what `derive` returns goes to GnuPG only.
+    `pin`, in every operation, is for a key with always_authenticate, and wiped. All raise
+    LoginNeeded, PinError, TokenGone, WorkerDied or another TokenError.
     """
 
     def __init__(self, token: Token, key: Key, *, extends: bool = True) -> None:
@@ -35,7 +35,7 @@ class TokenSigner:
 
     @property
     def key(self) -> Key:
-        """The key; what a login tells about it (always_authenticate, …) shows here at once."""
+        """The key, with all that the token has told of it by now (always_authenticate, …)."""
         return self.token.keys.get(self._key.spki, self._key)
 
     @property
@@ -73,14 +73,7 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.RSA or len(ciphertext) != size:
             raise TokenError("that was not encrypted for this key")
-        key = self.key
-        plain = await self.token.operate(
-            key,
-            _use(key, Action.DECRYPT, spec.CKM_RSA_X_509),
-            ciphertext,
-            pin,
-            extends=self._extends,
-        )
+        plain = await self._operate(Action.DECRYPT, spec.CKM_RSA_X_509, ciphertext, pin)
         block = plain.rjust(size, b"\0")  # some tokens drop the zeros in front
         if not self._check().encrypts(block, ciphertext):
             raise self._misfit("a decryption")
@@ -96,17 +89,17 @@ class TokenSigner:
         size = (self._key.bits + 7) // 8
         if self._key.key_type is not KeyType.EC or len(point) != 1 + 2 * size:
             raise TokenError("that was not encrypted for this key")
-        key = self.key
-        secret = await self.token.operate(
-            key,
-            _use(key, Action.DERIVE, spec.CKM_ECDH1_DERIVE),
-            point,
-            pin,
-            extends=self._extends,
-        )
+        secret = await self._operate(Action.DERIVE, spec.CKM_ECDH1_DERIVE, point, pin)
         if len(secret) > size:
             raise self._misfit("a shared secret")
         return secret.rjust(size, b"\0")
+
+    async def _operate(
+        self, action: Action, mechanism: int, data: bytes, pin: bytearray | None
+    ) -> bytes:
+        key = self.key
+        use = _use(key, action, mechanism)
+        return await self.token.operate(key, use, data, pin, extends=self._extends)
 
     def _check(self) -> Checker:
         if self._checker is None:

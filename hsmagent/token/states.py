@@ -1,27 +1,27 @@
 """What can become of a worker and of a token: every state, every event, and what follows.
 
 The rest of this package keeps no flags of its own. It says what happened, by `Life.take`, and does
-what the state that follows calls for. Two kinds of thing have a life here:
+what the state that follows calls for. Two kinds of things have a `Life`:
 
 **A place for a worker** (`member.Member`; a pool has one or several). It is DOWN until a process is
 spawned, and STARTING until that has loaded the module and looked at its tokens. Only a worker that
 is UP gets operations and PINs. When the last login to a hardware token is given up, the worker is
 RETIRING: C_Logout alone does not reach every card, so the process ends, unless another token was
-logged in to meanwhile. Whatever ends it leads to DOWN, and a new one is spawned; only a module that
-cannot be loaded (BROKEN) waits until somebody asks. CLOSED is for good.
+logged in to meanwhile. Whatever ends the process leads to DOWN, and a new one is spawned; only for
+a module that cannot be loaded (BROKEN) none is, until somebody asks. CLOSED is final.
 
 **A token** (`token.Token`), once it was seen. OPEN means that there is a login which may be used;
-in every other state no worker keeps one: whoever still has it is told to C_Logout. C_Login is
-slow, and much may happen before the token has answered:
+in every other state no worker keeps one: a worker that still has one is told to C_Logout. C_Login
+is slow, and much may happen before the token has answered:
 
-- A PIN is wanted only until the next LOGOUT. If the screen was locked while it was under way, its
-  C_Login counts as OVERTAKEN, not as ACCEPTED, and is undone.
+- A PIN is wanted only until the next LOGOUT. If the screen was locked while its C_Login was under
+  way, that counts as OVERTAKEN, not as ACCEPTED, and is undone.
 - A login that is under way when an older one ends (LOST, EXPIRED) is still wanted.
 - A token may be unplugged and put back: then its ACCEPTED comes before the look that says SEEN.
 
-How its PIN stands, and what a look last told of it, are facts about the token and not states here.
-A row names what changes something; every other event leaves the state as it is. It may come all the
-same: an answer that was on its way, a second logout.
+The PIN's state, and what a look last told of a token, are facts about it and not states here.
+A row names the events that change the state; every other event leaves it as it is. Such events do
+come: an answer that was on its way, a second logout.
 """
 
 from collections.abc import Mapping
@@ -44,10 +44,10 @@ class WorkerEvent(Enum):
     """What happens to it."""
 
     SPAWNED = auto()
-    UNFIT = auto()  # it says that it cannot load the module
+    UNFIT = auto()  # its process says that it cannot load the module
     LOOKED = auto()  # it has told which tokens it sees
     LAST_LOGOUT = auto()  # it is told to give up its last login, to a hardware token
-    KEPT = auto()  # that is done, and there is another login by now
+    KEPT = auto()  # it has given that up, and there is another login by now
     DIED = auto()
     CLOSE = auto()
 
@@ -133,7 +133,7 @@ class Life(Generic[State, Event]):
         self.state = state
 
     def take(self, event: Event) -> bool:
-        """Go to the state that follows. Return whether it is another one."""
+        """Go to the state that follows. Return whether it differs from the one before."""
         before = self.state
         self.state = self._table[before].get(event, before)
         return self.state is not before

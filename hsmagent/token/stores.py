@@ -1,10 +1,10 @@
 """Where software tokens keep their objects: a stat of these files tells of a change.
 
-The kernel says when it is worth looking (`notices`), so that a question costs nothing otherwise.
+The kernel tells when a stat is worth while (`notices`), so that `outdated` costs nothing otherwise.
 
-A running module shows late or never what other programs make, delete and rename: SoftHSM never a
-new token, tpm2-pkcs11 nothing at all. A module that is not known here has no stamp; its tokens are
-looked at anew when its worker is another one.
+A running module shows late or never what other programs make, delete and rename: SoftHSM never
+shows a new token, tpm2-pkcs11 no change at all. For a module that is not known here no files are
+watched; changes to its tokens show when its worker is replaced.
 """
 
 import os
@@ -29,16 +29,17 @@ _SOFTHSM_CONFIGURATIONS = (
     "/etc/softhsm2.conf",
 )
 _TOKEN_DIR = re.compile(r"^\s*directories\.tokendir\s*=\s*(\S.*?)\s*$", re.MULTILINE)
-# It changes with every login, and holds nothing but the token's flags and PINs.
+# This file changes with every login, and holds nothing but the token's flags and PINs.
 _SOFTHSM_LOGIN = "token.object"
 _UNIX_PATH = "unix:path="
 _NSS_FOLDER = re.compile(r"configdir='?(?:sql:)?([^' ]+)")
 
 
 class Store:
-    """The files of one module's tokens. on_change: they may be others now; `outdated` tells.
+    """The files of one module's tokens.
 
-    It is called for pcscd's socket, too: with it cards may come and go.
+    on_change: called when they may have changed, which `outdated` then tells; and when pcscd's
+    socket may have, since cards may come and go with pcscd.
     """
 
     def __init__(self, module: ModuleSpec, on_change: Listener) -> None:
@@ -51,7 +52,7 @@ class Store:
 
     @property
     def blind(self) -> bool:
-        """Whether nobody tells of changes, and one has to look for them."""
+        """Whether the kernel does not tell of changes, so that one has to look for them."""
         return self._notices.blind
 
     def close(self) -> None:
@@ -59,7 +60,7 @@ class Store:
         self._notices.close()
 
     def seen(self) -> None:
-        """Take what the files are now for known: the module is about to be looked at."""
+        """Take note of the files as they are now: the module is about to be looked at."""
         self._known = self._stamp()
         self._outdated = False
 
@@ -70,47 +71,40 @@ class Store:
         return self._outdated
 
     def _stamp(self) -> Stamp:
-        # Before we look: what comes later is told.
+        # Watch before the stat, so that no change between the two is missed.
         self._notices.watch((*files(self._module), self._pcscd))
         return stamp(self._module)
 
 
 def stamp(module: ModuleSpec) -> Stamp:
-    """Return what is another value once the objects of this module's tokens are others."""
+    """Return a value that changes whenever the objects of this module's tokens change."""
     return tuple(_stats(files(module)))
 
 
 def files(module: ModuleSpec) -> Iterator[Path]:
-    """Return the files and folders that hold the module's tokens, its configuration before them."""
+    """Return the module's configuration files, then the files and folders that hold its tokens."""
     name = Path(module.path).name
     find = next((find for part, find in _STORES.items() if part in name), None)
     return iter(()) if find is None else find(module, worker_environment(module.env))
 
 
-def _softhsm_configurations(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files that SoftHSM looks for in this environment; it reads the first it finds."""
+def _softhsm(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
+    """Yield the configuration, of which SoftHSM reads the first that is there, and the tokens."""
     named = environment.get("SOFTHSM2_CONF")
     names = (named,) if named else _SOFTHSM_CONFIGURATIONS
-    return [_at_home(place, environment) for place in names]
-
-
-def _softhsm(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
-    places = _softhsm_configurations(environment)
+    places = [_at_home(place, environment) for place in names]
     configuration = next((place for place in places if _is_there(place)), places[0])
-    yield from places[: places.index(configuration) + 1]  # one that comes before would be read
+    yield from places[: places.index(configuration) + 1]  # an earlier one may be written later
     try:
         found = _TOKEN_DIR.findall(configuration.read_text(errors="replace"))
         folder = Path(found[-1] if found else "/var/lib/softhsm/tokens")
         yield folder
         for token in sorted(folder.iterdir()):
             yield token
-            yield from (file for file in sorted(token.glob("*.object")) if _matters(file))
+            objects = sorted(token.glob("*.object"))
+            yield from (file for file in objects if file.name != _SOFTHSM_LOGIN)
     except OSError:
-        return  # what cannot be read by us cannot be by the module
-
-
-def _matters(file: Path) -> bool:
-    return file.name != _SOFTHSM_LOGIN
+        return  # the module cannot read what we cannot
 
 
 def _tpm2(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
@@ -127,7 +121,7 @@ def _nss(module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
 
 
 def _p11_kit_server(_module: ModuleSpec, environment: Mapping[str, str]) -> Iterator[Path]:
-    """Yield the socket that the client module speaks to: another one is another server."""
+    """Yield the socket that the client module speaks to: a new socket means a new server."""
     address = environment.get("P11_KIT_SERVER_ADDRESS", "")
     if address.startswith(_UNIX_PATH):
         yield Path(unquote(address.removeprefix(_UNIX_PATH)))

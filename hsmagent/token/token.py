@@ -1,8 +1,8 @@
 """One token's login: who may use it, for how long, and the keys behind it.
 
 The PIN passes through and is not kept. What is kept is the token's own login, until it was unused
-for `idle` seconds, until it is `max` seconds old, or until the token, its worker or somebody here
-ends it; then C_Logout is called for real and every handle dropped.
+for `idle` seconds, until it is `max` seconds old, or until the token, its worker or a logout ends
+it; then C_Logout is called and every handle dropped.
 """
 
 import asyncio
@@ -50,11 +50,11 @@ log = logging.getLogger(__name__)
 # What an Ed25519 key signs whole; everything else is hashed before. An ssh frame holds less.
 MAX_DATA = 512 << 10
 
-_OPEN = TokenState.OPEN  # to look it up in its class costs a call of Python, for each signature
+_OPEN = TokenState.OPEN  # looked up once: in the enum it would take a call for each signature
 
 
 class Token:
-    """A token as the rest of the daemon sees it, for as long as the daemon has known it."""
+    """A token as the rest of the daemon sees it. It stays the same while the token is unplugged."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class Token:
         return self._life.state is _OPEN and self._lease.left(self._clock()) > 0
 
     def status(self) -> TokenStatus:
-        """Return the token as it is now."""
+        """Return the token's status."""
         if self._status is None:
             self._status = self._work_out_status()
         if not self.logged_in:
@@ -129,25 +129,21 @@ class Token:
     def seen(
         self, info: TokenInfo, found: tuple[Mapping[bytes, Key], tuple[str, ...]] | None = None
     ) -> None:
-        """Take in what a look found; found: keys and notes, if it was for objects too."""
+        """Take in what a look told. found: keys and notes, if the look was for objects, too."""
         before = self._info, self.keys, self._notes
         self._info = replace(info, objects=(), complete=False)  # they are in `found`
         if found is not None:
             self.keys, self._notes = dict(found[0]), found[1]
         self._take(TokenEvent.SEEN)
         if before != (self._info, self.keys, self._notes):
-            self._changed()
-
-    def hindered(self) -> None:
-        """Take in that another thing keeps it from being there, or nothing any more."""
-        self._changed()
+            self.changed()
 
     def tell_by(self, told_by: str) -> None:
         """Take in what tells this token from another known one of its label."""
         if told_by != self.id.told_by:
             self.id = replace(self.id, told_by=told_by)
             self.keys = {spki: replace(key, token=self.id) for spki, key in self.keys.items()}
-            self._changed()
+            self.changed()
 
     def unseen(self) -> None:
         """Take in that the token is not there any more."""
@@ -155,8 +151,8 @@ class Token:
         self._notes = ()
         self._take(TokenEvent.REMOVED, "the token was removed")
 
-    def _changed(self) -> None:
-        """Forget what was worked out, and tell."""
+    def changed(self) -> None:
+        """Forget the status that was worked out, since what it tells has changed; tell of it."""
         self._status = None
         self._on_change()
 
@@ -164,19 +160,19 @@ class Token:
         """Keep the newest failure, "" for none."""
         if why != self._last_error:
             self._last_error = why
-            self._changed()
+            self.changed()
 
     # -- its life ----------------------------------------------------------------------------
 
     def _take(self, event: TokenEvent, why: str = "") -> "list[asyncio.Future[Reply]]":
         """Take in what happened (see `states`), and do what the new state calls for.
 
-        why: what ended the login, if that is news to a person. Returns the logouts under way.
+        why: what ended the login, if a person is to know. Returns the logouts under way.
         """
         was_open = self._life.state is _OPEN
         changed = self._life.take(event)
         if changed:
-            self._changed()
+            self.changed()
         if self._life.state is _OPEN:
             if changed:
                 self._lease = lease_of(self._limits_now(), self._clock())
@@ -215,8 +211,9 @@ class Token:
         own = None if pin is None else bytearray(pin)
         if pin is not None:
             wipe(pin)
-        # A caller that gives up must not leave a login that nobody knows of. It may wipe what it
-        # gave, so we go on with a copy: a wiped PIN would be tried, and counted as a wrong one.
+        # A caller that gives up must not leave a login that nobody knows of, so the login goes on
+        # without it. It may wipe the PIN that it gave, so it goes on with a copy: a wiped PIN would
+        # be tried, and counted as a wrong one.
         task = self._loop.create_task(self._login_and_wipe(own, at_worst, self._logouts))
         task.add_done_callback(lambda done: done.cancelled() or done.exception())
         return await asyncio.shield(task)
@@ -254,7 +251,7 @@ class Token:
             await self.look()
             raise
         except WorkerDied:
-            # No second try; but what other workers have of it serves.
+            # The PIN is not tried again; but a login that other workers have by now will do.
             if not self._pool.has_login(self.id):
                 raise
         if not self._pool.has_login(self.id):
@@ -266,20 +263,20 @@ class Token:
         return True
 
     def check_tries(self, at_worst: PinState) -> None:
-        """Refuse a try of which nobody knew how much it may cost: some were used up meanwhile.
+        """Raise TriesLow when the PIN's state, as last told, is worse than `at_worst`.
 
-        By what the last look told. Raises TriesLow when the PIN stands worse than `at_worst`.
+        Tries were used up meanwhile, so nobody knew how much this one may cost.
         """
         check_tries(self.id, self.status().pin_state, at_worst)
 
     def _check_wanted(self, logouts: int) -> None:
-        """End a login under way that a logout overtook: the screen was locked meanwhile."""
+        """Undo a login under way, and raise PinError, if there was a logout since it began."""
         if self._logouts != logouts:
             self._take(TokenEvent.OVERTAKEN)
             raise PinError(f"{name_of(self.id)} was locked while its PIN was being tried")
 
     async def _login_with(self, member: Member, pin: bytearray | None, logouts: int) -> None:
-        """C_Login, the one and only."""
+        """C_Login on one worker: no other code sends it."""
         place, link = member.places.get(self.id), member.link
         if place is None or link is None:
             return
@@ -294,16 +291,16 @@ class Token:
         self._take(TokenEvent.ACCEPTED)
 
     async def look(self, *, objects: bool = False) -> None:
-        """Ask the token anew how its PIN stands, and for its `objects`. Never raises."""
+        """Ask the token again for its PIN's state and, if wanted, its `objects`. Never raises."""
         try:
             await self._pool.look(objects=objects)
         except TokenError as error:
             log.warning("%s: %s", self._pool.spec.path, error)
 
     async def logout(self) -> None:
-        """C_Logout and drop every handle; returns when the token is logged out.
+        """C_Logout and drop every handle; return when the token is logged out.
 
-        A login that is under way ends as soon as the token has answered it.
+        A login that is under way is undone as soon as the token has answered.
         """
         self._logouts += 1
         waiting = self._take(TokenEvent.LOGOUT)
@@ -363,7 +360,7 @@ class Token:
 
     async def _failure(self, call: Call, reply: Failed, *, with_pin: bool) -> TokenError:
         """Take in that an operation failed; return the error."""
-        # A look in front of it, on the same worker, may have found the login gone.
+        # A look that the worker did before this operation may have found the login gone.
         late = self.login_required and call.member is not None and self.id not in call.member.logins
         failure = operation_error(self.id, reply, with_pin=with_pin, late=late)
         self._failed(str(failure))
@@ -375,7 +372,7 @@ class Token:
         return failure
 
     def _admit(self, key: Key, data: bytes, pin: bytearray | None, *, extends: bool) -> None:
-        """Ask no token for what it would refuse, or count as a wrong PIN. Notes the use."""
+        """Raise for what the token would refuse, or count as a wrong PIN; note the use."""
         if len(data) > MAX_DATA:
             raise TokenError(f"{len(data)} bytes are too many to sign at once")
         if pin is None and self.keys.get(key.spki, key).always_authenticate:

@@ -1,7 +1,7 @@
-"""Every token of every module: what the daemon holds of this package.
+"""Every token of every module: the part of this package that the daemon holds.
 
-A module that cannot be loaded, a slot that fails, a token that is gone: none raises here, each is
-told in `modules()` and `statuses()`. Listing (`signers`) is a snapshot and never waits.
+A module that cannot be loaded, a slot that fails or a token that is gone raises nothing here:
+`modules()` and `statuses()` tell of it. `signers()` is a snapshot and never waits.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ from hsmagent.worker.messages import TokenInfo
 
 log = logging.getLogger(__name__)
 
-GLANCE = 0.025  # seconds; no program changes a token and asks for the keys in less
+GLANCE = 0.025  # seconds between two looks; nothing changes a token and lists the keys in less
 
 __all__ = [
     "Deadlines",
@@ -42,7 +42,7 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True)
 class _Lent:
-    """A module that is lent, and the keys that it had: they stay listed, and do nothing."""
+    """A module that is lent to management. Its keys stay listed, but cannot be used."""
 
     spec: ModuleSpec
     signers: tuple[TokenSigner, ...]
@@ -122,9 +122,9 @@ class Tokens:
             self._changed()
 
     async def lend(self, path: str) -> None:
-        """Remove a module until it is taken back; what is not loaded has nothing to let go of.
+        """Remove a module until it is taken back; does nothing for one that is not loaded.
 
-        Its keys are listed still, so that who wants one is told why it does not serve.
+        Its keys stay listed, so that whoever wants one is told why it cannot be used now.
         """
         loaded = self._modules.pop(path, None)
         if loaded is not None:
@@ -160,12 +160,12 @@ class Tokens:
         self._on_change()
 
     def modules(self) -> tuple[ModuleStatus, ...]:
-        """Return how each module is."""
+        """Return the status of each module."""
         lent = (ModuleStatus(path, "lent to management") for path in self._lent)
         return (*(loaded.status() for loaded in self._modules.values()), *lent)
 
     def statuses(self) -> tuple[TokenStatus, ...]:
-        """Return how each token is that was seen since the start."""
+        """Return the status of each token that was seen since the start."""
         return tuple(status for loaded in self._modules.values() for status in loaded.statuses())
 
     def signers(self) -> tuple[TokenSigner, ...]:
@@ -174,7 +174,7 @@ class Tokens:
         return (*ours, *(signer for lent in self._lent.values() for signer in lent.signers))
 
     def with_key(self, spki: bytes) -> list[TokenSigner]:
-        """Return the signers of a key: more than one where two tokens hold it. Raises TokenGone."""
+        """Return the signers of a key: several where several tokens hold it. Raises TokenGone."""
         found = [signer for signer in self.signers() if signer.key.spki == spki]
         if not found:
             raise TokenGone("the key is not on any token that is present")
@@ -194,11 +194,11 @@ class Tokens:
         return self._starting > 0 and any(loaded.awaited for loaded in self._modules.values())
 
     async def explain(self) -> None:
-        """Ask pcscd, too, why a card may be missing: for who does not wait until we watch it."""
+        """Ask pcscd, too, why a card may be missing: for callers that do not keep watching."""
         await asyncio.gather(*(loaded.explain() for loaded in self._modules.values()))
 
     async def looked(self) -> None:
-        """Wait until every module has looked at its tokens, or is known not to do it."""
+        """Wait until every module has looked at its tokens, or cannot be started."""
         for path in tuple(self._modules):
             await self._looked_at(path)
 
@@ -207,10 +207,9 @@ class Tokens:
             await self._looked.wait()
 
     def outdated(self) -> bool:
-        """Whether another program has changed a software token, and nobody has looked since.
+        """Whether a software token was changed since the last look, or nobody has looked yet.
 
-        Or nobody has looked yet. A few stats, and not at every call: a flood of questions costs
-        little.
+        It takes a few stats, at most once in GLANCE, so that a flood of calls costs little.
         """
         if self._starting and self.awaited:
             return True
@@ -228,7 +227,7 @@ class Tokens:
     async def refresh(self) -> None:
         """Look again now, at tokens, objects and PIN flags, with new workers.
 
-        Nobody loses a login for it: who is logged in sees all that is new after the logout only.
+        Nobody loses a login: where we are logged in, some changes show only after the logout.
         """
         await asyncio.gather(*map(self._refresh, tuple(self._modules.values())))
 
@@ -241,7 +240,7 @@ class Tokens:
     async def logout(self, tokens: Iterable[TokenId]) -> None:
         """Log out of these tokens, and end logins under way. Raises TokenGone.
 
-        All at once: a module that hangs must not keep the other tokens logged in.
+        The tokens are logged out side by side: a module that hangs must not keep others logged in.
         """
         found = [self.token(name) for name in tokens]
         await asyncio.gather(*(token.logout() for token in found))
@@ -251,7 +250,7 @@ class Tokens:
         await self.logout([status.id for status in self.statuses()])
 
     async def close(self) -> None:
-        """Log out everywhere and end all workers, bounded in time. Nobody is told any more."""
+        """Log out everywhere and end all workers, in bounded time; `on_change` is not called."""
         for path in tuple(self._modules):
             await self.remove(path)
         if self._telling is not None:

@@ -1,4 +1,4 @@
-"""Why a module cannot start, where the files that it needs tell more than it does."""
+"""Why a module cannot start, where the files that it needs tell more than the module does."""
 
 import grp
 import os
@@ -16,7 +16,9 @@ _OTHERS = "name files of your own in the module's env"
 
 def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
     """Return what is missing or unreadable and the remedy, or "" if the files tell nothing."""
-    if "tpm2_pkcs11" in Path(module.path).name and not _has_tpm_elsewhere(module):
+    environment = worker_environment(module.env)
+    elsewhere = any(environment.get(name) for name in _TPM_ELSEWHERE)
+    if "tpm2_pkcs11" in Path(module.path).name and not elsewhere:
         there = next((device for device in devices if device.exists()), None)
         if there is None:
             return "there is no TPM in this machine; leave the module out, or name others"
@@ -29,18 +31,13 @@ def why(module: ModuleSpec, devices: tuple[Path, ...] = _TPM_DEVICES) -> str:
     return ""
 
 
-def _has_tpm_elsewhere(module: ModuleSpec) -> bool:
-    environment = worker_environment(module.env)
-    return any(environment.get(name) for name in _TPM_ELSEWHERE)
-
-
 def _first_closed(path: Path) -> Path | None:
-    """Return the topmost of a file and its folders that is there and may not be read or entered."""
+    """Return the topmost, of a file and its folders, that is there but closed to us, or None."""
     for part in (*reversed(path.parents), path):
         try:
             status = part.stat()
         except OSError:
-            return None  # it is not there: another matter
+            return None  # it is not there, which is no question of permissions
         wanted = os.X_OK if stat.S_ISDIR(status.st_mode) else os.R_OK
         if not os.access(part, wanted):
             return part
@@ -48,16 +45,15 @@ def _first_closed(path: Path) -> Path | None:
 
 
 def _own_files(module: ModuleSpec) -> str:
-    """Say how the module is given files that are nobody else's."""
-    if "softhsm" not in Path(module.path).name:
-        return _OTHERS
-    if worker_environment(module.env).get("SOFTHSM2_CONF"):
+    """Return how to give the module files of one's own, as the end of a sentence."""
+    named = worker_environment(module.env).get("SOFTHSM2_CONF")
+    if named or "softhsm" not in Path(module.path).name:
         return _OTHERS
     return f"write {stores.SOFTHSM_OWN} with a directories.tokendir of your own"
 
 
 def _unreadable(path: Path, otherwise: str) -> str:
-    """Say that a file is closed to us, and whom it is open to; otherwise: another remedy."""
+    """Return the sentence that a file is closed to us, with the remedies. otherwise: one more."""
     sentence = f"{path} cannot be read"
     status = path.stat()
     if not status.st_mode & (stat.S_IRGRP | stat.S_IXGRP):

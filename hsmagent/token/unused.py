@@ -16,9 +16,9 @@ _WITHHELD = {
 
 
 def notes(slots: tuple[SlotInfo, ...], used: frozenset[int]) -> tuple[str, ...]:
-    """Return the notes on slots whose token is not among the `used` (slot ids).
+    """Return the notes on slots that are not among the `used` ones (slot ids).
 
-    A module for software tokens always offers a blank one: that is news only where it is alone.
+    A module for software tokens always offers a blank token, which is noted only if it is alone.
     """
     return tuple(
         note
@@ -62,9 +62,9 @@ def _notes(slot: SlotInfo, *, alone: bool) -> Iterator[str]:
 
 
 def withheld(readers: tuple[CardReader, ...], slots: tuple[SlotInfo, ...]) -> tuple[str, ...]:
-    """Return the notes on cards that pcscd sees and the module, in whose `slots`, does not.
+    """Return the notes on cards that pcscd sees and the module does not.
 
-    To a module such a reader is an empty one. slots: empty where it holds no card itself.
+    To the module their readers seem empty. slots: the module's; empty while its worker is ended.
     """
     ours = [slot.name for slot in slots if slot.token is not None and slot.name]
     return tuple(

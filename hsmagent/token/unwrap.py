@@ -1,10 +1,10 @@
 """The daemon's half of decrypting: from a RecipientInfo's fields to the content key, and the like.
 
-Whoever asks learns nothing about why a key did not come out: for every ciphertext there is a
-key of the length asked for, and when the ciphertext is wrong it is one derived from a secret of
-this process and the ciphertext (implicit rejection), so that asking again gives the same one.
-Where nobody knows the length beforehand (`decrypt`), it is derived in the same way. Both answer
-alike to a wrong ciphertext: with two substitutes of one length, to ask for both would tell it.
+Whoever asks does not learn whether a ciphertext was right: for every ciphertext there is a key of
+the length asked for. For a wrong one it is derived from the ciphertext and a secret of this process
+(implicit rejection), so that asking again gives the same key. Where nobody knows the length
+beforehand (`decrypt`), the length is derived in the same way. `unwrap` and `decrypt` give the same
+substitute for a wrong ciphertext: if they differed, asking both would tell that it is wrong.
 Nothing here branches on unpadded bytes, as far as Python allows. TokenError still says that the
 token is gone or needs a login: that does not depend on the ciphertext.
 """
@@ -95,7 +95,7 @@ def _check(what: Unwrap) -> None:
 
 
 def _chosen(good: int, key: bytes, substitute: bytes) -> bytes:
-    """Return one of two byte strings of one length. Both exist in either case; a mask picks."""
+    """Return `key` if `good`, else `substitute`, of the same length: a mask picks, no branch."""
     mask = -int(good) & ((1 << 8 * len(substitute)) - 1)
     mine, theirs = (int.from_bytes(each, "big") for each in (substitute, key))
     return (theirs & mask | mine & ~mask).to_bytes(len(substitute), "big")
@@ -114,8 +114,8 @@ def _substitute_length(signer: TokenSigner, what: RsaUnwrap, most: int) -> int:
 def _drawn(signer: TokenSigner, what: Unwrap, for_what: object, size: int) -> bytes:
     """Return `size` bytes drawn from a pseudorandom function of key and ciphertext.
 
-    They depend on nothing else that the right key does not depend on. Otherwise, asking once more
-    with that changed would tell one from the other.
+    They depend only on what the right key depends on, too. Otherwise, asking once more with the
+    rest changed would tell the right key from a substitute.
     """
     used: tuple[object, ...]
     if isinstance(what, EcdhUnwrap):
@@ -137,7 +137,7 @@ def _drawn(signer: TokenSigner, what: Unwrap, for_what: object, size: int) -> by
 async def _rsa(
     signer: TokenSigner, what: RsaUnwrap, length: int | None, pin: bytearray | None
 ) -> bytes:
-    """Return the message, or its substitute; length None: as long as the padding says."""
+    """Return the message, or its substitute. length None: as long as the padding says."""
     size = (signer.key.bits + 7) // 8
     fits, block = await _block(signer, what, size, pin)
     padding = _PADDINGS[what.padding]
@@ -155,8 +155,8 @@ async def _block(
     signer: TokenSigner, what: RsaUnwrap, size: int, pin: bytearray | None
 ) -> tuple[bool, bytes]:
     """Return the padded message, and whether the ciphertext could be one at all."""
-    # A ciphertext of another length, or not below the modulus, is public knowledge; it is
-    # replaced so that the token does its work all the same.
+    # Whoever sent the ciphertext knows that its length is wrong, or that it is not below the
+    # modulus. It is replaced, so that the token takes as long as for a right one.
     ciphertext = int.from_bytes(what.encrypted_key, "big")
     fits = len(what.encrypted_key) == size and ciphertext < _modulus(signer)
     sent = ciphertext if fits else 2
@@ -207,7 +207,7 @@ class _Pkcs1:
 
 
 class _Oaep:
-    """EME-OAEP (RFC 8017, section 7.1.2). What is clear is Y and DB: 00, hash, zeros, 01, M."""
+    """EME-OAEP (RFC 8017, section 7.1.2). Unmasked, a block is Y and DB: 00, hash, zeros, 01, M."""
 
     @staticmethod
     def most(size: int, what: RsaUnwrap) -> int:
@@ -222,7 +222,7 @@ class _Oaep:
 
     @staticmethod
     def length(clear: bytes, what: RsaUnwrap) -> tuple[bool, int]:
-        """Return where the padding ends; `unpad` sees whether it is one."""
+        """Return whether a message is there, and how long it is."""
         rest = clear[1 + new(what.oaep_hash).digest_size :].lstrip(b"\0")
         good, _ = _Oaep.unpad(clear, what, max(0, len(rest) - 1))
         return good, max(0, len(rest) - 1)

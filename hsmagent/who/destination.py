@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 SYSTEM_FILES = (Path("/etc/ssh/ssh_known_hosts"), Path("/etc/ssh/ssh_known_hosts2"))
 USER_FILES = ("~/.ssh/known_hosts", "~/.ssh/known_hosts2")
 
-# A file beyond this is no known_hosts file; reading it would hold everybody up.
+# Bytes. A larger file is no known_hosts file, and reading it would make everybody wait.
 MAX_FILE = 8 << 20
 HASHED = "|1|"
 CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
@@ -39,8 +39,8 @@ class KnownHosts:
     def describe(self, host_key: bytes, peer: Peer) -> str:
         """Return the best name of the host with this key (an ssh key blob).
 
-        The name that the asking ssh was given counts most, and is the only way to read a hashed
-        entry. Without any name: "SHA256:…".
+        The name that the asking ssh was given counts most, and a hashed entry can be read only by
+        it. Without any name it is the key's fingerprint, "SHA256:…".
         """
         asked = asked_hosts(peer)
         names = list(self._names(host_key, asked))
@@ -49,7 +49,10 @@ class KnownHosts:
         return printable(_unbracket(min(names, key=lambda name: _rank(name, asked))), MAX_HOST)
 
     def holds(self, host_key: bytes, authority: bytes = b"") -> bool:
-        """Whether a line has this host key, or as @cert-authority the one of its certificate."""
+        """Whether a line has this host key, or the authority of its certificate.
+
+        A revoked key of either kind is not held.
+        """
         own = self._markers(host_key)
         above = self._markers(authority) if authority else set()
         return REVOKED not in own | above and ("" in own or CERT_AUTHORITY in above)
@@ -124,7 +127,7 @@ def _entries(lines: Iterable[str]) -> Iterator[tuple[list[str], bytes]]:
 
 
 def _readable(names: list[str], asked: list[str]) -> Iterator[str]:
-    """Return the names of one line that say something: asked for by a hash, or written out."""
+    """Return the names of one line that can be shown: written out, or hashed and asked for."""
     barred = [name[1:] for name in names if name.startswith("!")]
     for name in names:
         if name.startswith(HASHED):
@@ -159,7 +162,7 @@ def _hashes_to(host: str, hashed: str) -> bool:
 
 
 def _rank(name: str, asked: list[str]) -> int:
-    """Say how well a name serves a person; less is better."""
+    """Return how little a name tells a person: 0 for the best kind of name."""
     if name in asked:
         return 0
     if _is_pattern(name):

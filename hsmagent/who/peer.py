@@ -12,7 +12,7 @@ import socket
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache, lru_cache, partial
 from itertools import pairwise
 
 from hsmagent.model import Peer, Process, printable
@@ -24,9 +24,9 @@ _MAX_LINEAGE = 64
 MAX_COMMAND_LINE = 4096
 MAX_ARGUMENT = 256  # a host name is at most 255 characters
 
-# These run programs: what a person knows by name is the script.
+# These run scripts, and a person knows the script by name.
 INTERPRETERS = ("python", "perl", "ruby")
-# What one of these asks for says nothing of the next one: they run or relay what others want.
+# A yes to one of these is not remembered for the next one: they run or relay what others ask for.
 ANYTHING = re.compile(
     r"(python|perl|ruby|node|nodejs|deno|bun|java|php|lua|luajit|guile|tclsh|wish|expect|emacs"
     r"|(?!ssh)[a-z]*sh|busybox|sshd[a-z-]*|socat|nc|ncat|netcat|systemd-socket-proxyd"
@@ -39,21 +39,12 @@ _INT = struct.Struct("i")
 
 
 def peer_of(sock: socket.socket) -> Callable[[], Peer]:
-    """Take the credentials of a fresh connection now, and read /proc at the first call.
+    """Take the credentials of a fresh connection now; return what reads /proc at its first call.
 
-    Most connections only list keys, and need no names. The call always gives the same Peer; what
-    /proc does not tell, or no longer tells by then, is "unknown".
+    Most connections only list keys, and need no names. Each call returns the same Peer; what /proc
+    does not tell, or no longer tells by then, is "unknown".
     """
-    credentials = _credentials(sock)
-    peer: Peer | None = None
-
-    def who() -> Peer:
-        nonlocal peer
-        if peer is None:
-            peer = _read(credentials)
-        return peer
-
-    return who
+    return cache(partial(_read, _credentials(sock)))
 
 
 def credentials_of(sock: socket.socket) -> tuple[int, int]:
@@ -64,13 +55,13 @@ def credentials_of(sock: socket.socket) -> tuple[int, int]:
 
 
 def peer_of_process(pid: int, uid: int) -> Peer:
-    """Return who runs as `pid` now: a caller on the bus, which knows it by that number only."""
+    """Return the process that has this `pid` now: the bus tells no more about a caller."""
     stat = _stat(pid)
     return _read(_Credentials(pid, uid, stat.start if stat is not None else 0))
 
 
 def starter_of(peer: Peer) -> Peer:
-    """Return who started this process; itself, when that is not known."""
+    """Return the process that started this one; this one, when that is not known."""
     return peer_of_process(peer.parents[0].pid, peer.uid) if peer.parents else peer
 
 
@@ -105,8 +96,8 @@ class _Stat:
     """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
 
     at_terminal: whether it runs in the foreground of its terminal, and is not stopped.
-    image: the process's name, and where its code, data, stack and arguments lie: all of that is
-    another thing once it has executed another program.
+    image: the process's name, and where its code, data, stack and arguments lie: all of that
+    changes once the process has executed another program.
     """
 
     parent: int
@@ -176,7 +167,7 @@ def _parents(child: _Stat) -> tuple[Process, ...]:
 
 @lru_cache(maxsize=64)
 def _parent(pid: int, _start: int, _image: bytes) -> Process:
-    """Return a process that asks through its children: as a rule it has been looked at before."""
+    """Return an ancestor, which is remembered: its children ask again and again."""
     return _process(pid)
 
 
@@ -193,9 +184,9 @@ def _process(pid: int) -> Process:
 
 
 def _identified(process: Process, start: int) -> Process:
-    """Add what a remembered yes holds for; a process in a sandbox is shown as one.
+    """Add `identity`, by which a yes is remembered; a program in a sandbox is shown as sandboxed.
 
-    Within a mount namespace of its own a process may have any file at /usr/bin/ssh.
+    In a mount namespace of its own a process may have any file at /usr/bin/ssh.
     """
     program, identity = process.program, ""
     try:

@@ -1,8 +1,8 @@
-"""The terminals of those who ask, and of a person who wants to be asked.
+"""The terminals of programs that ask for a key, and those where a person wants to be asked.
 
-On the terminal of whoever asks stands a line: that the agent waits, and for what. Nothing is ever
-asked there: whoever owns that terminal could answer. The line is always the same, so that nobody
-can have us write what they like.
+A program's terminal gets a line that says that the agent waits to be unlocked. Nothing is ever
+asked there, since whoever owns that terminal could answer. The line is always the same, so that
+nobody can make us write what they like.
 """
 
 import os
@@ -23,7 +23,7 @@ _PTS, _PTS_LAST = 136, 143  # the kernel's major numbers (devices.txt)
 
 
 class Terminals:
-    """Writes the line, once in a while, to terminals whose owner would have it from us."""
+    """Writes the line, once in PAUSE, to terminals of ours that take messages."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock

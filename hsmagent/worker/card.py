@@ -1,7 +1,7 @@
 """The main of management's worker for SmartCard-HSMs: what PKCS#11 has no calls for.
 
-Each order is one transaction, which others wait for. It ends with a SELECT, so that nobody finds
-the login that it had: the card's login is the card's, whoever asks.
+Each order is one PC/SC transaction, for whose end other programs wait. It ends with a SELECT, which
+ends the login: a login belongs to the card, and whatever program came next would have it.
 """
 
 import sys
@@ -52,7 +52,7 @@ from hsmagent.worker.pcsc import Pcsc, PcscError
 
 
 class _Gone(Exception):
-    """The card that was meant is in no reader."""
+    """The card with the order's serial number is in no reader."""
 
 
 def answer(request: Request | Order) -> Reply | OrderReply:
@@ -102,7 +102,7 @@ def _carry_out(pcsc: Pcsc, order: Request | Order) -> Reply | OrderReply:
 
 @contextmanager
 def _card(pcsc: Pcsc, serial: str) -> Iterator[SmartCardHsm]:
-    """Find a card by its serial number and keep it."""
+    """Find a card by its serial number and keep it for the block. Raises _Gone."""
     for reader in pcsc.readers():
         if not is_smartcard_hsm(reader.atr):
             continue
@@ -122,7 +122,7 @@ def _card(pcsc: Pcsc, serial: str) -> Iterator[SmartCardHsm]:
 
 @contextmanager
 def _logged_in(pcsc: Pcsc, serial: str, pin: bytearray | None) -> Iterator[SmartCardHsm]:
-    """Keep a card, logged in. None: the PIN is typed on the reader."""
+    """Keep a card for the block, logged in. None: the PIN is typed on the reader."""
     with _card(pcsc, serial) as hsm:
         hsm.verify(pin)
         yield hsm
@@ -222,7 +222,7 @@ def _wrapped(hsm: SmartCardHsm, number: int) -> WrappedKey:
 
 
 def _object(hsm: SmartCardHsm, file: int) -> bytes:
-    """Return the data object in a file, without what an older one left behind it."""
+    """Return the data object in a file, without what is left of an older and longer one."""
     try:
         return first(_content(hsm, file))
     except ValueError:
@@ -242,5 +242,5 @@ def _unwrap(hsm: SmartCardHsm, key: WrappedKey) -> None:
 
 
 def main() -> None:
-    """Serve; argv is that of `worker.main` without a module. Never returns."""
+    """Serve. argv is that of `worker.main`, without a module. Never returns."""
     token_worker.run(lambda: answer, sys.argv[-2:])

@@ -9,9 +9,9 @@ its fields in the order in which the class has them, big-endian:
     X | None            one byte, 0 or 1, and X if it is 1
     tuple[X, ...]       u32 count, as many X
     tuple[X, Y]         X, Y
-    a dataclass         its fields; of one in KEPT, u32 how many bytes they take, the fields
+    a dataclass         its fields; before those of a class in KEPT, u32 their length in bytes
 
-How a class is written and read is worked out once, at import, so that a new message needs nothing
+How a class is written and read is worked out once, so that a new message needs no code
 here. Both ends are ours and of one version, but the worker holds foreign code that may have
 overwritten its memory: a reply that does not parse is a ProtocolError and the end of that worker.
 """
@@ -20,15 +20,17 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, is_dataclass
 from enum import IntEnum
-from functools import lru_cache
+from functools import cache, lru_cache
 from operator import attrgetter
 from types import NoneType
-from typing import Any, Protocol, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Protocol, get_args, get_origin, get_type_hints
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
 from hsmagent.worker.messages import IN_A_REPLY, KEPT, Reply, Request
-from hsmagent.worker.orders import Order, OrderReply
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order, OrderReply
 
 # A request holds at most what one ssh frame can carry; a reply all objects of all tokens.
 MAX_REQUEST = 1 << 20
@@ -45,7 +47,7 @@ _TOO_SHORT = "a worker message ends too early"
 
 _Body = bytes | bytearray
 _Parts = list[bytes | bytearray]
-"""A frame's pieces. A PIN is one of them as it is: it is copied once, into the frame."""
+"""A frame's pieces. A PIN is one of them without being copied; the frame is its only copy."""
 
 
 class _Shape(Protocol):
@@ -62,9 +64,9 @@ class _Shape(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """Neighbouring fields of a fixed size: the value is a sequence of them.
+    """Neighbouring fields of a fixed size: the value is a sequence of numbers.
 
-    enums: which of them are an IntEnum's, and its members by number.
+    enums: for each field that is an IntEnum, its place, its name, and the members by number.
     """
 
     layout: struct.Struct
@@ -89,7 +91,7 @@ class _Numbers:
 
 @dataclass(frozen=True, slots=True)
 class _Single:
-    """One number by itself: an item of a list, or one that may be missing."""
+    """One number by itself: an item of a tuple, or a number that may be None."""
 
     numbers: _Numbers
 
@@ -119,7 +121,7 @@ class _Bytes:
 
 
 class _Text(_Bytes):
-    """A text, as UTF-8; what is not is replaced."""
+    """A text, as UTF-8; what cannot be encoded or decoded is replaced."""
 
     __slots__ = ()
 
@@ -129,7 +131,7 @@ class _Text(_Bytes):
 
 @dataclass(frozen=True, slots=True)
 class _Optional:
-    """What may be missing."""
+    """A value that may be None."""
 
     inner: _Shape
 
@@ -148,7 +150,7 @@ class _Optional:
 
 @dataclass(slots=True)
 class _Left:
-    """What the message that is being read may still hold; `_decode` starts anew."""
+    """How many more items the message that is being read may hold; `_decode` sets it anew."""
 
     items: int = MAX_ITEMS
 
@@ -158,7 +160,7 @@ _left = _Left()
 
 @dataclass(frozen=True, slots=True)
 class _Many:
-    """As many as there are; each takes at least one byte, and one of the message's items."""
+    """A tuple of any length. Each item takes at least one byte, and counts towards MAX_ITEMS."""
 
     inner: _Shape
 
@@ -184,10 +186,11 @@ class _Many:
 
 @dataclass(frozen=True, slots=True)
 class _Record:
-    """Fields of a fixed number. runs: each stretch of fields, where it is, and its shape.
+    """A fixed number of fields, in runs. runs: where each run lies, and its shape.
 
-    A stretch is neighbours of a fixed size (a slice), or one field of another kind (an index).
-    make: the value of its fields. split: a value's fields; of a single one, that field.
+    A run is neighbours of a fixed size (a slice), or one field of another kind (an index).
+    make: makes the value of its fields. split: gives a value's fields; where single is set, the
+    only field itself.
     """
 
     make: Callable[..., Any]
@@ -199,7 +202,7 @@ class _Record:
         values = (self.split(value),) if self.single else self.split(value)
         for where, shape in self.runs:
             field = values[where]
-            if shape.__class__ is _Bytes:  # as its `put` does: most fields of a signature are
+            if shape.__class__ is _Bytes:  # its `put` without a call: most fields are
                 out.append(_U32.pack(len(field)))
                 out.append(field)
             else:
@@ -218,7 +221,7 @@ class _Record:
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A record that comes again and again: worked out once, whether written or read."""
+    """A record that comes again and again: it is encoded and decoded once, and then remembered."""
 
     write: Callable[[Any], bytes]
     read: Callable[[bytes], Any]
@@ -254,7 +257,7 @@ def _kept(inner: _Shape) -> _Kept:
 
 _STRINGS: dict[Any, _Shape] = {
     bytes: _Bytes(bytes),
-    # A PIN: the piece that was cut off is it, without a further copy.
+    # A PIN is the piece that was cut off the body, without a further copy.
     bytearray: _Bytes(lambda piece: piece if isinstance(piece, bytearray) else bytearray(piece)),
     str: _Text(lambda piece: piece.decode(errors="replace")),
 }
@@ -270,7 +273,7 @@ def _letter(hint: Any) -> str:
 
 
 def _shape(hint: Any) -> _Shape:
-    """Return how values of a type are written. Raises TypeError for one that has no place here."""
+    """Return how values of a type are written. Raises TypeError for a type not listed above."""
     if hint in _STRINGS:
         return _STRINGS[hint]
     if _letter(hint):
@@ -318,20 +321,39 @@ def _numbers(hints: tuple[Any, ...]) -> _Numbers:
     )
 
 
-_REQUEST_TYPES = get_args(Request | Order)
-_REPLY_TYPES = get_args(Reply | OrderReply)
-_REQUESTS = {number: _shape(kind) for number, kind in enumerate(_REQUEST_TYPES, _FIRST_REQUEST)}
-_REPLIES = {number: _shape(kind) for number, kind in enumerate(_REPLY_TYPES, _FIRST_REPLY)}
-_WRITERS = {
-    kind: (bytes((*bytes(HEADER), number)), shapes[number])
-    for kinds, shapes in ((_REQUEST_TYPES, _REQUESTS), (_REPLY_TYPES, _REPLIES))
-    for kind, number in zip(kinds, shapes, strict=True)
-}
+_REQUESTS: dict[int, _Shape] = {}
+_REPLIES: dict[int, _Shape] = {}
+_WRITERS: dict[type, tuple[bytes, _Shape]] = {}
 
 
-def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
+def _add(requests: Any, replies: Any) -> None:
+    """Know the messages of these unions, too; their numbers follow those that are known."""
+    for kinds, shapes, first in (
+        (get_args(requests), _REQUESTS, _FIRST_REQUEST),
+        (get_args(replies), _REPLIES, _FIRST_REPLY),
+    ):
+        for number, kind in enumerate(kinds, first + len(shapes)):
+            shapes[number] = _shape(kind)
+            _WRITERS[kind] = bytes((*bytes(HEADER), number)), shapes[number]
+
+
+_add(Request, Reply)
+
+
+@cache
+def _add_orders() -> None:
+    """Know what management says. The daemon and its workers, which are there all day, never do."""
+    from hsmagent.worker import orders
+
+    _add(orders.Order, orders.OrderReply)
+
+
+def encode(message: "Request | Order | Reply | OrderReply") -> bytearray:
     """Return the whole frame, length in front. The caller wipes one that holds a PIN."""
-    head, shape = _WRITERS[type(message)]
+    kind = type(message)
+    if kind not in _WRITERS:
+        _add_orders()
+    head, shape = _WRITERS[kind]
     parts: _Parts = [head]
     shape.put(parts, message)
     out = bytearray().join(parts)
@@ -340,6 +362,8 @@ def encode(message: Request | Order | Reply | OrderReply) -> bytearray:
 
 
 def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
+    if body and body[0] not in shapes:
+        _add_orders()
     if not body or body[0] not in shapes:
         raise ProtocolError("a worker message of an unknown kind")
     _left.items = MAX_ITEMS
@@ -349,13 +373,13 @@ def _decode(shapes: Mapping[int, _Shape], body: _Body) -> Any:
     return message
 
 
-def decode_request(body: _Body) -> Request | Order:
+def decode_request(body: _Body) -> "Request | Order":
     """Read a request's body. Raises ProtocolError."""
     message: Request | Order = _decode(_REQUESTS, body)
     return message
 
 
-def decode_reply(body: _Body) -> Reply | OrderReply:
+def decode_reply(body: _Body) -> "Reply | OrderReply":
     """Read a reply's body. Raises ProtocolError."""
     message: Reply | OrderReply = _decode(_REPLIES, body)
     return message

@@ -2,7 +2,7 @@
 
 Through ctypes: C_Initialize with parameters (NSS), the slot list, slot and token info as raw bytes
 (PIN length limits, flags at this moment), a session that lives for the login, C_Login with a PIN
-that can be wiped, C_Logout, and C_SignInit and C_Sign, for which the library takes a call more.
+that can be wiped, C_Logout, and C_SignInit and C_Sign, to which the library adds a third call.
 Used in the worker only.
 """
 
@@ -14,22 +14,23 @@ from typing import Any, ClassVar
 from hsmagent import MANUFACTURER
 from hsmagent.worker.messages import TokenInfo
 from hsmagent.worker.spec import (
+    CKF_DONT_BLOCK,
+    CKF_SERIAL_SESSION,
     CKF_TOKEN_PRESENT,
     CKR_FUNCTION_NOT_SUPPORTED,
     CKR_GENERAL_ERROR,
     CKR_NO_EVENT,
     CKR_OK,
-    rv_meaning,
+    CKS_RO_USER_FUNCTIONS,
+    CKS_RW_USER_FUNCTIONS,
+    CKU_CONTEXT_SPECIFIC,
+    CKU_USER,
 )
 
-_CKF_SERIAL_SESSION = 4
-_CKF_DONT_BLOCK = 1
-CKU_USER, CKU_CONTEXT_SPECIFIC = 1, 2
-_LONGEST_SIGNATURE = 4096  # of an RSA key with 32768 bits
-_MAX_SLOTS = 1024  # more is a module gone wrong
-_CKS_USER_FUNCTIONS = frozenset({1, 3})  # read-only, read-write
+_LONGEST_SIGNATURE = 4096  # bytes, of an RSA key with 32768 bits
+_MAX_SLOTS = 1024  # a module that names more has gone wrong
 
-# Where each function stands in CK_FUNCTION_LIST, behind its CK_VERSION, and what it takes.
+# Each function's place in CK_FUNCTION_LIST, counted behind the CK_VERSION, and its argument types.
 _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
     "C_Initialize": (0, (c_void_p,)),
     "C_GetSlotList": (4, (c_ubyte, c_void_p, c_void_p)),
@@ -47,16 +48,20 @@ _FUNCTIONS: dict[str, tuple[int, tuple[Any, ...]]] = {
 
 
 Signing = Callable[[bytes, bytearray | None], bytes]
-"""Signs, with the key's own PIN where it wants that. Raises CryptokiError."""
+"""Signs data, with the PIN for a key that wants it for each use. Raises ModuleError."""
 
 
-class CryptokiError(Exception):
-    """A call that did not return CKR_OK."""
+class ModuleError(Exception):
+    """A call that failed: its CKR_* (0 where that is not known) and which call it was.
 
-    def __init__(self, call: str, rv: int) -> None:
-        super().__init__(f"{call}: {rv_meaning(rv)}")
-        self.call = call
+    login_lost: the token's login ended with it.
+    """
+
+    def __init__(self, rv: int, where: str, *, login_lost: bool = False) -> None:
+        super().__init__(where)
         self.rv = rv
+        self.where = where
+        self.login_lost = login_lost
 
 
 class _Version(ctypes.Structure):
@@ -95,7 +100,9 @@ class _SessionInfo(ctypes.Structure):
     _fields_ = (("slot", c_ulong), ("state", c_ulong), ("flags", c_ulong), ("error", c_ulong))
 
 
-class _Mechanism(ctypes.Structure):
+class Mechanism(ctypes.Structure):
+    """CK_MECHANISM."""
+
     _fields_ = (("mechanism", c_ulong), ("parameter", c_char_p), ("length", c_ulong))
 
 
@@ -108,6 +115,14 @@ def _stripped(field: Any) -> bytes:
     return bytes(field).rstrip(b" \0")
 
 
+def given(pin: bytearray | None) -> tuple[Any, int]:
+    """Return a PIN and its length as a call takes them; None: it is typed on the reader.
+
+    The module reads the bytearray itself, so that no copy is left behind.
+    """
+    return (None, 0) if pin is None else ((c_ubyte * len(pin)).from_buffer(pin), len(pin))
+
+
 def check_loadable(path: str) -> None:
     """Raise OSError, with the dynamic linker's reason, for what is not a PKCS#11 module."""
     if not hasattr(ctypes.CDLL(path), "C_GetFunctionList"):
@@ -115,7 +130,7 @@ def check_loadable(path: str) -> None:
 
 
 class Cryptoki:
-    """A loaded module, by the address of its CK_FUNCTION_LIST. Raises CryptokiError.
+    """A loaded module, by the address of its CK_FUNCTION_LIST. Raises ModuleError.
 
     The list is python-pkcs11's: p11-kit's modules make a new one at each C_GetFunctionList, and
     what was initialised through one is not by another.
@@ -135,13 +150,13 @@ class Cryptoki:
     def _function(self, name: str) -> Any:
         call = self._calls.get(name)
         if call is None:
-            raise CryptokiError(name, CKR_FUNCTION_NOT_SUPPORTED)
+            raise ModuleError(CKR_FUNCTION_NOT_SUPPORTED, name)
         return call
 
     def _call(self, name: str, *arguments: Any) -> None:
         rv = self._function(name)(*arguments)
         if rv != CKR_OK:
-            raise CryptokiError(name, rv)
+            raise ModuleError(rv, name)
 
     def initialize(self, parameters: str) -> None:
         """C_Initialize; `parameters` are for modules such as NSS that want a string."""
@@ -152,11 +167,11 @@ class Cryptoki:
         self._call("C_Initialize", byref(arguments))
 
     def slot_count(self) -> int:
-        """Return how many slots there are; that is also when modules look for new readers."""
+        """Return how many slots there are. When asked for this, modules look for new readers."""
         count = c_ulong(0)
         self._call("C_GetSlotList", 0, None, byref(count))
         if count.value > _MAX_SLOTS:
-            raise CryptokiError("C_GetSlotList", CKR_GENERAL_ERROR)
+            raise ModuleError(CKR_GENERAL_ERROR, "C_GetSlotList")
         return count.value
 
     def slots(self) -> tuple[int, ...]:
@@ -170,7 +185,8 @@ class Cryptoki:
     def slot_info(self, slot: int) -> tuple[int, bytes]:
         """Return the slot's CKF_* flags and its description.
 
-        One that we show to PKCS#11 programs ourselves has no token for us: that would be a loop.
+        A slot that hsmagent itself serves to PKCS#11 programs counts as empty: to use its tokens
+        would be to ask ourselves.
         """
         info = _SlotInfo()
         self._call("C_GetSlotInfo", slot, byref(info))
@@ -192,10 +208,10 @@ class Cryptoki:
             complete=False,
         )
 
-    def open_session(self, slot: int) -> int:
-        """C_OpenSession, read-only; return its handle."""
+    def open_session(self, slot: int, flags: int = CKF_SERIAL_SESSION) -> int:
+        """C_OpenSession, read-only unless the CKF_* flags say more; return its handle."""
         handle = c_ulong()
-        self._call("C_OpenSession", slot, _CKF_SERIAL_SESSION, None, None, byref(handle))
+        self._call("C_OpenSession", slot, flags, None, None, byref(handle))
         return handle.value
 
     def close_session(self, session: int) -> None:
@@ -206,24 +222,22 @@ class Cryptoki:
         """Return whether the session has user functions. Raises when it is gone."""
         info = _SessionInfo()
         self._call("C_GetSessionInfo", session, byref(info))
-        return info.state in _CKS_USER_FUNCTIONS
+        return info.state in {CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS}
 
     def login(self, session: int, pin: bytearray | None, user: int = CKU_USER) -> None:
-        """C_Login as the user, once; None is the PIN pad. The caller wipes `pin`."""
-        if pin is None:
-            self._call("C_Login", session, user, None, 0)
-            return
-        # The module reads the bytearray itself: no copy is left behind.
-        buffer = (c_ubyte * len(pin)).from_buffer(pin)
-        self._call("C_Login", session, user, buffer, len(pin))
+        """C_Login as this CKU_*, once; None: the PIN is typed on the reader's PIN pad.
+
+        The caller wipes `pin`.
+        """
+        self._call("C_Login", session, user, *given(pin))
 
     def signing(self, session: int, key: int, mechanism: int, parameter: bytes) -> Signing:
         """Return what signs with a private key, for as long as its handle and the session are good.
 
-        C_SignInit and C_Sign, and for a key that wants its PIN for each use C_Login in between. No
-        third call asks for the size: there is room for any signature.
+        It calls C_SignInit and C_Sign, and C_Login in between for a key that wants its PIN for each
+        use. It does not ask for the signature's size first: there is room for any.
         """
-        what = _Mechanism(mechanism, parameter or None, len(parameter))
+        what = Mechanism(mechanism, parameter or None, len(parameter))
         out, length = (c_ubyte * _LONGEST_SIGNATURE)(), c_ulong()
         view, at, into, size = memoryview(out), byref(what), byref(out), byref(length)
         begin, finish = self._function("C_SignInit"), self._function("C_Sign")
@@ -231,13 +245,13 @@ class Cryptoki:
         def sign(data: bytes, pin: bytearray | None = None) -> bytes:
             rv = begin(session, at, key)
             if rv != CKR_OK:
-                raise CryptokiError("C_SignInit", rv)
+                raise ModuleError(rv, "C_SignInit")
             if pin is not None:
                 self.login(session, pin, CKU_CONTEXT_SPECIFIC)
             length.value = _LONGEST_SIGNATURE
             rv = finish(session, data, len(data), into, size)
             if rv != CKR_OK:
-                raise CryptokiError("C_Sign", rv)
+                raise ModuleError(rv, "C_Sign")
             return bytes(view[: length.value])
 
         return sign
@@ -249,7 +263,7 @@ class Cryptoki:
     def slot_event(self) -> bool | None:
         """Return whether a token came or went since the last call; None: it cannot be told."""
         try:
-            self._call("C_WaitForSlotEvent", _CKF_DONT_BLOCK, byref(c_ulong()), None)
-        except CryptokiError as error:
+            self._call("C_WaitForSlotEvent", CKF_DONT_BLOCK, byref(c_ulong()), None)
+        except ModuleError as error:
             return False if error.rv == CKR_NO_EVENT else None
         return True

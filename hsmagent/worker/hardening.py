@@ -8,13 +8,13 @@ PR_SET_DUMPABLE = 4
 
 
 def forbid_dumps() -> None:
-    """No core file, no ptrace by the same user, no reading of our /proc/PID/mem."""
+    """Forbid core files, ptrace by the same user, and the reading of our /proc/PID/mem."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     prctl(PR_SET_DUMPABLE, 0)
 
 
 def prctl(option: int, value: int) -> None:
-    """Set one attribute of this process. Raises OSError."""
+    """Set an attribute of this process (prctl(2)). Raises OSError."""
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.prctl(option, ctypes.c_ulong(value), 0, 0, 0) != 0:
         errno = ctypes.get_errno()

@@ -3,13 +3,14 @@
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from importlib.util import LazyLoader
 from types import ModuleType
 
 
-class _Finder(MetaPathFinder):
+class _Finder:
+    """A MetaPathFinder by what it does: importlib.abc brings a megabyte along."""
+
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix
 
@@ -26,7 +27,7 @@ class _Finder(MetaPathFinder):
 
 @contextmanager
 def imports(prefix: str) -> Iterator[None]:
-    """Within the block, have modules whose names begin so imported late."""
+    """Within the block, have modules whose names begin with `prefix` imported late."""
     finder = _Finder(prefix)
     sys.meta_path.insert(0, finder)
     try:

@@ -1,7 +1,7 @@
 """python-pkcs11, as the worker uses it: the only `import pkcs11`.
 
-Attributes are taken as raw bytes. The library's own reading stops at a label that is not UTF-8 or a
-class it does not know, and one odd object would hide all the others.
+Attributes are taken as raw bytes. The library's own reading stops at a label that is not UTF-8 and
+at a class that it does not know, so that one odd object would hide all the others.
 """
 
 import ctypes
@@ -11,14 +11,14 @@ from typing import Any, Self
 
 from hsmagent.worker import late
 
-with late.imports("pkcs11.util."):  # bring asn1crypto, and what they are for is not asked here
+with late.imports("pkcs11.util."):  # they import asn1crypto, and nothing here calls them
     import pkcs11
     from pkcs11 import _pkcs11
     from pkcs11.attributes import AttributeMapper
     from pkcs11.exceptions import PKCS11Error
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import Cryptoki, CryptokiError, check_loadable
+from hsmagent.worker.cryptoki import Cryptoki, ModuleError, check_loadable
 from hsmagent.worker.messages import Action, Operate
 
 _RVS = {
@@ -33,20 +33,8 @@ _DER_LONG = 0x80  # from here on, a DER length takes a byte more
 TROUBLE = (PKCS11Error, MemoryError, OverflowError, ValueError, TypeError, NotImplementedError)
 
 
-class ModuleError(Exception):
-    """A failed call: its CKR_* (0 where the library does not say) and which it was."""
-
-    def __init__(self, rv: int, where: str, *, login_lost: bool = False) -> None:
-        super().__init__(where)
-        self.rv = rv
-        self.where = where
-        self.login_lost = login_lost
-
-
 def error_of(error: BaseException, where: str) -> ModuleError:
-    """Return what the library raised as a ModuleError; its text could hold anything: left out."""
-    if isinstance(error, CryptokiError):
-        return ModuleError(error.rv, error.call)
+    """Return the library's error as a ModuleError, without its text, which may hold anything."""
     name = type(error).__name__
     rv = _RVS.get(name, 0)
     return ModuleError(rv, where if rv else f"{where} ({name})")
@@ -66,7 +54,8 @@ class _RawAttributes(AttributeMapper):
 def _function_list(loaded: _pkcs11.lib) -> int:
     """Return the address of the CK_FUNCTION_LIST that the library uses.
 
-    It keeps that to itself: it is the first field of the C structure behind the object's header.
+    The library has no attribute for it: it is the first field of the C structure that follows the
+    object's header in memory.
     """
     address = ctypes.c_void_p.from_address(id(loaded) + object.__basicsize__).value
     if not address:
@@ -75,11 +64,11 @@ def _function_list(loaded: _pkcs11.lib) -> int:
 
 
 class _Loaded(_pkcs11.lib):
-    """A module as the library has it, initialised through the same function list."""
+    """The library's own object for a module, initialised through the same function list."""
 
     def __new__(cls, path: str, _parameters: str) -> Self:
-        """Load it."""
-        # Its stub knows no __new__, but a C class takes its arguments there.
+        """Load the module."""
+        # The library's stub declares no __new__, but a C class takes its arguments there.
         return super().__new__(cls, path)  # type: ignore[call-arg]
 
     def __init__(self, path: str, parameters: str) -> None:
@@ -88,13 +77,13 @@ class _Loaded(_pkcs11.lib):
         super().__init__(path)
 
     def initialize(self) -> None:
-        """Do nothing: the library knows no parameters for C_Initialize, and the sidecar does."""
+        """Do nothing: `Cryptoki.initialize` has called C_Initialize, with its parameters."""
 
 
 class Library:
-    """A loaded, initialised module; `cryptoki`: its sidecar. Raises ModuleError, CryptokiError.
+    """A loaded, initialised module. cryptoki: the calls that go round the library.
 
-    Raises OSError when it cannot be loaded.
+    Raises ModuleError, and OSError when the module cannot be loaded.
     """
 
     def __init__(self, path: str, parameters: str) -> None:
@@ -119,7 +108,7 @@ class Library:
             raise error_of(error, "C_OpenSession") from None
 
     def _remember_slots(self) -> None:
-        """Keep the library's slots: it reads all of them to find one, and a bad one fails that."""
+        """Keep the library's slots. To find one, it would read all, and one bad slot fails that."""
         with suppress(*TROUBLE):
             self._slots = {slot.slot_id: slot for slot in self._loaded.get_slots()}
 
@@ -190,7 +179,7 @@ def _decrypt(key: Any, message: Operate) -> bytes:
 
 
 def _derive(key: Any, message: Operate) -> bytes:
-    """ECDH without a KDF. Some modules want the point in DER, as CKA_EC_POINT is; some do not."""
+    """ECDH without a KDF. Some modules want the point as it is, others in DER, as CKA_EC_POINT."""
     point = message.data
     try:
         return _derive_with(key, message, point)
@@ -223,7 +212,7 @@ _MECHANISMS: dict[int, Any] = {}
 
 
 def _mechanism(number: int) -> Any:
-    """Return the library's enum member; to make one per call would cost as much as the call."""
+    """Return the library's enum member, kept, since making one takes as long as the call itself."""
     if number not in _MECHANISMS:
         _MECHANISMS[number] = pkcs11.Mechanism(number)
     return _MECHANISMS[number]

@@ -1,10 +1,10 @@
 """The daemon's end of one worker process: talk to it, kill it when it is late.
 
-What runs in it is a `process.Program`; this module knows no more of that than its name.
+What runs in the process is a `process.Program`, of which this module uses the name alone.
 
-The worker answers in order, so requests need no numbers: the oldest one is the one being worked
-on, and its deadline runs from the moment when it became that. A worker that misses a deadline,
-ends, or says something that does not parse is killed and done with; `pool` starts another.
+The worker answers in order, so requests need no numbers: the oldest request is the one being worked
+on, and its deadline runs from the moment when it became the oldest. A worker that misses a
+deadline, ends, or says something that does not parse is killed for good; `pool` starts another.
 """
 
 import asyncio
@@ -14,28 +14,32 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
 from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
-from hsmagent.worker.orders import Order
 from hsmagent.worker.process import Program, spawn
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order
 
 log = logging.getLogger(__name__)
 
 _RECEIVE = 1 << 16
-# What a module may say on stderr before we stop listening until the next worker.
+# How many lines a module may write to stderr before a worker's further ones are dropped.
 _STDERR_LINES = 200
 
 
 class Link:
     """One worker. Make it in a running loop; it is spawned at once.
 
-    on_room: called after replies were taken in, when more could be sent.
-    on_lost: called once, with what happened in plain words, when the worker is no more.
+    on_room: called after replies were taken in, when more requests could be sent.
+    on_lost: called once, with what happened in plain words, when the worker has ended.
+    ready: the worker's first word: Done when the module is loaded, Failed when it cannot be.
+    exited: done when the process is gone.
     """
 
     def __init__(
@@ -70,7 +74,6 @@ class Link:
         self.ready: asyncio.Future[Any] = self._loop.create_future()
         self.ready.add_done_callback(self._log_what_it_said)
         self._expect(start_seconds, self.ready)
-        """The worker's first word: Done when the module is loaded, Failed when it cannot be."""
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
         self._pidfd = os.pidfd_open(process.pid)
@@ -89,17 +92,19 @@ class Link:
         """How many requests are with the worker."""
         return len(self._waiting)
 
-    def request(self, message: Request | Order, seconds: float) -> asyncio.Future[Any]:
-        """Send a request; the future ends within `seconds` of its turn.
+    def request(self, message: "Request | Order", seconds: float) -> asyncio.Future[Any]:
+        """Send a request. The future ends within `seconds` of becoming the oldest request.
 
-        The future raises WorkerDied. A PIN in `message` is the caller's to wipe.
+        It gives the reply, or raises WorkerDied. The caller wipes a PIN in `message`.
         """
         future: asyncio.Future[Any] = self._loop.create_future()
         self.submit(message, seconds, future)
         return future
 
-    def submit(self, message: Request | Order, seconds: float, reply: asyncio.Future[Any]) -> None:
-        """Send a request whose answer goes into `reply`."""
+    def submit(
+        self, message: "Request | Order", seconds: float, reply: asyncio.Future[Any]
+    ) -> None:
+        """Send a request, as `request` does, whose answer goes into `reply`."""
         if not self._alive:
             reply.set_exception(WorkerDied(f"{self._name} has ended"))
             return
@@ -107,7 +112,7 @@ class Link:
         self._send(codec.encode(message))
 
     def kill(self, why: str) -> None:
-        """End the worker now; whatever waits for it fails with `why`."""
+        """End the worker now; every request that waits for it fails with WorkerDied and `why`."""
         if not self._alive:
             return
         self._alive = False
@@ -123,7 +128,7 @@ class Link:
             _, reply = self._waiting.popleft()
             if not reply.done():
                 reply.set_exception(WorkerDied(why))
-                reply.exception()  # whoever gave up waiting need not hear of it
+                reply.exception()  # else asyncio logs that nobody has asked for it
         self._on_lost(why)
 
     # -- deadlines ---------------------------------------------------------------------------
@@ -135,9 +140,9 @@ class Link:
         self._arm()
 
     def _arm(self) -> None:
-        """See that the timer runs by the oldest request's deadline.
+        """See to it that the timer runs out by the oldest request's deadline.
 
-        Lazy: one that runs earlier looks again then, so that most requests touch no timer.
+        A timer that runs out earlier stays, and `_check` sets it anew: so most requests touch none.
         """
         due = self._since + self._waiting[0][0]
         if self._timer is not None:
@@ -169,7 +174,7 @@ class Link:
             except BlockingIOError:
                 sent = 0
             except OSError:
-                sent = len(out)  # it has ended; `_readable` is about to learn that
+                sent = len(out)  # the worker has ended; `_readable` is about to learn that
             if sent < len(out):
                 self._unsent += memoryview(out)[sent:]
                 self._loop.add_writer(self._socket, self._writable)
@@ -207,7 +212,7 @@ class Link:
             log.warning("%s: %s", self._name, error)
             self.kill(f"{self._name} wrecked its worker, which was restarted")
         else:
-            self._on_room()  # first: the worker goes on while we do
+            self._on_room()  # first, so that the worker has work while the replies are handled
         for reply, value in settled:
             if not reply.done():
                 reply.set_result(value)
@@ -265,7 +270,10 @@ class Link:
             self._log_what_it_said()
 
     def _log_what_it_said(self, *_: object) -> None:
-        """Log its lines, once it has started; one that says that it cannot has said enough."""
+        """Log the lines that the worker wrote, once it has started.
+
+        Where it says that it cannot start, its lines tell nothing more: they are for debugging.
+        """
         told = not self.ready.cancelled() and self.ready.exception() is None
         failed = told and isinstance(self.ready.result(), Failed)
         for line in self._said:

@@ -11,13 +11,13 @@ import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import Reader, wipe
 from hsmagent.worker import codec
-from hsmagent.worker.cryptoki import CryptokiError
+from hsmagent.worker.cryptoki import ModuleError
 from hsmagent.worker.hardening import PR_SET_PDEATHSIG, forbid_dumps, prctl
-from hsmagent.worker.library import ModuleError
 from hsmagent.worker.messages import (
     PCSC,
     Done,
@@ -32,22 +32,24 @@ from hsmagent.worker.messages import (
     Slots,
 )
 from hsmagent.worker.module import Module
-from hsmagent.worker.orders import Order, OrderReply
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order, OrderReply
 
 _RECEIVE = 1 << 16
 
-Answer = Callable[[Request | Order], Reply | OrderReply]
-"""Does what a request says; `run` serves one."""
+Answer = Callable[["Request | Order"], "Reply | OrderReply"]
+"""Does what a request says and returns the reply."""
 
 
 def harden() -> None:
-    """No core dump, no debugger, no life after the daemon: this process sees PINs."""
+    """Forbid core dumps and debuggers, and end with the daemon: this process sees PINs."""
     forbid_dumps()
     prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def answer(module: Module, request: Request | Order) -> Reply:
-    """Do what the request says. An order is management's, whose worker this is not."""
+def answer(module: Module, request: "Request | Order") -> Reply:
+    """Do what the request says. Raises ProtocolError for an order: those are for `manage`."""
     try:
         match request:
             case Operate():
@@ -64,20 +66,18 @@ def answer(module: Module, request: Request | Order) -> Reply:
                 raise ProtocolError("a message that is not for this worker")
     except ModuleError as error:
         return Failed(error.rv, error.where, error.login_lost)
-    except CryptokiError as error:
-        return Failed(error.rv, error.call)
     return Done()
 
 
 def _uses_pcsc() -> bool:
-    """Whether the module speaks to cards by way of pcscd: then it has loaded its library."""
+    """Whether the module speaks to cards by way of pcscd: then libpcsclite is loaded, too."""
     with suppress(OSError), open("/proc/self/maps") as maps:  # noqa: PTH123 - pathlib is slow to import
         return any("libpcsclite" in line for line in maps)
     return False
 
 
-def wipe_secrets(request: Request | Order) -> None:
-    """Overwrite the PINs in a message: all that it holds as a bytearray."""
+def wipe_secrets(request: "Request | Order") -> None:
+    """Overwrite the PINs in a message: every field that is a bytearray."""
     for name in request.__slots__:
         value = getattr(request, name)
         if value.__class__ is bytearray:
@@ -115,20 +115,18 @@ def main() -> None:
 
 
 def run(make: Callable[[], Answer], ends: Sequence[str]) -> None:
-    """Make what answers, say whether that worked, serve. Never returns.
+    """Make what answers requests, tell whether that worked, and serve. Never returns.
 
     ends: the socket's descriptor and the pid of the process that started us.
     """
     fd, parent = map(int, ends)
     harden()
     if os.getppid() != parent:
-        os._exit(0)  # it died before PR_SET_PDEATHSIG could tell us
+        os._exit(0)  # that process ended before PR_SET_PDEATHSIG could tell us
     status = 0
     connection = socket.socket(fileno=fd)
     try:
         made = make()
-    except CryptokiError as error:
-        connection.sendall(codec.encode(Failed(error.rv, error.call)))
     except ModuleError as error:
         connection.sendall(codec.encode(Failed(error.rv, error.where)))
     except OSError as error:

@@ -1,6 +1,6 @@
-"""The main of management's worker for one PKCS#11 module: what the daemon's does, and writing.
+"""The main of management's worker for one PKCS#11 module, which can write to tokens, too.
 
-It is started by the command that a person typed and ends with it.
+The worker is started by the command that a person typed, and ends with that.
 """
 
 import sys
@@ -10,8 +10,7 @@ from functools import partial
 
 from hsmagent.worker import main as token_worker
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import CKU_USER, CryptokiError
-from hsmagent.worker.library import ModuleError
+from hsmagent.worker.cryptoki import ModuleError
 from hsmagent.worker.messages import Done, Failed, RawObject, Reply, Request
 from hsmagent.worker.module import Module
 from hsmagent.worker.orders import (
@@ -29,13 +28,13 @@ from hsmagent.worker.orders import (
     OrderReply,
     SetPin,
 )
-from hsmagent.worker.provisioning import CKU_SO, Provisioning
+from hsmagent.worker.provisioning import Provisioning
 
 _COUNT = 4  # bytes of a count in Done
 
 
 class Manage:
-    """One module, and the session that writes."""
+    """One module, with the calls that write."""
 
     def __init__(self, path: str, parameters: str) -> None:
         self._module = Module(path, parameters)
@@ -60,8 +59,6 @@ class Manage:
                     return token_worker.answer(self._module, request)
         except ModuleError as error:
             return Failed(error.rv, error.where, error.login_lost)
-        except CryptokiError as error:
-            return Failed(error.rv, error.call)
         return Done()
 
     def _write(
@@ -89,25 +86,29 @@ class Manage:
 
     @contextmanager
     def _session(self, slot: int) -> Iterator[int]:
-        """Open a session that writes, beside the one that carries the login."""
-        session = self._calls.open_writable(slot)
+        """Open a session that writes, beside the one that carries the login, for the block."""
+        session = self._calls.open_session(slot, spec.CKF_SERIAL_SESSION | spec.CKF_RW_SESSION)
         try:
             yield session
         finally:
-            with suppress(CryptokiError):
+            with suppress(ModuleError):
                 self._calls.close_session(session)
 
     def _init_pin(self, order: InitPin) -> None:
-        with self._login(order.slot, order.token, CKU_SO, order.so_pin) as session:
+        with self._login(order.slot, order.token, spec.CKU_SO, order.so_pin) as session:
             self._calls.init_pin(session, order.pin)
 
     def _set_pin(self, order: SetPin) -> None:
-        """Log in first: without a login, a TPM's module says OK to a wrong PIN and does nothing."""
-        if order.old is None:  # the reader asks for both, and the login would have it ask twice
+        """Log in first: without a login, a TPM's module says OK to a wrong PIN and does nothing.
+
+        Not where the PINs are typed on the reader, which asks for the old one and the new one: a
+        login would have it ask for the old one twice.
+        """
+        if order.old is None:
             with self._session(order.slot) as session:
                 self._calls.set_pin(session, None, None)
             return
-        user = CKU_SO if order.so else CKU_USER
+        user = spec.CKU_SO if order.so else spec.CKU_USER
         with self._login(order.slot, order.token, user, order.old) as session:
             self._calls.set_pin(session, order.old, order.new)
 
@@ -116,11 +117,11 @@ class Manage:
         if self._calls.token(slot).identity != token:
             raise ModuleError(spec.CKR_TOKEN_NOT_PRESENT, "C_Login")
         with self._session(slot) as session:
-            self._calls.login_as(session, user, pin)
+            self._calls.login(session, pin, user)
             try:
                 yield session
             finally:
-                with suppress(CryptokiError):
+                with suppress(ModuleError):
                     self._calls.logout(session)
 
 

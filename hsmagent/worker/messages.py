@@ -8,8 +8,8 @@ from enum import IntEnum
 
 from hsmagent.worker.spec import CKF_HW_SLOT, CKF_REMOVABLE_DEVICE
 
-# What a worker tells at most: how many objects, and bytes of theirs, of one token and in one reply.
-# The daemon reads it in its loop, and the module may be hostile.
+# How many objects a worker tells at most, and how many bytes of them: of one token, and in a reply.
+# The daemon reads them in its loop, and the module may be hostile.
 OF_A_TOKEN = 1000, 1 << 20
 IN_A_REPLY = 3000, 3 << 20
 
@@ -18,7 +18,7 @@ IN_A_REPLY = 3000, 3 << 20
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """List the slots and their tokens; `objects`: with the objects of each token."""
+    """List the slots and their tokens; answered by Slots. objects: with each token's objects."""
 
     objects: bool
 
@@ -57,9 +57,9 @@ class Action(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class KeyUse:
-    """Which private key is to do what: the same for each of its signatures.
+    """What is to be done with which private key: the same for each signature of one kind.
 
-    The key is named by CKA_KEY_TYPE, CKA_ID and, where several share these, its label.
+    The key is named by CKA_KEY_TYPE, CKA_ID and, where several keys share these, its label.
     `parameter` is the mechanism's, as C lays it out.
     """
 
@@ -78,8 +78,8 @@ class KeyUse:
 class Operate:
     """A private-key operation.
 
-    `data` is what to sign or decrypt or the other's public point. `pin` is for a key that wants it
-    each time (CKU_CONTEXT_SPECIFIC).
+    data: what is to be signed or decrypted, or the other side's public point for ECDH. pin: for a
+    key that wants it for each use (CKU_CONTEXT_SPECIFIC).
     """
 
     slot: int
@@ -90,10 +90,10 @@ class Operate:
 
 @dataclass(frozen=True, slots=True)
 class PollReaders:
-    """Say how the card readers are, without holding a card; answered by CardReaders.
+    """Tell the state of the card readers, without holding a card; answered by CardReaders.
 
-    contents: with what the SmartCard-HSMs hold, as far as asking disturbs nobody. seconds: wait so
-    long at most until they are others than was said last.
+    contents: tell what the SmartCard-HSMs hold, too, where asking disturbs no program. seconds: how
+    long to wait at most for a state other than the one that was told last.
     """
 
     contents: bool
@@ -101,7 +101,7 @@ class PollReaders:
 
 
 KEPT = (KeyUse,)
-"""What comes again and again: both ends keep it together with its bytes."""
+"""Classes whose values come again and again: both ends remember them together with their bytes."""
 
 Request = Look | Poll | Login | Logout | Operate | PollReaders
 
@@ -110,22 +110,22 @@ Request = Look | Poll | Login | Logout | Operate | PollReaders
 
 
 PCSC = b"pcsc"
-"""The first word's value of a worker whose module speaks to cards by way of pcscd."""
+"""The value of the Done that a worker begins with, if its module speaks to cards through pcscd."""
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """It worked; `value` is the signature, the plaintext, the shared secret or nothing."""
+    """It worked. value: the signature, the plaintext or the shared secret; else empty, or PCSC."""
 
     value: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It did not: which call, and its CKR_*.
+    """It did not work. where: the call; rv: its CKR_*.
 
-    login_lost: the token's login ended with it. rv 0 stands for a failure outside Cryptoki that
-    `where` tells.
+    login_lost: the token's login ended with it. With rv 0 it failed outside Cryptoki, and `where`
+    says how.
     """
 
     rv: int
@@ -144,7 +144,7 @@ class RawObject:
 class TokenInfo:
     """CK_TOKEN_INFO without its padding, and the token's objects if they were asked for.
 
-    complete: the private objects are among them, since we are logged in or need no login.
+    complete: the private objects are among the objects, since we are logged in or need no login.
     """
 
     label: bytes
@@ -159,15 +159,15 @@ class TokenInfo:
 
     @property
     def identity(self) -> bytes:
-        """What tells this token from another in the same slot."""
+        """What differs between this token and another one in the same slot."""
         return b"\0".join((self.label, self.manufacturer, self.model, self.serial))
 
 
 @dataclass(frozen=True, slots=True)
 class SlotInfo:
-    """A slot: its flags, the CKR_* that kept us from its token (or 0), and the token.
+    """A slot: its CKF_*, the CKR_* that kept us from its token (or 0), and the token.
 
-    name: CK_SLOT_INFO's description without its padding; of a card, its reader's.
+    name: CK_SLOT_INFO's slotDescription without its padding; for a card, the reader's name.
     """
 
     slot: int
@@ -180,7 +180,7 @@ class SlotInfo:
 
     @property
     def hardware(self) -> bool:
-        """Whether it is a reader or a device, whose token may come and go."""
+        """Whether the slot is a reader or a device, whose token may come and go."""
         return bool(self.flags & (CKF_REMOVABLE_DEVICE | CKF_HW_SLOT))
 
 
@@ -195,8 +195,8 @@ class Slots:
 class Polled:
     """The answer to Poll: each slot's id and flags.
 
-    events: how many slot events the worker has seen; tells of a card that was swapped between two
-    polls.
+    events: how many slot events the worker has seen, so that a card that was swapped between two
+    polls is noticed.
     """
 
     events: int
@@ -205,9 +205,10 @@ class Polled:
 
 @dataclass(frozen=True, slots=True)
 class CardContents:
-    """What a SmartCard-HSM holds: the ids of its files and keys, the file with its label.
+    """What a SmartCard-HSM holds. objects: the ids of its files and keys, two bytes each.
 
-    label: empty where it was not read, since others use the card. logged_in: somebody is.
+    label: the file with its label; empty where it was not read, since another program uses the
+    card. logged_in: some program is logged in to it.
     """
 
     objects: bytes
@@ -219,9 +220,9 @@ class CardContents:
 class CardReader:
     """A card reader at one moment, as pcscd tells it.
 
-    in_use: programs are connected to its card. exclusive: one is, and keeps it to itself.
-    insertions: counts how often cards came and went. contents: None where they were not asked for,
-    or could not be had.
+    in_use: programs are connected to its card. exclusive: one program is, and keeps it to itself.
+    mute: the card does not answer. insertions: how often cards came and went. contents: None where
+    they were not asked for or could not be read.
     """
 
     name: bytes

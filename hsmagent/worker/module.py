@@ -1,12 +1,12 @@
 """One PKCS#11 module inside the worker: its tokens, their logins and private keys.
 
-The rules it keeps, each learned the hard way:
+Its rules, each of which some module has made necessary:
 
 - One *anchor* session per login, opened without a PIN, carries C_Login and C_Logout. Private keys
   are used on another session, which is thrown away after any failure: a failed operation may leave
-  it wedged.
+  a session that does nothing any more.
 - Every handle of a slot is dropped with its login. Modules reuse or invalidate them at will.
-- Object searches run to their end: a search left open blocks its session.
+- Object searches run to their end: a search that is left open blocks its session.
 """
 
 import struct
@@ -17,16 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hsmagent.worker import spec
-from hsmagent.worker.cryptoki import CryptokiError, Signing
-from hsmagent.worker.library import (
-    TROUBLE,
-    Library,
-    ModuleError,
-    attributes,
-    error_of,
-    perform,
-    search,
-)
+from hsmagent.worker.cryptoki import ModuleError, Signing
+from hsmagent.worker.library import TROUBLE, Library, attributes, perform, search
 from hsmagent.worker.messages import (
     IN_A_REPLY,
     OF_A_TOKEN,
@@ -39,9 +31,9 @@ from hsmagent.worker.messages import (
     SlotInfo,
 )
 
-_FULL_POLL = 4  # every so many polls the slots' flags are read whatever the events say
+_FULL_POLL = 4  # in every fourth poll the slots' flags are read, whatever the module says
 
-# The token is not usable by this session any more, and so its login is gone.
+# This session can no longer use the token, so the login has ended.
 _LOST = frozenset(
     {
         spec.CKR_DEVICE_REMOVED,
@@ -64,14 +56,17 @@ class _Open:
     signings: dict[KeyUse, Signing] = field(default_factory=dict)
 
     def forget_handles(self) -> None:
-        """Drop what is good for as long as the session is."""
+        """Drop what is good only as long as the session is open."""
         self.keys.clear()
         self.signings.clear()
 
 
 @dataclass(slots=True)
 class _Room:
-    """How many more objects, and bytes of theirs, the daemon takes; of one token, or in all."""
+    """How many more objects, and bytes of them, the daemon takes: of one token, or in one reply.
+
+    around: the room of the whole reply, of which a token's is a part.
+    """
 
     objects: int
     bytes: int
@@ -90,7 +85,7 @@ class _Room:
 class Module:
     """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded.
 
-    function_list: where its CK_FUNCTION_LIST is, for what else is to be called.
+    function_list: the address of its CK_FUNCTION_LIST, for calls that are not made here.
     """
 
     def __init__(self, path: str, parameters: str) -> None:
@@ -105,10 +100,10 @@ class Module:
     # -- looking -----------------------------------------------------------------------------
 
     def poll(self) -> Polled:
-        """Tell which slots have a token. Asks no token anything: no card is woken.
+        """Tell which slots have a token. No token is asked, so that no card is woken.
 
-        Each call costs OpenSC milliseconds. Where the module says that no card came or went, and
-        there are as many readers as before, the last answer stands, for a few times.
+        Each call takes OpenSC milliseconds. So where the module says that no card came or went, and
+        there are as many readers as before, the last answer is given again, a few times at most.
         """
         event = self._cryptoki.slot_event()
         self._events += event is True
@@ -123,11 +118,11 @@ class Module:
     def _slot_flags(self, slot: int) -> int:
         try:
             return self._cryptoki.slot_info(slot)[0]
-        except CryptokiError:
+        except ModuleError:
             return 0
 
     def look(self, *, objects: bool) -> tuple[SlotInfo, ...]:
-        """List every slot; one that fails says why in its `rv` and does not hide the others."""
+        """List every slot. A slot that fails has the reason in its `rv`; the others are listed."""
         self._room = _Room(*IN_A_REPLY)
         return tuple(self._look_at(slot, objects=objects) for slot in self._cryptoki.slots())
 
@@ -139,7 +134,7 @@ class Module:
                 self._forget(slot)
                 return SlotInfo(slot, flags, name=name)
             raw = self._cryptoki.token(slot)
-        except CryptokiError as error:
+        except ModuleError as error:
             return SlotInfo(slot, flags, error.rv, name=name)
         logged_in = self._logged_in(slot)
         complete = logged_in or not raw.flags & spec.CKF_LOGIN_REQUIRED
@@ -186,34 +181,39 @@ class Module:
             return False
         try:
             there = self._cryptoki.logged_in(state.anchor)
-        except CryptokiError:
+        except ModuleError:
             there = False
         if not there:
             self._forget(slot)
         return there
 
     def login(self, message: Login) -> None:
-        """C_Login, exactly once or, when the slot does not hold that token, not at all."""
+        """C_Login, exactly once; not at all when the slot does not hold the message's token."""
         slot = message.slot
         try:
-            if self._cryptoki.token(slot).identity != message.token:
-                raise ModuleError(spec.CKR_TOKEN_NOT_PRESENT, "C_Login", login_lost=True)
-            # A login that is left over would take any PIN for the right one.
-            self.logout(slot)
-            anchor = self._cryptoki.open_session(slot)
-            self._open[slot] = _Open(anchor)
-            if self._cryptoki.logged_in(anchor):
-                self._cryptoki.logout(anchor)
-            self._cryptoki.login(anchor, message.pin)
-        except CryptokiError as error:
+            is_there = self._cryptoki.token(slot).identity == message.token
+            if is_there:
+                self._login(slot, message.pin)
+        except ModuleError:
             self._forget(slot)
-            raise error_of(error, "C_Login") from None
+            raise
+        if not is_there:
+            raise ModuleError(spec.CKR_TOKEN_NOT_PRESENT, "C_Login", login_lost=True)
+
+    def _login(self, slot: int, pin: bytearray | None) -> None:
+        # An earlier login that is still open would make the module take any PIN for the right one.
+        self.logout(slot)
+        anchor = self._cryptoki.open_session(slot)
+        self._open[slot] = _Open(anchor)
+        if self._cryptoki.logged_in(anchor):
+            self._cryptoki.logout(anchor)
+        self._cryptoki.login(anchor, pin)
 
     def logout(self, slot: int) -> None:
-        """C_Logout and close everything of the slot. What fails is gone anyway."""
+        """C_Logout and close all sessions of the slot. A call that fails had nothing to end."""
         state = self._open.get(slot)
         if state is not None and state.anchor is not None:
-            with suppress(CryptokiError):
+            with suppress(ModuleError):
                 self._cryptoki.logout(state.anchor)
         self._forget(slot)
 
@@ -222,7 +222,7 @@ class Module:
         self._drop_session(slot)
         state = self._open.pop(slot, None)
         if state is not None and state.anchor is not None:
-            with suppress(CryptokiError):
+            with suppress(ModuleError):
                 self._cryptoki.close_session(state.anchor)
 
     def _drop_session(self, slot: int) -> None:
@@ -253,14 +253,12 @@ class Module:
             return perform(self._key(slot, use), message)
         except ModuleError as error:
             failure = error
-        except CryptokiError as error:
-            failure = error_of(error, "sign")
         state = self._open.get(slot)
         had_login = state is not None and state.anchor is not None
         self._drop_session(slot)
         # Once another program has reset the card, OpenSC says CKR_GENERAL_ERROR to every signature
-        # and still calls the session logged in: only a new login mends that. Mail to decrypt is
-        # a stranger's, who must not be able to end a login with it.
+        # and still calls the session logged in: only a new login mends that. A failed decryption
+        # does not count, since a stranger sent what is decrypted and must not end a login with it.
         stuck = failure.rv == spec.CKR_GENERAL_ERROR and use.action is Action.SIGN
         if (stuck or failure.rv in _LOST) and had_login:
             self.logout(slot)

@@ -1,8 +1,8 @@
-"""What management says to its own workers: to change a token, its PINs and its objects.
+"""What management says to its own workers: orders to change a token, its PINs and its objects.
 
 Values only. The daemon never sends these, and the workers that it starts refuse them. Attributes
 are (CKA_*, bytes as C lays them out). Whoever holds a message wipes its PINs, which are bytearrays.
-A PIN that is None is typed on the reader.
+A PIN that is None is typed on the reader. `token` is TokenInfo.identity.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ class InitToken:
 
 @dataclass(frozen=True, slots=True)
 class InitPin:
-    """Log in as the security officer and set the user's PIN, once: one C_InitPIN to a C_Login."""
+    """Log in as the security officer and set the user's PIN: one C_Login, one C_InitPIN."""
 
     slot: int
     token: bytes
@@ -90,7 +90,7 @@ class Find:
 
 @dataclass(frozen=True, slots=True)
 class ListMechanisms:
-    """Say what the token can do; answered by Mechanisms."""
+    """List the token's mechanisms; answered by Mechanisms."""
 
     slot: int
 
@@ -105,9 +105,9 @@ class ListCards:
 
 @dataclass(frozen=True, slots=True)
 class InitializeCard:
-    """Erase a card and set it up. `shares` None: without a DKEK, and so for ever without backup.
+    """Erase a card and set it up. `shares` None: without a DKEK, so that backup is ruled out.
 
-    so_pin: the present one, 8 bytes; new_so_pin: another one to set then, or nothing.
+    so_pin: the present one, 8 bytes. new_so_pin: the one to set then; empty: it stays.
     """
 
     serial: str
@@ -140,7 +140,7 @@ class UnblockCard:
 
 @dataclass(frozen=True, slots=True)
 class ImportShare:
-    """Give a card one share of its DKEK; answered by Cards with how it is then."""
+    """Give a card one share of its DKEK, 32 bytes."""
 
     serial: str
     share: bytearray
@@ -148,7 +148,7 @@ class ImportShare:
 
 @dataclass(frozen=True, slots=True)
 class WrapKeys:
-    """Read out keys of these numbers, wrapped; answered by WrappedKeys."""
+    """Read out the keys with these numbers, wrapped; answered by WrappedKeys."""
 
     serial: str
     pin: bytearray | None
@@ -157,7 +157,7 @@ class WrapKeys:
 
 @dataclass(frozen=True, slots=True)
 class WrappedKey:
-    """A key as a backup holds it: `schsm.backup.Backup`, and its number."""
+    """A key as a backup holds it (`schsm.backup.Backup`), and its number on the card."""
 
     number: int
     blob: bytes
@@ -167,7 +167,7 @@ class WrappedKey:
 
 @dataclass(frozen=True, slots=True)
 class UnwrapKeys:
-    """Put wrapped keys on the card, each in the place that its number says."""
+    """Put wrapped keys on the card, each under its number."""
 
     serial: str
     pin: bytearray | None
@@ -176,7 +176,7 @@ class UnwrapKeys:
 
 @dataclass(frozen=True, slots=True)
 class DeleteFiles:
-    """Delete files and keys by their ids; what is not there is no error."""
+    """Delete files and keys by their ids; one that is not there is no error."""
 
     serial: str
     pin: bytearray | None
@@ -232,7 +232,7 @@ class Mechanisms:
 
 @dataclass(frozen=True, slots=True)
 class Tries:
-    """A PIN of a card; `left` is not told while somebody is logged in with it."""
+    """A PIN of a card, and its tries left: None, since the card does not tell, during a login."""
 
     is_set: bool
     left: int | None
@@ -240,7 +240,7 @@ class Tries:
 
 @dataclass(frozen=True, slots=True)
 class CardDkek:
-    """`schsm.card.DkekStatus`."""
+    """The state of a card's DKEK: see `schsm.card.DkekStatus`."""
 
     shares: int
     missing: int
@@ -249,7 +249,7 @@ class CardDkek:
 
 @dataclass(frozen=True, slots=True)
 class CardKey:
-    """A key on a card: its number there, and what its description says, if it has one.
+    """A key on a card: its number, and the label and CKA_ID in its description, if it has one.
 
     certified: a certificate has taken the place of the request that the card made with the key.
     """
@@ -282,7 +282,7 @@ class CardInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cards:
-    """The cards that are there, and of each reader that failed what it was."""
+    """The answer to ListCards. notes: a sentence about each reader that failed."""
 
     cards: tuple[CardInfo, ...]
     notes: tuple[str, ...] = ()
@@ -297,7 +297,7 @@ class WrappedKeys:
 
 @dataclass(frozen=True, slots=True)
 class CardSaid:
-    """The card said no: to which instruction, with which status word."""
+    """The card refused an instruction (`schsm.apdu.INS`), with this status word (`SW`)."""
 
     ins: int
     sw: int

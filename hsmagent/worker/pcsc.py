@@ -1,9 +1,9 @@
 """Smart card readers by way of pcscd (PC/SC workgroup, part 5), with libpcsclite and ctypes.
 
-For two wishes that PKCS#11 does not grant: to learn which reader has a card without holding that
-card, and to send it commands. Calls block, some for as long as another program keeps the card to
-itself: they belong into a worker, whose deadline ends them. When this process ends in the middle
-of a transaction, pcscd resets the card, and so nobody stays logged in.
+It serves two ends that PKCS#11 does not: to learn which reader has a card without holding that
+card, and to send commands to a card. Calls block, some for as long as another program keeps the
+card to itself: they belong into a worker, whose deadline ends them. When this process ends in the
+middle of a transaction, pcscd resets the card, which ends its login.
 
     with Pcsc() as pcsc:
         for reader in pcsc.readers():
@@ -25,10 +25,7 @@ from hsmagent.worker import pinpad
 from hsmagent.worker.pinpad import CM_IOCTL_GET_FEATURE_REQUEST, Feature
 
 _LIBRARY = "libpcsclite.so.1"
-# In the environment, it makes every call fail at once that would wait for another's transaction.
-NO_BLOCKING = "PCSCLITE_NO_BLOCKING"
 
-SCARD_E_CANCELLED = 0x80100002
 SCARD_E_TIMEOUT = 0x8010000A
 SCARD_E_SHARING_VIOLATION = 0x8010000B
 SCARD_E_NO_SMARTCARD = 0x8010000C
@@ -47,11 +44,11 @@ _SCARD_STATE_PRESENT = 0x20
 _SCARD_STATE_EXCLUSIVE = 0x80
 _SCARD_STATE_INUSE = 0x100
 _SCARD_STATE_MUTE = 0x200
-_FLAGS = 0xFFFF  # of a reader's event word; above them it counts insertions
+_FLAGS = 0xFFFF  # the lower half of a reader's event word; the upper half counts insertions
 _RV = 0xFFFFFFFF
 _LONGEST_ATR = 33
 _LONGEST_ANSWER = 65538  # an extended answer and its status word
-_LONGEST_CONTROL = 264  # a short answer, and what readers put around it
+_LONGEST_CONTROL = 264  # a short answer, and what readers add to it
 
 _MEANINGS = {
     SCARD_E_SHARING_VIOLATION: "another program keeps the card to itself",
@@ -78,8 +75,8 @@ class PcscError(Exception):
 class Reader:
     """A reader at one moment.
 
-    insertions: counts cards that came and went, so that a card which was swapped between two looks
-    is seen. atr: the card's answer to reset, empty where there is none.
+    flags: SCARD_STATE_*. insertions: how often cards came and went, so that a swap between two
+    looks is noticed. atr: the card's answer to reset, empty where there is no card.
     """
 
     name: str
@@ -99,7 +96,7 @@ class Reader:
 
     @property
     def exclusive(self) -> bool:
-        """Whether one program is connected to its card, and keeps all others off."""
+        """Whether one program is connected to its card, and keeps all others out."""
         return bool(self.flags & _SCARD_STATE_EXCLUSIVE)
 
     @property
@@ -141,8 +138,8 @@ _FUNCTIONS: dict[str, tuple[Any, ...]] = {
 class Pcsc:
     """A connection to pcscd. Raises OSError without libpcsclite, PcscError from every call.
 
-    One that the end of pcscd has cut (SCARD_E_NO_SERVICE, SCARD_E_SERVICE_STOPPED) stays cut: make
-    another. The library reads PCSCLITE_CSOCK_NAME once in a process.
+    A connection that ended with pcscd (SCARD_E_NO_SERVICE, SCARD_E_SERVICE_STOPPED) does not come
+    back: make another one. The library reads PCSCLITE_CSOCK_NAME once in a process.
     """
 
     def __init__(self) -> None:
@@ -160,10 +157,6 @@ class Pcsc:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Let go of pcscd. What fails is gone anyway."""
         with suppress(PcscError):
             self.call("SCardReleaseContext", self._context)
 
@@ -192,10 +185,10 @@ class Pcsc:
         return self.wait(tuple(Reader(name, 0, 0, b"") for name in self.reader_names()), 0)
 
     def wait(self, known: Sequence[Reader], seconds: float) -> tuple[Reader, ...]:
-        """Wait until one of these readers is other than `known`; return them as they are then.
+        """Wait until the state of one of these readers changes; return them as they are then.
 
-        After `seconds` they are returned as they are; with 0 it does not wait. A reader that comes
-        or goes is told by `reader_names` only.
+        After `seconds` they are returned unchanged; with 0 it does not wait. Only `reader_names`
+        tells of a reader that came or went.
         """
         if not known:
             return ()
@@ -248,22 +241,19 @@ class Card:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Disconnect, and leave the card as it is: a reset would break others' OpenSC."""
+        # The card is left as it is: a reset would break the OpenSC of other programs.
         with suppress(PcscError):
             self._pcsc.call("SCardDisconnect", self._handle, _SCARD_LEAVE_CARD)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """Keep the card for ourselves; waits for another's transaction, and others' for ours."""
+        """Keep the card to ourselves for the block. Transactions wait for one another."""
         try:
             self._pcsc.call("SCardBeginTransaction", self._handle)
         except PcscError as error:
             if error.rv != SCARD_W_RESET_CARD:
                 raise
-            # Said once, after another program has reset the card.
+            # pcscd says this once, after another program has reset the card.
             self._reconnect()
             self._pcsc.call("SCardBeginTransaction", self._handle)
         try:
@@ -287,7 +277,7 @@ class Card:
     def transmit(self, command: bytearray) -> bytes:
         """Send one command; return the answer with its status word.
 
-        The library reads the bytearray itself: no copy is left behind here. Its caller wipes it.
+        The library reads the bytearray itself, so that no copy is left behind. The caller wipes it.
         """
         answer = create_string_buffer(_LONGEST_ANSWER)
         length = c_ulong(_LONGEST_ANSWER)
@@ -302,7 +292,7 @@ class Card:
             answer,
             byref(length),
         )
-        if not length.value:  # what some readers give of a card that was torn out
+        if not length.value:  # some readers answer so when the card was pulled out
             raise PcscError("SCardTransmit", SCARD_W_REMOVED_CARD)
         return answer.raw[: length.value]
 
@@ -310,7 +300,7 @@ class Card:
         """Return the reader's PIN pad, if it has one on which PINs can be typed and changed."""
         try:
             told = pinpad.features(self._control(CM_IOCTL_GET_FEATURE_REQUEST, b""))
-        except PcscError:  # most readers know no such question
+        except PcscError:  # most readers do not know this request
             return None
         verify, modify = map(told.get, (Feature.VERIFY_PIN_DIRECT, Feature.MODIFY_PIN_DIRECT))
         if verify is None or modify is None:
@@ -318,7 +308,7 @@ class Card:
         return PinPad(self._control, verify, modify)
 
     def _control(self, code: int, said: bytes) -> bytes:
-        """Tell the reader something, which is not for the card; return its answer."""
+        """Send a command to the reader itself, not to the card; return its answer."""
         answer = create_string_buffer(_LONGEST_CONTROL)
         length = c_ulong()
         self._pcsc.call(

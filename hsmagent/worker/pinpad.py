@@ -15,6 +15,7 @@ _VARIABLE_ASCII = 0x82  # bmFormatString: counted in bytes, from the left, ASCII
 _ON_OK = 2  # bEntryValidationCondition: the person ends the PIN by the reader's key for it
 _ENGLISH = 0x0409
 _OLD_AND_NEW_TWICE = 3  # bConfirmPIN
+_FORMAT = 0, 0, _VARIABLE_ASCII, 0, 0  # bTimerOut to bmPINLengthFormat
 _FEATURE = struct.Struct(">BBI")
 # bTimerOut, bTimerOut2, bmFormatString, bmPINBlockString, bmPINLengthFormat, wPINMaxExtraDigit (the
 # most, the least), bEntryValidationCondition, bNumberMessage, wLangId, bMsgIndex, bTeoPrologue,
@@ -26,7 +27,7 @@ _MODIFY = struct.Struct("<5B2B2BBBBH3B3sI")
 
 
 class Feature(IntEnum):
-    """What a reader may be able to do."""
+    """The features of a reader that we use (section 2.2)."""
 
     VERIFY_PIN_DIRECT = 0x06
     MODIFY_PIN_DIRECT = 0x07
@@ -35,7 +36,7 @@ class Feature(IntEnum):
 def features(raw: bytes) -> dict[int, int]:
     """Return the control code of each feature that a reader says it has.
 
-    Reads the answer to CM_IOCTL_GET_FEATURE_REQUEST; what follows an odd entry is left out.
+    raw: the answer to CM_IOCTL_GET_FEATURE_REQUEST. Reading ends at the first malformed entry.
     """
     found: dict[int, int] = {}
     for at in range(0, len(raw) - _FEATURE.size + 1, _FEATURE.size):
@@ -47,41 +48,21 @@ def features(raw: bytes) -> dict[int, int]:
 
 
 def verify(command: Command, lengths: range) -> bytes:
-    """Return PIN_VERIFY: the person types a PIN of one of these lengths for the command."""
+    """Return PIN_VERIFY_STRUCTURE: the person types a PIN of one of these lengths."""
     apdu = _empty(command)
-    return (
-        _VERIFY.pack(
-            *(0, 0, _VARIABLE_ASCII, 0, 0, lengths[-1], lengths[0], _ON_OK),
-            *(1, _ENGLISH, 0, bytes(3), len(apdu)),
-        )
-        + apdu
-    )
+    sizes = lengths[-1], lengths[0]
+    messages = 1, _ENGLISH, 0
+    return _VERIFY.pack(*_FORMAT, *sizes, _ON_OK, *messages, bytes(3), len(apdu)) + apdu
 
 
 def modify(command: Command, lengths: range) -> bytes:
-    """Return PIN_MODIFY: the person types the old PIN, and the new one twice."""
+    """Return PIN_MODIFY_STRUCTURE: the person types the old PIN, and the new one twice."""
     apdu = _empty(command)
-    return (
-        _MODIFY.pack(
-            *(
-                0,
-                0,
-                _VARIABLE_ASCII,
-                0,
-                0,
-                0,
-                0,
-                lengths[-1],
-                lengths[0],
-                _OLD_AND_NEW_TWICE,
-                _ON_OK,
-            ),
-            *(3, _ENGLISH, 0, 1, 2, bytes(3), len(apdu)),
-        )
-        + apdu
-    )
+    sizes = 0, 0, lengths[-1], lengths[0], _OLD_AND_NEW_TWICE
+    messages = 3, _ENGLISH, 0, 1, 2
+    return _MODIFY.pack(*_FORMAT, *sizes, _ON_OK, *messages, bytes(3), len(apdu)) + apdu
 
 
 def _empty(command: Command) -> bytes:
-    """Return the command with a length of zero, which the reader sets right."""
+    """Return the command with a length of zero, which the reader replaces with the PIN's."""
     return bytes((command.cla, command.ins, command.p1, command.p2, 0))

@@ -1,7 +1,7 @@
-"""A worker's process: what it runs, how it is spawned, and spawned ahead of its time.
+"""A worker's process: what it runs, and how it is spawned, ahead of its time where that saves time.
 
 The daemon takes longer to import itself than a worker to load its module, so `hsmagent daemon`
-spawns the workers first: `ahead`. Whoever asks for such a worker later gets one that has begun.
+spawns the workers first, with `ahead`. `spawn` then returns a worker that has begun already.
 """
 
 import os
@@ -23,12 +23,12 @@ sys.path.insert(0, sys.argv[1])
 importlib.import_module(sys.argv[2]).main()
 """
 
-# What the linker obeys, and what systemd says to us alone.
+# Variables that the linker obeys, and those by which systemd speaks to us alone.
 _KEPT_FROM_MODULES = ("LD_", "LISTEN_", "NOTIFY_SOCKET")
 
 
 def worker_environment(extra: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Return what a module may see: ours without LD_*, and what the configuration adds."""
+    """Return a module's environment: ours without _KEPT_FROM_MODULES, and the configuration's."""
     ours = os.environ.items()
     kept = {name: value for name, value in ours if not name.startswith(_KEPT_FROM_MODULES)}
     return kept | dict(extra)
@@ -50,7 +50,7 @@ class Program:
 
 
 def token_worker(spec: ModuleSpec) -> Program:
-    """Return what holds one PKCS#11 module for the daemon."""
+    """Return the program that holds one PKCS#11 module for the daemon."""
     return Program(
         main="hsmagent.worker.main",
         name=f"the module {spec.path}",
@@ -80,15 +80,15 @@ def spawn(program: Program) -> Spawned:
 
 
 def ahead(modules: Iterable[ModuleSpec]) -> None:
-    """Spawn the workers of these modules: the daemon is about to want them."""
+    """Spawn the workers of these modules: the daemon will soon ask for them."""
     for spec in modules:
-        if not spec.exclusive:  # its environment is still to be made
+        if not spec.exclusive:  # `token.exclusive` has to make its environment first
             program = token_worker(spec)
             _ahead.extend((program, _spawn(program)) for _ in range(max(1, spec.workers)))
 
 
 def end_unwanted() -> None:
-    """End what was spawned ahead and is not wanted."""
+    """End the workers that were spawned ahead and that nobody has asked for."""
     while _ahead:
         _, spawned = _ahead.pop()
         spawned.socket.close()

@@ -1,19 +1,18 @@
 """The Cryptoki calls that change a token: only management's worker has them.
 
-By ctypes, as in `cryptoki`, since python-pkcs11 has no C_InitToken, C_InitPIN and C_SetPIN that
-wipe the PIN, and its errors do not tell CKR_*.
+By ctypes, as in `cryptoki`, since python-pkcs11's C_InitToken, C_InitPIN and C_SetPIN take a PIN
+that cannot be wiped, and its errors do not tell CKR_*.
 """
 
 import ctypes
 from ctypes import byref, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
-from hsmagent.worker.cryptoki import Cryptoki, CryptokiError
+from hsmagent.worker import cryptoki
+from hsmagent.worker.cryptoki import Cryptoki, ModuleError, given
 from hsmagent.worker.orders import Attributes, Mechanism
 
-CKU_SO = 0
-_CKF_RW_SERIAL_SESSION = 6
-_MOST_OBJECTS = 10_000  # more is a module gone wrong
+_MOST_OBJECTS = 10_000  # a module that finds more has gone wrong
 _MOST_MECHANISMS = 4096
 _UNAVAILABLE = c_ulong(-1).value
 _LARGEST_VALUE = 1 << 20
@@ -24,16 +23,12 @@ class _Attribute(ctypes.Structure):
     _fields_ = (("type", c_ulong), ("value", c_void_p), ("length", c_ulong))
 
 
-class _Mechanism(ctypes.Structure):
-    _fields_ = (("mechanism", c_ulong), ("parameter", c_void_p), ("length", c_ulong))
-
-
 class _MechanismInfo(ctypes.Structure):
     _fields_ = (("least", c_ulong), ("most", c_ulong), ("flags", c_ulong))
 
 
 class _Template:
-    """CK_ATTRIBUTEs; holds the memory that they point to."""
+    """An array of CK_ATTRIBUTE, and the memory that it points to."""
 
     def __init__(self, attributes: Attributes) -> None:
         self._values = [ctypes.create_string_buffer(value, len(value)) for _, value in attributes]
@@ -45,13 +40,8 @@ class _Template:
             each.length = len(buffer)
 
 
-def _given(pin: bytearray | None) -> tuple[Any, int]:
-    """Return a PIN as it is handed over, where it lies; None: it is typed on the reader."""
-    return (None, 0) if pin is None else ((c_ubyte * len(pin)).from_buffer(pin), len(pin))
-
-
 class Provisioning(Cryptoki):
-    """A loaded module with the calls that change a token. Raises CryptokiError."""
+    """A loaded module with the calls that change a token. Raises ModuleError."""
 
     functions: ClassVar[dict[str, tuple[int, tuple[Any, ...]]]] = {
         **Cryptoki.functions,
@@ -73,14 +63,8 @@ class Provisioning(Cryptoki):
         ),
     }
 
-    def open_writable(self, slot: int) -> int:
-        """C_OpenSession, read-write; return its handle."""
-        handle = c_ulong()
-        self._call("C_OpenSession", slot, _CKF_RW_SERIAL_SESSION, None, None, byref(handle))
-        return handle.value
-
     def mechanisms(self, slot: int) -> tuple[Mechanism, ...]:
-        """Return what the token can do."""
+        """Return the token's mechanisms."""
         count = c_ulong()
         self._call("C_GetMechanismList", slot, None, byref(count))
         numbers = (c_ulong * min(count.value, _MOST_MECHANISMS))()
@@ -98,19 +82,15 @@ class Provisioning(Cryptoki):
     def init_token(self, slot: int, so_pin: bytearray, label: bytes) -> None:
         """C_InitToken."""
         padded = (c_ubyte * 32)(*label[:32].ljust(32))
-        self._call("C_InitToken", slot, *_given(so_pin), padded)
+        self._call("C_InitToken", slot, *given(so_pin), padded)
 
     def init_pin(self, session: int, pin: bytearray) -> None:
         """C_InitPIN, logged in as the security officer."""
-        self._call("C_InitPIN", session, *_given(pin))
+        self._call("C_InitPIN", session, *given(pin))
 
     def set_pin(self, session: int, old: bytearray | None, new: bytearray | None) -> None:
         """C_SetPIN of whoever is logged in."""
-        self._call("C_SetPIN", session, *_given(old), *_given(new))
-
-    def login_as(self, session: int, user: int, pin: bytearray | None) -> None:
-        """C_Login as CKU_USER or CKU_SO, once."""
-        self._call("C_Login", session, user, *_given(pin))
+        self._call("C_SetPIN", session, *given(old), *given(new))
 
     # -- objects ---------------------------------------------------------------------------
 
@@ -122,7 +102,7 @@ class Provisioning(Cryptoki):
         self._call(
             "C_GenerateKeyPair",
             session,
-            byref(_Mechanism(mechanism, None, 0)),
+            byref(cryptoki.Mechanism(mechanism, None, 0)),
             publics.array,
             publics.length,
             privates.array,
@@ -162,7 +142,7 @@ class Provisioning(Cryptoki):
         return found
 
     def read(self, session: int, handle: int, wanted: tuple[int, ...]) -> Attributes:
-        """Return those of the attributes that the object has and tells."""
+        """Return those of the wanted attributes that the object has and the module tells."""
         found = []
         for number in wanted:
             one = _Attribute(number, None, 0)
@@ -173,7 +153,7 @@ class Provisioning(Cryptoki):
                 buffer = ctypes.create_string_buffer(one.length)
                 one.value = ctypes.addressof(buffer)
                 self._call("C_GetAttributeValue", session, handle, byref(one), 1)
-            except CryptokiError:
+            except ModuleError:
                 continue
             found.append((number, buffer.raw[: one.length]))
         return tuple(found)

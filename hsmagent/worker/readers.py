@@ -1,13 +1,15 @@
 """A worker that tells which readers have a card, without holding any.
 
-A module's worker keeps a connection to each card, and so keeps off every program that wants it to
-itself. This one stands in for it while nobody uses the card. It knows one request: PollReaders.
+A module's worker keeps a connection to each card, and so no other program can have a card to
+itself. While nobody uses the cards that worker is ended, and this one watches the readers. It knows
+one request: PollReaders.
 """
 
 import sys
 from collections.abc import Mapping
 from queue import SimpleQueue
 from threading import Event, Thread
+from typing import TYPE_CHECKING
 
 from hsmagent.errors import ProtocolError
 from hsmagent.worker import main as token_worker
@@ -18,25 +20,27 @@ from hsmagent.worker.messages import (
     PollReaders,
     Request,
 )
-from hsmagent.worker.orders import Order
 from hsmagent.worker.pcsc import Pcsc, PcscError, Reader
+
+if TYPE_CHECKING:
+    from hsmagent.worker.orders import Order
 
 # Where pcscd tells of readers that come and go (SCardGetStatusChange(3)).
 _COMING_AND_GOING = Reader("\\\\?PnP?\\Notification", 0, 0, b"")
-# To connect takes as long as another program's command to the card, and that may be minutes.
+# Connecting to a card waits for another program's command to end, which may take minutes.
 _SECONDS = 0.5
 
 
 class Readers:
-    """The readers, by a connection to pcscd that is made anew when it was cut."""
+    """The readers, by way of a connection to pcscd that is made anew when it was lost."""
 
     def __init__(self) -> None:
         self._pcsc: Pcsc | None = None
         self._known: tuple[Reader, ...] = ()
         self._asking = Asking()
 
-    def answer(self, request: Request | Order) -> CardReaders:
-        """Tell how each reader is; none where pcscd does not answer."""
+    def answer(self, request: "Request | Order") -> CardReaders:
+        """Tell the state of each reader; no readers where pcscd does not answer."""
         if not isinstance(request, PollReaders):
             raise ProtocolError("a message that is not for this worker")
         try:
@@ -62,7 +66,7 @@ class Asking:
         self._thread: Thread | None = None
 
     def ask(self, readers: tuple[Reader, ...]) -> Mapping[str, CardContents]:
-        """Return what was found within a moment: all, or nothing."""
+        """Return the contents, by reader; nothing when they do not come within _SECONDS."""
         if not self._done.is_set():
             return {}
         if self._thread is None:

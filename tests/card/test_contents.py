@@ -88,14 +88,16 @@ async def test_a_key_that_is_made_and_one_that_is_deleted(reader: Reader, tokens
 
 
 def _is_called(tokens: Tokens, label: str) -> bool:
-    return [status.id.label for status in tokens.statuses()] == [label]
+    """Whether the only token has this label. Older OpenSC puts the PIN's behind it."""
+    found = [status.id.label for status in tokens.statuses()]
+    return found in ([label], [f"{label} (UserPIN)"])
 
 
 async def test_a_card_that_is_initialised_anew(reader: Reader, tokens: Tokens) -> None:
     await at_rest(tokens)
     for label in ("first", "second"):  # the second time, there is nothing on it before
         await tool(reader, "--init-token", "--label", label, "--so-pin", DEFAULT_SO_PIN, pin=None)
-        await async_until(partial(_is_called, tokens, f"{label} (UserPIN)"))
+        await async_until(partial(_is_called, tokens, label))
         assert not labels(tokens)
         await at_rest(tokens)
 

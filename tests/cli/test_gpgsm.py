@@ -13,7 +13,7 @@ from hsmagent.mail import keygrip
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from tests.parts.mail.peers import Gpgsm
-from tests.parts.mail.people import home, person, root, script
+from tests.parts.mail.people import ca_file, home, person, root, script
 
 
 @dataclass
@@ -257,7 +257,7 @@ def test_lists_are_gpgsms(gpgsm: Program, tmp_path: Path) -> None:
     """Real gpgsm says the same of the same certificates, in every field but what it trusts."""
     (tmp_path / "gnupg").mkdir(mode=0o700)
     theirs = ["gpgsm", "--homedir", str(tmp_path / "gnupg"), "--batch"]
-    files = [str(tmp_path / f"{kind}.crt") for kind in ("rsa", "p256")]
+    files = [ca_file(tmp_path), *(str(tmp_path / f"{kind}.crt") for kind in ("rsa", "p256"))]
     subprocess.run([*theirs, "--import", *files], capture_output=True, check=True)
     options = ["--with-colons", "--with-key-data", "--list-keys"]
     done = subprocess.run([*theirs, *options], capture_output=True, text=True, check=True)

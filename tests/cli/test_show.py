@@ -2,7 +2,8 @@ from typing import Any
 
 import pytest
 
-from hsmagent.cli import show
+from hsmagent.cli import glance, show
+from hsmagent.control.client import NONE_PRESENT
 
 TOKEN: dict[str, Any] = {
     "label": "work",
@@ -94,12 +95,28 @@ def test_trouble_is_told() -> None:
 
 
 def test_nothing_is_said_plainly() -> None:
-    assert show.status({"tokens": [], "modules": []}) == "no token is present\n"
+    assert show.status({"tokens": [], "modules": []}) == f"{NONE_PRESENT}\n"
     assert show.keys({"keys": [], "notes": []}).startswith("no keys")
     assert show.keys({"keys": [], "notes": ["odd"]}).endswith("\nNotes:\n  odd\n")
     blank = {"path": "/m.so", "error": "", "notes": ["a blank one"]}
     assert show.status({"tokens": [], "modules": [blank]}) == (
-        "no token is present\nmodule /m.so: a blank one\n"
+        f"{NONE_PRESENT}\n\nmodule /m.so: a blank one\n"
+    )
+
+
+def test_of_a_module_that_nobody_named_the_doctor_tells() -> None:
+    tpm = {"path": "/tpm.so", "error": "there is no TPM", "notes": [], "named": False}
+    for layout in (show.status, glance.status):
+        assert layout({"tokens": [], "modules": [tpm]}) == f"{NONE_PRESENT}\n"
+        assert "no TPM" not in layout({"tokens": [TOKEN], "modules": [tpm]})
+        assert "no TPM" in layout({"tokens": [TOKEN], "modules": [tpm | {"named": True}]})
+
+
+def test_what_waits_for_a_person_comes_first() -> None:
+    waits = {"wants": "pin", "key": "me@home (Ed25519)", "request": "ssh wants to log in"}
+    shown = show.status({"tokens": [TOKEN], "modules": [], "waiting": [waits]})
+    assert shown.startswith(
+        "waits for a PIN: ssh wants to log in, with the key me@home (Ed25519)\n\nwork\n"
     )
 
 

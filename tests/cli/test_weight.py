@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.cli import commands
+from hsmagent.control.client import NONE_PRESENT
 
 ROOT = Path(__file__).parents[2]
 
@@ -66,7 +67,7 @@ def test_status_imports_next_to_nothing(tmp_path: Path) -> None:
         [sys.executable, "-I", "-S", "-c", program], capture_output=True, text=True, check=True
     )
     status, modules, calls = json.loads(result.stderr)
-    assert (status, result.stdout) == (0, "no token is present\n")
+    assert (status, result.stdout) == (0, f"{NONE_PRESENT}\n")
     top = {name.partition(".")[0] for name in modules}
     assert {name for name in top if not name.startswith("_")} <= ALLOWED
     ours = {name for name in modules if name.startswith("hsmagent")}
@@ -89,7 +90,7 @@ def test_status_on_a_terminal_imports_one_module_more(tmp_path: Path) -> None:
             stderr=subprocess.PIPE,
             check=True,
         ).stderr
-        assert os.read(ours, 1000) == b"no token is present\r\n"
+        assert os.read(ours, 1000) == f"{NONE_PRESENT}\r\n".encode()
     finally:
         os.close(ours)
         os.close(theirs)

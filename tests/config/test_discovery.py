@@ -11,7 +11,7 @@ def register(folder: Path, name: str, text: str) -> None:
 
 
 def for_us(*folders: Path) -> list[str]:
-    return [path for path, is_for_us in discovery.registrations(*folders) if is_for_us]
+    return [each.path for each in discovery.registrations(*folders) if each.is_for_us]
 
 
 def test_registrations_are_read_as_p11_kit_writes_them(tmp_path: Path) -> None:

@@ -87,8 +87,8 @@ def test_it_is_asked_what_no_window_can_ask(
     assert client.wait(60) == 0
     assert PIN not in place.shown()
     assert place.shown().count("\a") == 1
-    [asked, used] = agent.json("log")["entries"]
-    assert (asked["outcome"], used["outcome"]) == ("asked", "used")
+    noted = [line["outcome"] for line in agent.json("log")["entries"]]
+    assert noted == ["asked", "wrong-pin", "used"]
     assert f"asked in the terminal {where}, by `hsmagent ask-here`" in agent.hsmagent("log").stdout
 
 
@@ -178,7 +178,9 @@ def test_ctrl_c_is_a_no_and_then_ends_it(
     assert agent.json("log")["entries"][-1]["outcome"] == "refused"
 
 
-@pytest.mark.parametrize(("answer", "agreed"), [("yes", True), ("y", False), ("", False)])
+@pytest.mark.parametrize(
+    ("answer", "agreed"), [("YES", True), ("y", True), ("n", False), ("", False)]
+)
 def test_a_confirmation(
     start: Start,
     furnished: SoftHsm,
@@ -193,7 +195,7 @@ def test_a_confirmation(
     place = attended(agent, terminal)
     client = signing(agent, tmp_path)
     place.wait_for("Allow the use of ec (ECDSA P-256)?")
-    place.wait_for("Allow? Only yes is a yes: ")
+    place.wait_for("Allow? [y/N] ")
     assert place.echoes()
     place.type(f"{answer}\n")
     place.wait_for("Done." if agreed else "Refused.")

@@ -199,6 +199,9 @@ def test_a_wrong_pin_is_told_and_a_right_one_works_after_it(agent: AgentProcess)
     assert "PIN" in wrong.stderr
     assert agent.unlock(PIN).returncode == 0
     assert "already" in agent.unlock(PIN).stdout
+    noted = agent.hsmagent("log").stdout
+    assert "asked to unlock work: a wrong PIN was typed" in noted
+    assert "00000000" not in noted
 
 
 @pytest.mark.parametrize("pin", ["", "123", "x" * 300])

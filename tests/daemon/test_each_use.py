@@ -82,7 +82,7 @@ def test_one_dialog_for_login_and_use_then_one_for_each_use(
     assert "This key wants its PIN for each use." in asked[3]
     assert faulty.calls("C_Login") == 6
     said = [line["outcome"] for line in agent.json("log")["entries"]]
-    assert said == ["used"] * 3
+    assert said == ["used", "wrong-pin", "used", "used"]
 
 
 def test_a_wrong_pin_in_the_one_dialog_is_tried_once(

@@ -150,6 +150,17 @@ def test_watch_is_for_eyes(agent: AgentProcess, words: list[str], why: str) -> N
     assert why in result.stderr
 
 
+@pytest.mark.parametrize("words", [[], ["--since", "1h"]])
+def test_an_empty_log_says_so(agent: AgentProcess, terminal: Open, words: list[str]) -> None:
+    said = agent.hsmagent("log", *words)
+    since = " since 1h" if words else ""
+    assert (said.returncode, said.stdout) == (0, "")
+    assert said.stderr == f"hsmagent: nothing is in the log{since}\n"
+    terminal(agent, "log", *words).wait_for(f"nothing is in the log{since}")
+    said = agent.hsmagent("log", "--json", *words)
+    assert (json.loads(said.stdout)["entries"], said.stderr) == ([], "")
+
+
 def test_follow_shows_what_is_added(agent: AgentProcess, terminal: Open, tmp_path: Path) -> None:
     agent.unlock(PIN)
     assert sign(agent, tmp_path).wait(timeout=20) == 0

@@ -246,12 +246,12 @@ async def test_another_users_program_raises_no_dialog(
 @pytest.mark.parametrize(
     ("member", "signature", "body", "name"),
     [
-        (f"{objects.PROPERTIES}.Get", "ss", (TOKEN, "Pin"), objects.UNKNOWN_PROPERTY),
-        (f"{objects.PROPERTIES}.Get", "ss", ("org.x", "Pin"), objects.UNKNOWN_INTERFACE),
+        (f"{objects.PROPERTIES}.Get", "ss", (TOKEN, "Pin"), errors.UNKNOWN_PROPERTY),
+        (f"{objects.PROPERTIES}.Get", "ss", ("org.x", "Pin"), errors.UNKNOWN_INTERFACE),
         (f"{objects.PROPERTIES}.Get", "u", (3,), errors.INVALID_ARGS),
         (
             *(f"{objects.PROPERTIES}.Set", "ssv"),
-            *((TOKEN, "Unlocked", Variant("b", value=True)), objects.READ_ONLY),
+            *((TOKEN, "Unlocked", Variant("b", value=True)), errors.PROPERTY_READ_ONLY),
         ),
         (f"{TOKEN}.Steal", "", (), errors.UNKNOWN_METHOD),
     ],

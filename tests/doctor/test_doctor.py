@@ -513,32 +513,3 @@ def test_keys_for_pkcs11_programs(content: str, state: State, said: str) -> None
     assert said in found.sentence
     assert bool(found.remedy) is (state is not State.OK)
     assert pkcs11.served(Config()) is None
-
-
-def test_sandboxes_that_reach_our_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    system, own = tmp_path / "system", tmp_path / ".local/share/flatpak"
-    monkeypatch.setattr(pkcs11, "SYSTEM_FLATPAK", str(system))
-
-    def grant(file: Path, filesystems: str) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(f"[Context]\nshared=network;\nfilesystems={filesystems}\n")
-
-    where = place(tmp_path, XDG_RUNTIME_DIR=str(tmp_path / "run"))
-    where = replace(where, runtime_dir=tmp_path / "run/hsmagent")
-    assert list(pkcs11.sandboxes(where)) == []
-    metadata = "current/active/metadata"
-    grant(system / "app/org.wide.App" / metadata, f"home;xdg-run/hsmagent:ro;{tmp_path}/x;")
-    grant(system / "app/org.refused.App" / metadata, "xdg-run/hsmagent")
-    grant(own / "overrides/org.refused.App", "!xdg-run/hsmagent;")
-    grant(own / "app/org.mozilla.Thunderbird" / metadata, "xdg-run/p11-kit")
-    grant(own / "overrides/org.mozilla.Thunderbird", "xdg-run/hsmagent/pkcs11:ro;")
-    grant(own / "overrides/org.absolute.App", f"{tmp_path}/run/hsmagent/")
-    (own / "overrides/odd").write_bytes(b"[Context\n\xff")
-    narrow, wide = sorted(pkcs11.sandboxes(where), key=lambda each: each.state)
-    assert narrow.sentence.endswith("as PKCS#11 programs: org.mozilla.Thunderbird")
-    assert (narrow.state, wide.state) == (State.OK, State.WARN)
-    assert wide.sentence.endswith("every socket of the agent: org.absolute.App, org.wide.App")
-    assert "--nofilesystem" in wide.remedy
-    grant(own / "overrides/global", "!xdg-run/hsmagent")
-    [wide] = [each for each in pkcs11.sandboxes(where) if each.state is State.WARN]
-    assert wide.sentence.endswith(": org.absolute.App")

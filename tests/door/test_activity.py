@@ -238,7 +238,7 @@ def test_the_journal_gets_fields(
     ours._socket.close()
     fields = decode(journald.recv(65536))
     assert fields["MESSAGE"].startswith("ssh ← git was refused “ssh” of work to log in as alice")
-    assert fields["MESSAGE_ID"] == activity.MESSAGE_IDS["refused"].hex
+    assert fields["MESSAGE_ID"] == activity.MESSAGE_IDS["refused"]
     assert fields["PRIORITY"] == "5"
     assert fields["HSMAGENT_OUTCOME"] == "refused"
     assert fields["HSMAGENT_REASON"] == "the person said no"
@@ -267,7 +267,7 @@ def test_golden_datagram() -> None:
 def test_the_manual_lists_the_ids_and_the_fields() -> None:
     manual = (Path(__file__).parents[2] / "docs" / "desktop.md").read_text()
     for outcome, number in activity.MESSAGE_IDS.items():
-        assert f"| {outcome} | `{number.hex}` |" in manual
+        assert f"| {outcome} | `{number}` |" in manual
     for name in line_of(entry()):
         assert f"`{name}`" in manual
 

@@ -94,6 +94,7 @@ async def test_a_wrong_pin_asks_again_with_a_warning() -> None:
     assert "Wrong PIN." in person.shown[1].warning
     assert "Few tries" in person.shown[1].warning
     assert door.token.login_calls == 2
+    assert door.log == [("wrong-pin", "a wrong PIN was typed"), ("used", "")]
 
 
 async def test_the_last_try_needs_a_second_yes() -> None:
@@ -316,6 +317,29 @@ async def test_a_keyring_that_hangs_holds_nobody_up_who_waits_for_a_terminal() -
     store.hold.set()
     await unlocking
     assert store.pin == RIGHT
+
+
+async def test_a_wrong_pin_is_noted_wherever_it_came_from() -> None:
+    wrong = bytearray(b"111111")
+    nobody = Door(Nobody())
+    with pytest.raises(PinIncorrect):
+        await nobody.gate.unlock(TOKEN, wrong[:], wish=request())
+    assert nobody.log == [("wrong-pin", "a wrong PIN was typed")]
+    kept = Door(FakePerson([RIGHT]), store=FakeStore(bytes(wrong)))
+    await kept.sign()
+    assert [outcome for outcome, _ in kept.log] == ["wrong-pin", "used"]
+    assert "keyring" in kept.log[0][1]
+    each_time = door_each_time(FakePerson([bytes(wrong), RIGHT]))
+    each_time.token.logged_in = True
+    await each_time.sign(request(EACH_TIME))
+    assert [outcome for outcome, _ in each_time.log] == ["wrong-pin", "used"]
+
+
+async def test_a_prompt_of_the_desktop_that_is_closed_is_noted() -> None:
+    door = Door(FakePerson([b"111111"]))
+    with pytest.raises(Cancelled):
+        await door.gate.raise_prompt(request())
+    assert [outcome for outcome, _ in door.log] == ["wrong-pin", "refused"]
 
 
 # -- at the same time ------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from hsmagent.schsm.backup import Backup, Blob, KeyKind
 from hsmagent.schsm.card import END_ENTITY, PRIVATE_KEY_DESCRIPTION, file_id
 from hsmagent.schsm.dkek import Dkek
 from tests.parts.mail.people import person
-from tests.parts.token.card import furnished
+from tests.parts.token.card import commands, furnished
 from tests.parts.token.card.furnished import P256, RSA
 
 _GOLDEN = json.loads((Path(__file__).parents[1] / "schsm/golden.json").read_text())
@@ -54,7 +54,7 @@ def card_answer(data: bytes) -> None:
     with suppress(ProtocolError):
         apdu.split(data)
     with suppress(ProtocolError):
-        assert apdu.parse(apdu.parse(data).encode()) == apdu.parse(data)
+        assert commands.parse(commands.parse(data).encode()) == commands.parse(data)
 
 
 @cache

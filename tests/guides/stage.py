@@ -38,12 +38,15 @@ ANSWERS = (
     (r"PIN (of|for) .*: $", "{pin}"),
     (r"(Password for the share|The password again|Password of .*): $", "correct horse"),
     (r"Type (.*) to go on: $", r"\1"),
+    (r"\[y/N\] $", "y"),
+    (r"or <enter> to continue: ?$", ""),
 )
 
 # What runs until it is ended: what it shows when it is at work.
 ENDLESS = {
     "gdbus monitor": r"is owned by",
     "hsmagent ask-here": r"(?i)asked|waiting",
+    "gnutls-cli": r"Handshake was completed",
 }
 
 ASKPASS = """#!/bin/sh

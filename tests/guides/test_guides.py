@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.guides import served
 from tests.guides.blocks import ROOT, blocks, commands, pages
 from tests.guides.stage import Stage, stage
 from tests.parts.token.card import Card, inserted
@@ -23,13 +24,6 @@ ELSEWHERE = {
     "ssh-keygen -t ed25519-sk": "wants an authenticator: tests/daemon/test_fido.py has OpenSSH's",
     "ssh-add ~/.ssh/id_ed25519_sk": "likewise",
     "flatpak ": "wants a flatpak",
-    "hsmagent pkcs11 thunderbird": "wants a Thunderbird with a profile: tests/thunderbird has one",
-    "modutil ": "wants a Firefox with a profile: tests/thunderbird has one",
-    "p11tool ": "wants the face served: tests/p11 tries each of these programs",
-    "gnutls-cli ": "likewise",
-    "openssl cms ": "likewise",
-    "curl ": "likewise",
-    "git config http.ssl": "likewise",
 }
 
 # Pages that begin with nothing: the commands themselves make token and keys.
@@ -57,6 +51,9 @@ def for_page(page: str, folder: Path) -> Iterator[Stage]:
         case "docs/first-key.md":
             with stage(folder, keys=False, folder_for_softhsm=False) as made:
                 yield made
+        case served.PAGE:
+            with served.served(folder) as made:
+                yield made
         case "docs/mail-sendmail.md":
             with stage(folder) as made:
                 made.type("git clone git.example.org:project.git")
@@ -68,7 +65,10 @@ def for_page(page: str, folder: Path) -> Iterator[Stage]:
 
 
 def typed_here(page: str) -> list[str]:
-    return [each for each in commands(page) if not each.startswith(tuple(ELSEWHERE))]
+    found = [each for each in commands(page) if not each.startswith(tuple(ELSEWHERE))]
+    if page == served.PAGE:
+        return [here for each in found if (here := served.as_on_this_system(each))]
+    return found
 
 
 @pytest.mark.timeout(900)

@@ -24,7 +24,7 @@ PROGRAM = """
 import contextlib, io, json, sys
 sys.path.insert(0, {root!r})
 before = set(sys.modules)
-from hsmagent.cli import main
+{begin}
 calls = 0
 def note(frame, event, argument):
     global calls
@@ -33,13 +33,20 @@ statuses = []
 for counted in (False, True):
     sys.stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
     if not counted:
-        statuses.append(main.run({words!r}))
+        statuses.append(run({words!r}))
         modules = sorted(set(sys.modules) - before)
     else:
         sys.setprofile(note)
-        statuses.append(main.run({words!r}))
+        statuses.append(run({words!r}))
         sys.setprofile(None)
 sys.__stdout__.write(json.dumps([statuses, modules, calls]))
+"""
+HSMAGENT = "from hsmagent.cli.main import run"
+GPGSM = """
+from hsmagent.cli import mail_programs
+def run(words):
+    from hsmagent.cli import gpgsm
+    return mail_programs.over_keys(lambda keys: gpgsm.main(words, keys))
 """
 
 
@@ -50,9 +57,9 @@ def agent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AgentProcess]:
         yield agent
 
 
-def cost(agent: AgentProcess, *words: str) -> tuple[set[str], int]:
+def cost(agent: AgentProcess, *words: str, begin: str = HSMAGENT) -> tuple[set[str], int]:
     """Return the modules that a command imports, and the Python calls of it when warm."""
-    program = PROGRAM.format(root=str(ROOT), words=list(words))
+    program = PROGRAM.format(root=str(ROOT), begin=begin, words=list(words))
     done = subprocess.run(
         [sys.executable, "-c", program],
         env=agent.environment,
@@ -89,3 +96,19 @@ def test_decrypting_a_mail(agent: AgentProcess) -> None:
     modules, _ = cost(agent, "smime", "decrypt", f"{agent.home}/sealed")
     without(modules, "pyhanko_certvalidator", "asyncio", "email", "logging", "ssl")
     assert len(modules) < 240, sorted(modules)
+
+
+def test_verifying_a_commit(agent: AgentProcess) -> None:
+    """Git runs a process for each commit of a log: the start of it is nearly all that it costs."""
+    (agent.home / "commit").write_text("tree 0\n\nA commit\n")
+    sign = [str(Path(sys.executable).with_name("hsmagent-gpgsm")), "-bsau", "alice@example.org"]
+    made = agent.run(sign, stdin="tree 0\n\nA commit\n")
+    (agent.home / "signature").write_text(made.stdout)
+    files = f"{agent.home}/signature", f"{agent.home}/commit"
+    modules, calls = cost(agent, "--verify", *files, begin=GPGSM)
+    without(modules, "argparse", "email", "json", "shutil", "tempfile")
+    rare = ("control.values", "cli.mail_keys", "cli.gpgsm_list", "mail.sign", "mail.identity")
+    assert not modules & {f"hsmagent.{name}" for name in rare}
+    assert "asn1crypto.tsp" not in modules
+    assert len(modules) < 320, sorted(modules)
+    assert calls < 18_000

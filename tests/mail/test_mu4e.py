@@ -14,18 +14,22 @@ HEADER = (
     b"Date: Mon, 1 Jun 2026 10:00:00 +0000\nMIME-Version: 1.0\n"
 )
 MESSAGE = HEADER + b"Content-Type: text/plain\n\nThe signed words\n"
+START = """
+(setq user-mail-address "alice@example.org" message-confirm-send nil inhibit-message t
+      mu4e-trash-folder "/INBOX" mu4e-drafts-folder "/INBOX"
+      mu4e-sent-folder "/INBOX" mu4e-refile-folder "/INBOX")
+(set-frame-width nil 100)
+(mu4e t)
+(while (not (ignore-errors (mu4e-root-maildir))) (accept-process-output nil 0.1))
+"""
 VIEW = """
-(let ((inhibit-message t))
-  (mu4e-view '(:docid 1 :subject "Hi" :path "{path}" :maildir "/INBOX" :date (0 0 0) :flags (seen)
-               :from ((:email "alice@example.org")) :to ((:email "bob@example.org")))))
+(mu4e-search "subject:Hi")
+(while (not (mu4e-message-at-point t)) (accept-process-output nil 0.1))
+(mu4e-headers-view-message)
+(while (not (get-buffer gnus-article-buffer)) (accept-process-output nil 0.1))
 (with-current-buffer gnus-article-buffer (princ (buffer-string)))
 """
 SEND = """
-(setq user-mail-address "alice@example.org" message-confirm-send nil
-      mu4e-trash-folder "/INBOX" mu4e-drafts-folder "/INBOX"
-      mu4e-sent-folder "/INBOX" mu4e-refile-folder "/INBOX")
-(mu4e t)
-(while (not (ignore-errors (mu4e-root-maildir))) (accept-process-output nil 0.1))
 (with-current-buffer (generate-new-buffer "draft")
   (insert "From: alice@example.org\\nTo: bob@example.org\\nSubject: Ho\\n"
           mail-header-separator "\\nHello from mu4e\\n")
@@ -37,7 +41,7 @@ SEND = """
 
 @pytest.fixture
 def programs(tmp_path: Path) -> Path:
-    """Put our programs, and a real sendmail that keeps what it gets, into a folder."""
+    """Make a home with our programs, a real sendmail that keeps what it gets, and a mailbox."""
     folder = tmp_path / "bin"
     folder.mkdir()
     script(folder, "hsmagent", "smime", "rsa")
@@ -46,6 +50,10 @@ def programs(tmp_path: Path) -> Path:
     real = folder / "real-sendmail"
     real.write_text(f"#!/bin/sh\ncat > '{tmp_path}/sent'\n")
     real.chmod(0o755)
+    for name in ("cur", "new", "tmp"):
+        (inbox(folder) / name).mkdir(parents=True)
+    maildir = f"--maildir={inbox(folder).parent}"
+    subprocess.run(["mu", "init", "--quiet", maildir], env=environment(folder), check=True)
     return folder
 
 
@@ -57,14 +65,14 @@ def environment(programs: Path) -> dict[str, str]:
 def mu4e(programs: Path, lisp: str) -> str:
     """Evaluate, in an Emacs that has mu4e and our file; return what it printed."""
     init = programs.parent / "init.el"
-    init.write_text(f'(require \'mu4e)\n(load "{CONTRIB}")\n{lisp}')
+    init.write_text(f'(require \'mu4e)\n(load "{CONTRIB}")\n{START}{lisp}')
     done = subprocess.run(
         ["emacs", "-q", "--batch", "-l", str(init)],
         env=environment(programs),
         cwd=programs.parent,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -72,9 +80,14 @@ def mu4e(programs: Path, lisp: str) -> str:
 
 
 def view(programs: Path, mail: bytes) -> str:
-    path = programs.parent / "message"
-    path.write_bytes(mail)
-    return mu4e(programs, VIEW.format(path=path))
+    """Show the only mail of the mailbox."""
+    (inbox(programs) / "cur/1:2,S").write_bytes(mail)
+    subprocess.run(["mu", "index", "--quiet"], env=environment(programs), check=True)
+    return mu4e(programs, VIEW)
+
+
+def inbox(programs: Path) -> Path:
+    return programs.parent / "mail/INBOX"
 
 
 def test_a_good_signature(programs: Path) -> None:
@@ -106,16 +119,6 @@ def test_decrypt(programs: Path) -> None:
     assert "The secret words" in view(programs, HEADER + made.replace(b"MIME-Version: 1.0\n", b""))
 
 
-@pytest.fixture
-def index(programs: Path) -> None:
-    """Make mu's index of one empty mailbox: mu4e sends nothing without."""
-    for name in ("cur", "new", "tmp"):
-        (programs.parent / "mail/INBOX" / name).mkdir(parents=True)
-    maildir = f"--maildir={programs.parent}/mail"
-    subprocess.run(["mu", "init", "--quiet", maildir], env=environment(programs), check=True)
-
-
-@pytest.mark.usefixtures("index")
 def test_send_signed(programs: Path) -> None:
     mu4e(programs, SEND.format(first=""))
     sent = (programs.parent / "sent").read_bytes()
@@ -124,7 +127,6 @@ def test_send_signed(programs: Path) -> None:
     assert b"Hello from mu4e" in sent
 
 
-@pytest.mark.usefixtures("index")
 def test_send_encrypted(programs: Path) -> None:
     certificate, _ = person("rsa", "bob@example.org").write(programs, "bob")
     subprocess.run(

@@ -1,6 +1,7 @@
 """Odd certificates, names and headers: judged as far as they can be, and told truly."""
 
 import base64
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -295,8 +296,6 @@ def test_pss_with_a_mask_of_another_hash_is_checked(mask: str, made: Any) -> Non
 
 
 def test_signing_certificate_of_the_first_version_is_checked() -> None:
-    import hashlib
-
     who, other = person("rsa"), person("p256")
     kinds = {
         oids.ID_CONTENT_TYPE: der.oid(oids.ID_DATA),
@@ -312,6 +311,51 @@ def test_signing_certificate_of_the_first_version_is_checked() -> None:
         )
         signature = who.private.sign(attributes, padding.PKCS1v15(), hashes.SHA256())
         assert check(who, attributes, rsa_sha256, signature).problem == why
+
+
+def reference(digest: str, how: bytes = b"", more: bytes = b"") -> bytes:
+    """Return a SigningCertificate with every optional field that names Alice's certificate."""
+    named = der.octets(hashlib.new(digest, person("rsa").der).digest())
+    serial = der.sequence(der.sequence(), der.integer(1000))
+    policy = der.sequence(der.sequence(der.oid("1.2.3")))
+    return der.sequence(der.sequence(der.sequence(how, named, serial), more), policy)
+
+
+_SHA1 = der.sequence(der.oid("1.3.14.3.2.26"))
+_SHA512 = der.sequence(der.oid(oids.DIGESTS["sha512"]))
+_FIRST, _SECOND = oids.ID_AA_SIGNING_CERTIFICATE, oids.ID_AA_SIGNING_CERTIFICATE_V2
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "why"),
+    [
+        (_FIRST, reference("sha1"), ""),
+        (_FIRST, reference("sha256"), "it was made for another certificate"),
+        (_SECOND, reference("sha256"), ""),
+        (_SECOND, reference("sha512", _SHA512), ""),
+        (_SECOND, reference("sha256", more=der.sequence(der.octets(b"another"))), ""),
+        (_SECOND, reference("sha512"), "it was made for another certificate"),
+        (_SECOND, reference("sha1", _SHA1), "it names its certificate by a digest that proves"),
+        (_SECOND, der.sequence(der.sequence()), "it cannot be checked"),
+        (_SECOND, reference("sha256") + der.NULL, "it cannot be checked"),
+        (_SECOND, der.octets(b""), "it cannot be checked"),
+    ],
+)
+def test_signing_certificate_is_read_whole(kind: str, value: bytes, why: str) -> None:
+    who = person("rsa")
+    every = {
+        oids.ID_CONTENT_TYPE: der.oid(oids.ID_DATA),
+        oids.ID_MESSAGE_DIGEST: der.octets(hashlib.sha256(MAIL).digest()),
+        kind: value,
+    }
+    attributes = der.set_of(
+        *(der.sequence(der.oid(each), der.set_of(one)) for each, one in every.items())
+    )
+    signature = who.private.sign(attributes, padding.PKCS1v15(), hashes.SHA256())
+    rsa_sha256 = der.sequence(der.oid(oids.RSA_ENCRYPTION), der.NULL)
+    found = check(who, attributes, rsa_sha256, signature)
+    assert why in found.problem
+    assert bool(why) is bool(found.problem)
 
 
 def test_a_short_rsa_key_is_remarked_on_or_refused() -> None:

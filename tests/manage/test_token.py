@@ -1,5 +1,7 @@
 """`hsmagent token …` on a card through OpenSC and pcscd, and on SoftHSM."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader, furnished
 from tests.parts.token.managed import Managed
 from tests.parts.token.pkcs11_tool import pkcs11_tool, run_tool
+from tests.parts.token.provider import find_module
 from tests.parts.token.swtpm import blank_tpm
 
 SO_PIN = "0123456789abcdef"
@@ -177,6 +180,23 @@ def test_a_module_whose_files_are_closed_to_us(soft: Managed, closed: str) -> No
         path.chmod(mode)
     assert f"is left out: {path} cannot be read: join its group" in said
     assert "no token is present" in said
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_of_a_module_that_nobody_named(soft: Managed, there: bool) -> None:
+    """That it does not work is said only where no token is found."""
+    soft.does("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN))
+    environment = {**soft.environment, **soft.provider.environment}
+    (soft.folder / "hsmagent" / "config.toml").write_text("")
+    folder = soft.folder / "pkcs11" / "modules"
+    folder.mkdir(parents=True)
+    (folder / "broken.module").write_text(f"module: {find_module('libc.so.6')}\n")
+    command = [sys.executable, "-m", "hsmagent", "token", "info", "demo"]
+    if not there:
+        (soft.folder / "softhsm" / "softhsm2.conf").chmod(0)
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) is there
+    assert ("libc.so.6 is left out" in done.stderr) is not there
 
 
 def test_a_label_is_needed(soft: Managed) -> None:

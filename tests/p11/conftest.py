@@ -74,8 +74,13 @@ def holder(tmp_path_factory: pytest.TempPathFactory) -> Holder:
     return make_holder(tmp_path_factory.mktemp("holder"), dict.fromkeys(KINDS, ADDRESS))
 
 
-def make_holder(folder: Path, addresses: Mapping[str, str]) -> Holder:
-    """Make a token with these kinds of key, and certificates for their addresses."""
+def make_holder(
+    folder: Path, addresses: Mapping[str, str], labels: Mapping[str, str] | None = None
+) -> Holder:
+    """Make a token with these kinds of key, and certificates for their addresses.
+
+    A key is called by its kind, unless there are labels for the kinds.
+    """
     folder.mkdir(exist_ok=True)
     token = SoftHsm.create(folder / "hsm")
     token.init_token("work")
@@ -84,17 +89,17 @@ def make_holder(folder: Path, addresses: Mapping[str, str]) -> Holder:
     token.write("work", "cert", folder / "ca.der", "09", "CA")
     people = {kind: person(kind, f"Alice {kind}", told) for kind, told in addresses.items()}
     for kind, who in people.items():
-        number = KINDS[kind]
+        number, label = KINDS[kind], (labels or {}).get(kind, kind)
         who.write(folder, kind)
         (folder / f"{kind}.der").write_bytes(who.der)
         (folder / f"{kind}.pem").write_bytes(who.pem)
         if kind == "rsa":
-            token.import_key("work", folder / "rsa.key", number, kind)
+            token.import_key("work", folder / "rsa.key", number, label)
         else:  # softhsm2-util makes EC keys that must not derive
             (folder / "key.der").write_bytes(_pkcs8(who))
             uses = ("--usage-sign", "--usage-derive")
-            token.write("work", "privkey", folder / "key.der", number, kind, *uses)
-        token.write("work", "cert", folder / f"{kind}.der", number, kind)
+            token.write("work", "privkey", folder / "key.der", number, label, *uses)
+        token.write("work", "cert", folder / f"{kind}.der", number, label)
     return Holder(token, people, folder)
 
 

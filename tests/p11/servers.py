@@ -105,10 +105,14 @@ class Provider:
         return option, f"{address};type=private"
 
     def curl(self, *arguments: str, address: str, url: str) -> str:
-        """Say that a provider reads key and certificate."""
+        """Say that a provider reads key and certificate, and by which module.
+
+        curl 8.14 gives OpenSSL a context of its own, for which it does not read OPENSSL_CONF.
+        """
         how = ("--cert-type", "PROV", "--cert", f"{address};type=cert")
         key = ("--key-type", "PROV", "--key", f"{address};type=private")
-        return self._face.must("curl", *arguments, *how, *key, url, more=self._more)
+        module = {"PKCS11_PROVIDER_MODULE": self._face.module}
+        return self._face.must("curl", *arguments, *how, *key, url, more=module)
 
     def apache(self, address: str, folder: Path) -> str:
         """Put the key's URI into a file that reads as a key."""
@@ -157,7 +161,8 @@ class OpenSslServer:
         self._reserved = _reserve()
         self.port = self._reserved.getsockname()[1]
         if openssl is None:
-            names = x509.SubjectAlternativeName([x509.DNSName("localhost")])
+            hosts = [x509.DNSName("localhost"), x509.DNSName("example.org")]
+            names = x509.SubjectAlternativeName(hosts)
             server = root().issue("p256", "server", purposes=PURPOSES, more=[names])
             certificate, file = server.write(holder.folder, self._log.name)
             key: Sequence[str] = ("-key", file)

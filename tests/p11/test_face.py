@@ -73,7 +73,7 @@ def refused(client: RpcClient, call: Call, *values: Any) -> int:
 
 def test_a_token_that_wants_no_login(client: RpcClient) -> None:
     ((slot,),) = client.call(Call.C_GetSlotList, 1, 4)
-    assert client.call(Call.C_GetSlotList, 0, 0) == (1,)
+    assert client.call(Call.C_GetSlotList, 0, 0) == (2,), "and an empty one"
     description, maker, flags, _, _ = client.call(Call.C_GetSlotInfo, slot)
     assert (len(description), maker.rstrip()) == (64, b"hsmagent")
     assert flags & spec.CKF_TOKEN_PRESENT
@@ -86,6 +86,15 @@ def test_a_token_that_wants_no_login(client: RpcClient) -> None:
         client.call(Call.C_GetMechanismInfo, slot, mechanism)
     assert refused(client, Call.C_GetMechanismInfo, slot, spec.CKM_RSA_X_509) == 0x70
     assert refused(client, Call.C_GetSlotInfo, 99) == spec.CKR_SLOT_ID_INVALID
+
+
+def test_an_empty_slot_waits_for_the_next_token(client: RpcClient) -> None:
+    ((_, empty),) = client.call(Call.C_GetSlotList, 0, 4)
+    description, _, flags, _, _ = client.call(Call.C_GetSlotInfo, empty)
+    assert description.rstrip() == b"hsmagent: empty"
+    assert not flags & spec.CKF_TOKEN_PRESENT
+    for call in ((Call.C_GetTokenInfo, empty), (Call.C_OpenSession, empty, 4)):
+        assert refused(client, *call) == spec.CKR_TOKEN_NOT_PRESENT
 
 
 def test_keys_and_certificates_with_what_programs_ask_for(

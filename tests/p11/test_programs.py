@@ -4,6 +4,7 @@ They come as an ordinary user has them: OpenSC's tools and ssh load p11-kit-clie
 `~/.config/pkcs11/modules`, OpenSSL and what is made with it use an engine or a provider.
 """
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -93,6 +94,35 @@ def test_p11tool_lists_by_the_one_line(module: FaceProcess) -> None:
     printed = module.must("p11tool", "--list-all", TOKEN)
     assert printed.count("type=private") == 2
     assert printed.count("type=cert") == 3
+
+
+def test_p11tool_sees_a_token_once_by_the_line_that_doctor_tells(
+    module: FaceProcess, holder: Holder
+) -> None:
+    """SoftHSM's package registers its module for everybody."""
+    folder = module.agent.home / "config" / "pkcs11" / "modules"
+
+    def seen() -> int:
+        own = dict(holder.token.env)
+        return module.must("p11tool", "--list-tokens", more=own).count("token=work\n")
+
+    def found() -> list[dict[str, str]]:
+        every = json.loads(module.agent.hsmagent("doctor", "--json").stdout)
+        return [each for each in every if "twice" in each["sentence"]]
+
+    assert seen() == 2
+    [finding] = found()
+    assert str(folder) in finding["remedy"]
+    [line] = re.findall("`(.*?)`", finding["remedy"])
+    written = [folder / name for name in re.findall(r"[\w-]+\.module", finding["sentence"])]
+    try:
+        for file in written:
+            file.write_text(line + "\n")
+        assert seen() == 1
+        assert found() == []
+    finally:
+        for file in written:
+            file.unlink()
 
 
 @pytest.mark.parametrize("kind", KINDS)

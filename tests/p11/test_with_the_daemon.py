@@ -1,6 +1,7 @@
 """What becomes of programs when people say no, tokens leave and the daemon is started anew."""
 
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,8 +166,7 @@ def test_a_question_goes_when_its_program_does(
 
 
 def slot_flags(client: RpcClient) -> int:
-    ((slot,),) = client.call(Call.C_GetSlotList, 0, 4)
-    return int(client.call(Call.C_GetSlotInfo, slot)[2])
+    return int(client.call(Call.C_GetSlotInfo, 1)[2])
 
 
 def pull(token: SoftHsm, face: FaceProcess, client: RpcClient) -> None:
@@ -194,6 +194,11 @@ def misses(client: RpcClient, call: Call, *values: object) -> int:
     return int(gone.value.rv)
 
 
+def told(bus: PrivateBus) -> int:
+    """Return how often a person was told that a program wants the token."""
+    return notified(bus, "Notify").count("wanted the token “work”")
+
+
 def test_a_person_is_told_once_that_a_program_wants_a_token_that_is_away(
     start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
 ) -> None:
@@ -201,14 +206,10 @@ def test_a_person_is_told_once_that_a_program_wants_a_token_that_is_away(
     face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
     client, other = connect(face), connect(face)
     session = client.open()
-
-    def told() -> int:
-        return notified(bus, "Notify").count("wanted the token “work”")
-
     opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
     pull(own, face, client)
     assert misses(client, Call.C_GetTokenInfo, 1) == spec.CKR_TOKEN_NOT_PRESENT
-    assert client.call(Call.C_GetSlotList, 0, 4) == ((1,),)
+    assert client.call(Call.C_GetSlotList, 0, 4) == ((1, 2),)
     assert misses(client, Call.C_GetSessionInfo, session) == spec.CKR_DEVICE_REMOVED
     assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
     put_back(own, face, client)
@@ -216,14 +217,60 @@ def test_a_person_is_told_once_that_a_program_wants_a_token_that_is_away(
     face.agent.unlock(PIN)
     pull(own, face, client)
     until(lambda: "work was removed" in notified(bus, "Notify"))  # which comes after all before it
-    assert told() == 1
+    assert told(bus) == 1
     own_name = peer_of_process(os.getpid(), os.getuid()).process.program
     assert f"{own_name} wanted" in notified(bus, "Notify"), "not the process between"
     assert "It is not plugged in." in notified(bus, "Notify")
     assert misses(client, Call.C_Sign, session, DATA, 256) == spec.CKR_DEVICE_REMOVED
-    until(lambda: told() == 2)
+    until(lambda: told(bus) == 2)
     assert misses(other, *opens) == spec.CKR_TOKEN_NOT_PRESENT
-    until(lambda: told() == 3)
+    until(lambda: told(bus) == 3)
+
+
+def test_a_person_is_told_once_that_who_used_a_token_looks_for_it(
+    start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
+) -> None:
+    """NSS looks whether the token is there, and makes no other call."""
+    own = holder.token.copy(tmp_path / "copy")
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
+    face.agent.unlock(PIN)
+    client, other = connect(face), connect(face)
+    check(holder, sign(client, client.open()))
+    other.open()
+    pull(own, face, other)  # who looks, but never used it
+    assert not slot_flags(client) & spec.CKF_TOKEN_PRESENT
+    until(lambda: told(bus))
+    assert told(bus) == 1
+    put_back(own, face, client)
+    pull(own, face, client)
+    until(lambda: told(bus) == 2)
+    slot_flags(client)
+    assert misses(client, Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
+    assert misses(other, Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION)
+    until(lambda: told(bus) > 2)
+    assert told(bus) == 3, "the other one's"
+
+
+def test_a_person_is_told_of_a_token_that_left_while_no_daemon_was_there(
+    start_face: StartFace, connect: Connect, holder: Holder, bus: PrivateBus, tmp_path: Path
+) -> None:
+    own = holder.token.copy(tmp_path / "copy")
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
+    client, other = connect(face), connect(face)
+    begun(client, session := client.open())
+    face.agent.stop()
+    tokens = own.folder / "tokens"
+    tokens.rename(own.folder / "away")
+    tokens.mkdir()
+    face.agent.start()
+    assert misses(client, Call.C_Sign, session, DATA, 256) == spec.CKR_DEVICE_REMOVED
+    until(lambda: told(bus) == 1)
+    until(lambda: not slot_flags(client) & spec.CKF_TOKEN_PRESENT)
+    opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
+    assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    assert misses(other, *opens) == spec.CKR_TOKEN_NOT_PRESENT
+    until(lambda: told(bus) > 1)
+    assert told(bus) == 2, "once for each program, by a daemon that never saw the token"
 
 
 def test_a_token_leaves_and_comes_back(
@@ -288,8 +335,33 @@ def test_a_key_is_shown_no_longer_when_the_configuration_says_so(
     client = connect(face)
     client.open()
     face.agent.configure("[pkcs11]\nenabled = true\n" + module_config(holder.token))
-    face.agent.process.send_signal(1)
+    face.agent.process.send_signal(signal.SIGHUP)
     until(lambda: client.call(Call.C_GetSlotList, 1, 4) == ((),))
+
+
+def test_nothing_is_shown_when_programs_are_served_no_longer(
+    start_face: StartFace, connect: Connect, holder: Holder
+) -> None:
+    """Also where nobody made the face socket for the daemon, so that it just goes."""
+    face = start_face(FREELY + module_config(holder.token))
+    client = connect(face)
+    client.open()
+    disabled = FREELY.replace("enabled = true", "enabled = false") + module_config(holder.token)
+
+    def shown() -> bool:
+        return client.call(Call.C_GetSlotList, 1, 4) != ((),)
+
+    face.agent.configure(disabled)
+    face.agent.process.send_signal(signal.SIGHUP)
+    until(lambda: not shown())
+    face.agent.configure(FREELY + module_config(holder.token))
+    face.agent.process.send_signal(signal.SIGHUP)
+    until(shown)
+    face.agent.stop()
+    assert shown(), "what was there is told from memory"
+    face.agent.configure(disabled)
+    face.agent.start()
+    until(lambda: not shown())
 
 
 def test_it_leaves_no_socket_behind(start_face: StartFace, holder: Holder) -> None:

@@ -7,8 +7,9 @@ import pytest
 
 from hsmagent.errors import Cancelled, Refused, TimedOut, Unavailable
 from hsmagent.prompt.base import PinDialog, Text
-from hsmagent.prompt.chain import DIALOGS, DIALOGS_WINDOW, PAUSE, Chain, in_order
+from hsmagent.prompt.chain import DIALOGS, DIALOGS_EACH, DIALOGS_WINDOW, PAUSE, Chain, in_order
 from hsmagent.prompt.environment import own_environment
+from tests.door.doubles import request
 from tests.parts.until import async_until
 from tests.prompt.dialogs import TEXT, FakeDialog
 
@@ -184,6 +185,26 @@ async def test_a_rate_limit() -> None:
     assert len(prompter.asked) == DIALOGS
     clock.now += DIALOGS_WINDOW
     assert await chain.confirm(TEXT)
+
+
+async def test_what_no_prompter_could_show_is_no_dialog(dialog: FakeDialog) -> None:
+    prompter = Scripted(outcome=Unavailable("no display"))
+    chain = chain_of(prompter)
+    asked = replace(TEXT, request=request())
+    assert asked.asker
+    for _ in range(DIALOGS):
+        for question in (chain.confirm(asked), chain.ask_pin(dialog)):
+            with pytest.raises(Unavailable):
+                await question
+    prompter.outcome = True
+    for _ in range(DIALOGS_EACH):
+        assert await chain.confirm(asked)
+    with pytest.raises(Refused, match="too many dialogs"):
+        await chain.confirm(asked)
+    for _ in range(DIALOGS - DIALOGS_EACH):
+        assert await chain.confirm(TEXT)
+    with pytest.raises(Refused, match="too many dialogs"):
+        await chain.confirm(TEXT)
 
 
 def test_kde_has_its_own_order() -> None:

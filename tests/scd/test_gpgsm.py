@@ -14,6 +14,9 @@ from tests.scd.conftest import KINDS, address, owner
 
 MESSAGE = b"Content-Type: text/plain\r\n\r\nHello\r\n"
 EC_DECRYPTS = version() >= (2, 3)
+# Its agent takes a card's RSA signature for a signed number, and so puts a zero before one whose
+# first bit is set. OpenSSL refuses that; no answer of a scdaemon avoids it.
+PUTS_A_ZERO_IN_FRONT = version() < (2, 3)
 
 
 def openssl(*arguments: str | Path, data: bytes) -> bytes:
@@ -43,15 +46,15 @@ def test_it_learns_all_keys_and_the_ca(learned: Gnupg) -> None:
     ],
 )
 def test_it_signs(learned: Gnupg, ca: Path, kind: str, digest: str) -> None:
-    # One RSA signature in sixty or so gpgsm 2.2 writes with a zero too many in front, which OpenSSL
-    # refuses; what it was given has none. It depends on what is signed.
-    for count in range(8):
+    for count in range(64):
         content = MESSAGE + bytes(count)
         made = learned.gpgsm("--digest-algo", digest, "-u", address(kind), "--sign", data=content)
         learned.gpgsm("--verify", data=made)
         [info] = signers.read(Memory(made)).infos
         if kind != "rsa" or len(info.signature) == 256:
             break
+        assert PUTS_A_ZERO_IN_FRONT
+        assert (info.signature[0], info.signature[1] >> 7) == (0, 1)
     assert openssl("-verify", "-inform", "DER", "-CAfile", ca, data=made) == content
     assert not learned.asked_by_pinentry
 

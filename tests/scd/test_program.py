@@ -142,7 +142,8 @@ def test_what_there_is_nothing_to_do_for(client: AssuanClient, line: str) -> Non
         ("APDU 00A40400", Code.NOT_SUPPORTED),
         (b"PKSIGN HSMAGENT.GRIP", Code.NO_DATA),
         (b"PKDECRYPT HSMAGENT.GRIP", Code.NO_DATA),
-        ("PKSIGN", Code.NO_SECKEY),
+        ("PKSIGN", Code.CARD_NOT_PRESENT),
+        (f"PKSIGN HSMAGENT.{'0' * 40}", Code.CARD_NOT_PRESENT),
         ("SETDATA", Code.INV_VALUE),
         ("SETDATA 0G", Code.INV_VALUE),
         ("SETDATA é", Code.INV_VALUE),
@@ -183,6 +184,17 @@ def test_a_digest_is_signed(client: AssuanClient, kind: str) -> None:
     client.call(f"SETDATA --append {INFO[20:]}")
     check(kind, client.call(f"PKSIGN --hash=sha256 {ref(kind)}").data)
     assert client.call(f"PKSIGN --hash=sha256 {ref(kind)}").error == Code.NO_DATA, "it serves once"
+
+
+def test_an_rsa_signature_is_as_long_as_the_modulus(client: AssuanClient) -> None:
+    """Whether it begins with a zero or with a bit that a signed number would have for its sign."""
+    private, made = owner("rsa").private, dict[bytes, bytes]()
+    while not any(signature[0] == 0 for signature in made):
+        digest = hashlib.sha256(bytes(len(made))).digest()
+        made[private.sign(digest, padding.PKCS1v15(), Prehashed(hashes.SHA256()))] = digest
+    for signature in (min(made), max(made)):
+        client.call(f"SETDATA {(SHA256 + made[signature]).hex()}")
+        assert client.call(f"PKSIGN --hash=sha256 {ref('rsa')}").data == signature
 
 
 @pytest.mark.parametrize(

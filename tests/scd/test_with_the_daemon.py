@@ -13,11 +13,11 @@ import pytest
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.desktop.desk import Desk
-from tests.parts.mail.gnupg import Gnupg, gnupg
+from tests.parts.mail.gnupg import Gnupg, gnupg, version
 from tests.parts.mail.people import root
 from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
-from tests.scd.conftest import ALLOWED, address, allowing
+from tests.scd.conftest import ALLOWED, KINDS, address, allowing
 
 SIGN = ("gpgsm", "--batch", "--sign", "-u", address("rsa"))
 DESK = '[prompt]\norder = ["askpass"]\n'
@@ -132,6 +132,29 @@ def test_what_is_not_allowed_is_not_there(
     assert not made.asked_by_pinentry
 
 
+def test_gpg_agents_ssh_side_signs(
+    start: Start, people_token: SoftHsm, homes: ExitStack, tmp_path: Path
+) -> None:
+    agent = start(allowing("gnupg", "ssh") + module_config(people_token))
+    agent.unlock(PIN)
+    made = learned(agent, homes)
+    with (made.home / "gpg-agent.conf").open("a") as configuration:
+        configuration.write("enable-ssh-support\n")
+    made.close()
+    made.run("gpg-connect-agent", "/bye")
+    socket = made.run("gpgconf", "--list-dirs", "agent-ssh-socket").decode().strip()
+    made.environment["SSH_AUTH_SOCK"] = socket
+    listed = made.run("ssh-add", "-L").splitlines()
+    assert len(listed) == (len(KINDS) if version() >= (2, 3) else 1)
+    for line in listed:
+        (tmp_path / "key.pub").write_bytes(line + b"\n")
+        sign = ("ssh-keygen", "-Y", "sign", "-n", "file", "-f", tmp_path / "key.pub")
+        (tmp_path / "sig").write_bytes(made.run(*sign, data=b"x"))
+        check = ("ssh-keygen", "-Y", "check-novalidate", "-n", "file", "-s", tmp_path / "sig")
+        made.run(*check, data=b"x")
+    assert not made.asked_by_pinentry
+
+
 def test_a_token_leaves_and_comes_back(
     start: Start, tmp_path: Path, people_token: SoftHsm, homes: ExitStack
 ) -> None:
@@ -145,6 +168,8 @@ def test_a_token_leaves_and_comes_back(
     tokens.mkdir()
     agent.hsmagent("refresh")
     assert "Card not present" in refused(made)
+    made.close()
+    assert "Card not present" in refused(made), "to an agent that has never seen it, too"
     tokens.rmdir()
     (own.folder / "away").rename(tokens)
     agent.hsmagent("refresh")
@@ -160,6 +185,8 @@ def test_the_daemon_is_started_anew(start: Start, people_token: SoftHsm, homes: 
     made.run(*SIGN, data=b"x")
     agent.stop()
     assert "No SmartCard daemon" in refused(made)
+    made.close()
+    assert "No SmartCard daemon" in refused(made), "to an agent that has never seen our card, too"
     agent.start()
     agent.unlock(PIN)
     made.run(*SIGN, data=b"x")

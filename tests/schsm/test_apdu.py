@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hsmagent.errors import ProtocolError
-from hsmagent.schsm.apdu import Command, parse, split
+from hsmagent.schsm.apdu import Command, split
+from tests.parts.token.card.commands import parse
 
 CASES = [
     ("00A40000", Command(0, 0xA4, 0, 0)),

@@ -1,6 +1,7 @@
 """What `hsmagent setup` writes, leaves alone, upgrades and takes away."""
 
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
@@ -79,18 +80,37 @@ def test_it_leaves_nothing(anna: Person) -> None:
         b'[ ! -r "$HOME/.config/hsmagent/profile.sh" ] || . "$HOME/.config/hsmagent/profile.sh"'
         b"  # hsmagent setup\n"
     )
-    # Each file was named.
+    # Each file was named, those of a folder together.
     for path in placed:
         if (anna.home / path).is_file() and not path.endswith("setup.json"):
-            assert f"~/{path}" in done.stdout, path
+            _, folder, name = re.split("^(.*/)?([^/]+)$", path)[:3]
+            lines = [line for line in done.stdout.splitlines() if f" ~/{folder or ''}" in line]
+            assert any(name in re.split("[/{,}]", line) for line in lines), path
     assert anna.setup("--remove", "--yes").returncode == 0
     assert anna.has() == before
+
+
+def test_the_manual_is_found(anna: Person) -> None:
+    theirs = anna.home / ".local/share/man/man1/hsmagent-scd.1"
+    theirs.parent.mkdir(parents=True)
+    theirs.symlink_to(ROOT / "contrib/man/man1/hsmagent-scd.1")  # as newer pipx does
+    (anna.home / ".local/bin").mkdir()
+    done = anna.setup("--yes")
+    assert (done.returncode, theirs.is_symlink()) == (0, True), done.stdout
+    path = {"PATH": f"{anna.home}/.local/bin:{os.environ['PATH']}", "HOME": str(anna.home)}
+    for page in ("hsmagent", "hsmagent.toml"):
+        found = subprocess.run(
+            ["man", "--where", page], env=path, capture_output=True, text=True, check=True
+        )
+        assert found.stdout.startswith(f"{anna.home}/.local/share/man/"), page
+    assert anna.setup("--remove", "--yes").returncode == 0
+    assert [path for path in theirs.parents[1].rglob("*") if path.is_file()] == [theirs]
 
 
 def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
     done = anna.setup("--dry-run")
     assert done.returncode == 0
-    assert f"write                  ~/{SERVICE}" in done.stdout
+    assert "write                  ~/.config/systemd/user/{hsmagent.service," in done.stdout
     assert anna.has() == {}
     # Without a terminal nobody can say yes.
     done = anna.setup()
@@ -104,8 +124,8 @@ def test_a_dry_run_and_a_no_change_nothing(anna: Person) -> None:
 
 def test_it_asks(anna: Person) -> None:
     command = [sys.executable, "-m", "hsmagent", "setup", "--program", "/bin/true"]
-    question = b"Go on? Type yes to go on: "
-    for answer, shown in ((b"no\n", b"nothing was done"), (b"yes\n", b"Examples for ssh")):
+    question = b"Go on? [y/N] "
+    for answer, shown in ((b"no\n", b"nothing was done"), (b"y\n", b"Examples for ssh")):
         assert anna.has() == {}
 
         def done(text: bytes, shown: bytes = shown) -> bool:

@@ -5,7 +5,7 @@ import pytest
 from hsmagent import uri
 from hsmagent.config.file import Config
 from hsmagent.errors import Refused, UsageError
-from hsmagent.model import PROVIDERS
+from hsmagent.folders import PROVIDERS
 from hsmagent.ssh import provider_paths as providers
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.patterns import matches_list

@@ -1,5 +1,6 @@
 """Thunderbird, from its first start to a mail that was sent, with keys in the token."""
 
+import re
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -13,12 +14,13 @@ import pytest
 from tests.daemon.conftest import module_config
 from tests.p11.conftest import Holder, StartFace
 from tests.parts.agent.pkcs11 import FREELY, FaceProcess
-from tests.parts.desktop.bus import private_bus
+from tests.parts.desktop.bus import PrivateBus, private_bus
+from tests.parts.desktop.dbusmock import notified, notifying_bus
 from tests.parts.desktop.desk import Desk
 from tests.parts.desktop.xvfb import Screen, screen
 from tests.parts.mail.pki import Person
 from tests.parts.mail.smtp import Sink
-from tests.parts.token.softhsm import PIN
+from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
 from tests.thunderbird.conftest import Program, furnish, start, write_prefs
 
@@ -160,9 +162,8 @@ def accounts(outbox: Sink) -> dict[str, object]:
     return prefs
 
 
-def running(
-    face: FaceProcess, mailer: Holder, outbox: Sink, **environment: str
-) -> Iterator[Thunderbird]:
+def furnished(face: FaceProcess, mailer: Holder, outbox: Sink) -> Path:
+    """Make a profile whose identities sign with the token's keys."""
     profile = face.agent.home / ".thunderbird" / "test"
     profile.mkdir(parents=True)
     furnish(profile, face, mailer)
@@ -173,8 +174,43 @@ def running(
         assert told.returncode == 0, told.stderr
         with (profile / "user.js").open("a") as file:
             file.write(told.stdout)
+    return profile
+
+
+def begun(
+    profile: Path, face: FaceProcess, outbox: Sink, **environment: str
+) -> Iterator[Thunderbird]:
     for program in start("thunderbird", profile, face, **environment):
         yield Thunderbird(program, face, outbox)
+
+
+def running(
+    face: FaceProcess, mailer: Holder, outbox: Sink, **environment: str
+) -> Iterator[Thunderbird]:
+    return begun(furnished(face, mailer, outbox), face, outbox, **environment)
+
+
+def remove(token: SoftHsm, face: FaceProcess) -> None:
+    """Take the token away."""
+    tokens = token.folder / "tokens"
+    tokens.rename(token.folder / "away")
+    tokens.mkdir()
+    face.agent.hsmagent("refresh")
+
+
+def put_back(token: SoftHsm, face: FaceProcess) -> None:
+    """Bring it back, and unlock it."""
+    tokens = token.folder / "tokens"
+    tokens.rmdir()
+    (token.folder / "away").rename(tokens)
+    face.agent.hsmagent("refresh")
+    face.agent.unlock(PIN)
+
+
+@pytest.fixture
+def bus() -> Iterator[PrivateBus]:
+    with notifying_bus() as bus:
+        yield bus
 
 
 @pytest.fixture
@@ -270,25 +306,20 @@ def dialogs(thunderbird: Thunderbird) -> list[str]:
 
 
 def test_it_bears_that_the_token_leaves_and_the_daemon_starts_anew(
-    start_face: StartFace, mailer: Holder, outbox: Sink
+    start_face: StartFace, mailer: Holder, outbox: Sink, bus: PrivateBus
 ) -> None:
     own = mailer.token.copy(mailer.folder / "copy")
-    face = start_face(FREELY + module_config(own))
+    face = start_face(FREELY + module_config(own), DBUS_SESSION_BUS_ADDRESS=bus.address)
     face.agent.unlock(PIN)
     for each in running(face, mailer, outbox):
         assert signed_text(each.sends("rsa"), mailer) == BODY
         # The token is removed, and put back.
-        tokens = own.folder / "tokens"
-        tokens.rename(own.folder / "away")
-        tokens.mkdir()
-        face.agent.hsmagent("refresh")
+        remove(own, face)
         each.begins("rsa")
         failed = each.fails()
         assert BODY in failed["text"], "nothing that was written is lost"
-        tokens.rmdir()
-        (own.folder / "away").rename(tokens)
-        face.agent.hsmagent("refresh")
-        face.agent.unlock(PIN)
+        assert re.search("thunderbird.* wanted the token “work”", notified(bus, "Notify"))
+        put_back(own, face)
         assert signed_text(each.sends("rsa"), mailer) == BODY
         # The daemon is started anew beneath it.
         face.agent.stop()
@@ -296,6 +327,22 @@ def test_it_bears_that_the_token_leaves_and_the_daemon_starts_anew(
         face.agent.unlock(PIN)
         assert signed_text(each.sends("p256"), mailer) == BODY
         assert each.reads(encrypted_mail(mailer))["encrypted"] == "ok"
+
+
+def test_the_token_may_come_after_it(start_face: StartFace, mailer: Holder, outbox: Sink) -> None:
+    own = mailer.token.copy(mailer.folder / "late")
+    face = start_face(FREELY + module_config(own))
+    made = furnished(face, mailer, outbox)
+    remove(own, face)
+    face.agent.stop()  # what follows has never seen the token
+    face.stop()
+    face.agent.start()
+    face.start()
+    for each in begun(made, face, outbox):
+        each.begins("rsa")
+        assert BODY in each.fails()["text"]
+        put_back(own, face)
+        assert signed_text(each.sends("rsa"), mailer) == BODY
 
 
 def test_a_no_and_then_a_yes(

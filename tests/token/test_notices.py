@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hsmagent.token import notices
-from hsmagent.token.notices import Notices
+from hsmagent.token.notices import Notices, appeared
 from tests.parts.until import async_until
 
 
@@ -87,3 +87,23 @@ async def test_without_watches_one_is_blind(
     monkeypatch.setattr(notices, "_MASK", 0)  # EINVAL, as ENOSPC is nobody's to provoke
     told.notices.watch([tmp_path])
     assert told.notices.blind
+
+
+async def test_that_a_file_has_appeared_wherever_it_was_to_be(tmp_path: Path) -> None:
+    never, file = tmp_path / "never", tmp_path / "folder" / "within" / "file"
+    waiting = asyncio.ensure_future(appeared([never, file]))
+    for make in (file.parent.parent.mkdir, file.parent.mkdir, (file.parent / "other").touch):
+        make()
+        for _ in range(10):  # the loop sees what the kernel told, and nothing is decided
+            await asyncio.sleep(0)
+        assert not waiting.done()
+    file.touch()
+    assert await asyncio.wait_for(waiting, 5)
+    assert await appeared([never, file])
+
+
+async def test_where_the_kernel_tells_nothing_nobody_waits_for_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(notices._LIBC, "inotify_init1", lambda _: -1)
+    assert not await appeared([tmp_path / "file"])

@@ -16,7 +16,7 @@ end
 complete -c hsmagent-scd -f
 
 complete -c hsmagent-scd -l multi-server -d 'serve gpg-agent on standard input and output, and at a socket'
-complete -c hsmagent-scd -l server -d 'the same'
+complete -c hsmagent-scd -l server -d 'the same as --multi-server'
 complete -c hsmagent-scd -l homedir -xa '(__fish_complete_directories)' -d 'GnuPG\'s folder, for the real scdaemon'
 complete -c hsmagent-scd -l scdaemon -rF -d 'the real scdaemon, for other cards; else GnuPG\'s own'
 complete -c hsmagent-scd -l runtime-dir -xa '(__fish_complete_directories)' -d 'where the daemon\'s sockets are'

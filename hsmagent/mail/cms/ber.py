@@ -1,9 +1,9 @@
 """A reader for the outer layers of CMS: BER with content of any size, in linear time.
 
 Messages arrive in definite or indefinite length, their content in one piece or in thousands. The
-reader walks the structure over a Source, never holds the content, and hands each small element
-out as bytes, which asn1crypto then reads. Nesting, the number of chunks and the size of every
-element are bounded; anything that is not well-formed raises Malformed.
+reader walks the structure over a Source, never holds the content, and returns each small element
+as bytes, which asn1crypto may then read. Nesting, the number of chunks and the size of every
+element are bounded; whatever is not well-formed raises Malformed.
 """
 
 from collections.abc import Iterator
@@ -42,7 +42,7 @@ def contents(element: bytes) -> bytes:
 
 
 class Malformed(UsageError):
-    """What came in is not the structure it claims to be."""
+    """A message or a part of one is not the structure that it claims to be."""
 
 
 # What asn1crypto raises on bytes that are not what they should be (found by fuzzing).

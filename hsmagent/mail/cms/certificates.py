@@ -26,16 +26,22 @@ _PEM = re.compile(
 
 
 class Certificate:
-    """One certificate; equal when its DER is. What cannot be read raises UsageError."""
+    """One certificate; equal to another with the same DER. What cannot be read raises UsageError.
+
+    serial_der, issuer_der, subject_der, spki: these fields, each a DER element as it stands.
+    """
 
     def __init__(self, data: bytes) -> None:
         self.der = data
         try:
-            # What is used is read now: what breaks later would break something that did not
-            # expect it. The rest may be as odd as it is.
-            self._fields = fields.read(data)
-            self.not_before = fields.moment(self._fields.not_before)
-            self.not_after = fields.moment(self._fields.not_after)
+            # Every field that is used is read now, so that no malformed one raises later, where
+            # nobody expects it. Other fields may be malformed.
+            found = fields.read(data)
+            self.serial_der, self.spki = found.serial, found.spki
+            self.issuer_der, self.subject_der = found.issuer, found.subject
+            self._extension = found.extensions.get
+            self.not_before = fields.moment(found.not_before)
+            self.not_after = fields.moment(found.not_after)
             self.issuer, self.subject = names.key(self.issuer_der), names.key(self.subject_der)
             _ = self.serial, self.key_type, self.key_identifier, self.key_usage
             _ = self.purposes, self.addresses
@@ -50,7 +56,7 @@ class Certificate:
 
     @cached_property
     def parsed(self) -> Any:
-        """As the path validation reads it, which is as it is read here. Raises UsageError."""
+        """What the path validation reads. Raises UsageError where that differs from our reading."""
         from hsmagent.mail.cms.readable import Readable
 
         try:
@@ -69,13 +75,13 @@ class Certificate:
             )
         except (Malformed, *ASN1_ERRORS):
             raise UsageError(_UNREADABLE) from None
-        if not all(agreed):  # two readers, two meanings: it is made to mislead one of them
+        if not all(agreed):  # the two readers disagree: it is made to mislead one of them
             raise UsageError(_UNREADABLE)
         return found
 
     @property
     def can_be_validated(self) -> bool:
-        """Whether `parsed` is there."""
+        """Whether `parsed` raises nothing."""
         try:
             _ = self.parsed
         except UsageError:
@@ -86,16 +92,6 @@ class Certificate:
     def serial(self) -> int:
         """The serial number; negative ones exist, though they should not."""
         return int.from_bytes(ber.contents(self.serial_der), "big", signed=True)
-
-    @property
-    def serial_der(self) -> bytes:
-        """The serial number as it stands."""
-        return self._fields.serial
-
-    @property
-    def issuer_der(self) -> bytes:
-        """The issuer's Name, as it stands in the certificate."""
-        return self._fields.issuer
 
     @cached_property
     def issuer_and_serial(self) -> bytes:
@@ -111,16 +107,6 @@ class Certificate:
             return serial == self.serial and names.key(issuer) == self.issuer
         except (Malformed, *ASN1_ERRORS):
             return False
-
-    @property
-    def subject_der(self) -> bytes:
-        """The subject's Name."""
-        return self._fields.subject
-
-    @property
-    def spki(self) -> bytes:
-        """The SubjectPublicKeyInfo."""
-        return self._fields.spki
 
     @cached_property
     def key_type(self) -> str:
@@ -150,9 +136,9 @@ class Certificate:
 
     @cached_property
     def addresses(self) -> tuple[str, ...]:
-        """Mail addresses: those of the SAN, and only without any the subject's emailAddress.
+        """Mail addresses: those of the SAN; without any there, the subject's emailAddress.
 
-        Those that no person could read are left out.
+        Those with characters that cannot be shown are left out.
         """
         value = self._extension(oids.ID_CE_SUBJECT_ALT_NAME)
         found = names.mail_addresses(fields.alternative_names(value)) if value else []
@@ -169,9 +155,6 @@ class Certificate:
         """The issuer for a person."""
         return printable(names.whole(self.issuer_der))
 
-    def _extension(self, kind: str) -> bytes | None:
-        return self._fields.extensions.get(kind)
-
     @property
     def fingerprint(self) -> str:
         """SHA-256 over the DER, in hex."""
@@ -187,12 +170,17 @@ class Certificate:
         return self.not_before <= moment <= self.not_after
 
 
-def read_file(path: str) -> list[Certificate]:
-    """Return the certificates of a PEM or DER file."""
+def content_of(path: str) -> bytes:
+    """Return the content of a file that a person has named. Raises UsageError."""
     try:
-        data = Path(path).read_bytes()
+        return Path(path).read_bytes()
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def read_file(path: str) -> list[Certificate]:
+    """Return the certificates of a PEM or DER file. Raises UsageError."""
+    data = content_of(path)
     try:
         found = read(data)
     except UsageError as error:

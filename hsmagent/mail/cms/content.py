@@ -26,7 +26,7 @@ _DES_KEY = 24
 
 
 class Undecryptable(HsmAgentError):
-    """One sentence for every way in which decryption can fail, so that it tells nothing."""
+    """Decryption failed. The sentence is the same for every reason, so that it tells none."""
 
     def __init__(self) -> None:
         super().__init__("the message cannot be decrypted: it is damaged or not meant for this key")
@@ -48,7 +48,10 @@ class ContentCipher:
 
 
 def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
-    """Read an AlgorithmIdentifier; AuthEnvelopedData takes AEAD ciphers only, the other none."""
+    """Return the cipher of an AlgorithmIdentifier. Raises Malformed for an unsupported one.
+
+    authenticated: of an AuthEnvelopedData, which takes AEAD ciphers only; EnvelopedData none.
+    """
     if authenticated and kind in oids.AES_GCM:
         reader = Reader(Memory(parameters))
         reader.enter(ber.SEQUENCE, "the GCM parameters")
@@ -71,9 +74,9 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
 def decrypt(
     cipher: ContentCipher, key: bytes, chunks: Iterable[bytes], tag: bytes, attributes: bytes
 ) -> Iterator[bytes]:
-    """Yield the plaintext. Undecryptable may come at the very end: use nothing before that.
+    """Yield the plaintext. Undecryptable may be raised at the very end: use nothing before that.
 
-    tag: the MAC of AuthEnvelopedData; attributes: its authAttrs as SET OF, which it covers too.
+    tag: the MAC of AuthEnvelopedData. attributes: its authAttrs as SET OF, which the MAC covers.
     """
     return (
         _open_gcm(cipher, key, chunks, tag, attributes)

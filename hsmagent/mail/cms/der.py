@@ -1,7 +1,7 @@
 """A writer for DER (ITU-T X.690): what signing and encrypting put around their results.
 
-Every function returns one whole encoded element. Large contents are never passed through it:
-`header` gives the identifier and length alone.
+Every function returns one whole encoded element, except `header`: it gives identifier and length
+alone, for contents that are too large to pass through here.
 """
 
 import binascii

@@ -26,7 +26,7 @@ _TAG = 16
 
 @dataclass(frozen=True, slots=True)
 class Enveloped:
-    """An encrypted message. recipient: ours, or why none; attributes: authAttrs as SET OF."""
+    """An encrypted message. recipient: ours, or why there is none. attributes: a SET OF."""
 
     recipient: Recipient | Nobody
     cipher: ContentCipher
@@ -35,7 +35,7 @@ class Enveloped:
     attributes: bytes
 
     def decrypt(self, key: bytes) -> Iterator[bytes]:
-        """Yield the plaintext; Undecryptable may come at the very end."""
+        """Yield the plaintext; Undecryptable may be raised at the very end."""
         chunks = self.content.chunks()
         return content.decrypt(self.cipher, key, chunks, self.tag, self.attributes)
 

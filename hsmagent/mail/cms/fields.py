@@ -1,6 +1,6 @@
 """The fields of a certificate as they stand (RFC 5280, section 4.1), found without asn1crypto.
 
-To sign a mail needs few of them, and importing asn1crypto takes longer than the signature.
+Signing a mail needs few of them, and importing asn1crypto takes longer than the signature.
 """
 
 import re
@@ -35,7 +35,7 @@ KEY_USAGE = (
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """Each element with its header; extensions: OID → the value inside the OCTET STRING."""
+    """Each field with its header. extensions: OID → what is inside the OCTET STRING."""
 
     serial: bytes
     issuer: bytes
@@ -113,9 +113,9 @@ def _at(year: int, rest: bytes) -> datetime:
 
 
 def utc(moment: object) -> datetime:
-    """Return a time as asn1crypto reads it, in UTC; ValueError or OverflowError if it is none.
+    """Return a time that asn1crypto has read, in UTC. Raises ValueError or OverflowError.
 
-    ASN.1 has a year 0, times without a zone, and zones that lead out of the calendar.
+    ASN.1 has a year 0, times without a zone, and zones that lead out of Python's calendar.
     """
     if not isinstance(moment, datetime) or moment.tzinfo is None:
         raise ValueError("a time that is not in UTC")

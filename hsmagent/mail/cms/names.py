@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from hsmagent.mail.cms import ber, oids
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
@@ -17,40 +18,29 @@ _RFC822_NAME = 0x81
 _OTHER_NAME = 0xA0
 _MAX_EXTENSION = 64 * 1024
 
-# Type of attribute → asn1crypto's name for it, and the tags that its value may have for that.
+# Type of attribute → asn1crypto's name for it, its label for a person, and a plain value's tags.
 _TEXT, _IA5 = {0x0C, 0x13}, {0x16}  # UTF8String and PrintableString; IA5String
 _PLAIN_TYPES = {
-    "2.5.4.3": ("common_name", _TEXT),
-    "2.5.4.4": ("surname", _TEXT),
-    "2.5.4.5": ("serial_number", _TEXT),
-    "2.5.4.6": ("country_name", _TEXT),
-    "2.5.4.7": ("locality_name", _TEXT),
-    "2.5.4.8": ("state_or_province_name", _TEXT),
-    "2.5.4.10": ("organization_name", _TEXT),
-    "2.5.4.11": ("organizational_unit_name", _TEXT),
-    "2.5.4.42": ("given_name", _TEXT),
-    oids.EMAIL_ADDRESS: ("email_address", _IA5),
+    "2.5.4.3": ("common_name", "Common Name", _TEXT),
+    "2.5.4.4": ("surname", "Surname", _TEXT),
+    "2.5.4.5": ("serial_number", "Serial Number", _TEXT),
+    "2.5.4.6": ("country_name", "Country", _TEXT),
+    "2.5.4.7": ("locality_name", "Locality", _TEXT),
+    "2.5.4.8": ("state_or_province_name", "State/Province", _TEXT),
+    "2.5.4.10": ("organization_name", "Organization", _TEXT),
+    "2.5.4.11": ("organizational_unit_name", "Organizational Unit", _TEXT),
+    "2.5.4.42": ("given_name", "Given Name", _TEXT),
+    oids.EMAIL_ADDRESS: ("email_address", "Email Address", _IA5),
 }
-_LABELS = {
-    "common_name": "Common Name",
-    "surname": "Surname",
-    "serial_number": "Serial Number",
-    "country_name": "Country",
-    "locality_name": "Locality",
-    "state_or_province_name": "State/Province",
-    "organization_name": "Organization",
-    "organizational_unit_name": "Organizational Unit",
-    "given_name": "Given Name",
-    "email_address": "Email Address",
-}
-_PLAIN_VALUE = re.compile(rb"(?!.*[xX][nN]--)[ -~]+")  # nor a host's name in IDNA
+_LABELS = {name: label for name, label, _ in _PLAIN_TYPES.values()}
+_PLAIN_VALUE = re.compile(rb"(?!.*[xX][nN]--)[ -~]+")  # ASCII, without a host's name in IDNA
 _BLANKS = re.compile(" +")
 
 
 def plain(name: bytes) -> list[tuple[str, str]] | None:
     """Return type and value of each part of a Name (DER) of nothing but ASCII; None for others.
 
-    Most names are such ones, and preparing them to be compared is easy. Malformed if it is none.
+    Most names are plain, and easy to prepare for comparison. Raises Malformed if it is no Name.
     """
     what, found = "a name", list[tuple[str, str]]()
     reader = Reader(Memory(name))
@@ -58,17 +48,13 @@ def plain(name: bytes) -> list[tuple[str, str]] | None:
     while reader.peek() is not None:
         reader.enter(ber.SET, what)
         reader.enter(ber.SEQUENCE, what)
-        kind, types = _PLAIN_TYPES.get(object_identifier(reader, what), ("", set[int]()))
+        kind, _, tags = _PLAIN_TYPES.get(object_identifier(reader, what), ("", "", set[int]()))
         tag = reader.peek() or 0
-        if tag not in types:
+        if tag not in tags:
             return None
         value = ber.contents(reader.element(len(name), what, tag))
         reader.leave(what)
-        if (
-            reader.peek() is not None
-            or not _PLAIN_VALUE.fullmatch(value)
-            or b"xn--" in value.lower()
-        ):
+        if reader.peek() is not None or not _PLAIN_VALUE.fullmatch(value):
             return None
         reader.leave(what)
         found.append((kind, value.decode("ascii")))
@@ -117,13 +103,18 @@ def key(name: bytes) -> str:
     if parts := plain(name):
         _bound(len(parts))
         return "\x1e".join(f"{kind}: {_prepared(value)}" for kind, value in parts)
-    from asn1crypto import x509
-
-    parsed = x509.Name.load(name, strict=True)
+    parsed = _parsed(name)
     _bound(len(parsed.chosen))
     if any(len(rdn) != len({ntv["type"].native for ntv in rdn}) for rdn in parsed.chosen):
         raise ValueError("a name with a part that says the same twice")
     return str(parsed.hashable)
+
+
+def _parsed(name: bytes) -> Any:
+    """Return a Name (DER) as asn1crypto reads it, which is imported for such names only."""
+    from asn1crypto import x509
+
+    return x509.Name.load(name, strict=True)
 
 
 def _bound(count: int) -> None:
@@ -132,7 +123,7 @@ def _bound(count: int) -> None:
 
 
 def _prepared(value: str) -> str:
-    """Prepare ASCII as RFC 4518, section 2, has it: of all that, case and blanks are left."""
+    """Prepare ASCII as RFC 4518, section 2, has it: for ASCII, only case and blanks matter."""
     return f" {_BLANKS.sub('  ', value.lower()).strip()} "
 
 
@@ -140,21 +131,17 @@ def email_addresses(name: bytes) -> list[str]:
     """Return the emailAddress attributes of a Name (DER)."""
     parts = plain(name)
     if parts is None:
-        from asn1crypto import x509
-
-        pairs = [pair for rdn in x509.Name.load(name, strict=True).chosen for pair in rdn]
+        pairs = [pair for rdn in _parsed(name).chosen for pair in rdn]
         parts = [(pair["type"].native, str(pair["value"].native)) for pair in pairs]
     return [value for kind, value in parts if kind == "email_address"]
 
 
 def common(name: bytes) -> str:
-    """Return what names a Name's (DER) bearer to a person: its common name, or all of it."""
+    """Return a Name (DER) for a person: its common name, or all of it."""
     if parts := plain(name):
         found = [value for kind, value in parts if kind == "common_name"]
         return found[-1] if found else whole(name)
-    from asn1crypto import x509
-
-    value = x509.Name.load(name, strict=True).native.get("common_name", "")
+    value = _parsed(name).native.get("common_name", "")
     return str(value[-1] if isinstance(value, list) else value) or whole(name)
 
 
@@ -165,9 +152,7 @@ def whole(name: bytes) -> str:
         ordered = parts if parts[-1][0] == "country_name" else reversed(parts)
         texts = [f"{_LABELS[kind]}: {value}" for kind, value in ordered]
         return ("; " if any("," in text for text in texts) else ", ").join(texts)
-    from asn1crypto import x509
-
-    return str(x509.Name.load(name, strict=True).human_friendly)
+    return str(_parsed(name).human_friendly)
 
 
 def issuer_and_serial(data: bytes) -> tuple[bytes, int]:
@@ -210,9 +195,7 @@ _SHORT = {
 
 def attributes(name: bytes) -> list[tuple[str, str]]:
     """Return the attributes of a Name (DER) that can be read, the last first, with short names."""
-    from asn1crypto import x509
-
-    rdns = reversed(list(x509.Name.load(name, strict=True).chosen))
+    rdns = reversed(list(_parsed(name).chosen))
     pairs = ((pair["type"], str(pair["value"].native)) for rdn in rdns for pair in rdn)
     return [(_SHORT.get(kind.native, kind.dotted), value) for kind, value in pairs]
 

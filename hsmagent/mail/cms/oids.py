@@ -1,5 +1,7 @@
 """The object identifiers that we use, by the names their specifications give them."""
 
+from itertools import product
+
 from hsmagent.model import KeyType, Scheme
 
 # RFC 5652, RFC 5083
@@ -48,7 +50,7 @@ DIGESTS = {
     "sha512": "2.16.840.1.101.3.4.2.3",
 }
 
-# What there is besides, so that a person reads a name (RFC 8692, RFC 9688).
+# Digests that are not supported, so that a person reads their names (RFC 8692, RFC 9688).
 OTHER_DIGESTS = {
     "1.2.840.113549.2.5": "MD5",
     "2.16.840.1.101.3.4.2.7": "SHA3-224",
@@ -65,6 +67,7 @@ KEY_TYPES: dict[str, str] = {
     ID_EC_PUBLIC_KEY: KeyType.EC,
     ID_ED25519: KeyType.ED25519,
 }
+_SLH_DSA_SIZES = ("128s", "128f", "192s", "192f", "256s", "256f")
 KEY_KINDS = {
     "1.2.840.10040.4.1": "DSA",
     "1.2.840.113549.1.3.1": "DH",
@@ -80,16 +83,8 @@ KEY_KINDS = {
     "2.16.840.1.101.3.4.4.2": "ML-KEM-768",
     "2.16.840.1.101.3.4.4.3": "ML-KEM-1024",
     **{
-        f"2.16.840.1.101.3.4.3.{number}": f"SLH-DSA-{kind}"
-        for number, kind in enumerate(
-            (
-                f"{digest}-{size}{pace}"
-                for digest in ("SHA2", "SHAKE")
-                for size in (128, 192, 256)
-                for pace in "sf"
-            ),
-            20,
-        )
+        f"2.16.840.1.101.3.4.3.{number}": f"SLH-DSA-{digest}-{size}"
+        for number, (digest, size) in enumerate(product(("SHA2", "SHAKE"), _SLH_DSA_SIZES), 20)
     },
 }
 
@@ -131,7 +126,7 @@ ECDH = {
     "1.3.132.1.14.3": ("sha512", True),
 }
 
-# How a content key may be wrapped besides, so that a person reads a name (RFC 8418, RFC 3370).
+# Ways to wrap a content key that are not supported, by name for a person (RFC 8418, RFC 3370).
 WRAPPING = {
     "1.2.840.113549.1.9.16.3.6": "3DES key wrap",
     "1.2.840.113549.1.9.16.3.7": "RC2 key wrap",
@@ -141,9 +136,6 @@ WRAPPING = {
     "1.2.840.113549.1.9.16.3.21": "ECDH with HKDF",
 }
 
-# RFC 8551, section 3.5.3.2
-_MICALG = {"sha256": "sha-256", "sha384": "sha-384", "sha512": "sha-512"}
-
 
 def digest_name(scheme: Scheme) -> str:
     """Return the hash that a signature's content digest uses (RFC 8419: SHA-512 for Ed25519)."""
@@ -151,5 +143,5 @@ def digest_name(scheme: Scheme) -> str:
 
 
 def micalg(scheme: Scheme) -> str:
-    """Return the micalg parameter that goes with a signature."""
-    return _MICALG[digest_name(scheme)]
+    """Return the micalg parameter that goes with a signature (RFC 8551, section 3.5.3.2)."""
+    return digest_name(scheme).replace("sha", "sha-")

@@ -1,4 +1,4 @@
-"""Reading the outside of a CMS message: its kind, and small structures by asn1crypto."""
+"""Reading the outer part of a CMS message, its kind, and the small structures in it."""
 
 from hashlib import sha1
 from typing import Any

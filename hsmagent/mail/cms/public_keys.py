@@ -1,4 +1,4 @@
-"""Public keys as certificates hold them: which kinds are used here, and how the others are called.
+"""Public keys as certificates hold them: which kinds are used here, and what the others are called.
 
 RFC 3279, RFC 4055, RFC 5480, RFC 8410; RFC 9881 and RFC 9909 for the newest.
 """
@@ -37,7 +37,7 @@ def load(spki: bytes) -> Public:
 
 
 def weakness(key: Public) -> str:
-    """Return what to say of a key that is used but should not be any more, or ""."""
+    """Return what to say of a key that is used but no longer safe, or ""."""
     if isinstance(key, rsa.RSAPublicKey) and key.key_size < SAFE_RSA:
         return f"the key has only {key.key_size} bits; {SAFE_RSA} are the least that is safe today"
     return ""

@@ -1,7 +1,7 @@
 """A certificate as the path validation reads it.
 
-asn1crypto reads a certificate whole or not at all; foreign ones hold URIs, X.400 names and other
-things that it cannot read and that nobody here looks at. `Readable` leaves those alone.
+asn1crypto reads a certificate whole or not at all. Some hold URIs, X.400 names and other things
+that asn1crypto cannot read and that nobody here looks at. `Readable` leaves those alone.
 """
 
 from typing import Any

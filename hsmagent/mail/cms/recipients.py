@@ -46,14 +46,14 @@ class Nobody:
 
 
 class _Unsupported(Exception):
-    """A RecipientInfo is for one of our keys, in a way that is not supported: which."""
+    """A RecipientInfo is for one of our keys, in an unsupported way that str() names."""
 
 
 def find(infos: Iterable[bytes], ours: Ours) -> Recipient | Nobody:
-    """Return the first RecipientInfo that is for one of our keys; all are read, one is taken.
+    """Return the first RecipientInfo that is for one of our keys. Reads all of `infos`.
 
-    Only what holds a number or identifier of ours is looked at closely, so that a message to very
-    many costs little more than its bytes.
+    Only those that hold a serial number or key identifier of ours are parsed, so that a message to
+    very many recipients takes little more than reading its bytes.
     """
     needles = {c.serial_der for _, c in ours} | {c.key_identifier for _, c in ours}
     found: Recipient | None = None
@@ -69,11 +69,11 @@ def find(infos: Iterable[bytes], ours: Ours) -> Recipient | Nobody:
                 unsupported = str(error)
     if found is not None:
         return found
-    return Nobody(_for_us(unsupported) if unsupported else _for_others(others[:_NAMED], many))
-
-
-def _for_us(how: str) -> str:
-    return f"the message is encrypted for your key, but in a way that is not supported ({how})"
+    if not unsupported:
+        return Nobody(_for_others(others[:_NAMED], many))
+    return Nobody(
+        f"the message is encrypted for your key, but in a way that is not supported ({unsupported})"
+    )
 
 
 def _for_others(named: Sequence[str], many: int) -> str:
@@ -94,7 +94,7 @@ def _match(info: bytes, ours: Ours) -> Recipient | None:
 
 
 def _named(info: bytes) -> list[str]:
-    """Say for whom a RecipientInfo is, as it names them; nothing of what cannot be read."""
+    """Return names for those whom a RecipientInfo is for; none where it cannot be read."""
     what, reader = "a RecipientInfo", Reader(Memory(info))
     try:
         if info[0] == ber.SEQUENCE:
@@ -166,7 +166,7 @@ def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
     reader.enter(_KARI, what)
     reader.element(16, what, ber.INTEGER)
     reader.enter(ber.context(0), what)
-    # A static originator key: nobody sends that.
+    # Without a point it is a static originator key, which nobody sends.
     point = _originator_key(reader) if reader.peek() == ber.context(1) else b""
     if not point:
         reader.element(_FIELD_MAX, what)

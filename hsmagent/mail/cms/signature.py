@@ -21,7 +21,7 @@ _RSA = {"rsassa_pkcs1v15", "rsaes_pkcs1v15"}
 
 
 class Unsupported(UsageError):
-    """A signature that cannot be checked here, which says nothing about it."""
+    """A signature that cannot be checked here; it may be good or bad."""
 
 
 def verify(
@@ -97,4 +97,4 @@ def _padding(algorithm: Any, kind: str) -> padding.AsymmetricPadding:
     return padding.PSS(padding.MGF1(_MASKS[inner]()), salt)
 
 
-_SALT_BITS = 16  # longer than any RSA key is
+_SALT_BITS = 16  # a salt whose length takes more bits than this is longer than any RSA key

@@ -13,7 +13,6 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import Key, KeyType, Scheme
 
 _STRENGTHS = ("sha256", "sha384", "sha512")
-_SALT = {"sha256": 32, "sha384": 48, "sha512": 64}
 
 
 def attributes(digest: bytes, scheme: Scheme, certificate: Certificate, moment: datetime) -> bytes:
@@ -67,7 +66,7 @@ def digest_algorithm(scheme: Scheme) -> bytes:
 
 
 def best_scheme(key: Key, *, pss: bool = False, digest: str = "") -> Scheme:
-    """Return the scheme for a key; without a `digest` the hash follows the curve's strength.
+    """Return the scheme for a key; without a `digest`, the hash is as strong as the key's curve.
 
     Raises UsageError when the key cannot sign with that digest.
     """
@@ -107,7 +106,7 @@ def _signing_certificate(certificate: Certificate) -> bytes:
 
 
 def _capabilities(scheme: Scheme) -> bytes:
-    """Say what we can read, best first (RFC 8551, section 2.5.2)."""
+    """Return the SMIMECapabilities: the ciphers that we read, the best first (RFC 8551, 2.5.2)."""
     ciphers = (oids.AES_256_GCM, oids.AES_128_GCM, oids.AES_256_CBC, oids.AES_128_CBC)
     known = [der.sequence(der.oid(cipher)) for cipher in ciphers]
     if scheme.value.startswith("ecdsa"):
@@ -129,10 +128,11 @@ def _signature_algorithm(scheme: Scheme) -> bytes:
 def _pss_parameters(scheme: Scheme) -> bytes:
     """RSASSA-PSS-params (RFC 4055, section 3.1)."""
     digest = der.sequence(der.oid(oids.DIGESTS[scheme.hash_name]), der.NULL)
+    salt = hashlib.new(scheme.hash_name).digest_size
     return der.sequence(
         der.tlv(0xA0, digest),
         der.tlv(0xA1, der.sequence(der.oid(oids.ID_MGF1), digest)),
-        der.tlv(0xA2, der.integer(_SALT[scheme.hash_name])),
+        der.tlv(0xA2, der.integer(salt)),
     )
 
 

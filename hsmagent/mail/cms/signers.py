@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from asn1crypto import algos, cms, tsp
+from asn1crypto import algos
 from cryptography.exceptions import InvalidSignature
 
 from hsmagent.errors import UsageError
@@ -34,6 +34,7 @@ _HEADER = re.compile(rb"(?:[!-9;-~]+[ \t]*:" + _LINE + rb"(?:[\t ]" + _LINE + rb
 _CERTIFICATE_MAX = 64 * 1024
 _CRL_MAX = 8 * 1024 * 1024
 _INFO_MAX = 256 * 1024
+_DIGEST_MAX = 64
 _GOOD_DIGESTS = ("sha224", "sha256", "sha384", "sha512")
 _DIGEST_NAMES = {dotted: name for name, dotted in oids.DIGESTS.items()} | oids.OTHER_DIGESTS
 
@@ -80,7 +81,7 @@ class SignerInfo:
 
 @dataclass(frozen=True, slots=True)
 class SignedData:
-    """One SignedData. content: None when detached; crls: DER; unreadable: so many certificates."""
+    """One SignedData. content: None when detached. crls: DER. unreadable: how many certificates."""
 
     content: Content | None
     certificates: tuple[Certificate, ...]
@@ -91,10 +92,9 @@ class SignedData:
 
 @dataclass(frozen=True, slots=True)
 class Signer:
-    """What became of one SignerInfo. problem: why the signature does not hold, or "".
+    """What a SignerInfo was found to be. problem: why the signature does not hold, or "".
 
-    checked: that it does not hold is known; else it could not be checked. remark: of a signature
-    that holds.
+    checked: False if it could not be checked at all. remark: what to say of one that holds, or "".
     """
 
     certificate: Certificate | None
@@ -193,7 +193,7 @@ def _check_digest(name: str) -> None:
 
 
 def _certificate(data: bytes) -> list[Certificate]:
-    """Certificates that we cannot read (attribute certificates, odd ones) help nobody: skipped."""
+    """Return the certificate, or nothing: attribute certificates, for one, cannot be read."""
     try:
         found = Certificate(data)
     except UsageError:
@@ -264,21 +264,42 @@ def _check_attributes(attributes: Attributes, digest: bytes) -> None:
 
 
 def _check_reference(attributes: Attributes, certificate: Certificate) -> None:
-    """SigningCertificate, of either version, must name the certificate we take (RFC 5035).
+    """Raise _Invalid unless SigningCertificate, of either version, names this one (RFC 5035).
 
-    To find another certificate with the same SHA-1 as a given one is more than anybody can.
+    SHA-1 is enough here: nobody can make another certificate with the SHA-1 of a given one.
     """
     for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE, []):
-        named = load(tsp.SigningCertificate, value, "SigningCertificate")["certs"][0]
-        if hashlib.sha1(certificate.der).digest() != named["cert_hash"].native:  # noqa: S324
+        _, digest = _first_named(value, "SigningCertificate")
+        if hashlib.sha1(certificate.der).digest() != digest:  # noqa: S324
             raise _Invalid("it was made for another certificate")
     for value in attributes.get(oids.ID_AA_SIGNING_CERTIFICATE_V2, []):
-        first = load(tsp.SigningCertificateV2, value, "SigningCertificateV2")["certs"][0]
-        name = _DIGEST_NAMES.get(first["hash_algorithm"]["algorithm"].dotted, "")
+        name, digest = _first_named(value, "SigningCertificateV2")
         if name not in _GOOD_DIGESTS:
             raise Unsupported("it names its certificate by a digest that proves nothing")
-        if hashlib.new(name, certificate.der).digest() != first["cert_hash"].native:
+        if hashlib.new(name, certificate.der).digest() != digest:
             raise _Invalid("it was made for another certificate")
+
+
+def _first_named(value: bytes, what: str) -> tuple[str, bytes]:
+    """Return by which digest, and by what, a SigningCertificate names the signer's certificate.
+
+    ESSCertIDv2 (RFC 5035, section 4) may say the digest's algorithm, where it is not SHA-256.
+    """
+    reader = Reader(Memory(value))
+    for _ in ("SigningCertificate", "certs", "ESSCertID"):
+        reader.enter(ber.SEQUENCE, what)
+    name = "sha256"
+    if reader.peek() == ber.SEQUENCE:
+        dotted, _ = algorithm(reader, what)
+        name = _DIGEST_NAMES.get(dotted, "")
+    found = reader.octets(_DIGEST_MAX, what)
+    for _ in ("issuerSerial", "further certificates", "policies"):
+        for _ in reader.elements(_INFO_MAX, MAX_ATTRIBUTES, what):
+            pass
+        reader.leave(what)
+    if reader.peek() is not None:
+        raise Malformed(f"{what} with something after it")
+    return name, found
 
 
 def _signing_time(attributes: Attributes) -> datetime | None:
@@ -286,7 +307,7 @@ def _signing_time(attributes: Attributes) -> datetime | None:
     if len(values) != 1:
         return None
     try:
-        return fields.utc(load(cms.Time, values[0], "the signing time").native)
+        return fields.moment(values[0])
     except (ValueError, OverflowError):
         raise Unsupported("its signing time is not one") from None
 
@@ -312,8 +333,8 @@ def _check_signer(
     # As received, but for the tag: the signature is over the SET OF (section 5.4).
     signed = b"\x31" + info.attributes[1:] if attributes else None
     if signed is None and not content.reads_as_mail:
-        # Else what the key signed for another purpose could be shown as a signed mail: the
-        # attributes of another one, or a login of ssh.
+        # Else what the key signed for another purpose could be shown as a signed mail: the signed
+        # attributes of a mail, or an ssh login.
         raise _Invalid("it has no signed attributes, and its content does not read as mail")
     try:
         _check_reference(attributes, certificate)
@@ -327,5 +348,5 @@ def _check_signer(
         )
     except InvalidSignature:
         raise _Invalid("the signature is wrong") from None
-    except ASN1_ERRORS:
+    except (Malformed, *ASN1_ERRORS):
         raise Unsupported("it cannot be checked: one of its fields cannot be read") from None

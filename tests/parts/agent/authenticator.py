@@ -1,7 +1,7 @@
-"""An authenticator of our own, and the program that speaks to it, in place of ssh-sk-helper.
+"""A FIDO authenticator, and the program that speaks to it, in place of ssh-sk-helper.
 
-For what the packaged sk-dummy.so does not do: a PIN, a touch, faults. The program's protocol is
-written anew from OpenSSH's sources, so that it checks ours.
+It does what the packaged sk-dummy.so does not: a PIN, a touch, faults. The program's protocol is
+written from OpenSSH's sources, independently of ours, so that it tests ours.
 """
 
 import json
@@ -103,7 +103,7 @@ class Authenticator:
         self.behave()
 
     def behave(self, *, pin: str = "", touch: bool = False, fault: str = "") -> None:
-        """From now on: want this PIN, wait for a touch, do wrong."""
+        """From now on, want this PIN, wait for a touch, or misbehave."""
         manner = {"pin": pin, "touch": touch, "fault": fault}
         (self.folder / "manner").write_text(json.dumps(manner))
 
@@ -113,7 +113,7 @@ class Authenticator:
 
     @property
     def asked(self) -> list[dict[str, Any]]:
-        """What it was asked, in order: pid, PIN, provider, names in the environment."""
+        """The requests so far, in order: pid, PIN, provider, names in the environment."""
         log = self.folder / "asked"
         return [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
 

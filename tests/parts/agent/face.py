@@ -74,7 +74,7 @@ class FaceClient:
         self._reader = frame.Reader(1 << 24)
 
     def client(self, of: socket.socket | None, family: str = "pkcs11") -> dict[str, Any]:
-        """Say for whom this speaks, and hand that program's socket over."""
+        """Say for which program this connection speaks, and hand that program's socket over."""
         body = frame.encode(json.dumps({"op": "client", "for": family}).encode())
         if of is None:
             self.socket.sendall(body)

@@ -115,7 +115,7 @@ def rsa_key(*, beginning: bytes = b"", end: bytes = b"", size: int = 256) -> rsa
 
 
 def is_prime(number: int) -> bool:
-    """Fermat's test, which no candidate of ours fools."""
+    """Fermat's test, which suffices for random candidates."""
     return all(number % small for small in (3, 5, 7, 11, 13)) and pow(2, number - 1, number) == 1
 
 

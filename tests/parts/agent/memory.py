@@ -1,4 +1,4 @@
-"""What lies in a process's memory: whether pieces of a secret number are found there."""
+"""A process's memory, searched for pieces of secret numbers."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

@@ -93,7 +93,7 @@ class FaceProcess:
         more: Mapping[str, str] | None = None,
         cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[bytes]:
-        """Run a program that finds the face; never raises for its exit status."""
+        """Run a program whose environment leads here; never raises for its exit status."""
         return subprocess.run(
             command,
             env={**self.environment, **(more or {})},

@@ -4,7 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -16,7 +16,7 @@ SECONDS = 60.0
 
 @dataclass
 class Reply:
-    """What a command gave. error: 0, or the number without its source."""
+    """The answer to a command. error: 0, or libgpg-error's code without its source."""
 
     error: int = 0
     text: str = ""
@@ -30,7 +30,7 @@ def unquoted(data: bytes) -> bytes:
 
 
 class AssuanClient:
-    """One conversation. answers: what an INQUIRE is answered, by its keyword."""
+    """One conversation. answers: to an INQUIRE, by its keyword."""
 
     def __init__(self, source: IO[bytes], sink: IO[bytes]) -> None:
         self._source = source
@@ -44,6 +44,8 @@ class AssuanClient:
             self._sink.write((line.encode() if isinstance(line, str) else line) + b"\n")
             self._sink.flush()
         except ConnectionError:
+            with suppress(ConnectionError):
+                self._sink.close()  # with what it could not send
             raise EOFError from None
 
     def call(self, line: bytes | str) -> Reply:

@@ -1,4 +1,4 @@
-"""Stand-ins for desktop services, by Debian's python-dbusmock: a process of its own each."""
+"""Stand-ins for desktop services, by Debian's python-dbusmock: each is a process of its own."""
 
 import os
 import subprocess

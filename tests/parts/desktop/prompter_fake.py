@@ -1,6 +1,6 @@
-"""A system prompter that does as it is told: for hangs, crashes, lies and late answers.
+"""A system prompter that follows a script: for hangs, crashes, lies and late answers.
 
-Its side of sx-aes-1 is written anew from the description, so that it checks ours.
+Its side of sx-aes-1 is written from the description, independently of ours, so that it tests ours.
 """
 
 import asyncio

@@ -18,8 +18,8 @@ from tests.parts.until import until
 SYSTEMD = "/usr/lib/systemd/systemd"
 
 # As root of a user namespace: what the manager wants to see. Then back to the user's own id, so
-# that it has no more rights than on a real machine. (No pid namespace: it would take itself for
-# the system's manager, and cannot bear clients from outside.)
+# that it has no more rights than on a real machine. (No pid namespace: in one, the manager would
+# take itself for the system's, and could not serve clients from outside.)
 _INSIDE = """
 set -eu
 mount -t tmpfs -o mode=755 run /run

@@ -21,7 +21,7 @@ class Screen:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What a GTK program needs to come up here."""
+        """The variables with which a GTK program shows its windows here."""
         return GTK | {"DISPLAY": self.display, "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8"}
 
     def xdotool(self, *arguments: str) -> str:

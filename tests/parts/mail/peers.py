@@ -132,7 +132,7 @@ class Gpgsm:
     def _import(self, kind: str, who: Person) -> None:
         """Bring in a key, or the certificate alone where gpgsm 2.2 cannot read such a key."""
         for _ in range(8 if kind == "rsa" else 1):
-            # It stumbles over one PKCS #12 file in twelve, by the salt.
+            # It cannot read one PKCS #12 file in twelve, depending on the random salt.
             p12 = pkcs12(self._folder, kind, who)
             try:
                 self._gpgsm((*self._with(), "--import", p12), PASSWORD.encode())

@@ -41,7 +41,7 @@ def signer_of(tokens: Tokens, label: str) -> TokenSigner:
 
 
 def typed(pin: str) -> bytearray:
-    """Return a PIN as it comes from a prompt: once, to be wiped by who takes it."""
+    """Return a PIN as it comes from a prompt: a buffer that is wiped once the PIN is used."""
     return bytearray(pin.encode())
 
 

@@ -20,7 +20,7 @@ main()
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What a command came to."""
+    """A command's result."""
 
     status: int
     out: str
@@ -31,7 +31,7 @@ class Ran:
 class Managed:
     """The commands, on one provider; `folder` holds the configuration and is the working folder.
 
-    rounds: of MD5 around a DKEK share; 0 is what it is, which takes many seconds.
+    rounds: of MD5 around a DKEK share; 0: as many as in use, which takes many seconds.
     """
 
     provider: Provider

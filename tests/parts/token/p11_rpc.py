@@ -1,4 +1,4 @@
-"""The other end of p11-kit's RPC, for tests that p11-kit's own client cannot make.
+"""The client's end of p11-kit's RPC, for calls that p11-kit's own client never makes.
 
 newer: as p11-kit writes from 0.25.6 on. Values are those of `hsmagent.p11.rpc`, and so is the table
 of calls, which the tests hold to p11-kit's own traffic.
@@ -206,7 +206,7 @@ class RpcClient:
         return self._code
 
     def wait(self, call: Call, code: int) -> tuple[Any, ...]:
-        """Return the values of the next reply, which must be that one. Raises Rv."""
+        """Return the values of the next reply, which must be to this call. Raises Rv."""
         found, body = self.next_reply()
         assert found == code
         return reply(call, body)

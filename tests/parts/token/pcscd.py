@@ -104,15 +104,15 @@ class Pcscd:
 
     @property
     def has_card(self) -> bool:
-        """Whether it believes that a card is in, by its log."""
+        """Whether its log says that a card is in the reader."""
         log = self._logged()
         return log.rfind("card atr") > log.rfind("card removed from")
 
     @property
     def saw_insertion(self) -> bool:
-        """Whether a card was put in since it started, by its log.
+        """Whether its log says that a card was put in since it started.
 
-        Of a card that it finds when it starts it says no "inserted", and counts no event. Its
+        pcscd logs no "inserted" for a card that it finds when it starts, and counts no event. Its
         clients take the number 0 for "not known", so OpenSC would miss a quick change of that card.
         """
         return "card inserted into" in self._logged()
@@ -129,7 +129,7 @@ class Pcscd:
 
 @functools.cache
 def _options() -> list[str]:
-    """Return what newer ones want to be told: there is no polkit to ask whether we may."""
+    """Return the options by which newer versions do not ask polkit, which is not there."""
     text = subprocess.run([PCSCD, "--help"], capture_output=True, text=True, check=False)
     return ["--disable-polkit"] if "--disable-polkit" in text.stdout + text.stderr else []
 

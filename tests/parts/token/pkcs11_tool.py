@@ -11,7 +11,7 @@ SECONDS = 180  # a DKEK share takes sc-hsm-tool long
 
 
 class ToolFailed(Exception):
-    """The tool said no; the text is what it said."""
+    """The tool failed; str() is what it printed."""
 
 
 def pkcs11_tool(provider: Provider, *arguments: str, pin: str | None = None) -> str:

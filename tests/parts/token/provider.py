@@ -1,4 +1,4 @@
-"""What a test needs to know of a token: the same for a card, a TPM and a database."""
+"""What a test needs to know of a PKCS#11 module: the same for a card, a TPM and a database."""
 
 import json
 import sysconfig

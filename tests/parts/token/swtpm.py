@@ -1,7 +1,7 @@
 """A software TPM with a tpm2-pkcs11 store: one token, "tpm", with a P-256 and an RSA-2048 key.
 
 There is no resource manager in between: one program at a time, and no third key loaded at once.
-Whoever comes second waits until the first has closed its connection.
+A second program waits until the first has closed its connection.
 """
 
 import subprocess

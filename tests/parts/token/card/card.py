@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from hsmagent.errors import ProtocolError
 from hsmagent.schsm import pkcs15 as described
-from hsmagent.schsm.apdu import INS, SW, Command, parse
+from hsmagent.schsm.apdu import INS, SW, Command
 from hsmagent.schsm.card import (
     AID,
     ATR,
@@ -35,6 +35,7 @@ from hsmagent.schsm.card import (
 from hsmagent.schsm.tlv import fields, tlv
 from tests.parts.token.card import cvc, files, keys, pkcs15
 from tests.parts.token.card.answer import Answer
+from tests.parts.token.card.commands import p1p2, parse
 from tests.parts.token.card.domain import Domain
 from tests.parts.token.card.knobs import Knobs, Unplugged
 from tests.parts.token.card.pin import Pin
@@ -100,7 +101,7 @@ class Card:
 
     @classmethod
     def blank(cls, serial: str = "DENK0100001") -> "Card":
-        """Return a card as it comes from the factory: without PINs and without a label."""
+        """Return a card as it leaves the factory: without PINs and without a label."""
         card = cls(serial)
         card.user = card.so = None
         del card.files.content[TOKEN_INFO]
@@ -197,7 +198,7 @@ class Card:
         )
 
     def _read(self, command: Command) -> bytes:
-        which = command.p1p2 or self.files.current
+        which = p1p2(command) or self.files.current
         high = which >> 8
         if high == PRIVATE_KEY:
             raise Answer(SW.NOT_LOGGED_IN)
@@ -212,7 +213,7 @@ class Card:
         wanted = fields(command.data)
         if set(wanted) != {0x54, 0x53}:
             raise Answer(SW.WRONG_DATA)
-        self.files.update(command.p1p2, int.from_bytes(wanted[0x54], "big"), wanted[0x53])
+        self.files.update(p1p2(command), int.from_bytes(wanted[0x54], "big"), wanted[0x53])
         return b""
 
     def _delete(self, command: Command) -> bytes:

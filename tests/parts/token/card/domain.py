@@ -18,7 +18,7 @@ BLOCK = 16
 
 @dataclass(slots=True)
 class Domain:
-    """A DKEK of so many shares; with none it is random, and good for this card alone."""
+    """A DKEK of so many shares; of none: it is random, so that no other card has it."""
 
     shares: int
     missing: int

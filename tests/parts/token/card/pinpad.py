@@ -36,5 +36,5 @@ class PinPad:
 
     @property
     def left(self) -> list[str]:
-        """What nobody has asked for."""
+        """What was to be typed and was not asked for."""
         return self._file.read_text().splitlines()

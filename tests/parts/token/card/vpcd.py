@@ -47,7 +47,7 @@ class Slot:
             self._thread = None
 
     def _connect(self, seconds: float) -> bool:
-        """Connect once. The driver has a backlog of none: a lost try is seen by its silence."""
+        """Connect once. The driver queues no connections: a try that is lost gets no answer."""
         self._seen.clear()
         try:
             connection = socket.create_connection(("127.0.0.1", self.port), seconds)
@@ -92,7 +92,7 @@ def _exactly(connection: socket.socket, length: int) -> bytes:
     data = b""
     while len(data) < length:
         # The driver sends length and body apart; without this each command waits 40 ms for a
-        # delayed acknowledgement. The kernel forgets the wish: say it every time.
+        # delayed acknowledgement. The kernel resets the option, so it is set every time.
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
         part = connection.recv(length - len(data))
         if not part:

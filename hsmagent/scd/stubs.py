@@ -1,0 +1,34 @@
+"""The stubs that GnuPG's agent keeps of keys on cards (gnupg/agent/keyformat.txt)."""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from hsmagent.scd.card import SERIAL
+
+_GRIP = re.compile(r"[0-9A-F]{40}")
+
+
+def home(env: Mapping[str, str]) -> Path:
+    """Return GnuPG's folder in this environment."""
+    return Path(env.get("GNUPGHOME") or f"{env.get('HOME', '')}/.gnupg")
+
+
+def path(folder: Path, grip: str) -> Path:
+    """Return the path of a key's stub in GnuPG's folder. grip: the keygrip."""
+    return folder / "private-keys-v1.d" / f"{grip.upper()}.key"
+
+
+def read(folder: Path, grip: str) -> bytes:
+    """Return a key's stub; b"" where there is none, or `grip` is no keygrip."""
+    if not _GRIP.fullmatch(grip.upper()):
+        return b""
+    try:
+        return path(folder, grip).read_bytes()
+    except OSError:
+        return b""
+
+
+def is_ours(stub: bytes) -> bool:
+    """Whether GnuPG has learned the key from our card: the stub holds its serial, raw or in hex."""
+    return bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub
