@@ -59,7 +59,11 @@ class Reply(asyncio.Future[T]):
 
     def _go_on_soon(self) -> None:
         if self.go_on is not None:
-            self.get_loop().call_soon(self.go_on)
+            self.get_loop().call_soon(self._go_on_if_wanted)
+
+    def _go_on_if_wanted(self) -> None:
+        if self.go_on is not None:  # else the errand was cancelled meanwhile
+            self.go_on()
 
 
 class Errand(Generic[T]):

@@ -165,6 +165,16 @@ async def test_a_cancelled_errand_ends_and_nobody_waits(in_vain: str, *, in_task
     assert not outcome.told
 
 
+async def test_an_errand_that_is_cancelled_after_its_reply_failed_does_not_go_on() -> None:
+    reply, outcome = Reply[int](), Outcome()
+    errand = await begun(wait_for(reply), outcome)
+    reply.set_exception(ValueError("no"))
+    errand.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert not outcome.told
+
+
 async def test_many_that_fail_at_once_do_not_pile_up() -> None:
     replies = [Reply[int]() for _ in range(3000)]
 
