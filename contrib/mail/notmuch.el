@@ -5,7 +5,7 @@
 ;; goes through message-mode, and so through hsmagent-sendmail, which signs with the key of the
 ;; address in From and needs no GnuPG.
 ;;
-;; Not tried: no test drives notmuch.  Tell us what is wrong with it.
+;; Tried is notmuch itself, by tests; its Emacs mode is not.  Tell us what is wrong with it.
 
 (load (expand-file-name "hsmagent-smime" (file-name-directory (or load-file-name buffer-file-name))))
 

@@ -110,7 +110,7 @@ COMMANDS = {
         _quick("forget-pin", "delete the PIN kept in the desktop's keyring", SOME_TOKEN),
         _quick(
             "log",
-            "who used which key for what, and what was refused",
+            "who used which key for what, what was refused, and wrong PINs",
             Option("--since", "how long ago (90s, 2h, 3d) or from when on (2026-05-01T12:00)", "T"),
             Option("-f --follow", "print what is added, too, until Ctrl-C"),
             JSON,
@@ -226,7 +226,7 @@ COMMANDS = {
         ),
         Command(
             "setup",
-            "put units, shell snippets and completions in place",
+            "put units, shell snippets, completions and the manual in place",
             Option("--yes", "do not ask"),
             Option("--dry-run", "say what would be done, and leave"),
             Option("--remove", "stop the agent, and take away what setup has put in place"),

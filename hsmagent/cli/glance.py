@@ -115,7 +115,16 @@ def _last_use(token: "Answer") -> "Iterable[str]":
     use = token.get("last_use")
     if use:
         ago = show.span(max(time.time() - use["time"], 0))
-        yield _row("last use", f"{ago} ago: {_clean(use['text'])}")
+        yield _row("last use", _cut(f"{ago} ago: {_clean(use['text'])}"))
+
+
+def _cut(text: str) -> str:
+    """Cut what would not fit beside a title into a line of the terminal."""
+    try:
+        room = os.get_terminal_size().columns - len("  last use  ")
+    except OSError:
+        return text
+    return text if len(text) <= room else f"{text[: room - 1]}…"
 
 
 def bar(part: float, cells: int = _CELLS) -> "tuple[str, str]":

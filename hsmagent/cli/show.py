@@ -44,13 +44,14 @@ def waiting(answer: "dict[str, Any]") -> "list[tuple[str, str]]":
 def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
     """Return the lines of `hsmagent status` that are about no token: what is wrong, and notes.
 
-    A module that fails, and that the configuration does not name, is left to `hsmagent doctor`.
+    A module that fails, that the configuration does not name and that has shown no token is left to
+    `hsmagent doctor`.
     """
     wrong = [
         f"{lease['module']}: {lease['holder']} manages it since {span(lease['age'])}"
         for lease in answer.get("leases", ())
     ]
-    wrong += [_trouble(m) for m in answer["modules"] if m["error"] and m.get("named", True)]
+    wrong += [_trouble(m) for m in answer["modules"] if m["error"] and _matters(m, answer)]
     notes = [
         f"module {m['path']}: {note}" for m in answer["modules"] for note in m.get("notes", ())
     ]
@@ -59,6 +60,11 @@ def beside_tokens(answer: "dict[str, Any]") -> "tuple[list[str], list[str]]":
         for each in answer.get("ask_here", ())
     ]
     return wrong, notes
+
+
+def _matters(module: "dict[str, Any]", answer: "dict[str, Any]") -> bool:
+    named: bool = module.get("named", True)  # an older daemon does not say
+    return named or module["path"] in [token["module"] for token in answer["tokens"]]
 
 
 def _trouble(module: "dict[str, Any]") -> str:

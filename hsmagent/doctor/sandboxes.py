@@ -6,7 +6,7 @@ leave the whole runtime folder open: of these, the kernel tells which socket a p
 
 import os
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from configparser import ConfigParser, Error
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,7 @@ SYSTEM_FIREJAIL = "/etc/firejail"
 FIREJAIL_REMEDY = "whitelist ${RUNUSER}/hsmagent/pkcs11 alone in it, or nothing of the agent"
 FIREJAIL_KINDS = ("*.profile", "*.local", "*.inc")
 PROC = Path("/proc")
+MOST_NAMED = 6  # of those that run
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,10 @@ def _named(what: str, names: Iterable[str], remedy: str) -> Finding:
     return Finding(CHECK, State.WARN if remedy else State.OK, sentence, remedy)
 
 
-def _found(what: str, names: Iterable[str]) -> Finding:
+def _found(what: str, names: Collection[str]) -> Finding:
     """Say who runs in another mount namespace; a container may well be meant to reach it all."""
-    listed = ", ".join(sorted(names))
+    first, more = sorted(names)[:MOST_NAMED], len(names) - MOST_NAMED
+    listed = ", ".join(first) + (f", and {more} more" if more > 0 else "")
     return Finding(CHECK, State.OK, f"these run in a sandbox and reach {what}: {listed}")
 
 

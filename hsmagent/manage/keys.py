@@ -1,6 +1,7 @@
 """`key new`, `rename` and `delete`: each reads back what became of it."""
 
 import secrets
+import shlex
 from dataclasses import dataclass
 
 from hsmagent.errors import TokenError, UsageError
@@ -36,7 +37,7 @@ class Wish:
 
 
 async def new(place: Place, wish: Wish) -> str:
-    """`key new`: returns the key's line for authorized_keys, or its URI where ssh has none."""
+    """`key new`: returns the key's line for authorized_keys, or its URI where ssh needs none."""
     kind = kinds.kind_of(wish.kind)
     label = wish.label or "-".join(wish.uses)
     if printable(label) != label:
@@ -60,8 +61,9 @@ async def new(place: Place, wish: Wish) -> str:
         await prove_signature(worker, token, key)
     place.person.say(f"The {kind.name} key “{label}” is on {token.name}.")
     if MAIL in wish.uses:
-        place.person.say(f"For mail it needs a certificate: `hsmagent cert request {label}`.")
-    blob = blob_of(key.spki)
+        command = shlex.join(("hsmagent", "cert", "request", label, "--email"))
+        place.person.say(f"For mail it needs a certificate: `{command} ADDRESS`.")
+    blob = b"" if wish.uses == (MAIL,) else blob_of(key.spki)
     return authorized_key(blob, label) if blob else key.uri
 
 

@@ -62,7 +62,8 @@ class Exchange:
     @property
     def message(self) -> str:
         """The text that goes with each prompt: our public key."""
-        return _write({"public": _bytes(self._public)})
+        public = self._public.to_bytes((self._public.bit_length() + 7) // 8, "big")
+        return f"{_HEADING}\npublic={base64.b64encode(public).decode()}\n"
 
     def open(self, text: str) -> bytearray:
         """Return the secret of an answer; the caller wipes it. Raises ProtocolError."""
@@ -93,10 +94,6 @@ def _unpad(padded: bytearray, length: int) -> bytearray:
     return padded[: length - padding]
 
 
-def _bytes(number: int) -> bytes:
-    return number.to_bytes((number.bit_length() + 7) // 8, "big")
-
-
 def _read_public(fields: dict[str, bytes]) -> int:
     public = int.from_bytes(fields.get("public", b""), "big")
     if not 1 < public < PRIME - 1:
@@ -116,8 +113,3 @@ def _read(text: str) -> dict[str, bytes]:
         except ValueError as error:  # binascii.Error is one
             raise ProtocolError("the prompter sent broken base64") from error
     return fields
-
-
-def _write(fields: dict[str, bytes]) -> str:
-    lines = [f"{key}={base64.b64encode(value).decode()}" for key, value in fields.items()]
-    return "\n".join([_HEADING, *lines, ""])

@@ -91,7 +91,7 @@ class Commands:
     # -- cards -------------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Look at the card anew. If that raises HsmAgentError, the card stays as last seen."""
+        """Look at the card anew. Raises HsmAgentError; then the card stays as it was seen last."""
         self._shared.card = await self._daemon.card(self._shared.card)
 
     async def _serialno(self, _: Request) -> bytes:

@@ -91,13 +91,13 @@ class Notices:
 
 
 async def appeared(paths: Sequence[Path]) -> bool:
-    """Wait until one of these files is there. False, at once: the kernel does not tell of it."""
+    """Wait until one of these files is there. Return False at once if the kernel tells nothing."""
     news = asyncio.Event()
     notices = Notices(news.set)
     try:
         while True:
             news.clear()
-            notices.watch(paths)  # anew: one of the folders on the way may have come
+            notices.watch(paths)  # anew, since one of the folders above them may have been made
             if notices.blind:
                 return False
             if any(os.access(path, os.F_OK) for path in paths):

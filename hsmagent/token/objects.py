@@ -9,7 +9,6 @@ import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import (
@@ -23,7 +22,7 @@ from hsmagent.token import public_keys
 from hsmagent.token.issuers import authorities_of, with_authorities, without_issuers
 from hsmagent.token.public_keys import CURVE_NAMES, MAX_RSA_BITS, MIN_RSA_BITS, Odd, Public
 from hsmagent.worker import spec
-from hsmagent.worker.messages import OF_A_TOKEN, RawObject
+from hsmagent.worker.messages import RawObject
 
 MAX_KEYS = 256
 SLICE = 32  # objects between two pauses: a few milliseconds' worth
@@ -64,15 +63,9 @@ _Half = tuple[KeyType, bytes, int]
 def _halves(key: Key) -> tuple[_Half, ...]:
     """Return what the private half of `key` may say of itself: with its modulus, and without."""
     return tuple(
-        (key.key_type, key.id, modulus) for modulus in dict.fromkeys((_modulus(key.spki), 0))
+        (key.key_type, key.id, modulus)
+        for modulus in dict.fromkeys((public_keys.modulus(key.spki), 0))
     )
-
-
-@lru_cache(maxsize=OF_A_TOKEN[0])
-def _modulus(spki: bytes) -> int:
-    """Return an RSA key's modulus; 0 of another key."""
-    public = load_der_public_key(spki)
-    return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
 def keys_of(token: TokenId, objects: Iterable[RawObject], *, complete: bool) -> Listing:

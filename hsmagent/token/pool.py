@@ -192,7 +192,8 @@ class Pool:
 
     async def _try_again(self) -> None:
         await asyncio.gather(*self._rouse())
-        await asyncio.gather(*(self._begin(member) for member in self._in(WorkerState.BROKEN)))
+        broken = [each for each in self.members if each.life.state is WorkerState.BROKEN]
+        await asyncio.gather(*map(self._begin, broken))
 
     def retire_stale(self) -> None:
         """Replace the stale workers that nobody uses."""
@@ -249,9 +250,6 @@ class Pool:
         """
         if failed.rv == spec.CKR_GENERAL_ERROR and member.link is not None:
             member.link.kill(f"{self._program.name} failed without a reason; restarted")
-
-    def _in(self, state: WorkerState) -> Iterator[Member]:
-        return (member for member in self.members if member.life.state is state)
 
     def _state_changed(self) -> None:
         self._changed.set()

@@ -2,11 +2,14 @@
 
 import sys
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.token.curves import CURVES, curve_spelled_out
 from hsmagent.worker import spec
+from hsmagent.worker.messages import OF_A_TOKEN
 
 MIN_RSA_BITS = 2048
 MAX_RSA_BITS = 8192
@@ -57,6 +60,13 @@ def rsa_of(values: Mapping[int, bytes]) -> rsa.RSAPublicKey:
         return rsa.RSAPublicNumbers(e, n).public_key()
     except ValueError as error:
         raise Odd("an RSA key whose numbers make no sense") from error
+
+
+@lru_cache(maxsize=OF_A_TOKEN[0])
+def modulus(spki: bytes) -> int:
+    """Return an RSA key's modulus; 0 of another key."""
+    public = load_der_public_key(spki)
+    return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
 def _ec(values: Mapping[int, bytes]) -> ec.EllipticCurvePublicKey:

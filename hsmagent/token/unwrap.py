@@ -15,11 +15,12 @@ from hashlib import new
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, keywrap
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError, TokenError
+from hsmagent.token.public_keys import modulus
 from hsmagent.token.signer import TokenSigner
 from hsmagent.unwraps import EcdhUnwrap, Kdf, RsaUnwrap, Unwrap
 
@@ -158,7 +159,7 @@ async def _block(
     # Whoever sent the ciphertext knows that its length is wrong, or that it is not below the
     # modulus. It is replaced, so that the token takes as long as for a right one.
     ciphertext = int.from_bytes(what.encrypted_key, "big")
-    fits = len(what.encrypted_key) == size and ciphertext < _modulus(signer)
+    fits = len(what.encrypted_key) == size and ciphertext < modulus(signer.key.spki)
     sent = ciphertext if fits else 2
     try:
         block = await signer.decrypt_raw(sent.to_bytes(size, "big"), pin)
@@ -167,11 +168,6 @@ async def _block(
             raise
         fits, block = False, bytes(size)
     return fits, block.rjust(size, b"\0")[-size:]
-
-
-def _modulus(signer: TokenSigner) -> int:
-    public = load_der_public_key(signer.key.spki)
-    return public.public_numbers().n if isinstance(public, rsa.RSAPublicKey) else 0
 
 
 class _Pkcs1:

@@ -327,7 +327,7 @@ _WRITERS: dict[type, tuple[bytes, _Shape]] = {}
 
 
 def _add(requests: Any, replies: Any) -> None:
-    """Know the messages of these unions, too; their numbers follow those that are known."""
+    """Register the messages of these unions; their numbers follow those registered before."""
     for kinds, shapes, first in (
         (get_args(requests), _REQUESTS, _FIRST_REQUEST),
         (get_args(replies), _REPLIES, _FIRST_REPLY),
@@ -342,7 +342,7 @@ _add(Request, Reply)
 
 @cache
 def _add_orders() -> None:
-    """Know what management says. The daemon and its workers, which are there all day, never do."""
+    """Register management's messages, which neither the daemon nor its workers ever need."""
     from hsmagent.worker import orders
 
     _add(orders.Order, orders.OrderReply)

@@ -9,7 +9,7 @@ from types import ModuleType
 
 
 class _Finder:
-    """A MetaPathFinder by what it does: importlib.abc brings a megabyte along."""
+    """Does what a MetaPathFinder does. To import that class takes a megabyte of memory."""
 
     def __init__(self, prefix: str) -> None:
         self._prefix = prefix

@@ -1,5 +1,6 @@
 """What a terminal shows of the daemon's answers."""
 
+import os
 import re
 import time
 from typing import Any
@@ -42,6 +43,17 @@ def test_a_token_shows_its_login_as_a_bar() -> None:
         "  last use  2 min ago: ssh ← git used “ec” of work to log in",
     ]
     assert shown.startswith("\x1b[32m●")
+
+
+def test_a_last_use_stays_in_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"time": time.time(), "text": "ssh ← git used “ec” of work to log in"}
+    answer = {"tokens": [NOW | {"last_use": told}], "modules": []}
+    for columns, end in ((60, " to log in"), (40, "…")):
+        size = os.terminal_size((columns, 24))
+        monkeypatch.setattr(os, "get_terminal_size", lambda size=size: size)
+        [line] = [line for line in plain(glance.status(answer)).splitlines() if "last use" in line]
+        assert line.endswith(end)
+        assert len(line) <= columns
 
 
 @pytest.mark.parametrize(

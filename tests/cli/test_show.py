@@ -110,6 +110,8 @@ def test_of_a_module_that_nobody_named_the_doctor_tells() -> None:
         assert layout({"tokens": [], "modules": [tpm]}) == f"{NONE_PRESENT}\n"
         assert "no TPM" not in layout({"tokens": [TOKEN], "modules": [tpm]})
         assert "no TPM" in layout({"tokens": [TOKEN], "modules": [tpm | {"named": True}]})
+        crashed = tpm | {"path": TOKEN["module"], "error": "it crashed"}
+        assert "it crashed" in layout({"tokens": [TOKEN], "modules": [crashed]})
 
 
 def test_what_waits_for_a_person_comes_first() -> None:

@@ -1,13 +1,14 @@
 """Which sandboxes the doctor says reach our sockets."""
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 from hsmagent.doctor import sandboxes
-from hsmagent.doctor.finding import State, Surroundings
+from hsmagent.doctor.finding import Finding, State, Surroundings
 
 FOLDERS = ("SYSTEM_FLATPAK", "SYSTEM_FIREJAIL")
 
@@ -23,6 +24,11 @@ def where(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Surroundings:
     return Surroundings(run / "hsmagent", tmp_path / "config.toml", env=env)
 
 
+def of_files(where: Surroundings) -> list[Finding]:
+    """Return what files say: other tests run sandboxes at the same time."""
+    return [each for each in sandboxes.all_of(where) if "these run" not in each.sentence]
+
+
 def test_flatpaks_that_reach_our_sockets(
     tmp_path: Path, where: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -33,7 +39,7 @@ def test_flatpaks_that_reach_our_sockets(
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(f"[Context]\nshared=network;\nfilesystems={filesystems}\n")
 
-    assert sandboxes.all_of(where) == []
+    assert of_files(where) == []
     metadata = "current/active/metadata"
     grant(system / "app/org.wide.App" / metadata, f"home;xdg-run/hsmagent:ro;{tmp_path}/x;")
     grant(system / "app/org.refused.App" / metadata, "xdg-run/hsmagent")
@@ -42,13 +48,13 @@ def test_flatpaks_that_reach_our_sockets(
     grant(own / "overrides/org.mozilla.Thunderbird", "xdg-run/hsmagent/pkcs11:ro;")
     grant(own / "overrides/org.absolute.App", f"{tmp_path}/run/hsmagent/")
     (own / "overrides/odd").write_bytes(b"[Context\n\xff")
-    narrow, wide = sorted(sandboxes.all_of(where), key=lambda each: each.state)
+    narrow, wide = sorted(of_files(where), key=lambda each: each.state)
     assert narrow.sentence.endswith("for PKCS#11 programs: org.mozilla.Thunderbird")
     assert (narrow.state, wide.state) == (State.OK, State.WARN)
     assert wide.sentence.endswith("every socket of the agent: org.absolute.App, org.wide.App")
     assert "--nofilesystem" in wide.remedy
     grant(own / "overrides/global", "!xdg-run/hsmagent")
-    [wide] = [each for each in sandboxes.all_of(where) if each.state is State.WARN]
+    [wide] = [each for each in of_files(where) if each.state is State.WARN]
     assert wide.sentence.endswith(": org.absolute.App")
 
 
@@ -69,7 +75,7 @@ def test_snaps_and_firejails_that_reach_our_sockets(
         file = tmp_path / name
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content)
-    found = sandboxes.all_of(where)
+    found = of_files(where)
     [narrow] = [each for each in found if each.state is State.OK]
     assert narrow.sentence.endswith("for PKCS#11 programs: mailer, thunderbird.local")
     assert narrow.remedy == ""
@@ -80,28 +86,43 @@ def test_snaps_and_firejails_that_reach_our_sockets(
 
 @pytest.mark.parametrize("granted", ["hsmagent", "hsmagent/pkcs11", "other"])
 def test_what_runs_in_a_sandbox_and_reaches_our_sockets(
-    tmp_path: Path, where: Surroundings, granted: str
+    tmp_path: Path, where: Surroundings, monkeypatch: pytest.MonkeyPatch, granted: str
 ) -> None:
     run = tmp_path / "run"
     for name in ("hsmagent/pkcs11", "other"):
         (run / name).mkdir(parents=True)
     for name in ("ssh.sock", "pkcs11/pkcs11.sock"):
         (where.runtime_dir / name).touch()
-    assert sandboxes.all_of(where) == []
+    own = f"{granted.replace('/', '-')}-{os.getpid()}"  # other tests have sandboxes, too
+
+    def found() -> list[Finding]:
+        return [each for each in sandboxes.all_of(where) if own in each.sentence]
+
+    monkeypatch.setattr(sandboxes, "MOST_NAMED", 1000)
+    program = tmp_path / own
+    script = (
+        f"cp $(command -v sleep) {program}; {program} 600 &"
+        f" until [ $(readlink /proc/$!/exe) = {program} ]; do :; done; echo here; wait"
+    )
     command = [
-        *("bwrap", "--dev-bind", "/", "/", "--die-with-parent"),
+        *("bwrap", "--dev-bind", "/", "/", "--proc", "/proc"),
+        *("--unshare-pid", "--die-with-parent"),
         *("--tmpfs", str(run), "--bind", str(run / granted), str(run / granted)),
-        *("sh", "-c", "echo here; exec sleep 600"),
+        *("sh", "-c", script),
     ]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         try:
             assert process.stdout.readline() == b"here\n"
-            found = sandboxes.all_of(where)
+            if granted == "other":
+                assert found() == []
+                return
+            [finding] = found()
+            monkeypatch.setattr(sandboxes, "MOST_NAMED", 0)
+            [cut, *_] = [each.sentence for each in sandboxes.all_of(where)]
         finally:
             process.kill()
-    assert [each.state for each in found] == [State.OK] * (granted != "other")
-    for each in found:
-        assert "(sandboxed: " in each.sentence
-        everything = granted == "hsmagent"
-        assert ("every socket of the agent" in each.sentence) is everything
+    assert finding.state is State.OK
+    assert f"{own} (sandboxed: " in finding.sentence
+    assert ("every socket of the agent" in finding.sentence) is (granted == "hsmagent")
+    assert re.search(r"and \d+ more$", cut)

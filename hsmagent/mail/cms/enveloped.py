@@ -26,7 +26,7 @@ _TAG = 16
 
 @dataclass(frozen=True, slots=True)
 class Enveloped:
-    """An encrypted message. recipient: ours, or why there is none. attributes: a SET OF."""
+    """An encrypted message. recipient: ours, or why none. attributes: authAttrs as SET OF."""
 
     recipient: Recipient | Nobody
     cipher: ContentCipher

@@ -4,6 +4,9 @@ asn1crypto reads a certificate whole or not at all. Some hold URIs, X.400 names 
 that asn1crypto cannot read and that nobody here looks at. `Readable` leaves those alone.
 """
 
+from collections.abc import Callable
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from asn1crypto import x509
@@ -48,26 +51,22 @@ class Readable(x509.Certificate):  # type: ignore[misc]
             if name in _USED:
                 setattr(self, f"_{name}_value", extension["extn_value"].parsed)
             elif name in _USED_IF_READABLE:
-                setattr(self, f"_{name}_value", _or_none(extension["extn_value"]))
+                value = _or_none(attrgetter("parsed"), extension["extn_value"])
+                setattr(self, f"_{name}_value", value)
             elif name == "subject_alt_name":
                 every = fields.alternative_names(bytes(extension["extn_value"]))
-                readable = [one for one in map(_general_name, every) if one]
-                self._subject_alt_name_value = x509.GeneralNames(readable)
+                names = (_or_none(_general_name, data) for data in every)
+                self._subject_alt_name_value = x509.GeneralNames([name for name in names if name])
         self._processed_extensions = True
 
 
-def _or_none(value: Any) -> Any:
-    try:
-        found = value.parsed
-        _ = found.native
-    except ASN1_ERRORS:
-        return None
-    return found
+_general_name = partial(x509.GeneralName.load, strict=True)
 
 
-def _general_name(data: bytes) -> Any:
+def _or_none(read: Callable[[Any], Any], value: Any) -> Any:
+    """Return what `read` makes of a value; None if it cannot be read."""
     try:
-        found = x509.GeneralName.load(data, strict=True)
+        found = read(value)
         _ = found.native
     except ASN1_ERRORS:
         return None
