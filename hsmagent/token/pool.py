@@ -265,6 +265,8 @@ class Pool:
         WorkerDied, TokenError.
         """
         await self._try_again()
+        if not self.spawned:  # the module is about to start
+            await self.wait_up()
         living = sorted((m for m in self.members if m.link), key=lambda m: -len(m.logins))
         if not living:
             raise WorkerDied(self.last_error or f"{self._program.name} is not running")
