@@ -112,10 +112,10 @@ async def _read_back_card(place: Place, token: Token, label: str, shares: int) -
         raise TokenError(f"“{printable(label)}” was initialised, but not with the backup as asked")
     place.person.say(f"“{printable(label)}” is ready, and empty.")
     if shares:
-        noun = "share" if shares == 1 else "shares"
+        which = "DKEK share:" if shares == 1 else f"{shares} DKEK shares; for each,"
         place.person.say(
-            f"Its keys can be backed up once it has its {shares} DKEK {noun}:"
-            " `hsmagent token share make FILE`, then `hsmagent token share import FILE`, each."
+            f"Its keys can be backed up once it has its {which}"
+            " `hsmagent token share make FILE`, then `hsmagent token share import FILE`."
         )
     else:
         place.person.say("Its keys can never be backed up.")

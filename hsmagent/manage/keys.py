@@ -10,7 +10,7 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.manage import backups, certs, kinds, pins
 from hsmagent.manage.kinds import MAIL, Kind
 from hsmagent.manage.person import confirm, waiting, wiped
-from hsmagent.manage.place import Place, Token, logged_in, objects_now
+from hsmagent.manage.place import BLANK, Place, Token, logged_in, objects_now
 from hsmagent.manage.proof import prove_signature
 from hsmagent.manage.tokens import kinds_of
 from hsmagent.manage.worker import ModuleSaid, Worker, card_program, running
@@ -70,7 +70,7 @@ async def new(place: Place, wish: Wish) -> str:
 async def _check(token: Token, kind: Kind, label: str) -> None:
     """Refuse a key that cannot be made, and a label that another key has. Raises UsageError."""
     if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+        raise UsageError(f"{token.name} {BLANK}")
     if any(key.label == label for key in token.keys):
         raise UsageError(f"there is a key “{label}” on {token.name} already: give a --label")
     able = await kinds_of(token)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager, suppress
 from hsmagent.errors import PinError, PinLength, TokenError, TriesLow, UsageError
 from hsmagent.frame import wipe
 from hsmagent.manage.person import wiped
-from hsmagent.manage.place import Place, Token, alone, logged_in
+from hsmagent.manage.place import BLANK, Place, Token, alone, logged_in
 from hsmagent.manage.worker import SECONDS, SECONDS_TO_TYPE, Worker, card_program, running
 from hsmagent.schsm.card import USER_PIN_LENGTHS
 from hsmagent.worker import spec
@@ -63,7 +63,7 @@ def expect_login(place: Place, token: Token, *, so: bool = False) -> None:
     Raises UsageError for a blank token, and what `need_tries` and `Place.announce` raise.
     """
     if token.blank:
-        raise UsageError(f"{token.name} is blank; `hsmagent token init` makes it usable")
+        raise UsageError(f"{token.name} {BLANK}")
     need_tries(place, token, so=so)
     place.announce(token)
 

@@ -23,6 +23,7 @@ from hsmagent.worker.orders import CardInfo, Cards, ListCards
 _CARD_MAKER = b"www.CardContact.de"
 _SLOT_NAME = 64  # bytes of CK_SLOT_INFO's description
 _USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
+BLANK = "has no PIN yet; `hsmagent token init` makes it usable"  # a token
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,9 +171,7 @@ class Place:
         if not found and not name:
             blank_one = next((token.name for token in tokens if token.blank), None)
             raise UsageError(
-                f"{blank_one} is blank; `hsmagent token init` makes it usable"
-                if blank_one
-                else f"nothing can be written to {choice}"
+                f"{blank_one} {BLANK}" if blank_one else f"nothing can be written to {choice}"
             )
         if not found:
             raise UsageError(f"no token is named {printable(name)!r}; present: {choice}")

@@ -49,6 +49,8 @@ def _card(card: CardInfo) -> list[tuple[str, str]]:
         ("SO-PIN", _tries(card.so)),
         ("Keys", str(len(key_numbers(card.objects)))),
     ]
+    if not card.user.is_set:
+        return [*rows, ("Backup", "possible if it is initialised with DKEK shares")]
     if card.dkek is None:
         return [*rows, ("Backup", "not possible: it was initialised without DKEK shares")]
     shares, missing = card.dkek.shares, card.dkek.missing

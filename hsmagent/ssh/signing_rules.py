@@ -3,7 +3,7 @@
 A token's key serves mail and other things as well as ssh, and whoever reaches the socket (a host
 that the agent is forwarded to) chooses the bytes. So what is signed freely is held field by field
 to what its format needs, and no field takes text: what is left for an attacker to choose is told
-in docs/ssh.md, "What a token's key signs". Everything else is of a kind that the door asks about
+in docs/ssh-signing.md. Everything else is of a kind that the door asks about
 ("ssh-cert", "unknown"), or has a `Doubt`.
 """
 

@@ -20,6 +20,7 @@ SOFT_SO_PIN = "31415926"
 def test_a_blank_card_becomes_usable(blank: Reader, blank_card: Managed) -> None:
     said = blank_card.does("token", "info")
     assert "it is blank" in said
+    assert "not possible" not in said
     blank_card.does(
         *("token", "init", "--label", "work", "--backup-shares", "1"), secrets=(SO_PIN, PIN)
     )
@@ -165,7 +166,7 @@ def test_softhsm_from_nothing(soft: Managed) -> None:
     assert "it is blank" in soft.does("token", "info")
     for blank in (("key", "new"), ("token", "pin"), ("data", "list", "--private")):
         said = soft.fails(*blank, status=2)
-        assert "libsofthsm2.so is blank; `hsmagent token init` makes it usable" in said
+        assert "libsofthsm2.so has no PIN yet; `hsmagent token init` makes it usable" in said
     soft.does("token", "init", "--label", "demo", secrets=(SOFT_SO_PIN, PIN))
     listed = pkcs11_tool(soft.provider, "-L")
     assert "demo" in listed
