@@ -109,7 +109,11 @@ def test_the_manual_shows_every_command_and_every_key_of_the_configuration() -> 
     assert [name for name in commands.BY_NAME if f" hsmagent {name}" not in manual] == []
     keys = re.findall(r"^\| `(\w+)`", (ROOT / "docs/configuration.md").read_text(), re.MULTILINE)
     assert len(keys) > 20
-    assert [key for key in keys if key not in shown("man5/hsmagent.toml.5")] == []
+    settings = shown("man5/hsmagent.toml.5")
+    assert [key for key in keys if key not in settings] == []
+    assert '"ssh-cert" Sign ssh certificates. Without any allow: asked each time.' in settings
+    assert '"pkcs11-message" Have a message signed' in settings
+    assert " An example [[module]]" in settings
 
 
 def shown(page: str) -> str:
