@@ -21,6 +21,8 @@ from hsmagent.setup.session import others
 VARIABLE = "SSH_AUTH_SOCK"
 TELL_ALL = "dbus-update-activation-environment --systemd {}={}"
 SET_UP = "hsmagent setup, and log in anew"
+# What setup has written looks for the socket.
+STARTED_BEFORE = "have the agent started before it; `hsmagent setup` did the rest"
 
 # What a session of pam_systemd has set before its first shell. SSH_AUTH_SOCK is for the shell to
 # set, or for what started the shell.
@@ -54,10 +56,11 @@ async def login_shell(where: Surroundings) -> Finding | None:
     if not lines:
         return None
     named = lines[-1].removeprefix(_MARK)
-    # The remedy names the file and line that set another agent; if there is none, setup has not
-    # been run.
-    remedy = next(others(home), "") if named else ""
-    return _finding(where, "login-shell", "a new login shell finds", named, remedy or SET_UP)
+    # The remedy names the file and line that set another agent, if there is one.
+    remedy = next(others(home), SET_UP) if named else SET_UP
+    if not named and not where.ssh_socket.exists() and home.profile.exists():
+        remedy = STARTED_BEFORE
+    return _finding(where, "login-shell", "a new login shell finds", named, remedy)
 
 
 def manager(where: Surroundings, environment: Mapping[str, str]) -> Finding:

@@ -52,6 +52,11 @@ class Home:
             shell=Path(env.get("SHELL") or entry.pw_shell).name,
         )
 
+    @property
+    def profile(self) -> Path:
+        """Setup's file that login shells read."""
+        return self.config / "hsmagent" / "profile.sh"
+
     def short(self, path: Path) -> str:
         """Return the path as a person writes it, with ~ for the home."""
         return f"~/{path.relative_to(self.home)}" if path.is_relative_to(self.home) else str(path)

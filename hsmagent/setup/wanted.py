@@ -203,7 +203,7 @@ def _gnupg(home: Home, program: Path, choices: Choices) -> Iterator[Piece]:
 
 def _login_shells(home: Home, system: System, choices: Choices) -> Iterator[Piece]:
     content = PROFILE + PKCS11_PROFILE if choices.pkcs11 else PROFILE
-    profile = File(home.config / "hsmagent" / "profile.sh", content.encode())
+    profile = File(home.profile, content.encode())
     yield profile
     for path in _startup_files(home, system):
         yield Line(path, source_line(home, profile.path))

@@ -11,10 +11,11 @@ from pathlib import Path
 import pytest
 
 from hsmagent.config.file import Config, read
-from hsmagent.doctor import agent, desktop, modules, pkcs11, tokens
+from hsmagent.doctor import agent, desktop, modules, pkcs11, sessions, tokens
 from hsmagent.doctor.finding import Finding, State, Surroundings
 from hsmagent.doctor.report import text, total
 from hsmagent.model import ModuleSpec
+from hsmagent.setup.home import Home
 from tests.daemon.conftest import module_config
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.desktop.bus import private_bus
@@ -234,6 +235,20 @@ async def test_a_bus_that_hangs_holds_nobody_up(
         mute.listen()
         found = await desktop.prompters(place(tmp_path, DBUS_SESSION_BUS_ADDRESS="unix:path=bus"))
     assert found[0].sentence == "there is no session bus"
+
+
+async def test_a_login_shell_finds_no_agent_that_does_not_run(tmp_path: Path) -> None:
+    """Nobody is told to run setup who has just done so."""
+    where = place(tmp_path, SHELL="/bin/sh")
+    before = await sessions.login_shell(where)
+    assert before is not None
+    assert (before.sentence, before.remedy) == ("a new login shell finds no agent", sessions.SET_UP)
+    profile = Home.of(where.env).profile
+    profile.parent.mkdir(parents=True)
+    profile.touch()
+    after = await sessions.login_shell(where)
+    assert after is not None
+    assert after.remedy == sessions.STARTED_BEFORE
 
 
 async def test_units(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
