@@ -12,12 +12,10 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail.cms import ber, oids
-from hsmagent.mail.cms.ber import Malformed, Reader
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.parse import load
-from hsmagent.mail.spool import Memory
 
 NONCE = 12
-_VECTOR_MAX = 64
 TAG_MIN = 12
 _TAG_DEFAULT = 12  # RFC 5084, section 3.2
 _AES_BLOCK = 16
@@ -53,10 +51,9 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
     authenticated: of an AuthEnvelopedData, which takes AEAD ciphers only; EnvelopedData none.
     """
     if authenticated and kind in oids.AES_GCM:
-        reader = Reader(Memory(parameters))
-        reader.enter(ber.SEQUENCE, "the GCM parameters")
-        given = reader.element(_VECTOR_MAX, "the GCM nonce", ber.OCTET_STRING)
-        nonce = Reader(Memory(given)).octets(_VECTOR_MAX, "the GCM nonce")
+        reader = ber.inside(parameters, "the GCM parameters")
+        given = reader.element(len(parameters), "the GCM nonce", ber.OCTET_STRING)
+        nonce = ber.octets(given, "the GCM nonce")
         tag = _TAG_DEFAULT
         if reader.peek() is not None:
             tag = load(core.Integer, reader.element(8, "the GCM tag length"), "it").native
@@ -114,7 +111,7 @@ def _open_cbc(cipher: ContentCipher, key: bytes, chunks: Iterable[bytes]) -> Ite
 
 
 def _vector(parameters: bytes, size: int) -> bytes:
-    vector = Reader(Memory(parameters)).octets(_VECTOR_MAX, "a cipher's vector")
+    vector = ber.octets(parameters, "a cipher's vector")
     if len(vector) != size:
         raise Malformed("a content cipher with a wrong initialisation vector")
     return vector
