@@ -17,8 +17,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -187,20 +186,14 @@ def _delete(keyring: Any, token: TokenId) -> None:
 
 async def _in_thread(function: Callable[[], T]) -> T:
     """Run a function that may hang, in a thread that does not keep the process from exiting."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_future: Callable[[], None]) -> None:
-        if not future.done():
-            settle_future()
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever awaits it may leave, but not settle it
 
     def run() -> None:
         try:
-            outcome = partial(future.set_result, function())
+            outcome.set_result(function())
         except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
-            outcome = partial(future.set_exception, error)
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(settle, outcome)
+            outcome.set_exception(error)
 
     threading.Thread(target=run, name="keyring", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(outcome)
