@@ -19,8 +19,9 @@ NONCE = 12
 TAG_MIN = 12
 _TAG_DEFAULT = 12  # RFC 5084, section 3.2
 _AES_BLOCK = 16
-_DES_BLOCK = 8
-_DES_KEY = 24
+# Content cipher → the length of its key, and of its block.
+_CBC = {kind: (length, _AES_BLOCK) for kind, length in oids.AES_CBC.items()}
+_CBC[oids.DES_EDE3_CBC] = (24, 8)
 
 
 class Undecryptable(HsmAgentError):
@@ -61,10 +62,12 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
         if len(nonce) != NONCE or not TAG_MIN <= tag <= _AES_BLOCK:
             raise Malformed("AES-GCM with a nonce or tag of an unusual length")
         return ContentCipher(kind, oids.AES_GCM[kind], nonce, tag)
-    if not authenticated and kind in oids.AES_CBC:
-        return ContentCipher(kind, oids.AES_CBC[kind], _vector(parameters, _AES_BLOCK))
-    if not authenticated and kind == oids.DES_EDE3_CBC:
-        return ContentCipher(kind, _DES_KEY, _vector(parameters, _DES_BLOCK))
+    if not authenticated and kind in _CBC:
+        key_length, block = _CBC[kind]
+        vector = ber.octets(parameters, "a cipher's vector")
+        if len(vector) != block:
+            raise Malformed("a content cipher with a wrong initialisation vector")
+        return ContentCipher(kind, key_length, vector)
     raise Malformed(f"a content cipher that is not supported ({kind})")
 
 
@@ -108,10 +111,3 @@ def _open_cbc(cipher: ContentCipher, key: bytes, chunks: Iterable[bytes]) -> Ite
         yield unpadder.update(decryptor.finalize()) + unpadder.finalize()
     except ValueError:
         raise Undecryptable from None
-
-
-def _vector(parameters: bytes, size: int) -> bytes:
-    vector = ber.octets(parameters, "a cipher's vector")
-    if len(vector) != size:
-        raise Malformed("a content cipher with a wrong initialisation vector")
-    return vector
