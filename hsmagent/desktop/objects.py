@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsmagent.bus import BusError, Message, Variant, errors
+from hsmagent.bus import PROPERTIES, BusError, Message, Variant, errors
 
-PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 
 _FOLDER = "<node>\n</node>\n"

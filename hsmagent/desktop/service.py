@@ -13,8 +13,8 @@ from os import getuid
 from time import monotonic
 
 from hsmagent import __version__
-from hsmagent.bus import Bus, BusError, Message, Undo, Variant, errors
-from hsmagent.desktop.objects import PROPERTIES, BusObject, Reply, Values
+from hsmagent.bus import PROPERTIES, Bus, BusError, Message, Undo, Variant, errors
+from hsmagent.desktop.objects import BusObject, Reply, Values
 from hsmagent.errors import HsmAgentError
 from hsmagent.limit import RateLimit
 from hsmagent.model import Clock, Request, TokenId, TokenStatus, printable

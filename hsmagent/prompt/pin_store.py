@@ -34,7 +34,6 @@ _ENTRY = "hsmagent"  # the keyring's "service"; the "user name" is `_name`
 _SECRETS, _SECRETS_PATH = "org.freedesktop.secrets", "/org/freedesktop/secrets"
 _SERVICE = "org.freedesktop.Secret.Service"
 _COLLECTION = "org.freedesktop.Secret.Collection"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
 _NO_COLLECTION = "/"
 
 
@@ -141,14 +140,10 @@ class PinStore:
             path = str(alias[0])
             if path == _NO_COLLECTION:
                 raise Unavailable("there is no default keyring")
-            locked = await self._bus.call(
-                *(_SECRETS, path, _PROPERTIES, "Get", "ss", [_COLLECTION, "Locked"]),
-                returns="v",
-                timeout=self._timeout,
-            )
+            locked = await self._bus.get(_SECRETS, path, _COLLECTION, "Locked", self._timeout)
         except BusError as error:
             raise Unavailable(f"there is no keyring: {error}") from error
-        if locked != [False]:
+        if locked is not False:
             raise Unavailable("the keyring is locked")
         return path
 
