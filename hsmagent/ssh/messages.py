@@ -255,6 +255,7 @@ LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {
 }
 
 _SIGN = bytes((Number.SSH_AGENTC_SIGN_REQUEST,))
+_SIGN_RESPONSE = bytes((Number.SSH_AGENT_SIGN_RESPONSE,))
 _NUMBERS = {message: number for number, (message, _) in LAYOUTS.items()}
 
 
@@ -305,6 +306,11 @@ def encode(message: Request | Reply) -> bytes:
     for name, codec in zip(names, LAYOUTS[number][1], strict=True):
         out += codec.write(getattr(message, name))
     return out
+
+
+def sign_response(signature: bytes) -> bytes:
+    """Write a SignResponse in one go: the same as LAYOUTS has it, which a test holds."""
+    return _SIGN_RESPONSE + wire.string(signature)
 
 
 FAILURE = encode(Failure())
