@@ -4,6 +4,7 @@
     task = asyncio.create_task(bus.run())       # connects, and rejoins with back-off, for ever
 
     body = await bus.call(destination, path, interface, member, "su", [name, 0], returns="u")
+    value = await bus.get(destination, path, interface, property)
     body = await bus.call_bus("NameHasOwner", "s", [name], "b")     # a method of the bus itself
     undo = bus.export(path, handler)            # async handler(Message) -> (signature, body)
     undo = await bus.watch_owner(name, told)    # told(owner): now, and at every change; "" = none
@@ -24,12 +25,14 @@ structs are lists. Bodies that leave name a variant's type: `Variant("s", "text"
 
 from hsmagent.bus.address import session_address, system_address
 from hsmagent.bus.bus import Bus, quietly
+from hsmagent.bus.calls import PROPERTIES
 from hsmagent.bus.codec import Message, Variant
 from hsmagent.bus.errors import BusError
 from hsmagent.bus.exports import Handler, Undo
 from hsmagent.bus.signals import Match
 
 __all__ = [
+    "PROPERTIES",
     "Bus",
     "BusError",
     "Handler",

@@ -9,7 +9,7 @@ from typing import Any
 
 from hsmagent.bus import errors
 from hsmagent.bus.address import may_be_there, socket_paths
-from hsmagent.bus.calls import DBUS, DBUS_PATH, Calls
+from hsmagent.bus.calls import DBUS, DBUS_PATH, PROPERTIES, Calls
 from hsmagent.bus.codec import Kind, Message, encode
 from hsmagent.bus.connection import Connection, close_all, open_connection
 from hsmagent.bus.errors import BusError
@@ -214,6 +214,13 @@ class Bus:
     ) -> list[Any]:
         """Call a method of the bus itself, such as GetNameOwner. See `call`."""
         return await self.call(DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns)
+
+    async def get(
+        self, destination: str, path: str, interface: str, name: str, seconds: float = CALL_TIMEOUT
+    ) -> Any:
+        """Return a property of an object of somebody else. See `call`."""
+        get = (destination, path, PROPERTIES, "Get", "ss", [interface, name])
+        return (await self.call(*get, returns="v", timeout=seconds))[0]
 
     def emit(
         self, path: str, interface: str, member: str, signature: str = "", body: Sequence[Any] = ()

@@ -13,6 +13,7 @@ from hsmagent.bus.errors import BusError
 
 DBUS = "org.freedesktop.DBus"
 DBUS_PATH = "/org/freedesktop/DBus"
+PROPERTIES = "org.freedesktop.DBus.Properties"
 
 
 @dataclass(eq=False, slots=True)

@@ -54,6 +54,8 @@ class Flag(IntEnum):
     NO_REPLY_EXPECTED = 1
 
 
+# Header fields that the libraries call as we do, and that are None to them where they are absent.
+_NAMES = ("sender", "destination", "path", "interface", "member")
 # Of a message's header fields; dbus-fast does not look.
 _REQUIRED = {
     Kind.METHOD_CALL: ("path", "member"),
@@ -105,16 +107,12 @@ def decode(data: bytes | bytearray, fds: tuple[int, ...] = ()) -> Message:
             Kind(message.message_type.value),
             message.serial,
             message.flags.value,
-            message.sender or "",
-            message.destination or "",
-            message.path or "",
-            message.interface or "",
-            message.member or "",
-            message.error_name or "",
-            message.reply_serial or 0,
-            message.signature,
-            plain(list(message.body)),
-            fds,
+            error=message.error_name or "",
+            reply_serial=message.reply_serial or 0,
+            signature=message.signature,
+            body=plain(list(message.body)),
+            fds=fds,
+            **{name: getattr(message, name) or "" for name in _NAMES},
         )
     except Exception as error:  # the library lets out whatever its parser stumbled over
         raise ProtocolError("the bus sent a message that cannot be read") from error
@@ -127,10 +125,6 @@ def encode(message: Message) -> bytes:
     """Write one message. Raises BusError where body, signature or a name is wrong."""
     try:
         ready = _library.Message(
-            destination=message.destination or None,
-            path=message.path or None,
-            interface=message.interface or None,
-            member=message.member or None,
             message_type=_library.MessageType(message.kind),
             flags=_library.MessageFlag(message.flags),
             error_name=message.error or None,
@@ -138,6 +132,7 @@ def encode(message: Message) -> bytes:
             signature=message.signature,
             body=list(message.body),
             serial=message.serial,
+            **{name: getattr(message, name) or None for name in _NAMES},
         )
         # The libraries make bytes nowhere else.
         return bytes(ready._marshall(negotiate_unix_fd=False))  # noqa: SLF001

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from hsmagent.bus.calls import DBUS, DBUS_PATH
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 class Match:
     """Which signals are meant: those of `sender`, a unique or a well-known name.
 
-    An empty path or arg0 stands for any.
+    An empty path or arg0 stands for any. The fields are called as in a match rule.
     """
 
     sender: str
@@ -30,14 +30,7 @@ class Match:
     @property
     def rule(self) -> str:
         """The match rule, for AddMatch. Names and paths hold no quotes."""
-        parts = {
-            "type": "signal",
-            "sender": self.sender,
-            "interface": self.interface,
-            "member": self.member,
-            "path": self.path,
-            "arg0": self.arg0,
-        }
+        parts = {"type": "signal", **asdict(self)}
         return ",".join(f"{key}='{value}'" for key, value in parts.items() if value)
 
     def fits(self, signal: Message) -> bool:

@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import Any
 
-from hsmagent.bus import Bus, BusError, Match, Message
+from hsmagent.bus import PROPERTIES, Bus, BusError, Match, Message
 from hsmagent.desktop.let_go import Closed, Why
 
 log = logging.getLogger(__name__)
@@ -16,7 +16,6 @@ PATH = "/org/freedesktop/login1"
 MANAGER = f"{NAME}.Manager"
 SESSION = f"{NAME}.Session"
 USER = f"{NAME}.User"
-PROPERTIES = "org.freedesktop.DBus.Properties"
 
 _SCREEN, _SLEEP = "logind", "sleep"
 
@@ -89,7 +88,7 @@ class Logind:
         """Ask logind whether our session is locked. One look after the other: the newest counts."""
         async with self._looking:
             path = self._session_path = await self._session()
-            if path and await self._property(path, SESSION, "LockedHint") is True:
+            if path and await self._bus.get(NAME, path, SESSION, "LockedHint") is True:
                 self._closed.claim(_SCREEN, Why.SCREEN_LOCK)
             else:
                 self._closed.drop(_SCREEN)
@@ -101,7 +100,7 @@ class Logind:
             if path:  # else XDG_SESSION_ID is that of a session which has ended
                 return path
         user = await self._manager("GetUser", "u", [os.getuid()])
-        match await self._property(user, USER, "Display") if user else None:
+        match await self._bus.get(NAME, user, USER, "Display") if user else None:
             case [str(), str(path)] if path.startswith(f"{PATH}/session/"):
                 return path
         return ""
@@ -115,10 +114,6 @@ class Logind:
                 return ""
             raise
         return str(reply[0])
-
-    async def _property(self, path: str, interface: str, name: str) -> Any:
-        body = [interface, name]
-        return (await self._bus.call(NAME, path, PROPERTIES, "Get", "ss", body, returns="v"))[0]
 
     # -- sleep -------------------------------------------------------------------------------
 
@@ -136,7 +131,7 @@ class Logind:
     async def _look_at_sleep(self) -> None:
         """Take in a sleep, or its end, of which no signal reached us."""
         signals = self._sleep_signals
-        asleep = await self._property(PATH, MANAGER, "PreparingForSleep")
+        asleep = await self._bus.get(NAME, PATH, MANAGER, "PreparingForSleep")
         if signals != self._sleep_signals:
             return  # logind has told us something newer meanwhile
         if asleep is True:

@@ -9,9 +9,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from hsmagent.bus import BusError, Handler, Message, Variant, errors
+from hsmagent.bus import PROPERTIES, BusError, Message, Variant, errors
 
-PROPERTIES = "org.freedesktop.DBus.Properties"
 INTROSPECTABLE = "org.freedesktop.DBus.Introspectable"
 
 _FOLDER = "<node>\n</node>\n"
@@ -35,12 +34,8 @@ class BusObject:
     xml: str = ""
     children: Callable[[], Sequence[str]] = tuple
 
-    @property
-    def handler(self) -> Handler:
-        """The function to export, which answers the calls of this object."""
-        return self._answer
-
-    async def _answer(self, call: Message) -> Reply:
+    async def answer(self, call: Message) -> Reply:
+        """Answer a call of this object; the handler to export. Raises BusError."""
         if call.interface == PROPERTIES:
             return self._answer_about_properties(call)
         if (call.interface, call.member) == (INTROSPECTABLE, "Introspect"):

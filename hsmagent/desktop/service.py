@@ -6,14 +6,15 @@ It shows and it locks; it can ask a person to unlock; it never takes a PIN.
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from os import getuid
 from time import monotonic
 
 from hsmagent import __version__
-from hsmagent.bus import Bus, BusError, Message, Undo, Variant, errors
-from hsmagent.desktop.objects import PROPERTIES, BusObject, Reply, Values
+from hsmagent.bus import PROPERTIES, Bus, BusError, Message, Undo, Variant, errors
+from hsmagent.desktop.objects import BusObject, Reply, Values
 from hsmagent.errors import HsmAgentError
 from hsmagent.limit import RateLimit
 from hsmagent.model import Clock, Request, TokenId, TokenStatus, printable
@@ -146,7 +147,7 @@ class Service:
     # -- objects -----------------------------------------------------------------------------
 
     def _export(self, path: str, what: BusObject) -> None:
-        self._undo[path] = self._bus.export(path, what.handler)
+        self._undo[path] = self._bus.export(path, what.answer)
 
     def _export_token(self, path: str, token: TokenId) -> None:
         one = BusObject(
@@ -232,16 +233,10 @@ class Service:
             if not owner:
                 work.cancel()
 
-        try:
-            undo = await self._bus.watch_owner(sender, on_owner)
-        except BaseException:
-            work.cancel()
-            raise
-        try:
+        with ExitStack() as stack:
+            stack.callback(work.cancel)
+            stack.callback(await self._bus.watch_owner(sender, on_owner))
             await work
-        finally:
-            work.cancel()
-            undo()
 
 
 def token_path(token: TokenId) -> str:

@@ -11,14 +11,18 @@ from hsmagent.errors import UsageError
 _TOKEN = re.compile(
     r"""
     (?P<space>[ \t\r\n]+)
-  | (?P<quoted>"(?:[^"\\\r\n]|\\[^\r\n]|\r?\n[ \t])*")
-  | (?P<atom>[^\s()<>\[\]:;@\\,."]+)
-  | (?P<literal>\[[^\[\]\\\r\n]*\])
-  | (?P<special>[<>:;@,.(])
+  | (?P<q>"(?:[^"\\\r\n]|\\[^\r\n]|\r?\n[ \t])*")
+  | (?P<a>[^\s()<>\[\]:;@\\,."]+)
+  | (?P<l>\[[^\[\]\\\r\n]*\])
+  | [<>:;@,.(]
     """,
     re.VERBOSE,
 )
-_WORD = ("atom", "quoted")
+# Tokens are an atom (a), a quoted string (q), a literal (l) or a special character, which stands
+# for itself: the grammar is written in these letters. In a display name dots are obsolete, but
+# written ("John Q. Public"); so are brackets ("Rita [Work]"), which nobody takes for an address.
+_PHRASE = re.compile(r"[aql.]*")
+_ADDR_SPEC = re.compile(r"[aq](\.[aq])*@(a(\.a)*|l)")
 Token = tuple[str, str]
 
 
@@ -28,13 +32,13 @@ def mailboxes(field: str) -> tuple[str, ...]:
     current: list[Token] = []
     in_group = False
     for kind, text in _tokens(field):
-        if kind == "special" and text == ":" and not in_group and _is_phrase(current):
+        if kind == ":" and not in_group and _PHRASE.fullmatch(_kinds(current)):
             in_group, current = True, []
-        elif kind == "special" and (text == "," or (text == ";" and in_group)):
+        elif kind == "," or (kind == ";" and in_group):
             if current:
                 found.append(_mailbox(current))
             current = []
-            in_group = in_group and text == ","
+            in_group = in_group and kind == ","
         else:
             current.append((kind, text))
     if current:
@@ -100,14 +104,18 @@ def _tokens(field: str) -> list[Token]:
     position = 0
     while position < len(field):
         match = _TOKEN.match(field, position)
-        if match is None or match.lastgroup is None:
+        if match is None:
             raise _wrong(field)
-        position = match.end()
-        if match.group() == "(":
+        position, text = match.end(), match.group()
+        if text == "(":
             position = _after_comment(field, position)
         elif match.lastgroup != "space":
-            tokens.append((match.lastgroup, match.group()))
+            tokens.append((match.lastgroup or text, text))
     return tokens
+
+
+def _kinds(tokens: list[Token]) -> str:
+    return "".join(kind for kind, _ in tokens)
 
 
 def _after_comment(field: str, position: int) -> int:
@@ -121,49 +129,24 @@ def _after_comment(field: str, position: int) -> int:
     raise _wrong(field)
 
 
-def _is_phrase(tokens: list[Token]) -> bool:
-    """Tell whether this is a display name; dots are obsolete, but written ("John Q. Public").
-
-    So are brackets ("Rita [Work]"), which nobody takes for an address.
-    """
-    return all(kind in (*_WORD, "literal") or text == "." for kind, text in tokens)
-
-
 def _mailbox(tokens: list[Token]) -> str:
-    texts = [text for _, text in tokens]
-    if tokens[-1] == ("special", ">") and ("special", "<") in tokens:
-        opening = tokens.index(("special", "<"))
-        # Some programs name an address by itself; read either way, it is the same one.
-        same = tokens[:opening] == tokens[opening + 1 : -1]
-        if not same and not _is_phrase(tokens[:opening]):
-            raise _wrong(" ".join(texts))
-        return _addr_spec(tokens[opening + 1 : -1])
-    return _addr_spec(tokens)
+    kinds = _kinds(tokens)
+    opening = kinds.find("<")
+    if opening < 0 or not kinds.endswith(">"):
+        return _addr_spec(tokens)
+    before, inside = tokens[:opening], tokens[opening + 1 : -1]
+    # Some programs name an address by itself; read either way, it is the same one.
+    if before != inside and not _PHRASE.fullmatch(kinds, 0, opening):
+        raise _wrong(" ".join(text for _, text in tokens))
+    return _addr_spec(inside)
 
 
 def _addr_spec(tokens: list[Token]) -> str:
-    text = "".join(text for _, text in tokens)
-    at = [index for index, token in enumerate(tokens) if token == ("special", "@")]
-    if len(at) != 1:
-        raise _wrong(text)
-    local, domain = tokens[: at[0]], tokens[at[0] + 1 :]
-    if not _dotted(local, _WORD):
-        raise _wrong(text)
-    if not (_dotted(domain, ("atom",)) or [kind for kind, _ in domain] == ["literal"]):
-        raise _wrong(text)
-    found = "".join(_plain(text) for _, text in local) + "@" + "".join(t for _, t in domain)
-    if not found.isprintable():  # it would be shown as another one than it is
-        raise _wrong(text)
+    found = "".join(_plain(text) for _, text in tokens)
+    # What is not printable would be shown as another one than it is.
+    if not _ADDR_SPEC.fullmatch(_kinds(tokens)) or not found.isprintable():
+        raise _wrong("".join(text for _, text in tokens))
     return normal(found)
-
-
-def _dotted(tokens: list[Token], kinds: tuple[str, ...]) -> bool:
-    """Tell whether this is `word *("." word)`."""
-    return (
-        len(tokens) % 2 == 1
-        and all(kind in kinds for kind, _ in tokens[::2])
-        and all(text == "." for _, text in tokens[1::2])
-    )
 
 
 def _plain(word: str) -> str:

@@ -6,12 +6,10 @@ from hashlib import sha1
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from hsmagent.mail.cms import ber
-from hsmagent.mail.cms.ber import Malformed, Reader
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.parse import public_key
-from hsmagent.mail.spool import Memory
 from hsmagent.model import Key, KeyType
 
-_MAX = 64 * 1024
 # Each curve, its order and its coefficient a in hex (SEC 2; RFC 5639); where a is "", it is p - 3.
 # The other numbers follow from the order and the base point.
 _CURVES: dict[str, tuple[ec.EllipticCurve, str, str]] = {
@@ -70,7 +68,7 @@ def of(key: Key) -> str:
     """Return the keygrip in upper-case hex; "" for a kind of key that has none here."""
     try:
         _, bits = public_key(key.spki)
-        value = Reader(Memory(bits)).octets(_MAX, "the public key", ber.BIT_STRING)[1:]
+        value = ber.octets(bits, "the public key", ber.BIT_STRING)[1:]
         if key.key_type is KeyType.RSA:
             return sha1(_modulus(value)).hexdigest().upper()  # noqa: S324 - a name
     except Malformed:
@@ -104,7 +102,6 @@ def _unsigned(number: int) -> bytes:
 
 def _modulus(value: bytes) -> bytes:
     """Return an RSA modulus as libgcrypt hashes it: with the zero that keeps it positive."""
-    reader = Reader(Memory(value))
-    reader.enter(ber.SEQUENCE, "the public key")
-    element = reader.element(_MAX, "the public key", ber.INTEGER)
-    return Reader(Memory(element)).octets(_MAX, "the public key", ber.INTEGER)
+    reader = ber.inside(value, "the public key")
+    element = reader.element(len(value), "the public key", ber.INTEGER)
+    return ber.octets(element, "the public key", ber.INTEGER)

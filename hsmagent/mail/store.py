@@ -42,12 +42,11 @@ class Store:
         self, certificate: Certificate, capabilities: Iterable[str] = (), *, root: bool = False
     ) -> None:
         """Put a certificate in, with its owner's capabilities in place of those stored before."""
-        folder = self._folder(root=root)
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         lines = [_ADDRESS + a for a in certificate.addresses]
         lines += [_CAPABILITY + oid for oid in sorted(capabilities)]
         text = "".join(line + "\n" for line in lines) + certificates.pem(certificate)
-        _write(folder / f"{certificate.fingerprint}.pem", text.encode())
+        path = self._folder(root=root) / f"{certificate.fingerprint}.pem"
+        _write(path, text.encode())
 
     def entries(self, *, root: bool = False) -> list[Entry]:
         """Return everything that can be read."""
@@ -59,9 +58,7 @@ class Store:
 
     def add_crl(self, data: bytes) -> None:
         """Put a CRL (DER) in; from then on every mail is judged by it."""
-        folder = self._base / "crls"
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(folder / f"{sha256(data).hexdigest()}.crl", data)
+        _write(self._base / "crls" / f"{sha256(data).hexdigest()}.crl", data)
 
     def crls(self) -> tuple[bytes, ...]:
         """Return the CRLs, as DER."""
@@ -148,7 +145,8 @@ def default() -> Store:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Write a file so that nobody ever reads half of it."""
+    """Write a file so that nobody ever reads half of it; its folder is made where it is missing."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_suffix(f".{os.getpid()}.new")
     draft.write_bytes(content)
     draft.replace(path)

@@ -17,7 +17,6 @@ Environment = Callable[[], Awaitable[Mapping[str, str]]]
 
 _SYSTEMD, _SYSTEMD_PATH = "org.freedesktop.systemd1", "/org/freedesktop/systemd1"
 _MANAGER = "org.freedesktop.systemd1.Manager"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
 _TIMEOUT = 1.0
 _LOCAL_X = re.compile(r"(?:unix)?:(\d+)(?:\.\d+)?")
 
@@ -48,16 +47,13 @@ class SessionEnvironment:
         if shows_windows(os.environ):
             return os.environ
         try:
-            reply = await self._bus.call(
-                *(_SYSTEMD, _SYSTEMD_PATH, _PROPERTIES, "Get", "ss", [_MANAGER, "Environment"]),
-                returns="v",
-                timeout=_TIMEOUT,
-            )
+            where = (_SYSTEMD, _SYSTEMD_PATH, _MANAGER)
+            told = await self._bus.get(*where, "Environment", _TIMEOUT)
         except BusError:
             return os.environ
-        if not isinstance(reply[0], list):
+        if not isinstance(told, list):
             return os.environ
-        pairs = (str(entry).partition("=") for entry in reply[0])
+        pairs = (str(entry).partition("=") for entry in told)
         return os.environ | {name: value for name, _, value in pairs if name in _OF_THE_SESSION}
 
 

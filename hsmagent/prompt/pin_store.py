@@ -17,8 +17,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from functools import partial
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -35,7 +34,6 @@ _ENTRY = "hsmagent"  # the keyring's "service"; the "user name" is `_name`
 _SECRETS, _SECRETS_PATH = "org.freedesktop.secrets", "/org/freedesktop/secrets"
 _SERVICE = "org.freedesktop.Secret.Service"
 _COLLECTION = "org.freedesktop.Secret.Collection"
-_PROPERTIES = "org.freedesktop.DBus.Properties"
 _NO_COLLECTION = "/"
 
 
@@ -142,14 +140,10 @@ class PinStore:
             path = str(alias[0])
             if path == _NO_COLLECTION:
                 raise Unavailable("there is no default keyring")
-            locked = await self._bus.call(
-                *(_SECRETS, path, _PROPERTIES, "Get", "ss", [_COLLECTION, "Locked"]),
-                returns="v",
-                timeout=self._timeout,
-            )
+            locked = await self._bus.get(_SECRETS, path, _COLLECTION, "Locked", self._timeout)
         except BusError as error:
             raise Unavailable(f"there is no keyring: {error}") from error
-        if locked != [False]:
+        if locked is not False:
             raise Unavailable("the keyring is locked")
         return path
 
@@ -187,20 +181,14 @@ def _delete(keyring: Any, token: TokenId) -> None:
 
 async def _in_thread(function: Callable[[], T]) -> T:
     """Run a function that may hang, in a thread that does not keep the process from exiting."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[T] = loop.create_future()
-
-    def settle(settle_future: Callable[[], None]) -> None:
-        if not future.done():
-            settle_future()
+    outcome: Future[T] = Future()
+    outcome.set_running_or_notify_cancel()  # whoever awaits it may leave, but not settle it
 
     def run() -> None:
         try:
-            outcome = partial(future.set_result, function())
+            outcome.set_result(function())
         except Exception as error:  # noqa: BLE001 - it is raised where it is awaited
-            outcome = partial(future.set_exception, error)
-        with suppress(RuntimeError):  # the loop has been closed meanwhile
-            loop.call_soon_threadsafe(settle, outcome)
+            outcome.set_exception(error)
 
     threading.Thread(target=run, name="keyring", daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(outcome)

@@ -7,8 +7,11 @@ import base64
 import ipaddress
 import logging
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from fnmatch import fnmatchcase
+from getopt import GetoptError, getopt
 from pathlib import Path
+from string import ascii_letters, digits
 
 from hsmagent.model import Peer, fingerprint, printable
 
@@ -23,8 +26,9 @@ HASHED = "|1|"
 CERT_AUTHORITY, REVOKED = "@cert-authority", "@revoked"
 MAX_HOST = 255
 
-# ssh's options that take a value (ssh(1)).
+# Any letter may be an option of ssh; these take a value (ssh(1)).
 _WITH_VALUE = frozenset("BbcDEeFIiJLlmOoPpQRSWw")
+_OPTIONS = "".join(c + ":" * (c in _WITH_VALUE) for c in ascii_letters + digits)
 
 
 class KnownHosts:
@@ -205,32 +209,20 @@ def asked_hosts(peer: Peer) -> list[str]:
 def _split(arguments: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """Return the destination and the options that bear on it, by letter or lower-case name."""
     options: dict[str, str] = {}
-    rest = list(arguments)
-    destination = ""
-    while rest:
-        argument = rest.pop(0)
-        if argument == "--":
-            return destination or (rest[0] if rest else ""), options
-        if not argument.startswith("-"):
-            if destination:
-                break  # the remote command
-            destination = argument
-            continue
-        _option(argument[1:], rest, options)
+    try:
+        found, (destination, *rest) = getopt(arguments, _OPTIONS)
+    except (GetoptError, ValueError):  # it has no destination
+        return "", options
+    if "--" not in arguments[: -len(rest) - 1]:
+        with suppress(GetoptError):
+            found += getopt(rest, _OPTIONS)[0]  # what is left of the rest is the remote command
+    for option, value in found:
+        if option == "-o":
+            name, _, setting = value.replace("=", " ", 1).strip().partition(" ")
+            options.setdefault(name.lower(), setting.strip())
+        else:
+            options.setdefault(option[1:], value)
     return destination, options
-
-
-def _option(letters: str, rest: list[str], options: dict[str, str]) -> None:
-    """Take one argument of option letters, and its value from it or from `rest`."""
-    for index, letter in enumerate(letters):
-        if letter in _WITH_VALUE:
-            value = letters[index + 1 :] or (rest.pop(0) if rest else "")
-            if letter == "o":
-                name, _, value = value.replace("=", " ", 1).strip().partition(" ")
-                options.setdefault(name.lower(), value.strip())
-            else:
-                options.setdefault(letter, value)
-            return
 
 
 def _host_and_port(destination: str) -> tuple[str, str]:

@@ -13,7 +13,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache, lru_cache, partial
-from itertools import pairwise
+from itertools import chain, islice, pairwise
 
 from hsmagent.model import Peer, Process, printable
 
@@ -35,7 +35,6 @@ ANYTHING = re.compile(
 
 _SO_PEERPIDFD = 77  # Linux 6.5; not in Python's socket module
 _UCRED = struct.Struct("iII")
-_INT = struct.Struct("i")
 
 
 def peer_of(sock: socket.socket) -> Callable[[], Peer]:
@@ -72,14 +71,18 @@ def terminal_of(pid: int) -> int:
 
 
 def lineage(pid: int) -> "Iterator[_Stat]":
-    """Yield the process and its ancestors, beyond their sessions too, as they are now."""
+    """Return the process and its ancestors, beyond their sessions too, as they are now."""
     stat = _stat(pid) if pid > 0 else None
-    for _ in range(_MAX_LINEAGE):
-        if stat is None:
+    return iter(()) if stat is None else chain((stat,), islice(_ancestors(stat), _MAX_LINEAGE))
+
+
+def _ancestors(child: "_Stat") -> "Iterator[_Stat]":
+    while child.parent > 1:
+        stat = _stat(child.parent)
+        if stat is None or stat.start > child.start:  # gone; the number is another process's now
             return
         yield stat
-        parent = _stat(stat.parent) if stat.parent > 1 else None
-        stat = None if parent is None or parent.start > stat.start else parent
+        child = stat
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,13 +96,14 @@ class _Credentials:
 
 @dataclass(frozen=True, slots=True)
 class _Stat:
-    """What we use of /proc/PID/stat: parent, session, terminal, start time (in clock ticks).
+    """What we use of /proc/PID/stat: pid, parent, session, terminal, start time (in clock ticks).
 
     at_terminal: whether it runs in the foreground of its terminal, and is not stopped.
     image: the process's name, and where its code, data, stack and arguments lie: all of that
     changes once the process has executed another program.
     """
 
+    pid: int
     parent: int
     session: int
     terminal: int
@@ -126,7 +130,7 @@ def _credentials(sock: socket.socket) -> _Credentials:
 def _peer_pidfd(sock: socket.socket, pid: int) -> int:
     """Return a pidfd of the peer, or -1 if it has gone or lives in a pid namespace of its own."""
     try:
-        return int(_INT.unpack(sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, _INT.size))[0])
+        return sock.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD)
     except OSError:
         pass
     try:
@@ -153,15 +157,10 @@ def _read(credentials: _Credentials) -> Peer:
 def _parents(child: _Stat) -> tuple[Process, ...]:
     """Return the ancestors, nearest first, up to the session's leader: the shell, as a rule."""
     parents: list[Process] = []
-    while len(parents) < MAX_PARENTS and child.parent > 1:
-        pid = child.parent
-        stat = _stat(pid)
-        if stat is None or stat.start > child.start:  # gone; the number is another process's now
+    for stat in islice(_ancestors(child), MAX_PARENTS):
+        parents.append(_parent(stat.pid, stat.start, stat.image))
+        if stat.session == stat.pid:
             break
-        parents.append(_parent(pid, stat.start, stat.image))
-        if stat.session == pid:
-            break
-        child = stat
     return tuple(parents)
 
 
@@ -264,7 +263,7 @@ def _stat(pid: int) -> _Stat | None:
     if fields[0] in {b"Z", b"X"}:  # it has ended
         return None
     image = b" ".join((name, *fields[23:26], *fields[42:49]))
-    return _Stat(parent, session, terminal, start, at_terminal, image)
+    return _Stat(pid, parent, session, terminal, start, at_terminal, image)
 
 
 def _content(path: str, most: int) -> bytes:

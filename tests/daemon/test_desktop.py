@@ -107,6 +107,7 @@ def test_the_bus_shows_the_token_locks_it_and_raises_the_prompt(
 ) -> None:
     desktop.unlock(PIN)
     call = gdbus(session_bus, "org.hsmagent.Agent1", "/org/hsmagent/Agent1")
+    until(lambda: call("org.freedesktop.DBus.Peer.Ping").returncode == 0)
     objects = call("org.freedesktop.DBus.ObjectManager.GetManagedObjects").stdout
     assert "'Label': <'work'>" in objects
     assert "'Unlocked': <true>" in objects

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from hsmagent.bus import Bus, Variant
+from hsmagent.bus import PROPERTIES, Bus, Variant
 from hsmagent.desktop import let_go as lock
 from hsmagent.desktop import logind
 from hsmagent.desktop.let_go import Closed, Told, Why
@@ -101,7 +101,7 @@ async def desk(private: PrivateBus, other: Bus) -> AsyncIterator[Desk]:
         desk.session = await desk.control("AddSession", "ssusb", body)
         user = f"{LOGIND_PATH}/user/{os.getuid()}"
         display = [logind.USER, "Display", Variant("(so)", ["c2", desk.session])]
-        await other.call(LOGIND, user, logind.PROPERTIES, "Set", "ssv", display)
+        await other.call(LOGIND, user, PROPERTIES, "Set", "ssv", display)
         yield desk
 
 
@@ -223,7 +223,7 @@ async def test_a_stranger_is_not_believed(desk: Desk, other: Bus, ears: Ears) ->
     assert ears.let_go == [Why.SCREEN_LOCK]
     other.emit(
         desk.session,
-        logind.PROPERTIES,
+        PROPERTIES,
         "PropertiesChanged",
         "sa{sv}as",
         [logind.SESSION, {"LockedHint": Variant("b", value=False)}, []],

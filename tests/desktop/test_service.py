@@ -11,8 +11,7 @@ from typing import Any
 
 import pytest
 
-from hsmagent.bus import Bus, BusError, Match, Message, Variant, errors
-from hsmagent.desktop import objects
+from hsmagent.bus import PROPERTIES, Bus, BusError, Match, Message, Variant, errors
 from hsmagent.desktop.service import (
     AGENT,
     MAX_UNLOCKS,
@@ -116,14 +115,14 @@ async def test_the_tokens_are_objects(client: Client, tokens: Tokens) -> None:
         }
     }
     tokens.now = [UNLOCKED]
-    [expiry] = await client.call(WORK_PATH, f"{objects.PROPERTIES}.Get", "ss", TOKEN, "Expiry")
+    [expiry] = await client.call(WORK_PATH, f"{PROPERTIES}.Get", "ss", TOKEN, "Expiry")
     assert expiry == 1_000_060
-    [everything] = await client.call(WORK_PATH, f"{objects.PROPERTIES}.GetAll", "s", TOKEN)
+    [everything] = await client.call(WORK_PATH, f"{PROPERTIES}.GetAll", "s", TOKEN)
     assert everything == managed[WORK_PATH][TOKEN] | {"Unlocked": True, "Expiry": 1_000_060}
 
 
 async def test_changes_are_signalled(client: Client, service: Service, tokens: Tokens) -> None:
-    changed = await client.hear(objects.PROPERTIES, "PropertiesChanged")
+    changed = await client.hear(PROPERTIES, "PropertiesChanged")
     added = await client.hear(OBJECT_MANAGER, "InterfacesAdded")
     removed = await client.hear(OBJECT_MANAGER, "InterfacesRemoved")
     service.changed()
@@ -246,11 +245,11 @@ async def test_another_users_program_raises_no_dialog(
 @pytest.mark.parametrize(
     ("member", "signature", "body", "name"),
     [
-        (f"{objects.PROPERTIES}.Get", "ss", (TOKEN, "Pin"), errors.UNKNOWN_PROPERTY),
-        (f"{objects.PROPERTIES}.Get", "ss", ("org.x", "Pin"), errors.UNKNOWN_INTERFACE),
-        (f"{objects.PROPERTIES}.Get", "u", (3,), errors.INVALID_ARGS),
+        (f"{PROPERTIES}.Get", "ss", (TOKEN, "Pin"), errors.UNKNOWN_PROPERTY),
+        (f"{PROPERTIES}.Get", "ss", ("org.x", "Pin"), errors.UNKNOWN_INTERFACE),
+        (f"{PROPERTIES}.Get", "u", (3,), errors.INVALID_ARGS),
         (
-            *(f"{objects.PROPERTIES}.Set", "ssv"),
+            *(f"{PROPERTIES}.Set", "ssv"),
             *((TOKEN, "Unlocked", Variant("b", value=True)), errors.PROPERTY_READ_ONLY),
         ),
         (f"{TOKEN}.Steal", "", (), errors.UNKNOWN_METHOD),
@@ -300,7 +299,7 @@ async def test_busctl_understands_it(private: PrivateBus) -> None:
     rows = [line.split() for line in shown]
     assert [".Unlocked", "property", "b", "false", "emits-change"] in rows
     assert [".Unlock", "method", "-", "-", "-"] in rows
-    assert [objects.PROPERTIES, "interface", "-", "-", "-"] in rows
+    assert [PROPERTIES, "interface", "-", "-", "-"] in rows
     read = await busctl(private, "get-property", NAME, PATH, AGENT, "Version")
     assert read.startswith('s "')
 

@@ -136,7 +136,7 @@ def test_a_reused_pid_is_unknown(
 ) -> None:
     with connected(listening, tmp_path, "ssh-add", "-l") as sock:
         who = peer_of(sock)
-        monkeypatch.setattr(peer, "_stat", lambda _pid: peer._Stat(1, 1, 0, 1))
+        monkeypatch.setattr(peer, "_stat", lambda pid: peer._Stat(pid, 1, 1, 0, 1))
         assert who().process.program == UNKNOWN
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hsmagent.errors import UsageError
-from hsmagent.mail.spool import Region, Source
+from hsmagent.mail.spool import Memory, Region, Source
 
 BIT_STRING = 0x03
 OCTET_STRING = 0x04
@@ -237,3 +237,15 @@ class Reader:
             else:
                 walker._position = found.end
         return walker._position
+
+
+def inside(element: bytes, what: str, tag: int = SEQUENCE) -> Reader:
+    """Return a reader that has entered an element, which must have this tag."""
+    reader = Reader(Memory(element))
+    reader.enter(tag, what)
+    return reader
+
+
+def octets(element: bytes, what: str, tag: int = OCTET_STRING) -> bytes:
+    """Return the bytes of an OCTET STRING, or of another primitive element with this tag."""
+    return Reader(Memory(element)).octets(len(element), what, tag)

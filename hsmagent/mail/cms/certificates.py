@@ -13,9 +13,8 @@ from typing import Any
 from hsmagent.errors import UsageError
 from hsmagent.mail.address import normal
 from hsmagent.mail.cms import ber, bundle, der, fields, names, oids
-from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed
 from hsmagent.mail.cms.parse import key_identifier, public_key
-from hsmagent.mail.spool import Memory
 from hsmagent.model import Key, printable
 
 MAX_CHAIN = 8
@@ -127,7 +126,7 @@ class Certificate:
         given = self._extension(oids.ID_CE_SUBJECT_KEY_IDENTIFIER)
         if given is None:
             return key_identifier(self.spki)
-        return Reader(Memory(given)).octets(len(given), "its key's identifier")
+        return ber.octets(given, "its key's identifier")
 
     @cached_property
     def key_usage(self) -> frozenset[str]:
@@ -178,11 +177,10 @@ class Certificate:
 
 
 def _key_identifier(identifier: bytes) -> bytes:
-    what, reader = "a key identifier", Reader(Memory(identifier))
+    what = "a key identifier"
     if identifier[0] == ber.KEY_IDENTIFIER:
-        return reader.octets(len(identifier), what, ber.KEY_IDENTIFIER)
-    reader.enter(ber.context(0), what)
-    return reader.octets(len(identifier), what)
+        return ber.octets(identifier, what, ber.KEY_IDENTIFIER)
+    return ber.inside(identifier, what, ber.context(0)).octets(len(identifier), what)
 
 
 Pair = tuple[Key, Certificate]

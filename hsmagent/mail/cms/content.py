@@ -12,17 +12,16 @@ from cryptography.hazmat.primitives.padding import PKCS7
 
 from hsmagent.errors import HsmAgentError
 from hsmagent.mail.cms import ber, oids
-from hsmagent.mail.cms.ber import Malformed, Reader
+from hsmagent.mail.cms.ber import Malformed
 from hsmagent.mail.cms.parse import load
-from hsmagent.mail.spool import Memory
 
 NONCE = 12
-_VECTOR_MAX = 64
 TAG_MIN = 12
 _TAG_DEFAULT = 12  # RFC 5084, section 3.2
 _AES_BLOCK = 16
-_DES_BLOCK = 8
-_DES_KEY = 24
+# Content cipher → the length of its key, and of its block.
+_CBC = {kind: (length, _AES_BLOCK) for kind, length in oids.AES_CBC.items()}
+_CBC[oids.DES_EDE3_CBC] = (24, 8)
 
 
 class Undecryptable(HsmAgentError):
@@ -53,10 +52,9 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
     authenticated: of an AuthEnvelopedData, which takes AEAD ciphers only; EnvelopedData none.
     """
     if authenticated and kind in oids.AES_GCM:
-        reader = Reader(Memory(parameters))
-        reader.enter(ber.SEQUENCE, "the GCM parameters")
-        given = reader.element(_VECTOR_MAX, "the GCM nonce", ber.OCTET_STRING)
-        nonce = Reader(Memory(given)).octets(_VECTOR_MAX, "the GCM nonce")
+        reader = ber.inside(parameters, "the GCM parameters")
+        given = reader.element(len(parameters), "the GCM nonce", ber.OCTET_STRING)
+        nonce = ber.octets(given, "the GCM nonce")
         tag = _TAG_DEFAULT
         if reader.peek() is not None:
             tag = load(core.Integer, reader.element(8, "the GCM tag length"), "it").native
@@ -64,10 +62,12 @@ def read(kind: str, parameters: bytes, *, authenticated: bool) -> ContentCipher:
         if len(nonce) != NONCE or not TAG_MIN <= tag <= _AES_BLOCK:
             raise Malformed("AES-GCM with a nonce or tag of an unusual length")
         return ContentCipher(kind, oids.AES_GCM[kind], nonce, tag)
-    if not authenticated and kind in oids.AES_CBC:
-        return ContentCipher(kind, oids.AES_CBC[kind], _vector(parameters, _AES_BLOCK))
-    if not authenticated and kind == oids.DES_EDE3_CBC:
-        return ContentCipher(kind, _DES_KEY, _vector(parameters, _DES_BLOCK))
+    if not authenticated and kind in _CBC:
+        key_length, block = _CBC[kind]
+        vector = ber.octets(parameters, "a cipher's vector")
+        if len(vector) != block:
+            raise Malformed("a content cipher with a wrong initialisation vector")
+        return ContentCipher(kind, key_length, vector)
     raise Malformed(f"a content cipher that is not supported ({kind})")
 
 
@@ -111,10 +111,3 @@ def _open_cbc(cipher: ContentCipher, key: bytes, chunks: Iterable[bytes]) -> Ite
         yield unpadder.update(decryptor.finalize()) + unpadder.finalize()
     except ValueError:
         raise Undecryptable from None
-
-
-def _vector(parameters: bytes, size: int) -> bytes:
-    vector = Reader(Memory(parameters)).octets(_VECTOR_MAX, "a cipher's vector")
-    if len(vector) != size:
-        raise Malformed("a content cipher with a wrong initialisation vector")
-    return vector

@@ -1,7 +1,7 @@
 """A writer for DER (ITU-T X.690): what signing and encrypting put around their results.
 
-Every function returns one whole encoded element, except `header`: it gives identifier and length
-alone, for contents that are too large to pass through here.
+Every function returns one whole encoded element, except `header` and `content_info`: they give what
+stands before contents that are too large to pass through here.
 """
 
 import binascii
@@ -26,6 +26,14 @@ def tlv(tag: int, *parts: bytes) -> bytes:
     """One element with `parts` as its contents."""
     body = b"".join(parts)
     return header(tag, len(body)) + body
+
+
+def content_info(kind: str, length: int) -> bytes:
+    """Return what stands in a ContentInfo before `length` bytes of a SEQUENCE (RFC 5652, 3)."""
+    inner = header(0x30, length)
+    outer = header(0xA0, len(inner) + length)
+    head = oid(kind) + outer + inner
+    return header(0x30, len(head) + length) + head
 
 
 def sequence(*parts: bytes) -> bytes:

@@ -120,9 +120,4 @@ def _around(kind: str, head: bytes, how: bytes, length: int, trailer: int) -> by
     """Return all that stands before `length` bytes of ciphertext, which `trailer` bytes follow."""
     before = der.oid(oids.ID_DATA) + how + der.header(ber.ENCRYPTED_CONTENT, length)
     head += der.header(ber.SEQUENCE, len(before) + length) + before
-    total = len(head) + length + trailer
-    named = der.oid(kind)
-    inner = der.header(ber.SEQUENCE, total)
-    outer = der.header(ber.context(0), len(inner) + total)
-    whole = len(named) + len(outer) + len(inner) + total
-    return der.header(ber.SEQUENCE, whole) + named + outer + inner + head
+    return der.content_info(kind, len(head) + length + trailer) + head

@@ -10,7 +10,6 @@ from datetime import UTC, datetime
 from hsmagent.mail.cms import ber
 from hsmagent.mail.cms.ber import Reader
 from hsmagent.mail.cms.parse import load, object_identifier
-from hsmagent.mail.spool import Memory
 
 MAX_EXTENSIONS = 1000
 _BOOLEAN = 0x01
@@ -49,8 +48,7 @@ class Fields:
 def read(data: bytes) -> Fields:
     """Read a certificate. Malformed when it is none, or has an extension twice (section 4.2)."""
     what, size = "a certificate", len(data)
-    reader = Reader(Memory(data))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(data, what)
     reader.enter(ber.SEQUENCE, what)
     if reader.peek() == ber.context(0):
         reader.element(size, "its version")
@@ -124,7 +122,7 @@ def utc(moment: object) -> datetime:
 
 def key_usage(value: bytes) -> frozenset[str]:
     """Return the names of the bits of a KeyUsage (section 4.2.1.3)."""
-    unused, *octets = Reader(Memory(value)).octets(len(value), "the key usage", ber.BIT_STRING)
+    unused, *octets = ber.octets(value, "the key usage", ber.BIT_STRING)
     bits = "".join(f"{octet:08b}" for octet in octets)
     if unused > min(7, len(bits)):
         raise ber.Malformed("a key usage that is no BIT STRING")
@@ -135,8 +133,7 @@ def key_usage(value: bytes) -> frozenset[str]:
 def purposes(value: bytes) -> frozenset[str]:
     """Return the OIDs of an ExtKeyUsageSyntax (section 4.2.1.12)."""
     what = "the extended key usage"
-    reader, found = Reader(Memory(value)), set[str]()
-    reader.enter(ber.SEQUENCE, what)
+    reader, found = ber.inside(value, what), set[str]()
     while reader.peek() is not None:
         found.add(object_identifier(reader, what))
     reader.leave(what)
@@ -146,6 +143,5 @@ def purposes(value: bytes) -> frozenset[str]:
 def alternative_names(value: bytes) -> list[bytes]:
     """Return each GeneralName of a SubjectAltName (section 4.2.1.6), as it stands."""
     what = "the alternative names"
-    reader = Reader(Memory(value))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(value, what)
     return list(reader.elements(len(value), MAX_EXTENSIONS, what))

@@ -6,9 +6,8 @@ from functools import lru_cache
 from typing import Any
 
 from hsmagent.mail.cms import ber, oids
-from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
+from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed
 from hsmagent.mail.cms.parse import load, object_identifier
-from hsmagent.mail.spool import Memory
 
 # Preparing a name for comparison takes microseconds for each character of it.
 MAX_NAME = 2048
@@ -43,8 +42,7 @@ def plain(name: bytes) -> list[tuple[str, str]] | None:
     Most names are plain, and easy to prepare for comparison. Raises Malformed if it is no Name.
     """
     what, found = "a name", list[tuple[str, str]]()
-    reader = Reader(Memory(name))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(name, what)
     while reader.peek() is not None:
         reader.enter(ber.SET, what)
         reader.enter(ber.SEQUENCE, what)
@@ -66,22 +64,21 @@ def mail_addresses(alternatives: Sequence[bytes]) -> list[str]:
     """Return the mail addresses among GeneralNames: rfc822Name, and SmtpUTF8Mailbox (RFC 9598)."""
     found: list[str] = []
     for data in alternatives:
-        reader = Reader(Memory(data))
         if data[0] == _RFC822_NAME:
-            text = reader.octets(_MAX_EXTENSION, "an address", _RFC822_NAME)
+            text = ber.octets(data, "an address", _RFC822_NAME)
             found += [text.decode("ascii")] if text.isascii() else []
         elif data[0] == _OTHER_NAME:
-            found += _smtp_utf8_mailbox(reader)
+            found += _smtp_utf8_mailbox(data)
     return found
 
 
-def _smtp_utf8_mailbox(reader: Reader) -> list[str]:
+def _smtp_utf8_mailbox(data: bytes) -> list[str]:
     """RFC 9598, section 3: a UTF8String whose part before the @ is not ASCII."""
     from asn1crypto import core
 
     what = "an alternative name"
     try:
-        reader.enter(_OTHER_NAME, what)
+        reader = ber.inside(data, what, _OTHER_NAME)
         if object_identifier(reader, what) != oids.ID_ON_SMTP_UTF8_MAILBOX:
             return []
         reader.enter(ber.context(0), what)
@@ -160,8 +157,7 @@ def issuer_and_serial(data: bytes) -> tuple[bytes, int]:
     from asn1crypto import core
 
     what = "a certificate's issuer and number"
-    reader = Reader(Memory(data))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(data, what)
     name = reader.element(_MAX_EXTENSION, what, ber.SEQUENCE)
     serial = load(core.Integer, reader.element(_MAX_EXTENSION, what, ber.INTEGER), what).native
     reader.leave(what)

@@ -5,11 +5,10 @@ from typing import Any
 
 from hsmagent.mail.cms import ber
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Malformed, Reader
-from hsmagent.mail.spool import Memory, Source
+from hsmagent.mail.spool import Source
 
 OID_MAX = 64
 ALGORITHM_MAX = 4096
-_SPKI_MAX = 64 * 1024
 
 
 def open_content(source: Source) -> tuple[str, Reader]:
@@ -61,10 +60,9 @@ def algorithm(reader: Reader, what: str) -> tuple[str, bytes]:
 def public_key(spki: bytes) -> tuple[str, bytes]:
     """Return a SubjectPublicKeyInfo's algorithm (an OID) and its BIT STRING as it stands."""
     what = "the public key"
-    reader = Reader(Memory(spki))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(spki, what)
     kind, _ = algorithm(reader, what)
-    bits = reader.element(_SPKI_MAX, what, ber.BIT_STRING)
+    bits = reader.element(len(spki), what, ber.BIT_STRING)
     reader.leave(what)
     return kind, bits
 
@@ -72,5 +70,5 @@ def public_key(spki: bytes) -> tuple[str, bytes]:
 def key_identifier(spki: bytes) -> bytes:
     """Return SHA-1 over the key's bits (RFC 5280, section 4.2.1.2, method 1)."""
     _, bits = public_key(spki)
-    value = Reader(Memory(bits)).octets(_SPKI_MAX, "the public key", ber.BIT_STRING)
+    value = ber.octets(bits, "the public key", ber.BIT_STRING)
     return sha1(value[1:]).digest()  # noqa: S324 - a name

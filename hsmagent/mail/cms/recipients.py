@@ -16,8 +16,7 @@ from hsmagent.mail import purpose
 from hsmagent.mail.cms import ber, der, names, oids, public_keys
 from hsmagent.mail.cms.ber import Malformed, Reader
 from hsmagent.mail.cms.certificates import Certificate, Pair
-from hsmagent.mail.cms.parse import algorithm, load, public_key
-from hsmagent.mail.spool import Memory
+from hsmagent.mail.cms.parse import algorithm, load, object_identifier, public_key
 from hsmagent.model import Key, KeyType, printable
 from hsmagent.unwraps import EcdhUnwrap, RsaUnwrap, Unwrap
 
@@ -87,35 +86,31 @@ def _for_others(named: Sequence[str], many: int) -> str:
 
 def _match(info: bytes, ours: Ours) -> Recipient | None:
     if info[0] == ber.SEQUENCE:
-        return _transport(Reader(Memory(info)), ours)
+        return _transport(info, ours)
     if info[0] == _KARI:
-        return _agreement(Reader(Memory(info)), ours)
+        return _agreement(info, ours)
     return None
 
 
 def _named(info: bytes) -> list[str]:
     """Return names for those whom a RecipientInfo is for; none where it cannot be read."""
-    what, reader = "a RecipientInfo", Reader(Memory(info))
+    what = "a RecipientInfo"
     try:
         if info[0] == ber.SEQUENCE:
-            reader.enter(ber.SEQUENCE, what)
+            reader = ber.inside(info, what)
             reader.element(16, what, ber.INTEGER)
             return [_identifier(reader.element(_FIELD_MAX, what))]
         if info[0] != _KARI:
             return []
-        reader.enter(_KARI, what)
+        reader = ber.inside(info, what, _KARI)
         while reader.peek() not in {ber.SEQUENCE, None}:
             reader.element(_FIELD_MAX, what)
         reader.element(_FIELD_MAX, what)
         reader.enter(ber.SEQUENCE, what)
-        found = []
-        for data in reader.elements(_FIELD_MAX, _NAMED, what):
-            inner = Reader(Memory(data))
-            inner.enter(ber.SEQUENCE, what)
-            found.append(_identifier(inner.element(_FIELD_MAX, what)))
+        them = reader.elements(_FIELD_MAX, _NAMED, what)
+        return [_identifier(ber.inside(one, what).element(_FIELD_MAX, what)) for one in them]
     except Malformed:
         return []
-    return found
 
 
 def _identifier(data: bytes) -> str:
@@ -128,9 +123,9 @@ def _identifier(data: bytes) -> str:
 # -- RSA: KeyTransRecipientInfo --------------------------------------------------------------
 
 
-def _transport(reader: Reader, ours: Ours) -> Recipient | None:
+def _transport(info: bytes, ours: Ours) -> Recipient | None:
     what = "a RecipientInfo"
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(info, what)
     reader.element(16, what, ber.INTEGER)
     key = _owner(reader.element(_FIELD_MAX, what), ours)
     kind, parameters = algorithm(reader, what)
@@ -161,9 +156,9 @@ def _oaep(encrypted: bytes, parameters: bytes) -> RsaUnwrap:
 # -- elliptic curves: KeyAgreeRecipientInfo --------------------------------------------------
 
 
-def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
+def _agreement(info: bytes, ours: Ours) -> Recipient | None:
     what = "a RecipientInfo"
-    reader.enter(_KARI, what)
+    reader = ber.inside(info, what, _KARI)
     reader.element(16, what, ber.INTEGER)
     reader.enter(ber.context(0), what)
     # Without a point it is a static originator key, which nobody sends.
@@ -181,7 +176,7 @@ def _agreement(reader: Reader, ours: Ours) -> Recipient | None:
     if found is None:
         return None
     key, encrypted = found
-    wrap_kind, _ = algorithm(Reader(Memory(wrap)), what) if wrap else ("no key wrap", b"")
+    wrap_kind = object_identifier(ber.inside(wrap, what), what) if wrap else "no key wrap"
     if kind not in oids.ECDH or wrap_kind not in oids.AES_WRAP:
         how = kind if kind not in oids.ECDH else wrap_kind
         raise _Unsupported(oids.WRAPPING.get(how, how))
@@ -199,7 +194,7 @@ def _originator_key(reader: Reader) -> bytes:
     algorithm(reader, "the originator's key")
     bits = reader.element(1024, "the originator's key", ber.BIT_STRING)
     reader.leave("the originator's key")
-    return Reader(Memory(bits)).octets(1024, "the originator's key", ber.BIT_STRING)[1:]
+    return ber.octets(bits, "the originator's key", ber.BIT_STRING)[1:]
 
 
 def _own_key(reader: Reader, ours: Ours) -> tuple[Key, bytes] | None:
@@ -207,8 +202,7 @@ def _own_key(reader: Reader, ours: Ours) -> tuple[Key, bytes] | None:
     found: tuple[Key, bytes] | None = None
     reader.enter(ber.SEQUENCE, what)
     for data in reader.elements(_FIELD_MAX, MAX_KARI_KEYS, what):
-        inner = Reader(Memory(data))
-        inner.enter(ber.SEQUENCE, what)
+        inner = ber.inside(data, what)
         key = _owner(inner.element(_FIELD_MAX, what), ours)
         encrypted = inner.octets(_FIELD_MAX, what)
         inner.leave(what)

@@ -47,17 +47,16 @@ def wrap(
 
     length: of the content that goes in between, or None for a detached signature.
     """
-    content = b"" if length is None else _nested_headers(length, (0xA0, 0x04))
-    kind = der.oid(oids.ID_DATA)
-    inside = len(kind) + len(content) + (length or 0)
-    before = der.integer(1) + der.set_of(digest_algorithm(scheme)) + der.header(0x30, inside)
-    before += kind + content
+    content = der.oid(oids.ID_DATA)
+    if length is not None:
+        octets = der.header(0x04, length)
+        content += der.header(0xA0, len(octets) + length) + octets
+    inside = der.header(0x30, len(content) + (length or 0))
+    before = der.integer(1) + der.set_of(digest_algorithm(scheme)) + inside + content
     after = der.tlv(0xA0, *sorted(certificate.der for certificate in certificates))
     after += der.set_of(info)
     total = len(before) + (length or 0) + len(after)
-    signed = der.oid(oids.ID_SIGNED_DATA)
-    head = _nested_headers(total, (0xA0, 0x30))
-    return der.header(0x30, len(signed) + len(head) + total) + signed + head + before, after
+    return der.content_info(oids.ID_SIGNED_DATA, total) + before, after
 
 
 def digest_algorithm(scheme: Scheme) -> bytes:
@@ -81,14 +80,6 @@ def best_scheme(key: Key, *, pss: bool = False, digest: str = "") -> Scheme:
     if digest and digest not in known:
         raise UsageError(f"this key does not sign with {digest}; use {known[0]}")
     return Scheme(kind + (digest or known[0])) if kind else Scheme.ED25519
-
-
-def _nested_headers(length: int, tags: tuple[int, ...]) -> bytes:
-    """Return the headers of elements that hold nothing but each other, outermost first."""
-    result = b""
-    for tag in reversed(tags):
-        result = der.header(tag, len(result) + length) + result
-    return result
 
 
 def _attribute(kind: str, value: bytes) -> bytes:

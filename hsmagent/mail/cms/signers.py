@@ -22,7 +22,7 @@ from hsmagent.mail.cms.parse import (
     open_content,
 )
 from hsmagent.mail.cms.signature import Unsupported, verify
-from hsmagent.mail.spool import Memory, Source
+from hsmagent.mail.spool import Source
 
 MAX_SIGNERS = 16
 MAX_CERTIFICATES = 50
@@ -195,8 +195,7 @@ def _check_digest(name: str) -> None:
 
 def _signer_info(data: bytes) -> SignerInfo:
     what = "a SignerInfo"
-    reader = Reader(Memory(data))
-    reader.enter(ber.SEQUENCE, what)
+    reader = ber.inside(data, what)
     reader.element(16, what, ber.INTEGER)
     identifier = reader.element(_INFO_MAX, what)
     digest, _ = algorithm(reader, what)
@@ -221,11 +220,9 @@ def _attributes(info: SignerInfo) -> Attributes:
     if not info.attributes:
         return found
     what = "the signed attributes"
-    reader = Reader(Memory(info.attributes))
-    reader.enter(ber.context(0), what)
+    reader = ber.inside(info.attributes, what, ber.context(0))
     for data in reader.elements(_INFO_MAX, MAX_ATTRIBUTES, what):
-        inner = Reader(Memory(data))
-        inner.enter(ber.SEQUENCE, what)
+        inner = ber.inside(data, what)
         kind = object_identifier(inner, what)
         inner.enter(ber.SET, what)
         if kind in found:
@@ -267,8 +264,8 @@ def _first_named(value: bytes, what: str) -> tuple[str, bytes]:
 
     ESSCertIDv2 (RFC 5035, section 4) may say the digest's algorithm, where it is not SHA-256.
     """
-    reader = Reader(Memory(value))
-    for _ in ("SigningCertificate", "certs", "ESSCertID"):
+    reader = ber.inside(value, what)
+    for _ in ("certs", "ESSCertID"):
         reader.enter(ber.SEQUENCE, what)
     name = "sha256"
     if reader.peek() == ber.SEQUENCE:
@@ -296,13 +293,11 @@ def _signing_time(attributes: Attributes) -> datetime | None:
 
 def _capabilities(attributes: Attributes) -> frozenset[str]:
     """Return the OIDs of sMIMECapabilities; what cannot be read is no capability."""
-    found: set[str] = set()
+    found, what = set[str](), "sMIMECapabilities"
     for value in attributes.get(oids.SMIME_CAPABILITIES, []):
-        reader = Reader(Memory(value))
         try:
-            reader.enter(ber.SEQUENCE, "sMIMECapabilities")
-            for data in reader.elements(ALGORITHM_MAX, MAX_ATTRIBUTES, "sMIMECapabilities"):
-                found.add(algorithm(Reader(Memory(data)), "a capability")[0])
+            for data in ber.inside(value, what).elements(ALGORITHM_MAX, MAX_ATTRIBUTES, what):
+                found.add(object_identifier(ber.inside(data, what), what))
         except Malformed:
             continue
     return frozenset(found)
