@@ -120,10 +120,7 @@ def parse(blob: bytes) -> Certificate:
     reader.end()
     if not signature.verifies(keys.decode(body.authority), signed_with, signed):
         raise ProtocolError("a certificate's signature is not its authority's")
-    plain = keys.encode(body.key)
-    if plain is None:  # pragma: no cover - keys.read takes only curves that have a name
-        raise ProtocolError("a certificate is for a curve that ssh has no name for")
-    return Certificate(blob, plain, body, keys.type_name(signed_with))
+    return Certificate(blob, keys.encode(body.key), body, keys.type_name(signed_with))
 
 
 def plain_of(blob: bytes) -> bytes:
