@@ -30,18 +30,15 @@ class Link(Protocol):
     @property
     def takes_bindings(self) -> bool:
         """Whether that agent may be sent bindings: one agent crashes on every extension."""
-        ...
 
     async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
         """Send one message's body; return the reply's. Raises Unavailable.
 
         holds: the message holds for the connection, and is sent again when that is made anew.
         """
-        ...
 
     def close(self) -> None:
         """Hang up."""
-        ...
 
 
 class Upstream:
