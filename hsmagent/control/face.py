@@ -36,7 +36,8 @@ from hsmagent.model import (
     TokenStatus,
     token_name,
 )
-from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.tokens import Tokens
 from hsmagent.token.unwrap import decrypt, derive
 from hsmagent.unwraps import Kdf, RsaUnwrap
 from hsmagent.uri import parse

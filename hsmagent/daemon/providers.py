@@ -24,7 +24,8 @@ from hsmagent.model import (
     printable,
     uri_quote,
 )
-from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.tokens import Tokens
 from hsmagent.uri import Pkcs11Uri
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,8 @@ from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, printable, token_name
 from hsmagent.token import pcscd
 from hsmagent.token.exclusive import is_opensc
-from hsmagent.token.tokens import Limits, Tokens
+from hsmagent.token.login import Limits
+from hsmagent.token.tokens import Tokens
 from hsmagent.token.trouble import why
 
 PROGRAM = Path("/usr/sbin/pcscd")
