@@ -85,21 +85,13 @@ def read_body(reader: Reader) -> Body:
         raise ProtocolError("a certificate is neither a user's nor a host's")
     key_id = reader.text()
     principals = tuple(_texts(reader.reader()))
-    valid_after, valid_before = reader.u64(), reader.u64()
-    critical = reader.string()
+    validity = reader.u64(), reader.u64()
+    critical = bool(reader.string())
     reader.string()  # extensions
     reader.string()  # reserved
     authority = reader.string()
-    return Body(
-        key,
-        kind == SSH2_CERT_TYPE_HOST,
-        key_id,
-        principals,
-        valid_after,
-        valid_before,
-        bool(critical),
-        authority,
-    )
+    is_host = kind == SSH2_CERT_TYPE_HOST
+    return Body(key, is_host, key_id, principals, *validity, critical, authority)
 
 
 def _texts(reader: Reader) -> Iterator[str]:
