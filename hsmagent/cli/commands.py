@@ -162,10 +162,8 @@ COMMANDS = {
         Command(
             "roots add", "trust a root to issue certificates", CERTIFICATES, run="contacts:add_root"
         ),
-        Command(
-            "roots list", "the roots that you trust besides the system's", run="contacts:show_roots"
-        ),
-        Command("roots remove", "trust a root no longer", WANTED, run="contacts:remove_root"),
+        Command("roots list", "the roots that you trust besides the system's", run="contacts:show"),
+        Command("roots remove", "trust a root no longer", WANTED, run="contacts:remove"),
     ),
     "Files": (
         Command(
