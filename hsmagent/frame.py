@@ -21,8 +21,8 @@ class Reader:
     """Cuts a byte stream into frames.
 
     `feed` takes what arrived; `next_frame` gives one body at a time. Bodies are bytearrays that
-    belong to the caller, so that one which holds a PIN can be wiped; the reader zeroes its own
-    copy of every frame it has handed out.
+    belong to the caller, so that one which holds a PIN can be wiped; the reader keeps no copy of
+    a frame that it has handed out.
 
     `next_frame` raises ProtocolError for a frame of length zero or above `limit` (bytes). Nothing
     that follows can be read then: hang up.
@@ -47,6 +47,10 @@ class Reader:
         end = HEADER + length
         if len(buffer) < end:
             return None
+        if len(buffer) == end:  # as a rule: it is given away as it is
+            self._buffer = bytearray()
+            del buffer[:HEADER]
+            return buffer
         body = buffer[HEADER:end]
         buffer[:end] = bytes(end)
         del buffer[:end]

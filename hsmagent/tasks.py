@@ -39,70 +39,38 @@ class Tasks:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-class Reply(Generic[T]):
+class Reply(asyncio.Future[T]):
     """What work waits for: a future, except that an errand goes on as soon as there is a result."""
 
-    __slots__ = ("_done", "_error", "_go_on", "_value")
-    _value: T
-
-    def __init__(self) -> None:
-        self._done = False
-        self._error: BaseException | None = None
-        self._go_on: Callable[[], None] | None = None
-
-    def done(self) -> bool:
-        """Whether it is settled, or nobody waits any more."""
-        return self._done
+    go_on: Callable[[], None] | None = None
 
     def set_result(self, value: T) -> None:
         """Settle it. An errand that waits goes on within this call, unless a task calls."""
-        self._value, self._done = value, True
-        if self._go_on is not None and asyncio.current_task() is None:
-            self._go_on()
+        super().set_result(value)
+        if self.go_on is not None and asyncio.current_task() is None:
+            self.go_on()
         else:
             self._go_on_soon()
 
-    def set_exception(self, error: BaseException) -> None:
-        """Fail it. Whoever waits goes on later: many may fail at once."""
-        self._error, self._done = error, True
+    def set_exception(self, error: type | BaseException) -> None:
+        """Fail it. An errand that waits goes on later: many may fail at once."""
+        super().set_exception(error)
         self._go_on_soon()
 
     def _go_on_soon(self) -> None:
-        if self._go_on is not None:
-            asyncio.get_running_loop().call_soon(self._go_on)
+        if self.go_on is not None:
+            self.get_loop().call_soon(self._go_on_if_wanted)
 
-    def when_done(self, go_on: Callable[[], None]) -> None:
-        """Have `go_on` called once it is settled."""
-        self._go_on = go_on
-
-    def forget(self) -> None:
-        """Let nobody wait any more."""
-        self._go_on, self._done = None, True
-
-    def __await__(self) -> Generator[Any, None, T]:
-        if not self._done:
-            if asyncio.current_task() is None:
-                yield self
-            else:
-                yield from self._as_in_a_task()
-        if self._error is not None:
-            raise self._error
-        return self._value
-
-    def _as_in_a_task(self) -> Generator[Any, None, None]:
-        settled = asyncio.Event()
-        self.when_done(settled.set)
-        try:
-            yield from settled.wait().__await__()
-        finally:
-            self.forget()
+    def _go_on_if_wanted(self) -> None:
+        if self.go_on is not None:  # else the errand was cancelled meanwhile
+            self.go_on()
 
 
 class Errand(Generic[T]):
     """A coroutine that runs at once, and becomes a task when it waits for anything but a `Reply`.
 
-    Until it first waits for something else it must do nothing that needs a task, such as
-    `asyncio.timeout`. done: told the result or the exception, unless the errand was cancelled.
+    What needs a task, such as `asyncio.timeout`, awaits `in_a_task` before. done: told the result
+    or the exception, unless the errand was cancelled.
     """
 
     def __init__(
@@ -113,18 +81,8 @@ class Errand(Generic[T]):
         self._reply: Reply[Any] | None = None
         self.task: asyncio.Task[T] | None = None
 
-    def start(self, *, at_once: bool) -> None:
-        """Begin; at_once False: as a task from the start."""
-        if at_once:
-            self._run()
-        else:
-            self._become_a_task(self._work)
-
-    def _become_a_task(self, work: Coroutine[Any, Any, T]) -> None:
-        self.task = asyncio.get_running_loop().create_task(work)
-        self.task.add_done_callback(self._ended)
-
-    def _run(self) -> None:
+    def go_on(self) -> None:
+        """Run until it waits, or to its end."""
         self._reply = None
         try:
             waits = self._work.send(None)
@@ -135,9 +93,11 @@ class Errand(Generic[T]):
         else:
             if waits.__class__ is Reply:
                 self._reply = waits
-                waits.when_done(self._run)
+                waits.go_on = self.go_on
             else:
-                self._become_a_task(_taken_over(self._work, waits))
+                work = _taken_over(self._work, waits)
+                self.task = asyncio.get_running_loop().create_task(work)
+                self.task.add_done_callback(self._ended)
 
     def _ended(self, task: "asyncio.Task[T]") -> None:
         if not task.cancelled():
@@ -149,10 +109,18 @@ class Errand(Generic[T]):
         if self.task is not None:
             self.task.cancel()
         elif self._reply is not None:
-            self._reply.forget()
+            self._reply.go_on = None
+            self._reply.cancel()
             with suppress(StopIteration, asyncio.CancelledError):
                 self._work.throw(asyncio.CancelledError())
             self._work.close()
+
+
+@types.coroutine
+def in_a_task() -> Generator[None, None, None]:
+    """Go on in a task: where an errand has come so far without one, it becomes one."""
+    if asyncio.current_task() is None:
+        yield
 
 
 async def _taken_over(work: Coroutine[Any, Any, T], waits: Any) -> T:

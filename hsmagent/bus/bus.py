@@ -13,8 +13,8 @@ from hsmagent.bus.calls import DBUS, DBUS_PATH, Calls
 from hsmagent.bus.codec import Kind, Message, encode
 from hsmagent.bus.connection import Connection, close_all, open_connection
 from hsmagent.bus.errors import BusError
-from hsmagent.bus.exports import Exports, Handler, Undo
-from hsmagent.bus.signals import Match, Signals, tell
+from hsmagent.bus.exports import Exports, Undo
+from hsmagent.bus.signals import Signals, tell
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Listener
 from hsmagent.tasks import Tasks
@@ -51,7 +51,8 @@ class Bus:
 
     address: returns where the bus listens, and is asked before each attempt; "" for no bus.
     name: what the log calls it: "session" or "system". appeared: waits for a socket that is not
-    there; without it we try again now and then.
+    there; without it we try again now and then. For `export`, `watch_owner` and `subscribe` see
+    Exports and Signals.
     """
 
     def __init__(
@@ -65,6 +66,9 @@ class Bus:
         self._calls = Calls(self._send)
         self._exports = Exports(self._send, self._calls.next_serial)
         self._signals = Signals(self.call_bus, lambda: self.connected, self._spawn)
+        self.export = self._exports.export
+        self.watch_owner = self._signals.watch_owner
+        self.subscribe = self._signals.subscribe
         self._names: list[str] = []
         self._listeners: list[Listener] = []
         self._errands = Tasks()
@@ -211,10 +215,6 @@ class Bus:
         """Call a method of the bus itself, such as GetNameOwner. See `call`."""
         return await self.call(DBUS, DBUS_PATH, DBUS, member, signature, body, returns=returns)
 
-    def export(self, path: str, handler: Handler) -> Undo:
-        """Have `handler` answer every call to `path`."""
-        return self._exports.export(path, handler)
-
     def emit(
         self, path: str, interface: str, member: str, signature: str = "", body: Sequence[Any] = ()
     ) -> None:
@@ -231,20 +231,6 @@ class Bus:
             body=body,
         )
         self._send(message)
-
-    async def watch_owner(self, name: str, told: Callable[[str], None]) -> Undo:
-        """Tell a name's owner (a unique name, "" for none) now, and whenever the owner changes.
-
-        While there is no bus, nobody owns anything. Raises BusError.
-        """
-        return await self._signals.watch_owner(name, told)
-
-    async def subscribe(self, match: Match, told: Callable[[Message], None]) -> Undo:
-        """Pass on the signals that fit `match` and really come from its sender.
-
-        Raises BusError.
-        """
-        return await self._signals.subscribe(match, told)
 
     async def request_name(self, name: str) -> bool:
         """Take a well-known name, now and at each rejoin. Return whether it is ours now."""

@@ -148,6 +148,7 @@ class Connection:
 
     def _receive(self, size: int) -> bytes:
         room = socket.CMSG_SPACE(_MOST_FDS * array.array("i").itemsize)
+        # Not socket.recv_fds: it loses its flags, and the descriptors would be inherited.
         data, ancillary, _, _ = self._socket.recvmsg(size, room, socket.MSG_CMSG_CLOEXEC)
         for level, kind, payload in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:

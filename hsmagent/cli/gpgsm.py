@@ -177,10 +177,8 @@ def _list(arguments: Arguments, _: Status, keys: KeysFactory) -> int:
     return 0 if out.finish() and (listed or not arguments.files) else 1
 
 
-def _own(keys: Sequence[Key]) -> list[tuple[Key, Certificate]]:
-    return [
-        (key, c) for key in keys for c in certificates.of_key(key, store.default().certificates())
-    ]
+def _own(keys: Sequence[Key]) -> list[certificates.Pair]:
+    return certificates.of_keys(keys, store.default().certificates())
 
 
 def _bare(certificate: Certificate) -> Key:

@@ -221,9 +221,11 @@ def unlock(given: "Given") -> int:
         if asked["pin_state"] == "final-try" and not last_try:
             if from_stdin:
                 raise HsmAgentError(f"{asked['warning']} Add --last-try if you are sure")
-            last_try = terminal.agree(asked["warning"] + " Go on?", "ask in; use --last-try")
+            print(asked["warning"], file=sys.stderr, flush=True)
+            last_try = terminal.types("yes", "ask in; use --last-try")
             if not last_try:
                 raise HsmAgentError("nothing was tried")
+            asked["warning"] = ""  # it was read
         daemon.exchange(terminal.pin_frame(asked, from_stdin=from_stdin, last_try=last_try))
     served = ", and what waited for the PIN goes on" if asked.get("waiting") else ""
     output.write(f"{asked['token']} is unlocked{served}\n")

@@ -9,6 +9,7 @@ from hsmagent.cli.output import write
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.frame import wipe
 
+_SPACE, _DELETE = 0x20, 0x7F  # below the one, and the other, are control characters
 _CLEAR = "\x1b[H\x1b[2J\x1b[3J"  # clears the screen, and what was scrolled off it
 
 
@@ -29,9 +30,12 @@ class Terminal:
         # Where standard input is a terminal, it is not read: it would show what is typed.
         if self._from_stdin and not os.isatty(0):
             secret = terminal.read_line(0)
+            if again:
+                _refuse_controls(secret, question)
         else:
             secret = terminal.ask_secret(f"{question}: ")
             if again and secret:
+                _refuse_controls(secret, question)
                 second = terminal.ask_secret(f"{again}: ")
                 same = second == secret
                 wipe(second)
@@ -45,9 +49,7 @@ class Terminal:
     def agrees(self, warning: str, word: str) -> bool:
         """Say what will be lost, and ask."""
         self.say(warning)
-        return (
-            self._yes or terminal.ask_line(f"Type {word} to go on: ", "ask in; use --yes") == word
-        )
+        return self._yes or terminal.types(word, "ask in; use --yes")
 
     def asks(self, question: str) -> str:
         """Ask for what may be seen."""
@@ -70,3 +72,13 @@ class Terminal:
     def progress(self, what: str) -> AbstractContextManager[progress.Tell]:
         """Show how far `what` is, in one line of a terminal."""
         return progress.shown(what)
+
+
+def _refuse_controls(secret: bytearray, question: str) -> None:
+    """Refuse a new secret that a stray Ctrl or arrow key has come into; wipes it then."""
+    if any(byte < _SPACE or byte == _DELETE for byte in secret):
+        wipe(secret)
+        raise HsmAgentError(
+            "a control character, such as Ctrl or an arrow key makes, was typed for:"
+            f" {question}; nothing was changed"
+        )

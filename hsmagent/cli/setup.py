@@ -93,10 +93,10 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
         told.append(f"For completions, put `fpath+=({folder})` before compinit in ~/.zshrc.")
     if not session.runs() or not session.start(_sockets(record.written)):
         told.append("systemd's user manager does not answer. Log in anew; without systemd, have")
-        told.append("your session start `hsmagent daemon`.")
+        told.append(f"your session start {_programs(record)}.")
     else:
         told += _running(session)
-    if any(name.endswith(PKCS11_MODULE) for name in record.written):
+    if _serves_pkcs11(record):
         told.append("PKCS#11 programs are served once the configuration says so: docs/pkcs11.md.")
         told.append("Then `hsmagent doctor` says which of them see a token twice, and what to do.")
     if _change_gnupg(steps):
@@ -105,6 +105,15 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
         told += gnupg.learn(os.environ)
     told.append(f"Examples for ssh and mail programs are in {shipped() / 'contrib'}.")
     return told
+
+
+def _serves_pkcs11(record: Record) -> bool:
+    return any(name.endswith(PKCS11_MODULE) for name in record.written)
+
+
+def _programs(record: Record) -> str:
+    """Return what a session without systemd has to start."""
+    return "`hsmagent daemon`" + (" and `hsmagent pkcs11`" if _serves_pkcs11(record) else "")
 
 
 def _running(session: Session) -> Iterator[str]:

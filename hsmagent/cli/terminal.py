@@ -64,6 +64,11 @@ def agree(question: str, otherwise: str) -> bool:
     return is_yes(ask_line(f"{question} [y/N] ", otherwise).encode())
 
 
+def types(word: str, otherwise: str) -> bool:
+    """Ask for a whole word, for what cannot be undone. otherwise: what to do without a terminal."""
+    return ask_line(f"Type {word} to go on: ", otherwise) == word
+
+
 def is_yes(line: bytes | bytearray) -> bool:
     """Whether a line that was typed is a yes; everything else is a no."""
     return line.strip().lower() in (b"y", b"yes")

@@ -20,6 +20,7 @@ from hsmagent.control.values import Fields
 from hsmagent.errors import HsmAgentError, UsageError, kind_of
 from hsmagent.frame import wipe
 from hsmagent.model import Peer, printable
+from hsmagent.tasks import in_a_task
 
 Answer = dict[str, Any]
 
@@ -77,21 +78,14 @@ class Conversation:
         self._secret: Secret | None = None
         self._at_end: list[Callable[[], None]] = []
 
-    def respond_now(self, body: bytearray) -> bytes | None:  # noqa: ARG002 - everything waits
-        """Return None: every operation may wait."""
-        return None
-
-    def is_errand(self, _body: bytearray) -> bool:
-        """Whether `respond` can be run as a `tasks.Errand`."""
-        return False
-
     def end(self) -> None:
         """Do what operations have left for the end of the connection."""
         while self._at_end:
             self._at_end.pop()()
 
-    async def respond(self, body: bytearray) -> bytes:
+    async def answer(self, body: bytearray) -> bytes:
         """Carry out one request; every failure becomes an answer."""
+        await in_a_task()  # any operation may want one
         try:
             answer = await self._answer(body)
         except HsmAgentError as error:

@@ -7,12 +7,12 @@ It answers one frame at a time, so replies keep the order of the requests, and p
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from hsmagent import frame
-from hsmagent.daemon.turns import Answer
+from hsmagent.daemon.turns import Turn
 from hsmagent.errors import ProtocolError
 from hsmagent.tasks import Errand
 
@@ -22,19 +22,15 @@ log = logging.getLogger(__name__)
 FAULT = "a request failed in a way it should not"
 
 
+Answer = bytes | Coroutine[Any, Any, bytes]
+"""A reply; or the work that gives one and may wait, run as a `tasks.Errand`."""
+
+
 class Conversation(Protocol):
     """What answers the frames of one connection."""
 
-    def respond_now(self, body: bytearray) -> bytes | None:
-        """Return the reply, or None when `respond` must be awaited for it."""
-        ...
-
-    async def respond(self, body: bytearray) -> bytes:
-        """Return the reply; may wait. Raises nothing that a peer can provoke."""
-        ...
-
-    def is_errand(self, body: bytearray) -> bool:
-        """Whether `respond` can be run as a `tasks.Errand`."""
+    def answer(self, body: bytearray) -> Answer:
+        """Return the reply, or the work that gives it. Raises nothing that a peer can provoke."""
         ...
 
     def end(self) -> None:
@@ -48,11 +44,11 @@ Send = Callable[[bytes], None]
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What a connection tells its server: it is over, its peer breaks the rules, a frame waits."""
+    """What a connection tells: it is over, its peer breaks the rules, a process's frame waits."""
 
     gone: Callable[["Connection"], None]
     complain: Callable[["Connection", ProtocolError], None]
-    take: Callable[["Connection", Answer], None]
+    take: Callable[[int, Turn], None]
 
 
 class Connection:
@@ -61,8 +57,8 @@ class Connection:
     The loop tells when the socket can be read and written, and the rest is done here: a login is a
     connection of its own, and a transport of asyncio takes a third of its time to begin and to end.
 
-    begin: begins the conversation. buffer: what is received goes there, and is wiped before the
-    next turn of the loop.
+    begin: begins the conversation. process: who connected. buffer: what is received goes there, and
+    is wiped before the next turn of the loop.
     """
 
     def __init__(
@@ -70,12 +66,14 @@ class Connection:
         sock: socket.socket,
         begin: Callable[[Send], Conversation],
         *,
+        process: int,
         ends: Ends,
         buffer: bytearray,
         limit: int,
     ) -> None:
         self._socket = sock
         self._number = sock.fileno()  # the loop would make a text of a socket to look for it
+        self.process = process
         self._ends = ends
         self._buffer = buffer
         self._limit = limit
@@ -140,7 +138,7 @@ class Connection:
             self.end()
 
     def _read_on(self, *, on: bool) -> None:
-        if on is self._reads or self._has_left:
+        if self._has_left:
             return
         self._reads = on
         if on:
@@ -155,20 +153,19 @@ class Connection:
 
         Who does not read its replies gets no more of them.
         """
-        waits = self._reader.pending and self._errand is None and not self._unsent
-        if waits and not self._in_row:
+        if self._reader.pending and self._errand is None and not self._unsent and not self._in_row:
             self._in_row = True
-            self._ends.take(self, self._our_turn)
+            self._ends.take(self.process, self._our_turn)
         if not self._closed:
-            # A whole frame is left over: it sends faster than it can be served, or than it reads.
-            self._read_on(on=self._reader.pending < self._limit + frame.HEADER)
+            # Else a whole frame is left over: it sends faster than it can be served, or it reads.
+            on = self._reader.pending < self._limit + frame.HEADER
+            if on is not self._reads:
+                self._read_on(on=on)
 
     def _our_turn(self) -> None:
         self._in_row = False
-        if not self._closed and not self._unsent:
-            self._answer_next()
-
-    def _answer_next(self) -> None:
+        if self._closed or self._unsent:
+            return
         try:
             body = self._reader.next_frame()
         except ProtocolError as error:
@@ -177,16 +174,16 @@ class Connection:
         if body is None:
             return
         try:
-            reply = self.conversation.respond_now(body)
+            answer = self.conversation.answer(body)
         except Exception:
             log.exception(FAULT)
             self.end()
             return
-        if reply is None:
-            self._errand = Errand(self.conversation.respond(body), self._answered)
-            self._errand.start(at_once=self.conversation.is_errand(body))
+        if isinstance(answer, bytes):
+            self._answered(answer, None)
         else:
-            self._answered(reply, None)
+            self._errand = Errand(answer, self._answered)
+            self._errand.go_on()
 
     def _answered(self, reply: bytes | None, error: BaseException | None) -> None:
         self._errand = None
@@ -205,23 +202,24 @@ class Connection:
             self._write(frame.encode(body))
 
     def _write(self, reply: bytes) -> None:
-        self._unsent += reply
-        self._send()
-        if self._unsent and not self._closed:
-            self._loop.add_writer(self._number, self._writable)
+        sent = 0 if self._unsent else self._send(reply)
+        if sent < len(reply) and not self._closed:
+            if not self._unsent:
+                self._loop.add_writer(self._number, self._writable)
+            self._unsent += memoryview(reply)[sent:]
 
-    def _send(self) -> None:
+    def _send(self, data: bytes | bytearray) -> int:
+        """Send what can be sent now; return how much."""
         try:
-            sent = self._socket.send(self._unsent)
+            return self._socket.send(data)
         except BlockingIOError:
-            return
+            return 0
         except OSError:
             self.end()
-            return
-        del self._unsent[:sent]
+            return 0
 
     def _writable(self) -> None:
-        self._send()
+        del self._unsent[: self._send(self._unsent)]
         if self._unsent or self._closed:
             return
         self._loop.remove_writer(self._number)

@@ -83,6 +83,7 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
+        self._soon = asyncio.get_running_loop().call_soon
         self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
@@ -156,6 +157,7 @@ class Daemon:
             desktop.cancel()
             await asyncio.wait([desktop], timeout=GOODBYE)
             await self._parts.close()
+            await asyncio.sleep(0)  # what has been recorded is noted down by then
             self._activity.flush()
 
     # -- sockets -----------------------------------------------------------------------------
@@ -198,14 +200,14 @@ class Daemon:
 
     def _ssh_connection(self, sock: socket.socket, _: Send) -> Fresh:
         connection = self._agent.connection(peer_of(sock), self._parts.upstream_connection())
-        return Fresh(connection, self._parts.tokens, lambda frame: frame == LIST)
+        return Fresh(connection, self._parts.tokens, LIST)
 
     def _conversation(
         self, role: str, table: Mapping[str, Operation], sock: socket.socket, send: Send
     ) -> Fresh:
         conversation = Conversation(table, peer_of(sock), send)
         first_look = SHOWN if role == CONTROL else FIRST_LOOK
-        return Fresh(conversation, self._parts.tokens, lambda _: True, first_look)
+        return Fresh(conversation, self._parts.tokens, first_look=first_look)
 
     def _operations(self) -> dict[str, Mapping[str, Operation]]:
         """Return what can be asked for on the socket of each role."""
@@ -317,9 +319,13 @@ class Daemon:
         self._activity.record(Entry(time.time(), request, ASKED, reason))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
-        self._activity.record(Entry(time.time(), request, outcome, reason))
-        if outcome != WRONG_PIN:  # the token's state tells the desktop of that
-            self._desktop.used(request, outcome, reason)
+        """Write down what became of a request, in the next turn of the loop: after the reply."""
+        self._soon(self._note, Entry(time.time(), request, outcome, reason))
+
+    def _note(self, entry: Entry) -> None:
+        self._activity.record(entry)
+        if entry.outcome != WRONG_PIN:  # the token's state tells the desktop of that
+            self._desktop.used(entry.request, entry.outcome, entry.reason)
 
 
 async def _end_unwanted_after(started: list[asyncio.Task[None]]) -> None:

@@ -8,10 +8,10 @@ So that question waits for the first look, unless the tokens' keys are remembere
 """
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from typing import Any
 
-from hsmagent.daemon.connection import Conversation
+from hsmagent.daemon.connection import Answer, Conversation
 from hsmagent.token.tokens import Tokens
 
 PATIENCE = 5.0  # seconds
@@ -33,37 +33,32 @@ async def look_anew(tokens: Tokens, first_look: float = FIRST_LOOK) -> None:
 class Fresh:
     """A conversation in which some frames wait until the tokens have been looked at.
 
-    concerns: whether a frame asks what tokens hold. first_look: see `look_anew`. Implements
-    `connection.Conversation`.
+    only: the frame that asks what tokens hold; None: they all do, and may wait anyway. first_look:
+    see `look_anew`. Implements `connection.Conversation`.
     """
 
     def __init__(
         self,
         inner: Conversation,
         tokens: Tokens,
-        concerns: Callable[[bytearray], bool],
+        only: bytes | None = None,
         first_look: float = FIRST_LOOK,
     ) -> None:
         self._inner = inner
         self._tokens = tokens
-        self._concerns = concerns
+        self._only = only
         self._first_look = first_look
 
-    def respond_now(self, body: bytearray) -> bytes | None:
-        """Return the reply, or None when `respond` must be awaited for it."""
-        if self._concerns(body) and self._tokens.outdated():
-            return None
-        return self._inner.respond_now(body)
+    def answer(self, body: bytearray) -> Answer:
+        """Return the reply, or the work that gives it."""
+        if self._only is not None and (body != self._only or not self._tokens.outdated()):
+            return self._inner.answer(body)
+        return self._answer_after_a_look(body)
 
-    async def respond(self, body: bytearray) -> bytes:
-        """Return the reply; may wait."""
-        if self._concerns(body):  # not within an errand: a question that concerns tokens is none
-            await look_anew(self._tokens, self._first_look)
-        return await self._inner.respond(body)
-
-    def is_errand(self, body: bytearray) -> bool:
-        """Whether `respond` can be run as a `tasks.Errand`."""
-        return self._inner.is_errand(body)
+    async def _answer_after_a_look(self, body: bytearray) -> bytes:
+        await look_anew(self._tokens, self._first_look)
+        answer = self._inner.answer(body)
+        return answer if isinstance(answer, bytes) else await answer
 
     def end(self) -> None:
         """Release what the conversation held."""

@@ -59,11 +59,12 @@ class HandedConnection(Connection):
         sock: socket.socket,
         begin: Callable[[Send], Conversation],
         *,
+        process: int,
         ends: Ends,
         buffer: bytearray,
         limit: int,
     ) -> None:
-        super().__init__(sock, begin, ends=ends, buffer=buffer, limit=limit)
+        super().__init__(sock, begin, process=process, ends=ends, buffer=buffer, limit=limit)
         self._hang_ups = hang_ups
         self._begun = False
         self._client: socket.socket | None = None

@@ -91,7 +91,7 @@ class PrivateAgent:
         from hsmagent.daemon.fresh import Fresh
 
         connection = self._agent.connection(peer_of(sock), self._loaded.upstream_connection())
-        return Fresh(connection, self._loaded.tokens, lambda frame: frame == LIST)
+        return Fresh(connection, self._loaded.tokens, LIST)
 
     def _parts(self) -> "Parts":
         if self._loaded is None:

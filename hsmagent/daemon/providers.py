@@ -24,6 +24,7 @@ from hsmagent.model import (
     printable,
     uri_quote,
 )
+from hsmagent.tasks import in_a_task
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.tokens import Tokens
 from hsmagent.uri import Pkcs11Uri
@@ -79,6 +80,7 @@ class TokenProviders:
         others a try. Raises TokenError when the module cannot be loaded or the PIN is wrong; then
         everything is as before.
         """
+        await in_a_task()
         try:
             named, module = _read(provider)
             async with self._loading:
@@ -104,6 +106,7 @@ class TokenProviders:
         if provider not in self._added:
             return False
         path = self._added.pop(provider)
+        await in_a_task()
         async with self._loading:
             if path and path not in self._added.values() and path not in self._configured():
                 await self._tokens.remove(path)

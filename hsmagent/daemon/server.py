@@ -12,7 +12,7 @@ from functools import partial
 from hsmagent import frame
 from hsmagent.daemon.connection import FAULT, Connection, Conversation, Ends, Send
 from hsmagent.daemon.listening import BACKLOG
-from hsmagent.daemon.turns import Answer, Turns
+from hsmagent.daemon.turns import Turns
 from hsmagent.errors import ProtocolError
 from hsmagent.limit import PeerLog
 from hsmagent.who.peer import credentials_of
@@ -57,15 +57,14 @@ class Server:
         self._listening = listening
         self._uids = uids
         self._opener = opener
-        self._turns = turns
         self._limit = limit
         self._most = room_for_connections()
         self._most_each = self._most // share
         self._new_connection = connection
-        self._ends = Ends(self._forget, self._complain, self._take)
+        self._turns = turns
+        self._ends = Ends(self._forget, self._complain, turns.take)
         self._accepts = False
         self._connections: dict[Connection, Conversation] = {}
-        self._processes: dict[Connection, int] = {}
         self._held = Counter[int]()  # connections by process
         self._log = PeerLog(log, time.monotonic)
         self._told: set[int] = set()  # processes whose refusal is in the log
@@ -126,13 +125,14 @@ class Server:
         connection = self._new_connection(
             sock,
             partial(self._opener, sock),
+            process=pid,
             ends=self._ends,
             buffer=self._buffer,
             limit=self._limit,
         )
         self._connections[connection] = connection.conversation
-        self._processes[connection] = pid
         self._held[pid] += 1
+        self._turns.connections += 1
         return True
 
     def _tell(self, pid: int, why: str) -> None:
@@ -145,16 +145,14 @@ class Server:
         log.warning("refused connections of process %d: %s", pid, why)
 
     def _complain(self, connection: Connection, error: ProtocolError) -> None:
-        self._log.warning(self._processes.get(connection, 0), "hung up on a client: %s", error)
-
-    def _take(self, connection: Connection, answer: Answer) -> None:
-        self._turns.take(self._processes.get(connection, 0), answer)
+        self._log.warning(connection.process, "hung up on a client: %s", error)
 
     def _forget(self, connection: Connection) -> None:
         conversation = self._connections.pop(connection, None)
         if conversation is None:
             return
-        pid = self._processes.pop(connection)
+        self._turns.connections -= 1
+        pid = connection.process
         self._held[pid] -= 1
         if not self._held[pid]:
             del self._held[pid]

@@ -12,6 +12,7 @@ from pathlib import Path
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, TokenError, Unavailable
 from hsmagent.prompt.child import Child, running
+from hsmagent.tasks import in_a_task
 
 # libfido2 waits for a touch for 30 seconds.
 SECONDS = 60.0
@@ -39,10 +40,7 @@ class SkHelper:
 
     async def __call__(self, request: bytearray) -> bytes:
         """Hand a request to a new process, return its reply. Raises TokenError."""
-        # In a task, which the deadline needs: the caller may be an errand (`tasks.Errand`).
-        return await asyncio.get_running_loop().create_task(self._ask(request))
-
-    async def _ask(self, request: bytearray) -> bytes:
+        await in_a_task()  # which the deadline needs
         # LD_* would have the helper load other libraries than its own.
         environment = {
             name: value for name, value in self._environment.items() if not name.startswith("LD_")

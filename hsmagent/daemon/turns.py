@@ -8,24 +8,29 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 
-Answer = Callable[[], None]
+Turn = Callable[[], None]
+"""Answers one frame."""
 
 
 class Turns:
-    """The frames of all connections that wait to be answered, in a row for each process."""
+    """The frames of all connections that wait to be answered, in a row for each process.
+
+    connections: how many there are. While there is but one, nobody can be kept waiting, so that
+    its next frame is not held back for a turn of the loop.
+    """
 
     def __init__(self) -> None:
-        self._rows: dict[int, deque[Answer]] = {}  # the process whose turn is next comes first
+        self.connections = 0
+        self._rows: dict[int, deque[Turn]] = {}  # the process whose turn is next comes first
         self._taken = False
 
-    def take(self, process: int, answer: Answer) -> None:
+    def take(self, process: int, turn: Turn) -> None:
         """Have a frame answered: now, or when it is this process's turn."""
         if self._taken:
-            self._rows.setdefault(process, deque()).append(answer)
+            self._rows.setdefault(process, deque()).append(turn)
             return
         self._taken = True
-        asyncio.get_running_loop().call_soon(self._next)
-        answer()
+        self._have(turn)
 
     def _next(self) -> None:
         if not self._rows:
@@ -33,8 +38,16 @@ class Turns:
             return
         process = next(iter(self._rows))
         row = self._rows.pop(process)
-        answer = row.popleft()
+        turn = row.popleft()
         if row:
             self._rows[process] = row  # behind the others
-        asyncio.get_running_loop().call_soon(self._next)
-        answer()
+        self._have(turn)
+
+    def _have(self, turn: Turn) -> None:
+        try:
+            turn()
+        finally:
+            if self._rows or self.connections > 1:
+                asyncio.get_running_loop().call_soon(self._next)
+            else:
+                self._taken = False

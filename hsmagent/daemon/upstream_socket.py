@@ -13,6 +13,7 @@ from pathlib import Path
 from hsmagent import frame
 from hsmagent.errors import ProtocolError, Unavailable
 from hsmagent.model import Clock
+from hsmagent.tasks import in_a_task
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +77,7 @@ class UpstreamLink:
 
         holds: the message holds for the connection, and is sent again on each new one.
         """
+        await in_a_task()
         try:
             self._check()
             async with asyncio.timeout(seconds):

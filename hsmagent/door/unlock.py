@@ -128,8 +128,10 @@ class Unlock:
         # While the reader waits for a PIN, the token answers nobody.
         at_pad = self._waits_at_pad()
         status = self.token.status() if at_pad else await look_at_pin(self.token)
-        if status.logged_in:
-            return  # an earlier login succeeded after the requests that asked for it had left
+        # An earlier login succeeded after the requests that asked for it had left; or the token was
+        # still awaited when it was asked for, and wants no login.
+        if status.logged_in or not status.login_required:
+            return
         asking = self._asking()
         if asking.store is not None and await self._log_in_from(asking.store, status):
             return

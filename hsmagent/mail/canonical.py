@@ -7,6 +7,7 @@ these goes as quoted-printable and everything else as base64.
 
 import binascii
 import re
+from base64 import encodebytes
 from collections.abc import Iterable, Iterator
 
 from hsmagent.mail import mime, multipart
@@ -16,12 +17,11 @@ from hsmagent.mail.spool import Memory, Region, Spool
 
 LINE_MAX = 998  # RFC 5322, section 2.1.1; with the CR, to be on the safe side
 MAX_DEPTH = 16
-_QP_LINE = 75
 _QP_TEXT_MAX = 2 * 1024 * 1024
 _BASE64_LINE = 57  # bytes that make a line of 76 characters
 # What relays change, by a byte that each holds: most of a mail has none of these bytes.
 _FRAGILE = {b" ": (b"\nFrom ", b" \n", b" \r\n"), b"\t": (b"\t\n", b"\t\r\n"), b"\0": (b"\0",)}
-_QP_UNSAFE = re.compile(rb"[^\t -<>-~]|\AF(?=rom )|\A\.\Z")
+_FROM = re.compile(rb"^F(?=rom (.{70})?)", re.MULTILINE)
 _LINE_SPACE = re.compile(rb"(?<=\S)[ \t]+(?=\r?\n)")
 _OPAQUE = ("multipart/signed", "multipart/encrypted")
 
@@ -81,10 +81,8 @@ def base64_lines(chunks: Iterable[bytes], newline: bytes = b"\n") -> Iterator[by
         data = held + chunk
         whole = len(data) - len(data) % _BASE64_LINE
         held = data[whole:]
-        if whole:
-            yield _wrap(binascii.b2a_base64(data[:whole], newline=False), newline)
-    if held:
-        yield binascii.b2a_base64(held, newline=False) + newline
+        yield encodebytes(data[:whole]).replace(b"\n", newline)
+    yield encodebytes(held).replace(b"\n", newline)
 
 
 def from_base64(chunks: Iterable[bytes], what: str) -> Iterator[bytes]:
@@ -137,7 +135,7 @@ def sendable(region: Region) -> Region:
     signature.
     """
     entity = mime.read(region)
-    odd_body = _has_bare_cr(entity.body)
+    odd_body = any(b"\r" in chunk for chunk in lf(entity.body.chunks()))
     if not entity.is_disputed and not odd_body:
         return region
     fields, newline = mime.undisputed(entity).fields, entity.newline
@@ -148,15 +146,6 @@ def sendable(region: Region) -> Region:
     else:
         _copy(fields, entity.body, out, newline)
     return Region.whole(out)
-
-
-def _has_bare_cr(region: Region) -> bool:
-    tail = b""
-    for chunk in region.chunks():
-        if b"\r" in (window := tail + chunk) and b"\r" in window.replace(b"\r\n", b"\n")[:-1]:
-            return True
-        tail = b"\r" if window.endswith(b"\r") else b""
-    return tail == b"\r"
 
 
 def prepare(fields: tuple[Field, ...], body: Region, newline: bytes) -> list[Region]:
@@ -200,7 +189,7 @@ def _leaf(entity: Entity, out: Spool, newline: bytes) -> None:
     chunks = _decoded(entity)
     if text and entity.body.size <= _QP_TEXT_MAX and entity.encoding != "base64":
         encoding = b"quoted-printable"
-        body: Iterable[bytes] = _quoted_printable(b"".join(chunks), newline)
+        body: Iterable[bytes] = (_quoted_printable(b"".join(chunks), newline),)
     else:
         encoding = b"base64"
         body = base64_lines(crlf(chunks) if text else chunks, newline)
@@ -234,33 +223,13 @@ def _without_encoding(entity: Entity) -> tuple[Field, ...]:
     return tuple(field for field in entity.fields if field.name != "content-transfer-encoding")
 
 
-def _quoted_printable(text: bytes, newline: bytes) -> Iterator[bytes]:
+def _quoted_printable(text: bytes, newline: bytes) -> bytes:
+    """Encode text, "From " at the start of a line and blanks at its end as well."""
     lines = text.replace(b"\r\n", b"\n").split(b"\n")
-    last = lines.pop()
-    for line in lines:
-        yield _qp_line(line, newline) + newline
-    if last:
-        yield _qp_line(last, newline)
-
-
-def _qp_line(line: bytes, newline: bytes) -> bytes:
-    """Encode one line as quoted-printable, "From " at its start and blanks at its end as well."""
-    text = line.rstrip(b" \t")
-    coded = _QP_UNSAFE.sub(lambda m: _escaped(m.group()), text) + _escaped(line[len(text) :])
-    pieces, at, lead = [], 0, b""
-    while len(lead) + len(coded) - at > _QP_LINE + 1:
-        cut = at + _QP_LINE - len(lead)
-        escape = coded.rfind(b"=", cut - 2, cut)
-        cut = escape if escape >= 0 else cut
-        pieces.append(lead + coded[at:cut] + b"=")
-        at, lead = cut, b""
-        if coded.startswith(b"From ", at):
-            at, lead = at + 1, b"=46"
-    return newline.join((*pieces, lead + coded[at:]))
-
-
-def _escaped(data: bytes) -> bytes:
-    return b"".join(b"=%02X" % byte for byte in data)
+    coded = b"\n".join(binascii.b2a_qp(line, istext=False) for line in lines)
+    # A line that would be longer than 76 characters with the =46 in it is broken in two.
+    coded = _FROM.sub(lambda start: b"=46=\n" if start[1] else b"=46", coded)
+    return coded.replace(b"\n", newline)
 
 
 def _even_lines(chunk: bytes, column: int) -> int | None:
@@ -292,11 +261,6 @@ def _column_after(chunk: bytes, column: int) -> int:
         if newline < 0:
             return -1
         start = newline + 1
-
-
-def _wrap(encoded: bytes, newline: bytes) -> bytes:
-    lines = [encoded[at : at + 76] for at in range(0, len(encoded), 76)]
-    return newline.join(lines) + newline
 
 
 def _decode(data: bytes, what: str) -> bytes:

@@ -206,9 +206,5 @@ def _peel(  # noqa: PLR0917 (the last two collect what is found)
 def _ours(keys: MailKeys, files: Sequence[Certificate]) -> Ours:
     """Every key that can decrypt, with all its certificates: expired ones read old mail."""
     every = keys.keys()
-    return [
-        (key, certificate)
-        for key in every
-        if key.can_decrypt or key.can_derive
-        for certificate in certificates.of_key(key, files)
-    ]
+    able = [key for key in every if key.can_decrypt or key.can_derive]
+    return certificates.of_keys(able, files)

@@ -10,7 +10,7 @@ from hsmagent.mail import address, canonical, mime
 from hsmagent.mail.cms import enveloped, oids, public_keys
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.mime import Entity
-from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields
+from hsmagent.mail.sign import Writer, canonical_head, inner_fields, outer_fields, write_cms
 from hsmagent.mail.spool import Memory, Region
 from hsmagent.mail.store import Entry, Store
 from hsmagent.model import printable
@@ -71,13 +71,10 @@ def message(region: Region, out: Writer, store: Store, options: Options) -> tupl
     certificates = [entry.certificate for entry in everybody]
     made = enveloped.build(plain, certificates, gcm=gcm, oaep=options.oaep)
     kept = (f for f in outer_fields(entity) if f.name not in {"bcc", "resent-bcc"})
-    head = mime.raw(kept) + b"MIME-Version: 1.0\n"
-    kind = b"authEnveloped-data" if gcm else b"enveloped-data"
-    head += b'Content-Type: application/pkcs7-mime; smime-type=%s; name="smime.p7m"\n' % kind
-    head += b"Content-Transfer-Encoding: base64\n"
-    head += b'Content-Disposition: attachment; filename="smime.p7m"\n\n'
-    out.write(canonical_head(head, newline))
-    out.writelines(canonical.base64_lines(made, newline))
+    out.write(canonical_head(mime.raw(kept) + b"MIME-Version: 1.0\n", newline))
+    kind = b"application/pkcs7-mime; smime-type="
+    kind += b"authEnveloped-data" if gcm else b"enveloped-data"
+    write_cms(out, kind, b"smime.p7m", made, newline)
     left_out = (LEFT_OUT,) if entity.all("bcc") and not options.to else ()
     return (*weak(certificates), *left_out)
 

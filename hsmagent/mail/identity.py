@@ -1,7 +1,6 @@
 """Which key and certificate sign: by name, or by the address the mail comes from."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache
@@ -10,7 +9,7 @@ from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import purpose, selectors
 from hsmagent.mail.address import folded, own_addresses
 from hsmagent.mail.cms import certificates
-from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate, Pair
 from hsmagent.mail.store import Entry
 from hsmagent.model import Key, printable
 
@@ -75,7 +74,8 @@ def only(keys: Sequence[Key], files: Sequence[Certificate] = ()) -> str:
 
 def chain(who: Identity, files: Sequence[Certificate] = ()) -> list[Certificate]:
     """Return the certificates that go with a signature: the token's and those of `files`."""
-    return certificates.chain(who.certificate, (*_authorities(who.key), *files))
+    authorities = certificates.readable(who.key.authorities)
+    return certificates.chain(who.certificate, (*authorities, *files))
 
 
 def incomplete(sent: Sequence[Certificate], leads_to_root: Callable[[Certificate], bool]) -> str:
@@ -149,13 +149,9 @@ def finder(keys: Callable[[], Sequence[Key]], now: datetime) -> Callable[[str], 
 
 def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:
     """Return our own certificate that mail for `sender` can be encrypted to, if there is one."""
-    own = [
-        certificate
-        for key in keys
-        if key.can_decrypt or key.can_derive
-        for certificate in certificates.of_key(key)
-        if certificate.valid_at(now) and not purpose.not_for_encryption(certificate)
-    ]
+    able = [key for key in keys if key.can_decrypt or key.can_derive]
+    every = (certificate for _, certificate in certificates.of_keys(able))
+    own = [c for c in every if c.valid_at(now) and not purpose.not_for_encryption(c)]
     exact = set(own_addresses(sender))
     loose = {folded(address) for address in exact}
     fitting = [c for c in own if exact & set(c.addresses)]
@@ -163,24 +159,8 @@ def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:
     return Entry(max(fitting, key=purpose.rank)) if fitting else None
 
 
-Pair = tuple[Key, Certificate]
-
-
 def _pairs(keys: Sequence[Key], files: Sequence[Certificate]) -> list[Pair]:
-    return [
-        (key, certificate)
-        for key in keys
-        if key.can_sign
-        for certificate in certificates.of_key(key, files)
-    ]
-
-
-def _authorities(key: Key) -> list[Certificate]:
-    found: list[Certificate] = []
-    for data in key.authorities:
-        with suppress(UsageError):  # an odd object on the token must not hide the good ones
-            found.append(Certificate(data))
-    return found
+    return certificates.of_keys([key for key in keys if key.can_sign], files)
 
 
 def _there_is(pairs: list[Pair]) -> str:

@@ -16,10 +16,19 @@ from hsmagent.mail.spool import Region
 MAX_HEADER = 1024 * 1024
 
 _FIELD = re.compile(rb"([!-9;-~]+)[ \t]*:")
-_TOKEN = re.compile(r"[!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+")
-_VALUE = re.compile(r'"((?:[^"\\\r\n]|\\[^\r\n])*)"|([^\s()<>@,;:\\"\[\]?=]+)')
+# A parameter and what ends it; or, without a name, nothing but that.
+_PARAMETER = re.compile(
+    r"""
+    [ \t\r\n]*
+    (?:
+        ([!#$%&'*+\-.0-9A-Z^_`a-z{|}~]+)  [ \t\r\n]* = [ \t\r\n]*
+        (?: "((?:[^"\\\r\n]|\\[^\r\n])*)" | ([^\s()<>@,;:\\"\[\]?=]+) )  [ \t\r\n]*
+    )?
+    (?: ; | \Z )
+    """,
+    re.VERBOSE,
+)
 _DISPUTED = re.compile(rb"\r(?!\n)|\0")
-_SPACE = re.compile(r"[ \t\r\n]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,42 +160,17 @@ def content_type(value: str) -> ContentType:
     parameters: dict[str, str] = {}
     position = 0
     while position < len(rest):
-        position = _skip(rest, position)
-        if rest[position : position + 1] == ";":
-            position += 1
-            continue
-        if position >= len(rest):
-            break
-        name, position = _parameter(rest, position, parameters)
-        if name == "":
+        match = _PARAMETER.match(rest, position)
+        if match is None:
             raise Malformed("a Content-Type that cannot be read")
+        position = match.end()
+        name, quoted, plain = match.groups(default="")
+        name = name.lower()
+        if name in parameters:
+            raise Malformed(f"a Content-Type with two parameters {name!r}")
+        if name:
+            parameters[name] = plain or re.sub(r"\\(.)", r"\1", quoted)
     return ContentType("".join(kind.lower().split()), parameters)
-
-
-def _parameter(rest: str, position: int, parameters: dict[str, str]) -> tuple[str, int]:
-    match = _TOKEN.match(rest, position)
-    if match is None:
-        return "", position
-    name = match.group().lower()
-    position = _skip(rest, match.end())
-    if rest[position : position + 1] != "=":
-        return "", position
-    found = _VALUE.match(rest, _skip(rest, position + 1))
-    if found is None:
-        return "", position
-    if name in parameters:
-        raise Malformed(f"a Content-Type with two parameters {name!r}")
-    quoted, plain = found.groups()
-    parameters[name] = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-    position = _skip(rest, found.end())
-    if position < len(rest) and rest[position] != ";":
-        return "", position
-    return name, position
-
-
-def _skip(text: str, position: int) -> int:
-    match = _SPACE.match(text, position)
-    return match.end() if match else position
 
 
 def _without_comments(value: str) -> str:

@@ -2,7 +2,7 @@
 
 import binascii
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from hsmagent.errors import UsageError
@@ -30,21 +30,12 @@ class Bundle:
 
     def named(self, names: Collection[bytes]) -> tuple[Certificate, ...]:
         """Return the roots that bear one of these Names (DER), as they are spelled."""
-        return _readable(data for data in self._blocks if any(name in data for name in names))
+        named = (data for data in self._blocks if any(name in data for name in names))
+        return tuple(certificates.readable(named))
 
     def all(self) -> tuple[Certificate, ...]:
         """Return every root, unreadable ones left out."""
-        return _readable(self._blocks)
-
-
-def _readable(blocks: Iterable[bytes]) -> tuple[Certificate, ...]:
-    found: list[Certificate] = []
-    for data in blocks:
-        try:
-            found.append(Certificate(data))
-        except UsageError:
-            continue
-    return tuple(found)
+        return tuple(certificates.readable(self._blocks))
 
 
 def has_issuer(name: bytes, files: Sequence[str] = SYSTEM) -> bool:

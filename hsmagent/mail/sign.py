@@ -90,7 +90,8 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tu
     head = mime.raw(outer_fields(entity))
     out.write(canonical_head(head, newline) + b"MIME-Version: 1.0" + newline)
     if options.opaque:
-        _write_opaque(out, made, content(), newline)
+        kind = b"application/pkcs7-mime; smime-type=signed-data"
+        write_cms(out, kind, b"smime.p7m", made.around(content()), newline)
     else:
         plain = canonical.lf(chain.from_iterable(piece.chunks() for piece in inner))
         _write_detached(out, made, plain, newline)
@@ -176,16 +177,17 @@ def _demands_pss(who: Identity) -> bool:
     return public_key(who.certificate.spki)[0] == oids.ID_RSASSA_PSS
 
 
-def _write_opaque(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:
+def write_cms(out: Writer, kind: bytes, name: bytes, cms: Iterable[bytes], newline: bytes) -> None:
+    """Write a CMS message in base64, with the fields that say what it is. name: of a file."""
     lines = (
-        b'Content-Type: application/pkcs7-mime; smime-type=signed-data; name="smime.p7m"',
+        b'Content-Type: %s; name="%s"' % (kind, name),
         b"Content-Transfer-Encoding: base64",
-        b'Content-Disposition: attachment; filename="smime.p7m"',
+        b'Content-Disposition: attachment; filename="%s"' % name,
         b"",
         b"",
     )
     out.write(newline.join(lines))
-    out.writelines(canonical.base64_lines(made.around(content), newline))
+    out.writelines(canonical.base64_lines(cms, newline))
 
 
 def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline: bytes) -> None:
@@ -202,15 +204,6 @@ def _write_detached(out: Writer, made: Signed, content: Iterator[bytes], newline
     out.write(newline.join(head))
     plain = content if newline == b"\n" else (c.replace(b"\n", newline) for c in content)
     out.writelines(plain)
-    part = (
-        b"",
-        b"--" + mark,
-        b'Content-Type: application/pkcs7-signature; name="smime.p7s"',
-        b"Content-Transfer-Encoding: base64",
-        b'Content-Disposition: attachment; filename="smime.p7s"',
-        b"",
-        b"",
-    )
-    out.write(newline.join(part))
-    out.writelines(canonical.base64_lines(iter((made.before + made.after,)), newline))
+    out.write(newline + b"--" + mark + newline)
+    write_cms(out, b"application/pkcs7-signature", b"smime.p7s", made.around(()), newline)
     out.write(newline + b"--" + mark + b"--" + newline)

@@ -19,9 +19,10 @@ class Person(Protocol):
     """Who typed the command."""
 
     def secret(self, question: str, *, again: str = "") -> bytearray:
-        """Ask for a PIN or password without showing it; `again` asks a second time, and compares.
+        """Ask for a PIN or password without showing it; the caller wipes it.
 
-        The caller wipes it. Raises HsmAgentError when there is nowhere to ask.
+        again: asks a second time, and compares, for a secret that is chosen now; no control
+        character may be in that. Raises HsmAgentError, also when there is nowhere to ask.
         """
         ...
 

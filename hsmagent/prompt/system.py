@@ -11,10 +11,9 @@ nobody else can guess.
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 from hsmagent.bus import Bus, BusError, Message, Variant, errors
@@ -29,8 +28,6 @@ PATH = "/org/gnome/keyring/Prompter"
 PROMPTER = "org.gnome.keyring.internal.Prompter"
 CALLBACK = "org.gnome.keyring.internal.Prompter.Callback"
 _CALLBACK_PATH = "/org/hsmagent/prompt/"
-
-_DBUS, _DBUS_PATH = "org.freedesktop.DBus", "/org/freedesktop/DBus"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +59,7 @@ class SystemPrompter:
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until the PIN serves. The dialog waits, greyed out, while each PIN is tried."""
         async with self._conversation() as conversation:
-            ask = partial(conversation.ask_secret, seconds=self._timeouts.answer)
-            await ask_until_served(dialog, ask)
+            await ask_until_served(dialog, conversation.ask_secret)
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no. The prompter has no way to make refusal the default button."""
@@ -82,14 +78,12 @@ class SystemPrompter:
         try:
             async with AsyncExitStack() as stack:
                 owner = await self._find_owner()
-                callback = _Callback(owner)
-                stack.callback(self._bus.export(callback.path, callback.handle))
-                stack.callback(await self._bus.watch_owner(owner, callback.owner_changed))
-                stack.push_async_callback(self._stop, callback)
-                await self._call(owner, "BeginPrompting", "o", [callback.path])
-                turn = await callback.next(self._timeouts.turn, "the prompter was busy too long")
-                call = partial(self._call, owner)
-                yield _Conversation(call, callback, _begin_exchange(turn))
+                conversation = _Conversation(self._bus, owner, self._timeouts)
+                stack.callback(self._bus.export(conversation.path, conversation.handle))
+                stack.callback(await self._bus.watch_owner(owner, conversation.owner_changed))
+                stack.push_async_callback(conversation.stop)
+                await conversation.begin()
+                yield conversation
         except BusError as error:
             raise Unavailable(f"the system prompter cannot be used: {error}") from error
         except ProtocolError as error:
@@ -101,52 +95,37 @@ class SystemPrompter:
         A prompter is started only if the name has no owner: gnome-shell has no service file for it.
         """
         try:
-            return await self._ask_bus("GetNameOwner", "s", [NAME], returns="s")
+            return str((await self._bus.call_bus("GetNameOwner", "s", [NAME], "s"))[0])
         except BusError as error:
             if error.name != errors.NAME_HAS_NO_OWNER:
                 raise
-        await self._ask_bus("StartServiceByName", "su", [NAME, 0], returns="u")
-        return await self._ask_bus("GetNameOwner", "s", [NAME], returns="s")
-
-    async def _ask_bus(self, member: str, signature: str, body: list[Any], *, returns: str) -> str:
-        bus, within = (_DBUS, _DBUS_PATH, _DBUS), self._timeouts.call
-        reply = await self._bus.call(*bus, member, signature, body, returns=returns, timeout=within)
-        return str(reply[0])
-
-    async def _call(self, owner: str, member: str, signature: str, body: list[Any]) -> None:
-        within = self._timeouts.call
-        await self._bus.call(owner, PATH, PROMPTER, member, signature, body, timeout=within)
-
-    async def _stop(self, callback: "_Callback") -> None:
-        """Close the dialog, unless the prompter has, and wait for its PromptDone."""
-        if callback.over:
-            return
-        with suppress(BusError, Unavailable, TimedOut):
-            await self._call(callback.owner, "StopPrompting", "o", [callback.path])
-            await callback.next(self._timeouts.call, "the prompter did not end")
+        await self._bus.call_bus("StartServiceByName", "su", [NAME, 0], "u")
+        return str((await self._bus.call_bus("GetNameOwner", "s", [NAME], "s"))[0])
 
 
-class _Callback:
-    """The object that the prompter at the unique name `owner` calls back."""
+class _Conversation:
+    """A conversation with the prompter at the unique name `owner`, which calls us back here."""
 
-    def __init__(self, owner: str) -> None:
-        self.owner = owner
+    def __init__(self, bus: Bus, owner: str, timeouts: Timeouts) -> None:
         self.path = _CALLBACK_PATH + secrets.token_hex(16)
-        self.over = False
+        self._bus = bus
+        self._owner = owner
+        self._timeouts = timeouts
+        self._over = False
         self._lost = False
         self._ready: _Ready | None = None
         self._changed = asyncio.Event()
 
     async def handle(self, call: Message) -> tuple[str, Sequence[Any]]:
         """Answer a call to this object. Raises BusError."""
-        if call.sender != self.owner:
+        if call.sender != self._owner:
             _log.warning("refused a call of %s by %s", call.member, call.sender)
             raise BusError(errors.ACCESS_DENIED, "this object serves the prompter alone")
         if (call.interface, call.member, call.signature) == (CALLBACK, "PromptReady", "sa{sv}s"):
             reply, _properties, exchange = call.body
             self._ready = _Ready(reply, exchange)
         elif (call.interface, call.member, call.signature) == (CALLBACK, "PromptDone", ""):
-            self.over = True
+            self._over = True
         else:
             raise BusError(errors.UNKNOWN_METHOD, "there is no such method")
         self._changed.set()
@@ -154,22 +133,38 @@ class _Callback:
 
     def owner_changed(self, owner: str) -> None:
         """Take in that the prompter, or the bus itself, is gone."""
-        if owner != self.owner:
-            self.over = self._lost = True
+        if owner != self._owner:
+            self._over = self._lost = True
             self._changed.set()
 
-    def drop(self) -> None:
-        """Drop an answer to an earlier question: a PIN that comes twice must not be tried twice."""
-        self._ready = None
+    async def begin(self) -> None:
+        """Wait for the turn, and take the prompter's public key."""
+        await self._call("BeginPrompting", "o", self.path)
+        turn = await self._next(self._timeouts.turn, "the prompter was busy too long")
+        if turn is None or turn.reply:
+            raise ProtocolError("it gave us no turn")
+        self._exchange = Exchange(turn.exchange)
 
-    async def next(self, seconds: float | None, complaint: str) -> _Ready | None:
+    async def stop(self) -> None:
+        """Close the dialog, unless the prompter has, and wait for its PromptDone."""
+        if self._over:
+            return
+        with suppress(BusError, Unavailable, TimedOut):
+            await self._call("StopPrompting", "o", self.path)
+            await self._next(self._timeouts.call, "the prompter did not end")
+
+    async def _call(self, member: str, signature: str, *body: Any) -> None:
+        within = self._timeouts.call
+        await self._bus.call(self._owner, PATH, PROMPTER, member, signature, body, timeout=within)
+
+    async def _next(self, seconds: float | None, complaint: str) -> _Ready | None:
         """Return the prompter's next PromptReady, or None once it has ended the conversation.
 
         Raises TimedOut, with `complaint`, and Unavailable when the prompter is gone.
         """
         try:
             async with asyncio.timeout(seconds):
-                while self._ready is None and not self.over:
+                while self._ready is None and not self._over:
                     self._changed.clear()
                     await self._changed.wait()
         except TimeoutError:
@@ -179,38 +174,22 @@ class _Callback:
             raise Unavailable("the system prompter went away")
         return ready
 
-
-@dataclass(frozen=True, slots=True)
-class _Conversation:
-    """A conversation in which it is our turn."""
-
-    call: Callable[[str, str, list[Any]], Awaitable[None]]
-    callback: _Callback
-    exchange: Exchange
-
     async def ask(self, kind: str, text: Text, seconds: float | None) -> str | None:
         """Show a dialog of `kind` "password" or "confirm".
 
         Returns the exchange text that came with a "yes"; None for a "no".
         """
-        self.callback.drop()
-        if not self.callback.over:  # else the dialog was closed while the last answer was tried
-            body = [self.callback.path, kind, _properties(text), self.exchange.message]
-            await self.call("PerformPrompt", "osa{sv}s", body)
-        ready = await self.callback.next(seconds, "nobody answered the prompt in time")
+        self._ready = None  # a PIN that comes twice, for an earlier question, is not tried twice
+        if not self._over:  # else the dialog was closed while the last answer was tried
+            body = (self.path, kind, _properties(text), self._exchange.message)
+            await self._call("PerformPrompt", "osa{sv}s", *body)
+        ready = await self._next(seconds, "nobody answered the prompt in time")
         return ready.exchange if ready is not None and ready.reply == "yes" else None
 
-    async def ask_secret(self, text: Text, seconds: float) -> bytearray | None:
+    async def ask_secret(self, text: Text) -> bytearray | None:
         """Return what was typed, for the caller to wipe; None for a "no"."""
-        exchange = await self.ask("password", text, seconds)
-        return None if exchange is None else self.exchange.open(exchange)
-
-
-def _begin_exchange(turn: _Ready | None) -> Exchange:
-    """Read the prompter's first PromptReady, which must give us the turn."""
-    if turn is None or turn.reply:
-        raise ProtocolError("it gave us no turn")
-    return Exchange(turn.exchange)
+        exchange = await self.ask("password", text, self._timeouts.answer)
+        return None if exchange is None else self._exchange.open(exchange)
 
 
 def _properties(text: Text) -> dict[str, Any]:

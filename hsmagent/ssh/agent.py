@@ -1,12 +1,13 @@
 """The agent: a request and who asks it → a reply. No socket and no event loop in here.
 
 `Agent` is what all connections to one socket share; `Connection` adds what one connection was
-bound to. What needs no waiting (lists, binds, queries, added keys) is answered by `respond_now`;
-signatures and providers by `respond`.
+bound to. What needs no waiting (lists, binds, queries, added keys) is answered at once; signatures
+and providers by work that may wait.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
 
 from hsmagent.errors import HsmAgentError, PinIncorrect, ProtocolError, Refused
 from hsmagent.frame import wipe
@@ -14,6 +15,7 @@ from hsmagent.limit import PeerLog
 from hsmagent.model import (
     Clock,
     Door,
+    Key,
     Peer,
     Request,
     Signer,
@@ -138,15 +140,16 @@ class Connection:
         self._bindings = Bindings()
         self._places = Places(self._bindings, lambda blob: agent.describe(blob, self._who))
 
-    def respond_now(self, frame: Frame) -> bytes | None:
-        """Return the reply's body, or None when only `respond` can give it.
+    def answer(self, frame: Frame) -> bytes | Coroutine[Any, Any, bytes]:
+        """Return the reply's body, or the work that gives it and may wait.
 
-        A frame that held a secret is wiped once it is answered, and so is what was read of it.
+        It is FAILURE, with a line in the log, for whatever is refused. A frame that held a secret
+        is wiped once it is answered, and so is what was read of it.
         """
         if frame == LIST and self._upstream is None:
             return list_of(self._visible()) if self._must_filter else self._agent.list_all()
         if frame and self._must_wait(frame[0]):
-            return None
+            return self._answer_in_time(frame)
         message = None
         try:
             message = messages.decode(frame)
@@ -156,23 +159,18 @@ class Connection:
         finally:
             _wipe(frame, message)
 
-    async def respond(self, frame: Frame) -> bytes:
-        """Return the reply's body: FAILURE, and a line in the log, for whatever is refused."""
-        reply = self.respond_now(frame)
-        if reply is not None:
-            return reply
+    async def _answer_in_time(self, frame: Frame) -> bytes:
         message = None
         try:
             message = messages.decode(frame)
+            if isinstance(message, messages.SignRequest):
+                return await self._sign(message)
             return await self._in_time(message)
         except HsmAgentError as error:
             return self._refuse(error)
         finally:
-            _wipe(frame, message)
-
-    def is_errand(self, frame: Frame) -> bool:
-        """Whether `respond` can be run as a `tasks.Errand`: a signature of our own."""
-        return self._upstream is None and frame[0] == Number.SSH_AGENTC_SIGN_REQUEST
+            if not isinstance(message, messages.SignRequest):  # which holds no secret
+                _wipe(frame, message)
 
     def end(self) -> None:
         """Release what the connection held; its client is gone."""
@@ -252,8 +250,6 @@ class Connection:
     async def _in_time(self, message: messages.Request | messages.Reply) -> bytes:
         keyring = self._agent.keyring
         match message:
-            case messages.SignRequest():
-                return await self._sign(message)
             case messages.RequestIdentities():
                 return await self._list_with_upstream()
             case messages.Extension():
@@ -317,15 +313,15 @@ class Connection:
             raise Refused("the key to sign with is not here")
         login = signed_data.read_userauth(data)
         self._bindings.check_use(identity.constraints.ways, login, identity.blob)
-        key, websafe = identity.signer.key, agent.options.websafe
-        fido.check_origin(key, identity.blob, data, login, websafe)
+        key = identity.signer.key
+        fido.check_origin(key, identity.blob, data, login, agent.options.websafe)
         blob = await agent.door.perform(
-            self._request(identity, message, login),
+            self._request(key, identity, message, login),
             lambda pin: self._begin(identity, message, pin),
         )
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
             raise Refused("the key was locked or removed meanwhile")
-        return messages.encode(messages.SignResponse(blob))
+        return messages.sign_response(blob)
 
     def _begin(
         self, identity: Identity, message: messages.SignRequest, pin: bytearray | None
@@ -340,10 +336,9 @@ class Connection:
         return None if self._upstream is None else await self._upstream.find(blob)
 
     def _request(
-        self, identity: Identity, message: messages.SignRequest, login: UserAuth | None
+        self, key: Key, identity: Identity, message: messages.SignRequest, login: UserAuth | None
     ) -> Request:
         """Say what the door is to decide on. Raises Refused for what the key never signs here."""
-        key = identity.signer.key
         here = Circumstances(
             key,
             plain(identity.blob),

@@ -248,6 +248,7 @@ class ExtensionResponse(Reply):
 
 
 _SIGN = bytes((Number.SSH_AGENTC_SIGN_REQUEST,))
+_SIGN_RESPONSE = bytes((Number.SSH_AGENT_SIGN_RESPONSE,))
 
 
 def decode(body: bytes | bytearray) -> Request | Reply:
@@ -296,6 +297,11 @@ def encode(message: Request | Reply) -> bytes:
     for name, codec in zip(message.__slots__, LAYOUTS[number][1], strict=True):
         out += codec.write(getattr(message, name))
     return out
+
+
+def sign_response(signature: bytes) -> bytes:
+    """Write a SignResponse in one go: the same as LAYOUTS has it, which a test holds."""
+    return _SIGN_RESPONSE + wire.string(signature)
 
 
 FAILURE = encode(Failure())

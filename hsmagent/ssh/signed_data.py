@@ -32,7 +32,7 @@ LONG_FORM = 0x80
 
 # OpenPGP hashes after the document (RFC 9580, section 5.2.4; LibrePGP for v5): version, 0xff,
 # and how many bytes of the signature packet were hashed before that.
-OPENPGP_TRAILERS = {4: 4, 5: 8, 6: 4}  # version -> bytes of that number
+OPENPGP_TRAILERS = ((b"\4\xff", 4), (b"\5\xff", 8), (b"\6\xff", 4))  # and bytes of that number
 
 # The header of a MIME entity: fields of text (RFC 5322, section 2.2), and the empty line after it.
 HEADER_FIELD = re.compile(rb"[!-9;-~]+[ \t]*:[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f\n]*\n")
@@ -202,8 +202,8 @@ def is_mail(data: bytes) -> bool:
 
 def ends_as_openpgp(data: bytes) -> bool:
     """Whether `data` is what an OpenPGP signature of version 4 to 6 over its beginning hashes."""
-    for version, size in OPENPGP_TRAILERS.items():
-        before = len(data) - size - 2
-        if before >= 0 and data[before : before + 2] == bytes((version, 0xFF)):
+    for mark, size in OPENPGP_TRAILERS:
+        before = len(data) - size - len(mark)
+        if before >= 0 and data.startswith(mark, before):
             return int.from_bytes(data[before + 2 :], "big") <= before
     return False

@@ -107,20 +107,25 @@ def _login(login: UserAuth, here: Circumstances) -> Purpose | None:
     is_one = (
         len(login.session_id) in SESSION_ID_SIZES
         and not TEXT.search(login.session_id)
-        and _is_name(login.user)
         and login.algorithm == algorithm
         and (own or certificates.plain(login.key_blob) == here.blob)
     )
-    if not is_one:
+    purpose = _log_in_as(login.user) if is_one and len(login.user) <= MAX_NAME else None
+    if purpose is None:
         return None
-    summary = f"log in as {_user(login.user)}"
     certificate = None if own else _about_certificate(login, here)
     doubts = list(filter(None, (certificate, _about_host(login, here))))
     if not doubts:
-        return Purpose(PurposeKind.SSH, summary)
-    summary = " ".join((summary, *(said for said, _ in doubts)))
+        return purpose
+    summary = " ".join((purpose.summary, *(said for said, _ in doubts)))
     subject = " ".join(subject for _, subject in doubts)
     return Purpose(PurposeKind.SSH, summary, Doubt(PurposeKind.UNKNOWN, subject))
+
+
+@lru_cache(maxsize=64)
+def _log_in_as(user: str) -> Purpose | None:
+    """Return the purpose of a login that nothing is to be said against; None for no user's name."""
+    return Purpose(PurposeKind.SSH, f"log in as {_user(user)}") if _is_name(user) else None
 
 
 def _about_certificate(login: UserAuth, here: Circumstances) -> tuple[str, str] | None:

@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from hsmagent.errors import HsmAgentError, TokenError
-from hsmagent.model import Listener, ModuleSpec, TokenId, TokenStatus
+from hsmagent.model import Key, Listener, ModuleSpec, TokenId, TokenStatus
 from hsmagent.tasks import Tasks
 from hsmagent.token import objects, pcscd, unused
 from hsmagent.token.hotplug import Watch, movable
 from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
 from hsmagent.token.readers import Seen
-from hsmagent.token.remembered import Memories, Memory, memory_of
+from hsmagent.token.remembered import Memories, memory_of
 from hsmagent.token.signer import TokenSigner
 from hsmagent.token.stores import Store
 from hsmagent.token.token import Token
@@ -84,24 +85,27 @@ class Loaded:
         self.starting = False
         self._expected: set[TokenId] = set()
 
-    async def start(self) -> None:
+    async def start(self, before: Iterable[TokenSigner] = ()) -> None:
         """Start the workers. Until these have looked, the tokens that are remembered are expected.
 
-        An expected token's keys are listed already; a request to use one waits for the look.
+        So are those of `before`: the keys that a former `Loaded` of the module had at its end. An
+        expected token's keys are listed already; a request to use one waits for the look.
         """
         self.starting = True
         try:
-            for name, memory in self._memories.of_module(self.spec.path).items():
-                self._expect(name, memory)
+            remembered = self._memories.of_module(self.spec.path)
+            expected = {name: list(memory.keys.values()) for name, memory in remembered.items()}
+            for name, keys in (expected | _by_token(before)).items():
+                self._expect(name, keys)
             self._on_change()
             await self.pool.start()
         finally:
             self.starting = False
             self._forget_expected()
 
-    def _expect(self, name: TokenId, memory: Memory) -> None:
+    def _expect(self, name: TokenId, keys: Iterable[Key]) -> None:
         token = self.tokens[name] = self._new_token(name, self.pool, _UNSEEN)
-        self.signers[name] = tuple(TokenSigner(token, key) for key in memory.keys.values())
+        self.signers[name] = tuple(TokenSigner(token, key) for key in keys)
         self._expected.add(name)
 
     def _forget_expected(self) -> None:
@@ -306,3 +310,10 @@ class Loaded:
         token = self.tokens.get(name)
         if token is not None:
             token.login_ended(why)
+
+
+def _by_token(signers: Iterable[TokenSigner]) -> dict[TokenId, list[Key]]:
+    keys: defaultdict[TokenId, list[Key]] = defaultdict(list)
+    for signer in signers:
+        keys[signer.token.id].append(signer.key)
+    return dict(keys)

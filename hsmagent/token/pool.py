@@ -113,7 +113,7 @@ class Pool:
         if not member.life.take(WorkerEvent.SPAWNED):
             return
         self.spawned += 1
-        link = self._spawn(self.dispatch, lambda why: self._lost(member, link, why))
+        link = self._spawn(self._queue.dispatch, lambda why: self._lost(member, link, why))
         member.born, member.stale = self._loop.time(), False
         member.link = link
         try:
@@ -260,6 +260,8 @@ class Pool:
         WorkerDied, TokenError.
         """
         await self._try_again()
+        if not self.spawned:  # the module is about to start
+            await self.wait_up()
         living = sorted((m for m in self.members if m.link), key=lambda m: -len(m.logins))
         if not living:
             raise WorkerDied(self.last_error or f"{self._program.name} is not running")

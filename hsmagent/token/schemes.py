@@ -32,11 +32,8 @@ _PSS = {
 }
 _KINDS = {"rsa": KeyType.RSA, "ecdsa": KeyType.EC, "ed25519": KeyType.ED25519}
 # SHA-1 is what ssh-rsa is, and only asked for by a peer that knows no better.
-_HASHES = {
-    scheme: partial(getattr(hashlib, scheme.hash_name), usedforsecurity="sha1" not in scheme)
-    for scheme in Scheme
-    if scheme.hash_name
-}
+_HASHES = {scheme: getattr(hashlib, scheme.hash_name) for scheme in Scheme if scheme.hash_name}
+_HASHES[Scheme.RSA_PKCS1_SHA1] = partial(hashlib.sha1, usedforsecurity=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,7 +93,8 @@ class Token:
     @property
     def login_required(self) -> bool:
         """CKF_LOGIN_REQUIRED: without a login its private keys cannot be used."""
-        return not self.present or bool(self._info.flags & spec.CKF_LOGIN_REQUIRED)
+        flags = self._info.flags & spec.CKF_LOGIN_REQUIRED
+        return bool(flags) or not self.present
 
     @property
     def logged_in(self) -> bool:

@@ -83,6 +83,9 @@ class Tokens:
         if spec.path in self._lent:
             self._lent[spec.path] = replace(self._lent[spec.path], spec=spec)
             return
+        await self._add(spec, ())
+
+    async def _add(self, spec: ModuleSpec, before: Iterable[TokenSigner]) -> None:
         failure = ""
         try:
             spec = exclusive.applied(spec, self._state_dir)
@@ -97,7 +100,7 @@ class Tokens:
             return
         self._starting += 1
         try:
-            await loaded.start()
+            await loaded.start(before)
         finally:
             self._starting -= 1
             self._looked.set()
@@ -123,10 +126,13 @@ class Tokens:
             self._changed()
 
     async def take_back(self, path: str) -> None:
-        """Start a module that was lent, if nobody has removed it meanwhile."""
+        """Start a module that was lent, if nobody has removed it meanwhile.
+
+        Until it has looked at its tokens, those from before are expected (see `Loaded.start`).
+        """
         lent = self._lent.pop(path, None)
         if lent is not None:
-            await self.add(lent.spec)
+            await self._add(lent.spec, lent.signers)
 
     def _changed(self) -> None:
         """Tell once, however much changes in one turn of the loop."""

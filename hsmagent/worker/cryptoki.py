@@ -135,9 +135,14 @@ class Cryptoki:
             if address:
                 self._calls[name] = ctypes.CFUNCTYPE(c_ulong, *arguments)(address)
 
-    def _call(self, name: str, *arguments: Any) -> None:
+    def _function(self, name: str) -> Any:
         call = self._calls.get(name)
-        rv = spec.CKR_FUNCTION_NOT_SUPPORTED if call is None else call(*arguments)
+        if call is None:
+            raise ModuleError(spec.CKR_FUNCTION_NOT_SUPPORTED, name)
+        return call
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        rv = self._function(name)(*arguments)
         if rv != spec.CKR_OK:
             raise ModuleError(rv, name)
 
@@ -217,13 +222,18 @@ class Cryptoki:
         what = Mechanism(mechanism, parameter or None, len(parameter))
         out, length = (c_ubyte * _LONGEST_SIGNATURE)(), c_ulong()
         view, at, into, size = memoryview(out), byref(what), byref(out), byref(length)
+        begin, finish = self._function("C_SignInit"), self._function("C_Sign")
 
         def sign(data: bytes, pin: bytearray | None = None) -> bytes:
-            self._call("C_SignInit", session, at, key)
+            rv = begin(session, at, key)
+            if rv != spec.CKR_OK:
+                raise ModuleError(rv, "C_SignInit")
             if pin is not None:
                 self.login(session, pin, spec.CKU_CONTEXT_SPECIFIC)
             length.value = _LONGEST_SIGNATURE
-            self._call("C_Sign", session, data, len(data), into, size)
+            rv = finish(session, data, len(data), into, size)
+            if rv != spec.CKR_OK:
+                raise ModuleError(rv, "C_Sign")
             return bytes(view[: length.value])
 
         return sign

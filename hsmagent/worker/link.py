@@ -24,7 +24,6 @@ from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.process import Program, spawn
 
 if TYPE_CHECKING:
-    from hsmagent.tasks import Reply
     from hsmagent.worker.orders import Order
 
 log = logging.getLogger(__name__)
@@ -55,7 +54,7 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Any] | Reply[Any]]] = deque()
+        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
         self._since = self._loop.time()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
@@ -103,7 +102,7 @@ class Link:
         return future
 
     def submit(
-        self, message: "Request | Order", seconds: float, reply: "asyncio.Future[Any] | Reply[Any]"
+        self, message: "Request | Order", seconds: float, reply: asyncio.Future[Any]
     ) -> None:
         """Send a request, as `request` does, whose answer goes into `reply`."""
         if not self._alive:
@@ -129,13 +128,12 @@ class Link:
             _, reply = self._waiting.popleft()
             if not reply.done():
                 reply.set_exception(WorkerDied(why))
-                if isinstance(reply, asyncio.Future):
-                    reply.exception()  # else asyncio logs that nobody has asked for it
+                reply.exception()  # else asyncio logs that nobody has asked for it
         self._on_lost(why)
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, reply: "asyncio.Future[Any] | Reply[Any]") -> None:
+    def _expect(self, seconds: float, reply: asyncio.Future[Any]) -> None:
         if not self._waiting:
             self._since = self._loop.time()
         self._waiting.append((seconds, reply))
@@ -146,8 +144,6 @@ class Link:
 
         A timer that runs out earlier stays, and `_check` sets it anew: so most requests touch none.
         """
-        if not self._waiting:
-            return
         due = self._since + self._waiting[0][0]
         if self._timer is not None:
             if self._timer_due <= due:
@@ -159,7 +155,9 @@ class Link:
     def _check(self) -> None:
         """Kill a worker that is late."""
         self._timer = None
-        if not self._waiting or self._since + self._waiting[0][0] > self._loop.time():
+        if not self._waiting:
+            return
+        if self._since + self._waiting[0][0] > self._loop.time():
             self._arm()
             return
         log.warning("%s: no answer within %g s, killed", self._name, self._waiting[0][0])
@@ -207,7 +205,7 @@ class Link:
         arrived = self._buffer[:received]
         self._reader.feed(arrived)
         wipe(arrived)
-        settled: list[tuple[asyncio.Future[Any] | Reply[Any], Any]] = []
+        settled: list[tuple[asyncio.Future[Any], Any]] = []
         try:
             self._take_replies(settled)
         except ProtocolError as error:
@@ -219,7 +217,7 @@ class Link:
             if not reply.done():
                 reply.set_result(value)
 
-    def _take_replies(self, settled: "list[tuple[asyncio.Future[Any] | Reply[Any], Any]]") -> None:
+    def _take_replies(self, settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
         while (body := self._reader.next_frame()) is not None:
             if not self._waiting:
                 raise ProtocolError("a reply that nobody asked for")
@@ -227,7 +225,8 @@ class Link:
             wipe(body)
             _, reply = self._waiting.popleft()
             self._since = self._loop.time()
-            self._arm()
+            if self._waiting:
+                self._arm()
             settled.append((reply, value))
 
     # -- the process -------------------------------------------------------------------------

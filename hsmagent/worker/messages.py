@@ -70,6 +70,9 @@ class KeyUse:
     label: bytes
     parameter: bytes = b""
 
+    def __hash__(self) -> int:
+        return hash(self.id)  # one field tells most of them apart, and bytes keep their hash
+
 
 @dataclass(frozen=True, slots=True)
 class Operate:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from hsmagent.tasks import Errand, Reply, Tasks
+from hsmagent.tasks import Errand, Reply, Tasks, in_a_task
 from tests.parts.until import async_until
 
 
@@ -61,12 +61,21 @@ class Outcome:
         self.told.append((result, error))
 
 
-async def begun(work: Coroutine[Any, Any, int], outcome: Outcome, *, at_once: bool) -> Errand[int]:
+async def begun(
+    work: Coroutine[Any, Any, int], outcome: Outcome, *, in_task: bool = False
+) -> Errand[int]:
     """Begin an errand where the daemon does: in the loop, and in nobody's task."""
-    errand = Errand(work, outcome.take)
-    asyncio.get_running_loop().call_soon(lambda: errand.start(at_once=at_once))
+    errand = Errand(_in_a_task(work) if in_task else work, outcome.take)
+    asyncio.get_running_loop().call_soon(errand.go_on)
     await asyncio.sleep(0)
     return errand
+
+
+async def _in_a_task(work: Coroutine[Any, Any, int]) -> int:
+    await in_a_task()
+    assert asyncio.current_task() is not None
+    await in_a_task()
+    return await work
 
 
 async def wait_for(*replies: Reply[int]) -> int:
@@ -75,7 +84,7 @@ async def wait_for(*replies: Reply[int]) -> int:
 
 async def test_an_errand_goes_on_in_the_call_that_brings_its_reply() -> None:
     first, second, outcome = Reply[int](), Reply[int](), Outcome()
-    errand = await begun(wait_for(first, second), outcome, at_once=True)
+    errand = await begun(wait_for(first, second), outcome)
     told: list[object] = []
 
     def arrived() -> None:
@@ -92,7 +101,7 @@ async def test_an_errand_goes_on_in_the_call_that_brings_its_reply() -> None:
 
 async def test_a_reply_that_a_task_brings_runs_nobody_inside_it() -> None:
     reply, outcome = Reply[int](), Outcome()
-    await begun(wait_for(reply), outcome, at_once=True)
+    await begun(wait_for(reply), outcome)
     reply.set_result(1)
     assert not outcome.told
     await async_until(lambda: outcome.told == [(1, None)])
@@ -101,12 +110,12 @@ async def test_a_reply_that_a_task_brings_runs_nobody_inside_it() -> None:
 async def test_a_reply_that_is_there_already_is_not_waited_for() -> None:
     reply, outcome = Reply[int](), Outcome()
     reply.set_result(7)
-    await begun(wait_for(reply), outcome, at_once=True)
+    await begun(wait_for(reply), outcome)
     assert outcome.told == [(7, None)]
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_an_errand_that_waits_for_something_else_is_a_task(*, at_once: bool) -> None:
+@pytest.mark.parametrize("in_task", [False, True])
+async def test_an_errand_that_waits_for_something_else_is_a_task(*, in_task: bool) -> None:
     reply, event, outcome = Reply[int](), asyncio.Event(), Outcome()
 
     async def work() -> int:
@@ -115,7 +124,7 @@ async def test_an_errand_that_waits_for_something_else_is_a_task(*, at_once: boo
             await asyncio.sleep(0)
         return int(await reply)
 
-    errand = await begun(work(), outcome, at_once=at_once)
+    errand = await begun(work(), outcome, in_task=in_task)
     assert errand.task is not None
     event.set()
     await asyncio.sleep(0.01)
@@ -123,21 +132,23 @@ async def test_an_errand_that_waits_for_something_else_is_a_task(*, at_once: boo
     await async_until(lambda: outcome.told == [(5, None)])
 
 
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_what_fails_is_told(*, at_once: bool) -> None:
+@pytest.mark.parametrize("in_task", [False, True])
+async def test_what_fails_is_told(*, in_task: bool) -> None:
     reply, outcome, error = Reply[int](), Outcome(), ValueError("no")
-    await begun(wait_for(reply), outcome, at_once=at_once)
+    await begun(wait_for(reply), outcome, in_task=in_task)
     reply.set_exception(error)
     assert not outcome.told
     await async_until(lambda: outcome.told == [(None, error)])
 
 
 @pytest.mark.parametrize("in_vain", ["reply", "sleep"])
-@pytest.mark.parametrize("at_once", [True, False])
-async def test_a_cancelled_errand_ends_and_nobody_waits(in_vain: str, *, at_once: bool) -> None:
-    reply, outcome, ended = Reply[int](), Outcome(), asyncio.Event()
+@pytest.mark.parametrize("in_task", [False, True])
+async def test_a_cancelled_errand_ends_and_nobody_waits(in_vain: str, *, in_task: bool) -> None:
+    reply, outcome = Reply[int](), Outcome()
+    started, ended = asyncio.Event(), asyncio.Event()
 
     async def work() -> int:
+        started.set()
         try:
             if in_vain == "sleep":
                 await asyncio.sleep(3600)
@@ -145,11 +156,22 @@ async def test_a_cancelled_errand_ends_and_nobody_waits(in_vain: str, *, at_once
         finally:
             ended.set()
 
-    errand = await begun(work(), outcome, at_once=at_once)
+    errand = await begun(work(), outcome, in_task=in_task)
+    await started.wait()
     await asyncio.sleep(0)
     errand.cancel()
     await ended.wait()
     await async_until(lambda: reply.done() or in_vain == "sleep")
+    assert not outcome.told
+
+
+async def test_an_errand_that_is_cancelled_after_its_reply_failed_does_not_go_on() -> None:
+    reply, outcome = Reply[int](), Outcome()
+    errand = await begun(wait_for(reply), outcome)
+    reply.set_exception(ValueError("no"))
+    errand.cancel()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
     assert not outcome.told
 
 
@@ -164,6 +186,6 @@ async def test_many_that_fail_at_once_do_not_pile_up() -> None:
 
     outcomes = [Outcome() for _ in replies]
     for number, outcome in enumerate(outcomes):
-        await begun(fail_the_next(number), outcome, at_once=True)
+        await begun(fail_the_next(number), outcome)
     replies[-1].set_exception(ValueError())
     await async_until(lambda: all(outcome.told for outcome in outcomes))

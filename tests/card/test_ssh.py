@@ -14,9 +14,10 @@ from hsmagent import frame
 from hsmagent.control.client import PIN_PLAIN, Daemon
 from hsmagent.errors import HsmAgentError
 from hsmagent.schsm.apdu import INS, SW
-from tests.parts.agent.daemon import AgentProcess
+from tests.parts.agent.daemon import PROGRAM, AgentProcess
 from tests.parts.agent.ssh_login import HELLO, logging_in, serving, ssh, started
 from tests.parts.agent.sshd import Sshd
+from tests.parts.desktop.terminal import Terminal
 from tests.parts.token.card import DEFAULT_PIN, DEFAULT_SO_PIN, Reader
 from tests.parts.token.pkcs11_tool import ToolFailed, pkcs11_tool, reset_card
 from tests.parts.until import until
@@ -111,6 +112,21 @@ def test_wrong_pins_down_to_blocked_and_not_one_try_more(
     assert "PUK" in refused.stderr
     assert ssh(agent, sshd).returncode != 0
     assert presented(reader) == 3
+
+
+def test_the_last_try_wants_a_whole_word(agent: AgentProcess, reader: Reader) -> None:
+    for _ in range(2):
+        agent.unlock(WRONG)
+    for typed, said in (("y", "nothing was tried"), ("yes", "yes\nPIN for work")):
+        terminal = Terminal([*PROGRAM, "unlock"], agent.environment)
+        try:
+            terminal.wait_for("One try is left: another wrong PIN blocks the token.\n")
+            terminal.wait_for("Type yes to go on: ")
+            terminal.type(f"{typed}\n")
+            terminal.wait_for(said)
+            assert presented(reader) == 2
+        finally:
+            terminal.close()
 
 
 def test_tries_used_up_while_the_terminal_asks(agent: AgentProcess, reader: Reader) -> None:

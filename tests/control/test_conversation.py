@@ -24,7 +24,7 @@ class Odd(errors.TokenGone):
 
 async def ask(conversation: Conversation, body: bytes | dict[str, Any]) -> dict[str, Any]:
     frame = bytearray(body if isinstance(body, bytes) else json.dumps(body).encode())
-    answer: dict[str, Any] = json.loads(await conversation.respond(frame))
+    answer: dict[str, Any] = json.loads(await conversation.answer(frame))
     assert not any(frame), "the frame was not wiped"
     return answer
 

@@ -6,10 +6,10 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import pytest
 
@@ -19,6 +19,7 @@ from hsmagent.daemon.connection import Send
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
 from hsmagent.daemon.turns import Turns
+from hsmagent.tasks import in_a_task
 from tests.parts.until import async_until
 
 
@@ -35,18 +36,17 @@ class Echo:
     def answered(self, body: bytearray) -> None:
         """Take note that it is this frame's turn."""
 
-    def respond_now(self, body: bytearray) -> bytes | None:
+    def answer(self, body: bytearray) -> bytes | Coroutine[Any, Any, bytes]:
         if body.startswith(b"break"):
             raise RuntimeError
         if body.startswith((b"wait", b"fail")):
-            return None
+            return self.work(body)
         self.answered(body)
         return bytes(body)
 
-    def is_errand(self, body: bytearray) -> bool:
-        return b"errand" in body
-
-    async def respond(self, body: bytearray) -> bytes:
+    async def work(self, body: bytearray) -> bytes:
+        if b"errand" not in body:
+            await in_a_task()
         if body.startswith(b"fail"):
             raise RuntimeError
         await self.held.wait()
@@ -223,6 +223,33 @@ async def test_a_process_with_many_connections_has_no_more_turns_than_one_with_o
     assert order.index(kind + b"101") <= 3
     for _, writer in peers:
         await hang_up(writer)
+
+
+async def test_a_lone_connection_waits_for_no_turn_and_may_send_any_number_of_frames(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop = asyncio.get_running_loop()
+    turns: list[object] = []
+    reader, writer = await running.connect()
+    writer.write(frame.encode(b"first"))
+    assert await read_frame(reader) == b"first"
+    scheduled = loop.call_soon
+
+    def call_soon(callback: Callable[..., object], *given: Any, **more: Any) -> asyncio.Handle:
+        if isinstance(getattr(callback, "__self__", None), Turns):
+            turns.append(callback)
+        return scheduled(callback, *given, **more)
+
+    monkeypatch.setattr(loop, "call_soon", call_soon)
+    writer.write(frame.encode(b"alone"))
+    assert await read_frame(reader) == b"alone"
+    assert not turns
+    many = 3000  # more than Python's stack takes
+    writer.write(frame.encode(b"x") * many)
+    for _ in range(many):
+        assert await read_frame(reader) == b"x"
+    assert turns
+    await hang_up(writer)
 
 
 async def test_a_peer_that_does_not_read_costs_a_bounded_buffer(running: Running) -> None:

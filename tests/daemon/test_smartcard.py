@@ -88,6 +88,19 @@ def test_a_wrong_pin_or_a_pin_in_the_uri_adds_nothing(
     furnished.pkcs11_tool("work", "--list-objects")  # a right PIN, so that the token forgets it
 
 
+def test_the_log_has_a_wrong_pin_and_who_gave_it(bare: AgentProcess) -> None:
+    wrong, named = "99999999", "pkcs11:token=work"
+    ssh_add(bare, "-s", f"{named}?module-path={MODULE}", pin=wrong, status=1)
+    [entry] = bare.json("log")["entries"]
+    assert (entry["outcome"], entry["program"]) == ("refused", "ssh-add")
+    assert entry["summary"] == "have its keys served (ssh-add -s)"
+    assert entry["reason"] == "the PIN for “work” is wrong"
+    assert entry["key"] == named, "nothing after the question mark: people write PINs there"
+    written = bare.hsmagent("log").stdout + bare.logged()
+    assert "the PIN for “work” is wrong" in written
+    assert wrong not in written
+
+
 def test_two_that_add_the_same_module_at_once_both_have_its_keys(bare: AgentProcess) -> None:
     uri = f"pkcs11:token=work?module-path={MODULE}"
     bare.environment["PIN"] = ""

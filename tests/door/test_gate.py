@@ -77,6 +77,21 @@ async def test_the_pin_is_asked_when_the_key_is_used_and_then_not_again() -> Non
     assert door.log == [("used", ""), ("used", "")]
 
 
+async def test_a_token_that_wants_no_login_after_all_raises_no_prompt() -> None:
+    """Until its module has looked at it, a token is taken to want one."""
+
+    class Awaited(FakeToken):
+        async def look(self, *, objects: bool = False) -> None:
+            await super().look(objects=objects)
+            self.login_required = False
+
+    person = FakePerson()
+    door = Door(person, Awaited())
+    assert await door.sign() == b"signed data"
+    assert not person.shown
+    assert not door.token.tried
+
+
 async def test_the_dialog_says_which_token_who_asks_for_what_and_where() -> None:
     person = FakePerson([RIGHT])
     await Door(person).sign()

@@ -157,11 +157,11 @@ def _token_key() -> SoftwareSigner:
 def agent(data: bytes) -> None:
     """One frame to an agent that has a key: keys, constraints, bindings, logins, certificates."""
     connection = Parts([_token_key()]).agent.connection(lambda: PEER)
-    frame = bytearray(data)
-    if connection.respond_now(frame) is None:
+    answer = connection.answer(bytearray(data))
+    if not isinstance(answer, bytes):
         # Nothing in these parts waits, so that one step of the coroutine is all of it.
         with suppress(StopIteration):
-            connection.respond(frame).send(None)
+            answer.send(None)
 
 
 TARGETS: dict[str, tuple[Target, Callable[[], list[bytes]]]] = {

@@ -55,6 +55,9 @@ def test_a_card_without_backup(blank: Reader, blank_card: Managed) -> None:
         (SO_PIN, "12345", "6 to 15"),
         (SO_PIN, "1" * 16, "6 to 15"),
         (SO_PIN, DEFAULT_PIN, "thief"),
+        (SO_PIN, f"{PIN}\x0c", "a control character"),
+        (SO_PIN, f"{PIN}\x7f", "a control character"),
+        (f"{SO_PIN}\x1b[D", PIN, "a control character"),
     ],
 )
 def test_what_would_be_bad_is_refused_before_the_card_hears_of_it(
@@ -108,6 +111,22 @@ def test_a_new_pin_for_the_old_one(reader: Reader, card: Managed) -> None:
     assert user.presented == 3  # the wrong one, the old one, and the new one to see that it is so
     assert not reader.card.logged_in
     assert len(reader.card.keys) == 3
+
+
+def test_a_control_character_is_refused_in_a_new_pin_alone(soft: Managed) -> None:
+    """A stray Ctrl-L would be part of the PIN; who has such a PIN must be able to type it."""
+    init, odd = ("token", "init", "--label", "x"), f"{PIN}\x0c"
+    for secrets in ((SOFT_SO_PIN, odd), (f"\t{SOFT_SO_PIN}", PIN)):
+        said = soft.fails(*init, secrets=secrets)
+        assert "a control character" in said
+        assert "nothing was changed" in said
+    soft.does(*init, secrets=(SOFT_SO_PIN, PIN))
+    for command in ("pin", "so-pin"):
+        old = PIN if command == "pin" else SOFT_SO_PIN
+        assert "a control character" in soft.fails("token", command, secrets=(old, odd))
+    slot = ("--login", "--pin", PIN, "--change-pin", "--new-pin", odd)
+    pkcs11_tool(soft.provider, *slot)
+    soft.does("token", "pin", secrets=(odd, PIN))
 
 
 def test_a_blocked_pin_is_unblocked(reader: Reader, card: Managed) -> None:

@@ -393,11 +393,12 @@ MODULE = ".config/pkcs11/modules/hsmagent.module"
 
 def test_pkcs11_programs_are_served_when_that_is_chosen(anna: Person) -> None:
     sockets = ".config/systemd/user/sockets.target.wants"
-    assert anna.setup("--yes").returncode == 0
+    assert "your session start `hsmagent daemon`.\n" in anna.setup("--yes").stdout
     before = anna.has().keys()
     assert MODULE not in before
     done = anna.setup("--yes", "--pkcs11")
     assert done.returncode == 0, done.stderr
+    assert "your session start `hsmagent daemon` and `hsmagent pkcs11`." in done.stdout
     address = f"unix:path={anna.home}/run/hsmagent/pkcs11/pkcs11.sock"
     lines = (anna.home / MODULE).read_text().splitlines()
     assert lines[1:] == [f"remote: {address}"]

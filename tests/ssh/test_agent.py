@@ -17,6 +17,7 @@ from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.signer import RawSigner
 from hsmagent.ssh.wire import Reader
+from tests.parts.agent.reply import reply_of
 from tests.parts.agent.ssh_agent import PEER, OpenDoor, Parts, token_signer
 from tests.parts.token import softhsm
 from tests.ssh import builders, vectors
@@ -42,12 +43,12 @@ def connect(scene: Parts) -> Connection:
 
 
 async def ask(connection: Connection, frame: bytes) -> bytes:
-    return await connection.respond(bytearray(frame))
+    return await reply_of(connection, frame)
 
 
 def listed(connection: Connection) -> list[tuple[bytes, str]]:
-    reply = connection.respond_now(bytearray(LIST))
-    assert reply is not None
+    reply = connection.answer(bytearray(LIST))
+    assert isinstance(reply, bytes)
     answer = messages.decode(reply)
     assert isinstance(answer, messages.IdentitiesAnswer)
     return list(answer.identities)
@@ -79,19 +80,19 @@ async def signature_of(connection: Connection, blob: bytes, data: bytes, flags: 
 
 
 def test_no_token_present_is_an_empty_list_and_never_a_failure() -> None:
-    assert connect(parts()).respond_now(bytearray(LIST)) == b"\x0c\0\0\0\0"
+    assert connect(parts()).answer(bytearray(LIST)) == b"\x0c\0\0\0\0"
 
 
 def test_a_list_needs_no_waiting_and_is_kept_until_something_changes() -> None:
     scene = parts(PRIVATE)
     connection = connect(scene)
-    first = connection.respond_now(bytearray(LIST))
-    assert connect(scene).respond_now(LIST) is first
+    first = connection.answer(bytearray(LIST))
+    assert connect(scene).answer(LIST) is first
     bound = connect(scene)
-    bound.respond_now(builders.bind_request(builders.binding(A, b"1")))
-    assert bound.respond_now(LIST) is first, "no key is for certain destinations"
+    bound.answer(builders.bind_request(builders.binding(A, b"1")))
+    assert bound.answer(LIST) is first, "no key is for certain destinations"
     scene.signers.clear()
-    assert connection.respond_now(LIST) is first
+    assert connection.answer(LIST) is first
     scene.agent.changed()
     assert listed(connection) == []
 
@@ -265,7 +266,7 @@ async def test_a_frame_with_a_private_key_or_a_pin_is_wiped() -> None:
     connection = connect(scene)
     for frame in (builders.add_request(PRIVATE), smartcard(MODULE), lock(b"x"), unlock(b"x")):
         buffer = bytearray(frame)
-        await connection.respond(buffer)
+        await reply_of(connection, buffer)
         assert buffer == bytes(len(buffer))
 
 
@@ -756,6 +757,6 @@ async def test_listing_is_answered_while_a_signature_waits() -> None:
 def test_configure_takes_choices_and_keeps_added_keys() -> None:
     scene = parts(PRIVATE)
     connection = connect(scene)
-    connection.respond_now(bytearray(builders.add_request(A, "soft")))
+    connection.answer(bytearray(builders.add_request(A, "soft")))
     scene.agent.configure(AgentOptions(choices=(Choice(lambda key: key.label == "soft"),)))
     assert [comment for _, comment in listed(connection)] == ["soft", "ssh (work)"]

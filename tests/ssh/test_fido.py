@@ -21,6 +21,7 @@ from hsmagent.ssh.fido import FidoSigner
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.wire import Reader
 from tests.parts.agent.authenticator import ECDSA, ED25519, TYPES, FidoKey, new_key
+from tests.parts.agent.reply import reply_of
 from tests.parts.agent.ssh_agent import PEER, Parts
 from tests.ssh import builders
 
@@ -253,11 +254,11 @@ class Holder:
         body = b"\x19" + (fields or self.key.private_fields) + wire.text("me@home")
         if provider is not None:
             body += builders.constraint("sk-provider@openssh.com", wire.text(provider))
-        return await self.connection.respond(bytearray(body)) == messages.SUCCESS
+        return await reply_of(self.connection, body) == messages.SUCCESS
 
     async def signs(self, data: bytes) -> bool:
         request = builders.sign_request(self.key.blob, data)
-        reply = messages.decode(await self.connection.respond(bytearray(request)))
+        reply = messages.decode(await reply_of(self.connection, request))
         if not isinstance(reply, messages.SignResponse):
             return False
         return signature.verifies(keys.decode(self.key.blob), reply.signature, data)
@@ -290,7 +291,7 @@ async def test_no_provider_comes_over_a_forwarded_agent() -> None:
     for options, taken in ((AgentOptions(), False), (AgentOptions(allow_remote_pkcs11=True), True)):
         holder = Holder(KEYS[0], options)
         assert await holder.add(library)
-        assert await holder.connection.respond(bytearray(bind)) == messages.SUCCESS
+        assert await reply_of(holder.connection, bind) == messages.SUCCESS
         assert await holder.add(library) is taken
         assert await holder.add("INTERNAL")
 

@@ -69,6 +69,12 @@ def test_a_sign_request_is_read_in_one_go_as_it_is_by_the_table(words: list[int]
         assert said(body) == in_one_go
 
 
+@given(st.binary(max_size=300))
+def test_a_sign_response_is_written_in_one_go_as_it_is_by_the_table(signature: bytes) -> None:
+    by_the_table = messages.encode(messages.SignResponse(signature))
+    assert messages.sign_response(signature) == by_the_table
+
+
 def test_fed_byte_by_byte() -> None:
     reader = frame.Reader(frame.SSH_MAX_FRAME)
     found = []

@@ -21,6 +21,7 @@ from hsmagent.ssh.messages import Number
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
 from tests.parts.agent.authenticator import new_key
+from tests.parts.agent.reply import reply_of
 from tests.parts.agent.ssh_agent import PEER, Parts, token_signer
 from tests.ssh import builders
 
@@ -70,13 +71,13 @@ class Scene:
 
 
 async def comments(connection: Connection) -> list[str]:
-    answer = messages.decode(await connection.respond(bytearray(LIST)))
+    answer = messages.decode(await reply_of(connection, LIST))
     assert isinstance(answer, messages.IdentitiesAnswer)
     return [comment for _, comment in answer.identities]
 
 
 async def signs(connection: Connection, blob: bytes, data: bytes = b"data") -> bool:
-    reply = messages.decode(await connection.respond(bytearray(builders.sign_request(blob, data))))
+    reply = messages.decode(await reply_of(connection, builders.sign_request(blob, data)))
     if not isinstance(reply, messages.SignResponse):
         return False
     return signature.verifies(keys.decode(blob), reply.signature, data)
@@ -103,7 +104,9 @@ async def test_its_keys_come_after_ours_and_pass_our_door(openssh: Path) -> None
     await give(openssh, builders.add_request(THEIRS, "theirs"))
     scene = Scene(openssh)
     connection = scene.connect()
-    assert connection.respond_now(bytearray(LIST)) is None, "it may wait"
+    work = connection.answer(bytearray(LIST))
+    assert not isinstance(work, bytes), "it may wait"
+    work.close()
     assert await comments(connection) == ["ours (work)", "theirs"]
     assert await signs(connection, builders.blob_of(THEIRS))
     assert await signs(connection, builders.blob_of(OURS))
@@ -152,7 +155,7 @@ async def test_bindings_hold_on_its_connection_too(openssh: Path) -> None:
     data = builders.userauth(b"2", blob)
     for connection, host in ((right, HOST), (wrong, OURS)):
         bind = builders.bind_request(builders.binding(host, b"2"))
-        assert await connection.respond(bytearray(bind)) == b"\x06"
+        assert await reply_of(connection, bind) == b"\x06"
     assert await comments(right) == ["ours (work)", "theirs"]
     assert await comments(wrong) == ["ours (work)"]
     assert await signs(right, blob, data)
@@ -172,7 +175,7 @@ async def test_one_that_is_started_anew_is_seen_by_those_who_stayed(folder: Path
     for connection, host in ((right, HOST), (wrong, OURS)):
         bind = builders.bind_request(builders.binding(host, b"2"))
         with running(path):
-            assert await connection.respond(bytearray(bind)) == b"\x06"
+            assert await reply_of(connection, bind) == b"\x06"
             assert await comments(connection) == ["ours (work)"]
         path.unlink(missing_ok=True)
     with running(path):
@@ -199,7 +202,7 @@ async def test_a_client_that_binds_for_ever_is_left_without(openssh: Path) -> No
     connection = scene.connect()
     for number in range(MOST_HELD + 1):
         bind = builders.bind_request(builders.binding(HOST, bytes((number,))))
-        await connection.respond(bytearray(bind))
+        await reply_of(connection, bind)
     assert await comments(connection) == ["ours (work)"]
     connection.end()
 
@@ -208,7 +211,7 @@ async def test_locked_nothing_of_it_shows(openssh: Path) -> None:
     await give(openssh, builders.add_request(THEIRS, "theirs"))
     connection = Scene(openssh).connect()
     lock = bytes((Number.SSH_AGENTC_LOCK,)) + wire.string(b"x")
-    assert await connection.respond(bytearray(lock)) == b"\x06"
+    assert await reply_of(connection, lock) == b"\x06"
     assert await comments(connection) == []
     assert not await signs(connection, builders.blob_of(THEIRS))
 
@@ -306,7 +309,7 @@ async def test_a_signature_that_is_not_its_keys_is_not_passed_on(folder: Path) -
     async with agent_that(folder / "s", forge):
         connection = Scene(folder / "s").connect()
         request = builders.sign_request(builders.blob_of(THEIRS), b"data")
-        assert await connection.respond(bytearray(request)) == messages.FAILURE
+        assert await reply_of(connection, request) == messages.FAILURE
         connection.end()
 
 
@@ -337,7 +340,7 @@ async def test_a_key_is_shown_as_what_it_is(
         scene = Scene(folder / "s")
         connection = scene.connect()
         assert await comments(connection) == ["ours (work)", "theirs"]
-        reply = await connection.respond(bytearray(builders.sign_request(blob, b"data")))
+        reply = await reply_of(connection, builders.sign_request(blob, b"data"))
         assert messages.decode(reply) == messages.SignResponse(signed)
         [request] = scene.parts.door.requests
         assert words.key_line(request.key) == f"theirs ({kind})"
@@ -357,7 +360,7 @@ async def test_the_agent_that_crashes_on_extensions_gets_none(folder: Path) -> N
     async with agent_that(folder / "gcr" / "ssh", listen):
         connection = Scene(folder / "gcr" / "ssh").connect()
         bind = builders.bind_request(builders.binding(HOST, b"2"))
-        assert await connection.respond(bytearray(bind)) == b"\x06"
+        assert await reply_of(connection, bind) == b"\x06"
         await comments(connection)
         connection.end()
     assert heard == [frame.encode(LIST)]

@@ -258,6 +258,41 @@ async def test_remove_and_close_end_the_workers(hsm: SoftHsm, new_tokens: NewTok
         os.kill(pid, 0)
 
 
+@pytest.mark.parametrize("turns", range(4))
+async def test_a_token_that_is_handed_back_is_waited_for(
+    hsm: SoftHsm, new_tokens: NewTokens, turns: int
+) -> None:
+    """A request that comes before the first look finds its key, as while the token was lent."""
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=hsm.env))
+    name, before = token_of(tokens).id, [signer.key for signer in tokens.signers()]
+    await tokens.lend(MODULE)
+    back = asyncio.create_task(tokens.take_back(MODULE))
+    for _ in range(1 + turns):
+        await asyncio.sleep(0)
+    assert not tokens.statuses(), "the module has looked by now"
+    assert [signer.key for signer in tokens.signers()] == before
+    token, signer = tokens.token(name), signer_of(tokens, "p256")
+    await token.look()
+    assert token.status().present
+    await token.login(pin())
+    assert await signer.sign(Scheme.ECDSA_SHA256, b"data")
+    await back
+
+
+async def test_what_was_deleted_meanwhile_is_gone_after_the_look(
+    own_hsm: SoftHsm, new_tokens: NewTokens
+) -> None:
+    tokens = new_tokens()
+    await tokens.add(ModuleSpec(MODULE, env=own_hsm.env))
+    own_hsm.generate("own", "EC:prime256v1", "02", "second")
+    await tokens.lend(MODULE)
+    own_hsm.pkcs11_tool("own", "--delete-object", "--type", "privkey", "--id", "01")
+    own_hsm.pkcs11_tool("own", "--delete-object", "--type", "pubkey", "--id", "01")
+    await tokens.take_back(MODULE)
+    assert [signer.key.label for signer in tokens.signers()] == ["second"]
+
+
 async def test_a_signature_by_another_key_is_refused(
     own_hsm: SoftHsm, new_tokens: NewTokens
 ) -> None:

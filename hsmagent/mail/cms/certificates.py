@@ -3,6 +3,7 @@
 import binascii
 import re
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from functools import cached_property
 from hashlib import sha256
@@ -98,12 +99,18 @@ class Certificate:
         """The IssuerAndSerialNumber (RFC 5652, section 10.2.4) by which messages name it."""
         return der.sequence(self.issuer_der, self.serial_der)
 
-    def is_named_by(self, issuer_and_serial: bytes) -> bool:
-        """Whether an IssuerAndSerialNumber means it, the issuer's name compared as names are."""
-        if issuer_and_serial == self.issuer_and_serial:
+    def is_named_by(self, identifier: bytes) -> bool:
+        """Whether what a CMS message names somebody by means this certificate.
+
+        An IssuerAndSerialNumber, with the issuer's name compared as names are; a key identifier,
+        [0] OCTET STRING; or a RecipientKeyIdentifier, [0] SEQUENCE. Malformed for a broken [0].
+        """
+        if identifier == self.issuer_and_serial:
             return True
+        if identifier[0] in {ber.KEY_IDENTIFIER, ber.context(0)}:
+            return _key_identifier(identifier) == self.key_identifier
         try:
-            issuer, serial = names.issuer_and_serial(issuer_and_serial)
+            issuer, serial = names.issuer_and_serial(identifier)
             return serial == self.serial and names.key(issuer) == self.issuer
         except (Malformed, *ASN1_ERRORS):
             return False
@@ -170,6 +177,17 @@ class Certificate:
         return self.not_before <= moment <= self.not_after
 
 
+def _key_identifier(identifier: bytes) -> bytes:
+    what, reader = "a key identifier", Reader(Memory(identifier))
+    if identifier[0] == ber.KEY_IDENTIFIER:
+        return reader.octets(len(identifier), what, ber.KEY_IDENTIFIER)
+    reader.enter(ber.context(0), what)
+    return reader.octets(len(identifier), what)
+
+
+Pair = tuple[Key, Certificate]
+
+
 def content_of(path: str) -> bytes:
     """Return the content of a file that a person has named. Raises UsageError."""
     try:
@@ -213,15 +231,24 @@ def pem(certificate: Certificate) -> str:
     return der.pem("CERTIFICATE", certificate.der).decode()
 
 
+def readable(every: Iterable[bytes]) -> list[Certificate]:
+    """Return those of these certificates (DER) that can be read: an odd one must not hide them."""
+    found: list[Certificate] = []
+    for data in every:
+        with suppress(UsageError):
+            found.append(Certificate(data))
+    return found
+
+
 def of_key(key: Key, files: Iterable[Certificate] = ()) -> list[Certificate]:
     """Return the certificates for a key: the token's own and those of `files` that match it."""
-    own: list[Certificate] = []
-    for data in key.certificates:
-        try:
-            own.append(Certificate(data))
-        except UsageError:
-            continue  # an odd object on the token must not hide the good ones
-    return [c for c in dict.fromkeys((*own, *files)) if c.spki == key.spki]
+    every = dict.fromkeys((*readable(key.certificates), *files))
+    return [certificate for certificate in every if certificate.spki == key.spki]
+
+
+def of_keys(keys: Iterable[Key], files: Sequence[Certificate] = ()) -> list[Pair]:
+    """Return each key with each of its certificates: see of_key."""
+    return [(key, certificate) for key in keys for certificate in of_key(key, files)]
 
 
 def chain(leaf: Certificate, pool: Sequence[Certificate]) -> list[Certificate]:

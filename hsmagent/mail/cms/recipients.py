@@ -15,7 +15,7 @@ from hsmagent.errors import UsageError
 from hsmagent.mail import purpose
 from hsmagent.mail.cms import ber, der, names, oids, public_keys
 from hsmagent.mail.cms.ber import Malformed, Reader
-from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate, Pair
 from hsmagent.mail.cms.parse import algorithm, load, public_key
 from hsmagent.mail.spool import Memory
 from hsmagent.model import Key, KeyType, printable
@@ -27,7 +27,7 @@ _NAMED = 3  # so many recipients are named when none is ours
 _KARI = 0xA1
 _DIGEST_NAMES = {dotted: name for name, dotted in oids.DIGESTS.items()}
 
-Ours = Sequence[tuple[Key, Certificate]]
+Ours = Sequence[Pair]
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,18 +225,7 @@ def _shared_info(wrap: bytes, ukm: bytes | None, bits: int) -> bytes:
 
 
 def _owner(identifier: bytes, ours: Ours) -> Key | None:
-    """Return our key for an IssuerAndSerialNumber, [0] key identifier or [0] RecipientKeyId."""
-    if identifier[0] == ber.SEQUENCE:
-        return next((k for k, c in ours if c.is_named_by(identifier)), None)
-    reader = Reader(Memory(identifier))
-    if identifier[0] == ber.context(0):
-        reader.enter(ber.context(0), "a key identifier")
-        wanted = reader.octets(_FIELD_MAX, "a key identifier")
-    elif identifier[0] == ber.KEY_IDENTIFIER:
-        wanted = reader.octets(_FIELD_MAX, "a key identifier", ber.KEY_IDENTIFIER)
-    else:
-        return None
-    return next((key for key, c in ours if c.key_identifier == wanted), None)
+    return next((key for key, c in ours if c.is_named_by(identifier)), None)
 
 
 # -- sending ---------------------------------------------------------------------------------

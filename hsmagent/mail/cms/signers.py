@@ -13,7 +13,7 @@ from hsmagent.errors import UsageError
 from hsmagent.mail import digest
 from hsmagent.mail.cms import ber, der, fields, oids, public_keys
 from hsmagent.mail.cms.ber import ASN1_ERRORS, Content, Malformed, Reader
-from hsmagent.mail.cms.certificates import Certificate
+from hsmagent.mail.cms.certificates import Certificate, readable
 from hsmagent.mail.cms.parse import (
     ALGORITHM_MAX,
     algorithm,
@@ -129,17 +129,18 @@ def read(source: Source) -> SignedData:
     infos = [_signer_info(data) for data in reader.elements(_INFO_MAX, MAX_SIGNERS, "the signers")]
     reader.leave("the signers")
     reader.leave("SignedData")
-    readable = tuple(one for data in certificates for one in _certificate(data))
+    # Attribute certificates, for one, cannot be read.
+    usable = tuple(one for one in readable(certificates) if one.can_be_validated)
     # What is tagged is revocation information of another kind (RFC 5940).
     crls = tuple(one for one in revocations if one[0] == ber.SEQUENCE)
-    return SignedData(content, readable, crls, tuple(infos), len(certificates) - len(readable))
+    return SignedData(content, usable, crls, tuple(infos), len(certificates) - len(usable))
 
 
 def check(
     info: SignerInfo, pool: Sequence[Certificate], content: Covered, unreadable: int = 0
 ) -> Signer:
     """Check one signature over `content`; unreadable: see SignedData."""
-    certificate = next((c for c in pool if _identifies(info.identifier, c)), None)
+    certificate = next((c for c in pool if c.is_named_by(info.identifier)), None)
     signed_at: datetime | None = None
     capabilities: frozenset[str] = frozenset()
     problem, checked, remark = "", True, ""
@@ -168,7 +169,7 @@ _UNREADABLE = "the signer's certificate is not among those in the message that c
 def named_signer(data: SignedData) -> Certificate | None:
     """Return the certificate in the message that its first signature names."""
     first = data.infos[0].identifier if data.infos else b"\0"
-    return next((c for c in data.certificates if _identifies(first, c)), None)
+    return next((c for c in data.certificates if c.is_named_by(first)), None)
 
 
 class _Invalid(Exception):
@@ -192,15 +193,6 @@ def _check_digest(name: str) -> None:
         raise Unsupported(f"its digest ({name}) is not supported")
 
 
-def _certificate(data: bytes) -> list[Certificate]:
-    """Return the certificate, or nothing: attribute certificates, for one, cannot be read."""
-    try:
-        found = Certificate(data)
-    except UsageError:
-        return []
-    return [found] if found.can_be_validated else []
-
-
 def _signer_info(data: bytes) -> SignerInfo:
     what = "a SignerInfo"
     reader = Reader(Memory(data))
@@ -217,16 +209,6 @@ def _signer_info(data: bytes) -> SignerInfo:
         reader.element(_INFO_MAX, what)
     reader.leave(what)
     return SignerInfo(identifier, _DIGEST_NAMES.get(digest, digest), attributes, how, signature)
-
-
-def _identifies(identifier: bytes, certificate: Certificate) -> bool:
-    if identifier[0] == ber.SEQUENCE:
-        return certificate.is_named_by(identifier)
-    if identifier[0] != ber.KEY_IDENTIFIER:
-        return False
-    reader = Reader(Memory(identifier))
-    wanted = reader.octets(len(identifier), "a key identifier", ber.KEY_IDENTIFIER)
-    return wanted == certificate.key_identifier
 
 
 Attributes = dict[str, list[bytes]]
