@@ -1,8 +1,7 @@
 """The messages of the agent protocol (RFC 9987): bytes in, frozen values out, and back.
 
-Each class says which number it has and how its fields follow; messages are both read and written
-by that. Private keys and constraints are bytes here: `software`, `fido` and
-`constraints` read them.
+Above each class stand its number and how its fields are read and written, in their order. Private
+keys and constraints are bytes here: `software`, `fido` and `constraints` read them.
 """
 
 from collections.abc import Callable
@@ -100,13 +99,13 @@ _NUMBERS: dict[type, Number] = {}
 def _message(number: Number, *codecs: Codec) -> Callable[[type[M]], type[M]]:
     """Make a frozen value of the class; it is the message of this number, with these fields."""
 
-    def made(kind: type[M]) -> type[M]:
+    def register(kind: type[M]) -> type[M]:
         message = dataclass(frozen=True, slots=True)(kind)
         LAYOUTS[number] = message, codecs
         _NUMBERS[message] = number
         return message
 
-    return made
+    return register
 
 
 # -- requests --------------------------------------------------------------------------------
@@ -244,7 +243,7 @@ class ExtensionResponse(Reply):
     contents: bytes
 
 
-# -- bytes and back ---------------------------------------------------------------------------
+# -- bytes and back -----------------------------------------------------------------------------
 
 
 _SIGN = bytes((Number.SSH_AGENTC_SIGN_REQUEST,))
