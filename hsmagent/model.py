@@ -306,7 +306,6 @@ class Signer(Protocol):
     @property
     def key(self) -> Key:
         """The key."""
-        ...
 
     async def sign(self, scheme: Scheme, data: bytes, pin: bytearray | None = None) -> bytes:
         """Sign `data` (hashed here, per `scheme`) and check the result against the public key.
@@ -315,7 +314,6 @@ class Signer(Protocol):
         Ed25519: 64 bytes. `pin` is given for `always_authenticate` keys only, and wiped.
         Raises TokenError.
         """
-        ...
 
 
 Operation = Callable[[bytearray | None], Awaitable[bytes]]
@@ -327,11 +325,9 @@ class Door(Protocol):
 
     async def perform(self, request: Request, operation: Operation) -> bytes:
         """Decide, ask, log in, carry out, record. Raises Refused or TokenError."""
-        ...
 
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules, before it came to a key."""
-        ...
 
 
 Clock = Callable[[], float]

@@ -30,6 +30,11 @@ def _quick(name: str, meaning: str, *parts: Argument | Option) -> Command:
     return Command(name, meaning, *parts, RUNTIME_DIR, run=run)
 
 
+def _verb(name: str, meaning: str, *parts: Argument | Option) -> Command:
+    """Return a command of a group whose verbs one function runs: `run` of the group's module."""
+    return Command(name, meaning, *parts, run=f"{name.partition(' ')[0]}:run")
+
+
 MESSAGE = Argument("FILE", "the message; without it, or with -, standard input", FILE, least=0)
 ANY_FILE = Argument("FILE", "any file; without it, or with -, standard input", FILE, least=0)
 CERTIFICATES = Argument("FILE", "certificates, PEM or DER", FILE, most=0)
@@ -60,6 +65,8 @@ _TRUST = (
     Option("--require-crl", "fail where a list of revoked certificates is missing"),
     Option("--at", "judge as of this time (2026-05-01T12:00)", "TIME", TIME),
 )
+
+_SERVING = (CONFIG, RUNTIME_DIR, Option("--debug", "log more; never secrets"))
 
 HASHES = ("md5", "sha1", "sha256", "sha384", "sha512")
 SSH_AGENT_OPTIONS = (
@@ -118,17 +125,16 @@ COMMANDS = {
     ),
     **MANAGEMENT,
     "Mail": (
-        Command("smime sign", "sign a message or MIME entity", MESSAGE, *_SIGNING, run="smime:run"),
-        Command(
+        _verb("smime sign", "sign a message or MIME entity", MESSAGE, *_SIGNING),
+        _verb(
             "smime verify",
             "say who signed which part, and whether it holds",
             MESSAGE,
             Option("--json", "the report for a program"),
             Option("--content", "write the signed content here (- is stdout)", "FILE", FILE),
             *_TRUST,
-            run="smime:run",
         ),
-        Command(
+        _verb(
             "smime encrypt",
             "encrypt for those in To and Cc, and for yourself",
             MESSAGE,
@@ -138,9 +144,8 @@ COMMANDS = {
             *_ENCRYPTION,
             Option("--sign", "sign first"),
             *_SIGNING,
-            run="smime:run",
         ),
-        Command(
+        _verb(
             "smime decrypt",
             "give the entity inside",
             MESSAGE,
@@ -149,7 +154,6 @@ COMMANDS = {
             Option("--report", "with --all: write the report here", "FILE", FILE),
             _CERTIFICATE,
             *_TRUST,
-            run="smime:run",
         ),
         Command(
             "contacts add",
@@ -162,13 +166,11 @@ COMMANDS = {
         Command(
             "roots add", "trust a root to issue certificates", CERTIFICATES, run="contacts:add_root"
         ),
-        Command(
-            "roots list", "the roots that you trust besides the system's", run="contacts:show_roots"
-        ),
-        Command("roots remove", "trust a root no longer", WANTED, run="contacts:remove_root"),
+        Command("roots list", "the roots that you trust besides the system's", run="contacts:show"),
+        Command("roots remove", "trust a root no longer", WANTED, run="contacts:remove"),
     ),
     "Files": (
-        Command(
+        _verb(
             "file encrypt",
             "encrypt any file to those who may read it",
             ANY_FILE,
@@ -176,44 +178,31 @@ COMMANDS = {
             _RECIPIENT,
             _OUTPUT,
             *_ENCRYPTION,
-            run="file:run",
         ),
-        Command(
-            "file decrypt", "give the file inside", ANY_FILE, _OUTPUT, _CERTIFICATE, run="file:run"
-        ),
-        Command(
+        _verb("file decrypt", "give the file inside", ANY_FILE, _OUTPUT, _CERTIFICATE),
+        _verb(
             "file sign",
             "sign any file; the signature is a file of its own",
             ANY_FILE,
             _SIGNING_KEY,
             _OUTPUT,
             *_SIGNATURE,
-            run="file:run",
         ),
-        Command(
+        _verb(
             "file verify",
             "say who signed a file, and whether it holds",
             Argument("FILE", "the signature, and the file that it is of", FILE, most=2),
             Option("-o --output", "make this file of what is inside the signature", "FILE", FILE),
             Option("--json", "the report for a program"),
             *_TRUST,
-            run="file:run",
         ),
     ),
     "Programs": (
-        Command(
-            "daemon",
-            "run the agent in the foreground",
-            CONFIG,
-            RUNTIME_DIR,
-            Option("--debug", "log more; never secrets"),
-        ),
+        Command("daemon", "run the agent in the foreground", *_SERVING),
         Command(
             "pkcs11",
             "serve programs that know keys by PKCS#11, such as Thunderbird, in the foreground",
-            CONFIG,
-            RUNTIME_DIR,
-            Option("--debug", "log more; never secrets"),
+            *_SERVING,
         ),
         Command(
             "pkcs11 thunderbird",

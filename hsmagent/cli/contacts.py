@@ -1,6 +1,6 @@
 """`hsmagent contacts …`: other people's certificates; `hsmagent roots …`: the roots for mail."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -15,37 +15,22 @@ from hsmagent.mail.stdio import Out, read
 from hsmagent.model import printable
 
 
-def add(given: Given) -> int:
+def _command(work: Callable[[Given], None]) -> Callable[[Given], int]:
+    """Make a command of what does the work: one that says on stderr what went wrong."""
+
+    def command(given: Given) -> int:
+        return reported(partial(work, given))
+
+    return command
+
+
+def _of_roots(given: Given) -> bool:
+    return given.command.name.startswith("roots ")
+
+
+@_command
+def add(given: Given) -> None:
     """Take in certificates, or the signers of messages."""
-    return reported(partial(_add, given))
-
-
-def add_root(given: Given) -> int:
-    """Take in roots."""
-    return reported(partial(_add_roots, given.words))
-
-
-def show(_: Given) -> int:
-    """Show the certificates that were taken in."""
-    return reported(partial(_show, root=False))
-
-
-def show_roots(_: Given) -> int:
-    """Show the roots that were taken in."""
-    return reported(partial(_show, root=True))
-
-
-def remove(given: Given) -> int:
-    """Remove certificates by address or fingerprint."""
-    return reported(partial(_remove, given.word, root=False))
-
-
-def remove_root(given: Given) -> int:
-    """Remove roots by address or fingerprint."""
-    return reported(partial(_remove, given.word, root=True))
-
-
-def _add(given: Given) -> int:
     kept = store.default()
     for path in given.words:
         found = _intake(path)
@@ -55,7 +40,6 @@ def _add(given: Given) -> int:
         _keep_lists(found, kept)
         if not found.certificates and not found.crls:
             _learn(path, given, kept)
-    return 0
 
 
 def _learn(path: str, given: Given, kept: store.Store) -> None:
@@ -73,9 +57,11 @@ def _learn(path: str, given: Given, kept: store.Store) -> None:
         raise UsageError(f"{path} is neither a certificate nor a message whose signature holds")
 
 
-def _add_roots(paths: Iterable[str]) -> int:
+@_command
+def add_root(given: Given) -> None:
+    """Take in roots."""
     kept = store.default()
-    for path in paths:
+    for path in given.words:
         found = _intake(path)
         if not found.certificates and not found.crls:
             raise UsageError(f"{path} holds no certificate")
@@ -89,7 +75,6 @@ def _add_roots(paths: Iterable[str]) -> int:
             kept.add(certificate, root=True)
         _say(found.certificates)
         _keep_lists(found, kept)
-    return 0
 
 
 def _intake(path: str) -> Intake:
@@ -106,14 +91,16 @@ def _keep_lists(found: Intake, kept: store.Store) -> None:
         Out().say(f"a list of revoked certificates of {len(one)} bytes")
 
 
-def _show(*, root: bool) -> int:
-    _say(entry.certificate for entry in store.default().entries(root=root))
-    return 0
+@_command
+def show(given: Given) -> None:
+    """Show the certificates or the roots that were taken in."""
+    _say(entry.certificate for entry in store.default().entries(root=_of_roots(given)))
 
 
-def _remove(wanted: str, *, root: bool) -> int:
-    Out().say(f"{store.default().remove(wanted, root=root)} removed")
-    return 0
+@_command
+def remove(given: Given) -> None:
+    """Remove certificates or roots by address or fingerprint."""
+    Out().say(f"{store.default().remove(given.word, root=_of_roots(given))} removed")
 
 
 def _say(found: Iterable[Certificate]) -> None:

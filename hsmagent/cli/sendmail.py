@@ -87,7 +87,7 @@ def prepare(
         signed = _signed(plain, keys, settings, asked)
     else:
         signed = plain
-        _compare_signer(entity)
+        _compare_signer(entity, layer)
     must = settings.encrypt is When.ALWAYS or "encrypt" in asked
     if must or settings.encrypt is When.POSSIBLE:
         try:
@@ -142,10 +142,9 @@ def _goes_unsigned(entity: Entity, kept: store.Store, why: identity.NoKey) -> No
     _say(f"the message goes out unsigned: {why}")
 
 
-def _compare_signer(entity: Entity) -> None:
+def _compare_signer(entity: Entity, layer: layers.Layer) -> None:
     """Warn of a message that was signed already, by somebody else than its From."""
-    layer = layers.find(entity)
-    if layer is None or not layer.is_signed:
+    if not layer.is_signed:
         return
     senders = address.own_addresses(entity.one("from"))
     signer = sign.signer_of(layer.cms)

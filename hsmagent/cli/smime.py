@@ -183,11 +183,11 @@ def _output(path: str) -> "AbstractContextManager[sign.Writer]":
     return nullcontext(Out()) if path == "-" else Path(path).open("wb")
 
 
-def reported(work: Callable[[], int]) -> int:
-    """Do the work and return its status; what goes wrong is one line on stderr, and a 1."""
+def reported(work: Callable[[], int | None]) -> int:
+    """Do the work and return its status, or 0; what goes wrong is one line on stderr, and a 1."""
 
     def finished() -> int:
-        status = work()
+        status = work() or 0
         return status if Out().finish() else 1
 
     return stdio.reported("hsmagent", 1, finished)

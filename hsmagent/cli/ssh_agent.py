@@ -13,9 +13,9 @@ import signal
 import socket
 import sys
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -46,8 +46,7 @@ ANY = ("*",)
 class Options:
     """The command line. csh: whether to print for csh; None for what $SHELL says.
 
-    lifetime: of added keys, in seconds; 0 for ever. websafe: patterns for the applications of FIDO
-    keys; None for ssh-agent's own.
+    agent: the fields of `ssh.options.AgentOptions` that it sets.
     """
 
     csh: bool | None = None
@@ -56,10 +55,7 @@ class Options:
     debug: bool = False
     foreground: bool = False
     address: str = ""
-    lifetime: int = 0
-    providers: tuple[str, ...] | None = None
-    allow_remote_pkcs11: bool = False
-    websafe: tuple[str, ...] | None = None
+    agent: Mapping[str, Any] = field(default_factory=dict)
     config: Path | None = None
     command: tuple[str, ...] = ()
 
@@ -119,7 +115,8 @@ def parse(arguments: Sequence[str]) -> Options:
             raise UsageError(f"{name} contradicts an option before it")
     for name in _NO_EFFECT:
         values.pop(name, None)
-    options = Options(**values)
+    agent = {name: values.pop(name) for name in _OF_THE_AGENT if name in values}
+    options = Options(agent=agent, **values)
     if options.debug and options.foreground:
         raise UsageError("-d and -D exclude each other")
     if options.command and set(values) & {"csh", "kill", "debug", "foreground"}:
@@ -141,18 +138,16 @@ def _spellings() -> tuple[str, list[str]]:
 
 def _feature(name: str, websafe: tuple[str, ...] | None) -> dict[str, Any]:
     """Read an -O. websafe: what an -O before it said; no-restrict-websafe overrules patterns."""
-    word, sign, patterns = name.partition("=")
-    match word + sign:
-        case option if option == ALLOW_REMOTE:
-            return {"allow_remote_pkcs11": True}
-        case option if option == NO_RESTRICT:
-            return {"websafe": ANY}
-        case option if option == WEBSAFE:
-            given = tuple(patterns.split(","))
-            if websafe not in (None, ANY, given):
-                raise UsageError("-O websafe-allow contradicts an option before it")
-            return {"websafe": websafe if websafe == ANY else given}
-    raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
+    if name == ALLOW_REMOTE:
+        return {"allow_remote_pkcs11": True}
+    if name == NO_RESTRICT:
+        return {"websafe": ANY}
+    if not name.startswith(WEBSAFE):
+        raise UsageError(f"unknown -O {printable(name)!r}; there are {', '.join(FEATURES)}")
+    given = tuple(name.removeprefix(WEBSAFE).split(","))
+    if websafe not in (None, ANY, given):
+        raise UsageError("-O websafe-allow contradicts an option before it")
+    return {"websafe": websafe if websafe == ANY else given}
 
 
 def _hash(name: str) -> str:
@@ -174,7 +169,9 @@ def life(text: str) -> int:
 # them, and we do not remove those of others.
 _NO_EFFECT = ("hash", "in_tmpdir", "keep_stale")
 
-# option → the field of Options, and how its value is read
+_OF_THE_AGENT = ("lifetime", "providers", "allow_remote_pkcs11", "websafe")
+
+# option → the field, and how its value is read
 _OPTIONS: dict[str, tuple[str, Callable[[str], object]]] = {
     "-c": ("csh", lambda _: True),
     "-s": ("csh", lambda _: False),
@@ -336,7 +333,7 @@ def serve(
     """Serve until one of the signals ends it; remove the socket and the folder."""
     import asyncio
 
-    from hsmagent.daemon.private import PrivateAgent, Settings
+    from hsmagent.daemon.private import PrivateAgent
 
     forbid_dumps()  # only here: the command that the parent becomes may dump core
     logging.basicConfig(
@@ -344,17 +341,9 @@ def serve(
         level=logging.DEBUG if options.debug else logging.WARNING,
     )
     logging.getLogger("asyncio").setLevel(logging.WARNING)
-    settings = Settings(
-        folder,
-        options.lifetime,
-        options.providers,
-        options.allow_remote_pkcs11,
-        options.websafe,
-        config,
-    )
 
     async def run_agent() -> None:
-        await PrivateAgent(settings).run(listening, ending)
+        await PrivateAgent(folder, config, options.agent).run(listening, ending)
 
     try:
         asyncio.run(run_agent())

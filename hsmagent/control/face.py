@@ -18,7 +18,7 @@ from functools import partial
 
 from hsmagent.control.conversation import Answer, Asked, Conversation, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
-from hsmagent.control.values import of_key, of_token, to_base64
+from hsmagent.control.values import of_record, to_base64
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TokenGone, UsageError
 from hsmagent.limit import Budgets
@@ -36,7 +36,8 @@ from hsmagent.model import (
     TokenStatus,
     token_name,
 )
-from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.tokens import Tokens
 from hsmagent.token.unwrap import decrypt, derive
 from hsmagent.unwraps import Kdf, RsaUnwrap
 from hsmagent.uri import parse
@@ -364,11 +365,11 @@ def _scheme(asked: Asked) -> Scheme:
 
 def _token(status: TokenStatus, keys: list[tuple[Key, frozenset[PurposeKind]]]) -> Answer:
     authorities = dict.fromkeys(der for key, _ in keys for der in key.authorities)
-    return of_token(status.id) | {
+    return of_record(status.id) | {
         "name": token_name(status.id),
         "uri": status.id.uri,
         "present": status.present,
-        "keys": [of_key(key) | {"allowed": sorted(allowed)} for key, allowed in keys],
+        "keys": [of_record(key) | {"allowed": sorted(allowed)} for key, allowed in keys],
         "certificates": [
             {"certificate": to_base64(der), "label": "", "id": ""} for der in authorities
         ],

@@ -2,7 +2,7 @@
 
 from hsmagent.control.conversation import Answer, Asked, Operation
 from hsmagent.control.signed_attributes import is_signed_attributes
-from hsmagent.control.values import Fields, of_key, to_base64, to_unwrap
+from hsmagent.control.values import Fields, of_record, to_base64, to_unwrap
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, UsageError
 from hsmagent.limit import Budgets, RateLimit
@@ -40,7 +40,7 @@ class MailOperations:
 
     async def keys(self, _: Fields) -> Answer:
         """Return every key with its certificates."""
-        return {"keys": [of_key(signer.key) for signer in self._tokens.signers()]}
+        return {"keys": [of_record(signer.key) for signer in self._tokens.signers()]}
 
     async def sign_attributes(self, asked: Asked) -> Answer:
         """Sign a mail's signed attributes: the DER SET OF, which is hashed here; never a digest.

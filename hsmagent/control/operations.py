@@ -21,7 +21,7 @@ from hsmagent.control.client import PIN_LAST_TRY_CONFIRMED, PIN_PLAIN
 from hsmagent.control.conversation import Answer, Asked, Operation, Secret
 from hsmagent.control.leases import Leases
 from hsmagent.control.names import find_key, find_token, fingerprint_of
-from hsmagent.control.values import Fields, of_key
+from hsmagent.control.values import Fields, of_record
 from hsmagent.door.activity import Activity, Line, sentence, wish_to_unlock
 from hsmagent.door.gate import Gate
 from hsmagent.errors import Refused, TriesLow, Unavailable, UsageError
@@ -292,7 +292,7 @@ def _token(status: TokenStatus) -> Answer:
 
 
 def _key(key: Key) -> Answer:
-    fields = of_key(key)
+    fields = of_record(key)
     return fields | {
         "label": printable(key.label),
         "application": printable(key.application),

@@ -131,14 +131,9 @@ _READERS: dict[Any, Callable[[Fields, str], Any]] = {
 }
 
 
-def of_token(token: TokenId) -> Json:
-    """Return a token as JSON."""
-    return dict(_of(token))
-
-
-def of_key(key: Key) -> Json:
-    """Return a key as JSON."""
-    return dict(_of(key))
+def of_record(record: TokenId | Key) -> Json:
+    """Return a token or a key as JSON."""
+    return dict(_of(record))
 
 
 def to_key(values: Json) -> Key:

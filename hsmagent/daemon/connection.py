@@ -31,11 +31,9 @@ class Conversation(Protocol):
 
     def answer(self, body: bytearray) -> Answer:
         """Return the reply, or the work that gives it. Raises nothing that a peer can provoke."""
-        ...
 
     def end(self) -> None:
         """Release what the conversation held; the connection is gone."""
-        ...
 
 
 Send = Callable[[bytes], None]

@@ -30,7 +30,8 @@ from hsmagent.prompt.pinentry import Pinentry
 from hsmagent.ssh.options import AgentOptions
 from hsmagent.ssh.upstream import Upstream
 from hsmagent.tasks import Tasks
-from hsmagent.token.tokens import Limits, Tokens
+from hsmagent.token.login import Limits
+from hsmagent.token.tokens import Tokens
 from hsmagent.who.destination import KnownHosts
 
 log = logging.getLogger(__name__)

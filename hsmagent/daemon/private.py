@@ -10,10 +10,11 @@ import os
 import signal
 import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from hsmagent.daemon.aside import aside
 from hsmagent.daemon.connection import Send
@@ -33,44 +34,19 @@ if TYPE_CHECKING:
 ROOT = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the command line says. folder: for what lives as long as the agent.
-
-    lifetime: of added keys, in seconds; 0 for ever. providers and websafe: patterns; None for
-    ssh-agent's defaults.
-    """
-
-    folder: Path
-    lifetime: int = 0
-    providers: tuple[str, ...] | None = None
-    allow_remote_pkcs11: bool = False
-    websafe: tuple[str, ...] | None = None
-    config: "Config | None" = None
-
-
 class PrivateAgent:
     """One agent. Make it in a running loop.
 
-    It implements `model.Door` and `ssh.provider_paths.Providers` by passing the calls on to the
-    parts that sign.
+    folder: for what lives as long as the agent. given: the fields of `AgentOptions` that the
+    command line sets. It implements `model.Door` and `ssh.provider_paths.Providers` by passing the
+    calls on to the parts that sign.
     """
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, folder: Path, config: "Config | None", given: Mapping[str, Any]) -> None:
+        self._folder = folder
+        self._config = config
         self._loaded: Parts | None = None
-        options = AgentOptions()
-        if settings.config is not None:
-            options = self._parts().agent_options()
-        if settings.providers is not None:
-            options = replace(options, providers=settings.providers)
-        if settings.websafe is not None:
-            options = replace(options, websafe=settings.websafe)
-        options = replace(
-            options,
-            lifetime=settings.lifetime,
-            allow_remote_pkcs11=settings.allow_remote_pkcs11,
-        )
+        options = AgentOptions() if config is None else self._parts().agent_options()
         self._agent = Agent(
             door=self,
             tokens=self._signers,
@@ -82,7 +58,7 @@ class PrivateAgent:
             soon=asyncio.get_running_loop().call_soon,
             describe=self._describe,
             knows_host=self._knows_host,
-            options=options,
+            options=replace(options, **given),
         )
 
     async def run(self, listening: socket.socket, stop_at: Collection[signal.Signals]) -> None:
@@ -121,8 +97,7 @@ class PrivateAgent:
         if self._loaded is None:
             from hsmagent.daemon.parts import private_parts
 
-            settings = self._settings
-            self._loaded = private_parts(settings.folder, settings.config, self._tokens_changed)
+            self._loaded = private_parts(self._folder, self._config, self._tokens_changed)
         return self._loaded
 
     def _tokens_changed(self) -> None:

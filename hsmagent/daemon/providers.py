@@ -25,7 +25,8 @@ from hsmagent.model import (
     uri_quote,
 )
 from hsmagent.tasks import in_a_task
-from hsmagent.token.tokens import Tokens, TokenSigner
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.tokens import Tokens
 from hsmagent.uri import Pkcs11Uri
 
 log = logging.getLogger(__name__)

@@ -15,7 +15,7 @@ from hsmagent.ssh import certificates
 from hsmagent.ssh.certificates import Certificate
 from hsmagent.ssh.identities import Choice
 from hsmagent.ssh.options import AgentOptions
-from hsmagent.token.tokens import Limits
+from hsmagent.token.login import Limits
 
 log = logging.getLogger(__name__)
 

@@ -99,12 +99,9 @@ async def ssh_config(where: Surroundings) -> Finding | None:
         return None
     if named != "none" and _same(_expand(named), where.ssh_socket):
         return None
-    return Finding(
-        "ssh-config",
-        State.BAD,
-        f"ssh's own configuration names another agent: IdentityAgent {named}",
-        f"take that line out of ~/.ssh/config, or write {where.ssh_socket} there",
-    )
+    sentence = f"ssh's own configuration names another agent: IdentityAgent {named}"
+    remedy = f"take that line out of ~/.ssh/config, or write {where.ssh_socket} there"
+    return Finding("ssh-config", State.BAD, sentence, remedy)
 
 
 async def lists_keys(where: Surroundings, status: Status) -> Finding:

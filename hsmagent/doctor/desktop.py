@@ -43,14 +43,9 @@ async def prompters(where: Surroundings, named: str = "") -> list[Finding]:
     if not shown or pinentry.state is State.OK:
         found.append(pinentry)  # where the desktop has a dialog, no pinentry is missed
     if not shown and pinentry.state is not State.OK:
-        found.append(
-            Finding(
-                "prompter",
-                State.WARN,
-                "nothing can ask for a PIN in a window",
-                "install gcr or a pinentry; or use `hsmagent unlock`, or `hsmagent ask-here`",
-            )
-        )
+        sentence = "nothing can ask for a PIN in a window"
+        remedy = "install gcr or a pinentry; or use `hsmagent unlock`, or `hsmagent ask-here`"
+        found.append(Finding("prompter", State.WARN, sentence, remedy))
     return found
 
 

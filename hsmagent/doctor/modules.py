@@ -15,7 +15,8 @@ from hsmagent.errors import ConfigError
 from hsmagent.model import ModuleSpec, printable, token_name
 from hsmagent.token import pcscd
 from hsmagent.token.exclusive import is_opensc
-from hsmagent.token.tokens import Limits, Tokens
+from hsmagent.token.login import Limits
+from hsmagent.token.tokens import Tokens
 from hsmagent.token.trouble import why
 
 PROGRAM = Path("/usr/sbin/pcscd")
@@ -59,12 +60,11 @@ def exclusive(settings: Config) -> Finding | None:
     alone = {module.path for module in settings.modules if module.exclusive}
     if all(path in alone for path in paths(settings) if is_opensc(path)):
         return None
-    return Finding(
-        "card",
-        State.OK,
+    sentence = (
         "other programs may use a card by OpenSC while you are logged in to it; "
-        "`exclusive = true` in [[module]] prevents that",
+        "`exclusive = true` in [[module]] prevents that"
     )
+    return Finding("card", State.OK, sentence)
 
 
 async def looked_at(settings: Config) -> list[Finding]:
@@ -118,12 +118,9 @@ async def smart_cards(modules: list[str]) -> Finding | None:
 def _not_running(*, installed: bool) -> Finding:
     fault = "is installed, but does not run" if installed else "is not installed"
     start = "sudo systemctl enable --now pcscd.socket"
-    return Finding(
-        "pcscd",
-        State.WARN,
-        f"the smart card service pcscd {fault}: no card reader is seen",
-        start if installed else "sudo apt-get install pcscd",
-    )
+    remedy = start if installed else "sudo apt-get install pcscd"
+    sentence = f"the smart card service pcscd {fault}: no card reader is seen"
+    return Finding("pcscd", State.WARN, sentence, remedy)
 
 
 def paths(settings: Config) -> list[str]:

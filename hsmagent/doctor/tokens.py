@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from hsmagent.config.discovery import certificate_files
 from hsmagent.config.file import Config
 from hsmagent.control.names import names_key
-from hsmagent.control.values import of_token, to_key
+from hsmagent.control.values import of_record, to_key
 from hsmagent.doctor.finding import Finding, State, Status
 from hsmagent.model import Key, PinState, TokenId, printable
 from hsmagent.token.failures import TPM_LOCKOUT
@@ -82,7 +82,7 @@ def _key(listed: Status, present: list[TokenId]) -> Key:
     uri = listed["uri"]  # a key of `ssh-add FILE` has none
     token = next(filter(parse(uri).matches_token, present), None) if uri else None
     no_certificates: Status = {"certificates": [], "authorities": []}
-    return to_key(listed | no_certificates | {"token": token and of_token(token)})
+    return to_key(listed | no_certificates | {"token": token and of_record(token)})
 
 
 def _unmatched(kind: str, number: int, command: str) -> Finding:

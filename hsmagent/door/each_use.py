@@ -8,6 +8,7 @@ from hsmagent.door.unlock import look_at_pin
 from hsmagent.errors import PinIncorrect, Refused, Unavailable
 from hsmagent.model import Operation, PinState, Request
 from hsmagent.prompt import words
+from hsmagent.token.login import check_tries
 from hsmagent.token.token import Token
 
 
@@ -60,7 +61,7 @@ class EachUse:
     async def attempt(self, pin: bytearray, at_worst: PinState) -> None:
         """Try the PIN on this use, once. Raises PinError, TokenError."""
         await self.token.look()  # others may have used up tries while the person typed
-        self.token.check_tries(at_worst)
+        check_tries(self.token.status(), at_worst)
         if self._result.done():
             raise Refused("the request has had its PIN already; this one was not tried")
         try:

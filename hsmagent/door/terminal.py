@@ -19,19 +19,15 @@ class PinStore(Protocol):
 
     async def take(self, status: TokenStatus) -> bytearray | None:
         """Return the PIN for exactly one C_Login, or None."""
-        ...
 
     def keep(self, token: TokenId) -> None:
         """Keep the PIN which `take` gave: the token accepted it, or it was not tried."""
-        ...
 
     async def forget(self, token: TokenId) -> bool:
         """Delete the PIN. Return whether it is deleted for sure."""
-        ...
 
     async def save(self, token: TokenId, pin: bytearray) -> bool:
         """Keep a PIN that the token has just accepted. Return whether it is kept."""
-        ...
 
 
 Tell = Callable[[Request, str], None]

@@ -31,7 +31,6 @@ class MailKeys(Protocol):
 
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates. Asks for no PIN."""
-        ...
 
     def sign_attributes(
         self, key: Key, scheme: Scheme, attributes: bytes, context: Context
@@ -41,7 +40,6 @@ class MailKeys(Protocol):
         Whoever holds the key hashes them. The signature is, for RSA, as long as the modulus; for
         ECDSA r‖s, each as long as the order; for Ed25519 64 bytes. Raises Refused or TokenError.
         """
-        ...
 
     def unwrap(self, key: Key, what: "Unwrap", length: int, context: Context) -> bytes:
         """Return a content-encryption key of exactly `length` bytes.
@@ -49,7 +47,6 @@ class MailKeys(Protocol):
         When anything about the ciphertext is wrong, it is a random one, and the caller cannot tell.
         Raises Refused or TokenError only for reasons that do not depend on the ciphertext.
         """
-        ...
 
 
 KeysFactory = Callable[[], MailKeys]

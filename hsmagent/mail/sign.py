@@ -25,11 +25,9 @@ class Writer(Protocol):
 
     def write(self, data: bytes, /) -> object:
         """Take all of `data`."""
-        ...
 
     def writelines(self, chunks: Iterable[bytes], /) -> object:
         """Take all of each of these."""
-        ...
 
 
 class NoSender(Malformed):

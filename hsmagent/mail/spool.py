@@ -31,11 +31,9 @@ class Source(Protocol):
     @property
     def size(self) -> int:
         """How many there are."""
-        ...
 
     def read_at(self, offset: int, count: int) -> bytes:
         """Return up to `count` bytes from `offset`; fewer only at the end."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

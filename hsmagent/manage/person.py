@@ -24,30 +24,24 @@ class Person(Protocol):
         again: asks a second time, and compares, for a secret that is chosen now; no control
         character may be in that. Raises HsmAgentError, also when there is nowhere to ask.
         """
-        ...
 
     def agrees(self, warning: str, word: str) -> bool:
         """Show what will be lost and ask for `word` to be typed; a `--yes` answers for itself."""
-        ...
 
     def asks(self, question: str) -> str:
         """Ask for a line that may be seen. Raises HsmAgentError where only `--stdin` is there."""
-        ...
 
     def say(self, text: str) -> None:
         """Tell what happens. What a command was asked for is its output, and not told here."""
-        ...
 
     def shows_once(self, text: str) -> None:
         """Show a secret until the person has noted it; without a terminal, print it."""
-        ...
 
     def progress(self, what: str) -> AbstractContextManager[Callable[[float | None], None]]:
         """Show how far `what` is while the context lasts.
 
         The context gives a function that takes the part done, from 0 to 1, or None if unknown.
         """
-        ...
 
 
 @contextmanager

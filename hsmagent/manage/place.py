@@ -101,11 +101,9 @@ class Beside(Protocol):
 
     def foretell(self, token: Token) -> None:
         """Say which logins `let_go` will end. Raises Refused where the daemon would not let go."""
-        ...
 
     def let_go(self, token: Token) -> AbstractAsyncContextManager[None]:
         """Have the daemon let go of a token's module, for as long as the context lasts."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,11 +49,9 @@ class PinDialog(Protocol):
 
     def text(self) -> Text:
         """Return what to show now. Called before each display, since requests may have joined."""
-        ...
 
     async def submit(self, pin: bytearray) -> Answer:
         """Try the PIN, once, and wipe it. An empty PIN is not tried: the result is AGAIN."""
-        ...
 
 
 async def ask_until_served(
@@ -81,11 +79,9 @@ class Prompter(Protocol):
 
     async def ask_pin(self, dialog: PinDialog) -> None:
         """Ask until `submit` says DONE or STOP. Raises Cancelled when the person declines."""
-        ...
 
     async def confirm(self, text: Text) -> bool:
         """Ask yes or no; refusal is the default button where the prompter can do that."""
-        ...
 
     async def notice(self, text: Text) -> None:
         """Show `text`, without an entry, until cancelled: "use the PIN pad", "touch the token".
@@ -93,4 +89,3 @@ class Prompter(Protocol):
         Returns early when the person hides it, and the token still waits. Raises Cancelled when the
         person declines, if the prompter has a button for that.
         """
-        ...

@@ -39,11 +39,9 @@ class Shared(Protocol):
 
     async def version(self) -> str:
         """Return the version of GnuPG that is installed."""
-        ...
 
     def has_learned(self, grip: str) -> bool:
         """Whether GnuPG knows the key of this keygrip as one of our card's."""
-        ...
 
 
 class Commands:

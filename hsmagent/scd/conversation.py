@@ -27,7 +27,6 @@ class Shared(SharedByCommands, Protocol):
 
     def end(self) -> None:
         """End the whole process."""
-        ...
 
 
 class Client(RealClient, Protocol):
@@ -35,7 +34,6 @@ class Client(RealClient, Protocol):
 
     async def write(self, data: bytes | bytearray) -> None:
         """Send whole lines."""
-        ...
 
 
 class Conversation:

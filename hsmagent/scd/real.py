@@ -32,11 +32,9 @@ class Client(Protocol):
 
     async def line(self) -> bytearray | None:
         """Return its next line, for the caller to wipe; None: it has gone."""
-        ...
 
     async def pass_on(self, line: bytes | bytearray) -> None:
         """Send it a line."""
-        ...
 
 
 class RealScdaemon:

@@ -53,11 +53,9 @@ class Pad(Protocol):
 
     def verify(self, command: Command) -> bytes:
         """Have a PIN typed; return the card's answer, or the reader's."""
-        ...
 
     def modify(self, command: Command) -> bytes:
         """Have the old PIN typed, and the new one twice; return the answer as `verify` does."""
-        ...
 
 
 class CardError(Exception):

@@ -85,21 +85,13 @@ def read_body(reader: Reader) -> Body:
         raise ProtocolError("a certificate is neither a user's nor a host's")
     key_id = reader.text()
     principals = tuple(_texts(reader.reader()))
-    valid_after, valid_before = reader.u64(), reader.u64()
-    critical = reader.string()
+    validity = reader.u64(), reader.u64()
+    critical = bool(reader.string())
     reader.string()  # extensions
     reader.string()  # reserved
     authority = reader.string()
-    return Body(
-        key,
-        kind == SSH2_CERT_TYPE_HOST,
-        key_id,
-        principals,
-        valid_after,
-        valid_before,
-        bool(critical),
-        authority,
-    )
+    is_host = kind == SSH2_CERT_TYPE_HOST
+    return Body(key, is_host, key_id, principals, *validity, critical, authority)
 
 
 def _texts(reader: Reader) -> Iterator[str]:
@@ -120,10 +112,7 @@ def parse(blob: bytes) -> Certificate:
     reader.end()
     if not signature.verifies(keys.decode(body.authority), signed_with, signed):
         raise ProtocolError("a certificate's signature is not its authority's")
-    plain = keys.encode(body.key)
-    if plain is None:  # pragma: no cover - keys.read takes only curves that have a name
-        raise ProtocolError("a certificate is for a curve that ssh has no name for")
-    return Certificate(blob, plain, body, keys.type_name(signed_with))
+    return Certificate(blob, keys.encode(body.key), body, keys.type_name(signed_with))
 
 
 def plain_of(blob: bytes) -> bytes:

@@ -39,11 +39,8 @@ class PrivateKey:
 
     def encode(self) -> bytes:
         """Write it as message 17 and ssh-sk-helper have it, without a certificate."""
-        public = keys.encode(self.public)
-        if public is None:  # pragma: no cover - FIDO keys have curves with a name
-            raise ProtocolError("a FIDO key's curve has no name in ssh")
         fields = bytes((self.flags,)) + wire.string(self.handle) + wire.string(self.reserved)
-        return public + fields
+        return keys.encode(self.public) + fields
 
     def describe(self, label: str) -> Key:
         """Return the key as `model.Key`."""
@@ -79,7 +76,7 @@ def read(reader: Reader) -> Added:
     if len(private.handle) + len(private.reserved) > HANDLE_LIMIT:
         raise ProtocolError("a FIDO key's handle is too long")
     comment = printable(reader.text(), COMMENT_LIMIT)
-    return Added(blob or keys.encode(public) or b"", comment, private)
+    return Added(blob or keys.encode(public), comment, private)
 
 
 def _certified(reader: Reader, name: str, blob: bytes) -> PublicKey:
@@ -88,7 +85,7 @@ def _certified(reader: Reader, name: str, blob: bytes) -> PublicKey:
     # They are the end of the key's blob: the application, and for Ed25519 the key before it.
     repeated = wire.string(reader.string()) if keys.plain_type(name) == keys.SK_ED25519 else b""
     repeated += wire.text(reader.text())
-    if keys.type_name(blob) != name or not (keys.encode(public) or b"").endswith(repeated):
+    if keys.type_name(blob) != name or not keys.encode(public).endswith(repeated):
         raise ProtocolError("a certificate and its FIDO key do not belong together")
     return public
 

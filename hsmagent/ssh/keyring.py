@@ -68,11 +68,8 @@ class Keyring:
                 raise ProtocolError("a FIDO provider came with a key of another kind")
             return RawSigner(added.signer)
         options = self._options()
-        if (
-            bindings.attempted
-            and not providers.is_internal(named)
-            and not options.allow_remote_pkcs11
-        ):
+        forbidden = bindings.attempted and not options.allow_remote_pkcs11
+        if forbidden and not providers.is_internal(named):
             raise Refused("a FIDO provider cannot be added over a forwarded agent")
         provider = providers.canonical_sk(named, options.providers)
         return FidoSigner(added.private, added.comment, provider, self._sk_helper)

@@ -44,7 +44,7 @@ PlainPublicKey = rsa.RSAPublicKey | ec.EllipticCurvePublicKey | ed25519.Ed25519P
 class SkPublicKey:
     """A FIDO key: the key that the authenticator holds, and the application that it signs for."""
 
-    public: ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+    public: PlainPublicKey
     application: str
 
 
@@ -71,9 +71,9 @@ def blob_of(spki: bytes) -> bytes | None:
     """Return the key blob for a DER SubjectPublicKeyInfo, or None if ssh has no name for it."""
     try:
         key = load_der_public_key(spki)
-    except (ValueError, UnsupportedAlgorithm):
+        return encode(key) if isinstance(key, PlainPublicKey) else None
+    except (ValueError, UnsupportedAlgorithm, ProtocolError):
         return None
-    return encode(key) if isinstance(key, PlainPublicKey) else None
 
 
 def blob_for(key: Key) -> bytes | None:
@@ -94,8 +94,8 @@ def _sk_blob(plain: bytes, application: str) -> bytes:
     return wire.text(sk_name) + reader.rest() + wire.text(application)
 
 
-def encode(key: PublicKey) -> bytes | None:
-    """Write a key blob, or return None if ssh has no name for its curve."""
+def encode(key: PublicKey) -> bytes:
+    """Write a key blob. Raises ProtocolError if ssh has no name for its curve."""
     match key:
         case rsa.RSAPublicKey():
             numbers = key.public_numbers()
@@ -103,11 +103,10 @@ def encode(key: PublicKey) -> bytes | None:
         case ed25519.Ed25519PublicKey():
             return wire.text(SSH_ED25519) + wire.string(key.public_bytes_raw())
         case SkPublicKey():
-            held = encode(key.public)
-            return None if held is None else _sk_blob(held, key.application)
+            return _sk_blob(encode(key.public), key.application)
     curve = SSH_CURVES.get(key.curve.name)
     if curve is None:
-        return None
+        raise ProtocolError("ssh has no name for the curve of a key")
     point = key.public_bytes(Encoding.X962, PublicFormat.UncompressedPoint)
     return wire.text(ECDSA + curve) + wire.text(curve) + wire.string(point)
 
@@ -124,10 +123,7 @@ def read(reader: Reader, name: str) -> PublicKey:
     """Read the fields of a plain key of type `name`, as they follow the name in blobs."""
     if name not in SK:
         return _read_plain(reader, name)
-    public = _read_plain(reader, SK[name])
-    if isinstance(public, rsa.RSAPublicKey):  # pragma: no cover - SK has none
-        raise ProtocolError("a FIDO key is no RSA key")
-    return SkPublicKey(public, reader.text())
+    return SkPublicKey(_read_plain(reader, SK[name]), reader.text())
 
 
 def _read_plain(reader: Reader, name: str) -> PlainPublicKey:

@@ -1,14 +1,13 @@
 """The messages of the agent protocol (RFC 9987): bytes in, frozen values out, and back.
 
-One table, LAYOUTS, says for each message which fields follow its number; messages are both read
-and written by it. Private keys and constraints are bytes here: `software`, `fido` and
-`constraints` read them.
+Above each class stand its number and how its fields are read and written, in their order. Private
+keys and constraints are bytes here: `software`, `fido` and `constraints` read them.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, TypeVar, dataclass_transform
 
 from hsmagent import frame
 from hsmagent.errors import ProtocolError
@@ -47,160 +46,7 @@ QUERY = "query"
 SESSION_BIND = "session-bind@openssh.com"
 
 
-# -- requests --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class RequestIdentities:
-    """Ask which keys are there."""
-
-
-@dataclass(frozen=True, slots=True)
-class SignRequest:
-    """Sign `data` with the key that `key_blob` names."""
-
-    key_blob: bytes
-    data: bytes = field(repr=False)
-    flags: int
-
-
-@dataclass(frozen=True, slots=True)
-class AddIdentity:
-    """Keep a private key: `key`, `string comment`, as bytes (see `software.read`)."""
-
-    body: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AddIdConstrained:
-    """Keep a private key: `key`, `string comment`, constraints, as bytes."""
-
-    body: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveIdentity:
-    """Forget one key."""
-
-    key_blob: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveAllIdentities:
-    """Forget every key."""
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveAllRsaIdentities:
-    """Forget every key of ssh's protocol 1; there are none."""
-
-
-@dataclass(frozen=True, slots=True)
-class AddSmartcardKey:
-    """Offer the keys of a token."""
-
-    provider: str
-    pin: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class RemoveSmartcardKey:
-    """Stop offering the keys of a token."""
-
-    provider: str
-    pin: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class AddSmartcardKeyConstrained:
-    """Offer the keys of a token, under constraints (see `constraints.read`)."""
-
-    provider: str
-    pin: bytearray = field(repr=False)
-    constraints: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Lock:
-    """Hide every key until the same passphrase comes again."""
-
-    passphrase: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Unlock:
-    """Show the keys again; the passphrase must be the one of the lock."""
-
-    passphrase: bytearray = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Extension:
-    """A request that a name identifies, not a number (RFC 9987, section 5.8)."""
-
-    name: str
-    contents: bytes
-
-
-# -- replies ---------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """The request was refused, or failed; the protocol does not say why."""
-
-
-@dataclass(frozen=True, slots=True)
-class Success:
-    """What was asked is done."""
-
-
-@dataclass(frozen=True, slots=True)
-class IdentitiesAnswer:
-    """The keys: (key blob, comment) each."""
-
-    identities: tuple[tuple[bytes, str], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class SignResponse:
-    """The signature blob: `string algorithm, string signature`."""
-
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class ExtensionFailure:
-    """The extension is known, and failed."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExtensionResponse:
-    """The extension's own answer."""
-
-    name: str
-    contents: bytes
-
-
-Request = (
-    RequestIdentities
-    | SignRequest
-    | AddIdentity
-    | AddIdConstrained
-    | RemoveIdentity
-    | RemoveAllIdentities
-    | RemoveAllRsaIdentities
-    | AddSmartcardKey
-    | RemoveSmartcardKey
-    | AddSmartcardKeyConstrained
-    | Lock
-    | Unlock
-    | Extension
-)
-Reply = Failure | Success | IdentitiesAnswer | SignResponse | ExtensionFailure | ExtensionResponse
-
-
-# -- the codecs ------------------------------------------------------------------------------
+# -- the fields ------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,34 +75,179 @@ REST = Codec(Reader.rest, bytes)
 SECRET_REST = Codec(lambda reader: bytearray(reader.raw(reader.left)), bytes)
 IDENTITIES = Codec(_read_identities, _write_identities)
 
-LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {
-    Number.SSH_AGENT_FAILURE: (Failure, ()),
-    Number.SSH_AGENT_SUCCESS: (Success, ()),
-    Number.SSH_AGENTC_REMOVE_ALL_RSA_IDENTITIES: (RemoveAllRsaIdentities, ()),
-    Number.SSH_AGENTC_REQUEST_IDENTITIES: (RequestIdentities, ()),
-    Number.SSH_AGENT_IDENTITIES_ANSWER: (IdentitiesAnswer, (IDENTITIES,)),
-    Number.SSH_AGENTC_SIGN_REQUEST: (SignRequest, (STRING, STRING, U32)),
-    Number.SSH_AGENT_SIGN_RESPONSE: (SignResponse, (STRING,)),
-    Number.SSH_AGENTC_ADD_IDENTITY: (AddIdentity, (SECRET_REST,)),
-    Number.SSH_AGENTC_REMOVE_IDENTITY: (RemoveIdentity, (STRING,)),
-    Number.SSH_AGENTC_REMOVE_ALL_IDENTITIES: (RemoveAllIdentities, ()),
-    Number.SSH_AGENTC_ADD_SMARTCARD_KEY: (AddSmartcardKey, (TEXT, SECRET)),
-    Number.SSH_AGENTC_REMOVE_SMARTCARD_KEY: (RemoveSmartcardKey, (TEXT, SECRET)),
-    Number.SSH_AGENTC_LOCK: (Lock, (SECRET,)),
-    Number.SSH_AGENTC_UNLOCK: (Unlock, (SECRET,)),
-    Number.SSH_AGENTC_ADD_ID_CONSTRAINED: (AddIdConstrained, (SECRET_REST,)),
-    Number.SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED: (
-        AddSmartcardKeyConstrained,
-        (TEXT, SECRET, REST),
-    ),
-    Number.SSH_AGENTC_EXTENSION: (Extension, (TEXT, REST)),
-    Number.SSH_AGENT_EXTENSION_FAILURE: (ExtensionFailure, ()),
-    Number.SSH_AGENT_EXTENSION_RESPONSE: (ExtensionResponse, (TEXT, REST)),
-}
+
+class Request:
+    """What a client says."""
+
+    __slots__: tuple[str, ...] = ()
+
+
+class Reply:
+    """What an agent says."""
+
+    __slots__: tuple[str, ...] = ()
+
+
+M = TypeVar("M", bound=Request | Reply)
+
+# number → its class, and how the fields are read and written, in their order
+LAYOUTS: dict[int, tuple[type, tuple[Codec, ...]]] = {}
+_NUMBERS: dict[type, Number] = {}
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(field,))
+def _message(number: Number, *codecs: Codec) -> Callable[[type[M]], type[M]]:
+    """Make a frozen value of the class; it is the message of this number, with these fields."""
+
+    def register(kind: type[M]) -> type[M]:
+        message = dataclass(frozen=True, slots=True)(kind)
+        LAYOUTS[number] = message, codecs
+        _NUMBERS[message] = number
+        return message
+
+    return register
+
+
+# -- requests --------------------------------------------------------------------------------
+
+
+@_message(Number.SSH_AGENTC_REQUEST_IDENTITIES)
+class RequestIdentities(Request):
+    """Ask which keys are there."""
+
+
+@_message(Number.SSH_AGENTC_SIGN_REQUEST, STRING, STRING, U32)
+class SignRequest(Request):
+    """Sign `data` with the key that `key_blob` names."""
+
+    key_blob: bytes
+    data: bytes = field(repr=False)
+    flags: int
+
+
+@_message(Number.SSH_AGENTC_ADD_IDENTITY, SECRET_REST)
+class AddIdentity(Request):
+    """Keep a private key: `key`, `string comment`, as bytes (see `software.read`)."""
+
+    body: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_ADD_ID_CONSTRAINED, SECRET_REST)
+class AddIdConstrained(Request):
+    """Keep a private key: `key`, `string comment`, constraints, as bytes."""
+
+    body: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_REMOVE_IDENTITY, STRING)
+class RemoveIdentity(Request):
+    """Forget one key."""
+
+    key_blob: bytes
+
+
+@_message(Number.SSH_AGENTC_REMOVE_ALL_IDENTITIES)
+class RemoveAllIdentities(Request):
+    """Forget every key."""
+
+
+@_message(Number.SSH_AGENTC_REMOVE_ALL_RSA_IDENTITIES)
+class RemoveAllRsaIdentities(Request):
+    """Forget every key of ssh's protocol 1; there are none."""
+
+
+@_message(Number.SSH_AGENTC_ADD_SMARTCARD_KEY, TEXT, SECRET)
+class AddSmartcardKey(Request):
+    """Offer the keys of a token."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_REMOVE_SMARTCARD_KEY, TEXT, SECRET)
+class RemoveSmartcardKey(Request):
+    """Stop offering the keys of a token."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_ADD_SMARTCARD_KEY_CONSTRAINED, TEXT, SECRET, REST)
+class AddSmartcardKeyConstrained(Request):
+    """Offer the keys of a token, under constraints (see `constraints.read`)."""
+
+    provider: str
+    pin: bytearray = field(repr=False)
+    constraints: bytes
+
+
+@_message(Number.SSH_AGENTC_LOCK, SECRET)
+class Lock(Request):
+    """Hide every key until the same passphrase comes again."""
+
+    passphrase: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_UNLOCK, SECRET)
+class Unlock(Request):
+    """Show the keys again; the passphrase must be the one of the lock."""
+
+    passphrase: bytearray = field(repr=False)
+
+
+@_message(Number.SSH_AGENTC_EXTENSION, TEXT, REST)
+class Extension(Request):
+    """A request that a name identifies, not a number (RFC 9987, section 5.8)."""
+
+    name: str
+    contents: bytes
+
+
+# -- replies ---------------------------------------------------------------------------------
+
+
+@_message(Number.SSH_AGENT_FAILURE)
+class Failure(Reply):
+    """The request was refused, or failed; the protocol does not say why."""
+
+
+@_message(Number.SSH_AGENT_SUCCESS)
+class Success(Reply):
+    """What was asked is done."""
+
+
+@_message(Number.SSH_AGENT_IDENTITIES_ANSWER, IDENTITIES)
+class IdentitiesAnswer(Reply):
+    """The keys: (key blob, comment) each."""
+
+    identities: tuple[tuple[bytes, str], ...]
+
+
+@_message(Number.SSH_AGENT_SIGN_RESPONSE, STRING)
+class SignResponse(Reply):
+    """The signature blob: `string algorithm, string signature`."""
+
+    signature: bytes
+
+
+@_message(Number.SSH_AGENT_EXTENSION_FAILURE)
+class ExtensionFailure(Reply):
+    """The extension is known, and failed."""
+
+
+@_message(Number.SSH_AGENT_EXTENSION_RESPONSE, TEXT, REST)
+class ExtensionResponse(Reply):
+    """The extension's own answer."""
+
+    name: str
+    contents: bytes
+
+
+# -- bytes and back -----------------------------------------------------------------------------
+
 
 _SIGN = bytes((Number.SSH_AGENTC_SIGN_REQUEST,))
 _SIGN_RESPONSE = bytes((Number.SSH_AGENT_SIGN_RESPONSE,))
-_NUMBERS = {message: number for number, (message, _) in LAYOUTS.items()}
 
 
 def decode(body: bytes | bytearray) -> Request | Reply:
@@ -292,7 +283,7 @@ def _sign_request(body: bytes | bytearray) -> SignRequest | None:
 
 def wipe(message: Request | Reply) -> None:
     """Overwrite the secrets that `decode` read."""
-    for name in type(message).__dataclass_fields__:
+    for name in message.__slots__:
         value = getattr(message, name)
         if isinstance(value, bytearray):
             frame.wipe(value)
@@ -302,8 +293,7 @@ def encode(message: Request | Reply) -> bytes:
     """Write one message, without its length."""
     number = _NUMBERS[type(message)]
     out = bytes((number,))
-    names = type(message).__dataclass_fields__
-    for name, codec in zip(names, LAYOUTS[number][1], strict=True):
+    for name, codec in zip(message.__slots__, LAYOUTS[number][1], strict=True):
         out += codec.write(getattr(message, name))
     return out
 

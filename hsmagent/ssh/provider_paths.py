@@ -34,11 +34,9 @@ class Providers(Protocol):
 
     async def add(self, provider: str, pin: bytearray) -> Sequence[Signer]:
         """Load the provider, log in if `pin` is not empty; wipe it. Raises HsmAgentError."""
-        ...
 
     async def remove(self, provider: str) -> bool:
         """Let go of the provider; False when it was not there."""
-        ...
 
 
 def wish_to_load(provider: str, peer: Peer) -> Request:

@@ -88,7 +88,7 @@ def _sk_verifies(key: SkPublicKey, blob: bytes, data: bytes) -> bool:
     reader = Reader(blob)
     name, raw, flags, counter = reader.text(), reader.string(), reader.raw(1), reader.raw(4)
     reader.end()
-    if name not in keys.SK or name != keys.type_name(keys.encode(key) or b""):
+    if name not in keys.SK or name != keys.type_name(keys.encode(key)):
         return False
     application = key.application.encode("utf-8", "surrogateescape")
     signed = sha256(application).digest() + flags + counter + sha256(data).digest()

@@ -17,7 +17,6 @@ class SshSigner(Protocol):
     @property
     def key(self) -> Key:
         """The key."""
-        ...
 
     async def sign(self, data: bytes, flags: int, pin: bytearray | None = None) -> bytes:
         """Return the signature blob over `data`: `string algorithm`, and its fields.
@@ -25,7 +24,6 @@ class SshSigner(Protocol):
         flags: of the request (RFC 9987, section 5.6.1). `pin` and the errors are those of
         `model.Signer.sign`.
         """
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -219,7 +219,7 @@ def _certificate(data: bytes, here: Circumstances) -> Purpose | None:
     since = f", from {_date(body.valid_after)}" if body.valid_after else ""
     summary = (
         f"certify the {kind} key {printable(body.key_id, SHOWN)!r} for {printable(names, SHOWN)}, "
-        f"valid {until} ({fingerprint(keys.encode(body.key) or b'')}{since})"
+        f"valid {until} ({fingerprint(keys.encode(body.key))}{since})"
     )
     return Purpose(PurposeKind.SSH_CERT, printable(summary, LONG))
 

@@ -3,10 +3,10 @@
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from cryptography.exceptions import InternalError, InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import HashAlgorithm
 from cryptography.hazmat.primitives.serialization import load_der_private_key
@@ -100,8 +100,6 @@ def read(reader: Reader, aside: Aside = at_once) -> Added:
     comment = printable(reader.text(), COMMENT_LIMIT)
     key = keys.describe(private.public_key(), label=comment)
     plain = keys.encode(private.public_key())
-    if plain is None:  # pragma: no cover - only curves that have a name are read
-        raise ProtocolError("a private key's curve has no name in ssh")
     if blob and certificates.parse(blob).plain != plain:
         raise ProtocolError("a certificate and its private key do not belong together")
     return Added(blob or plain, comment, SoftwareSigner(private, key, aside))
@@ -137,9 +135,7 @@ def _rsa(reader: Reader, public: PublicKey | None) -> PrivateKey:
         raise ProtocolError("an RSA key's numbers do not belong together")
     # OpenSSL could test whether the primes are prime, but that takes seconds, in which everyone
     # waits. Numbers that are none harm nobody but the key's owner.
-    private = _load(private_der.rsa(numbers, d, iqmp, p, q))
-    if not isinstance(private, rsa.RSAPrivateKey):  # pragma: no cover - that is what we wrote
-        raise ProtocolError("not an RSA key")
+    private: rsa.RSAPrivateKey = _load(private_der.rsa(numbers, d, iqmp, p, q))
     if n.bit_length() <= AT_ONCE:
         _sign_rsa(private, b"", HASHES["sha256"])
     return private
@@ -164,14 +160,14 @@ def _ecdsa(reader: Reader, name: str, public: PublicKey | None) -> PrivateKey:
     if not isinstance(public, ec.EllipticCurvePublicKey):  # pragma: no cover - the name says so
         raise ProtocolError("not an EC key")
     size = (public.key_size + 7) // 8
-    private = _load(private_der.ecdsa(reader.mpint_view(), size))
-    if not isinstance(private, ec.EllipticCurvePrivateKey) or private.public_key() != public:
+    private: ec.EllipticCurvePrivateKey = _load(private_der.ecdsa(reader.mpint_view(), size))
+    if private.public_key() != public:
         raise ProtocolError("an EC key's halves do not belong together")
     return private
 
 
-def _load(der: bytearray) -> PrivateKeyTypes:
-    """Make a key of its DER, which is wiped. Raises ValueError for one that is not sound."""
+def _load(der: bytearray) -> Any:
+    """Make a key of the DER of its kind, which is wiped. Raises ValueError for one not sound."""
     try:
         return load_der_private_key(der, None, unsafe_skip_rsa_key_validation=True)
     finally:

@@ -30,18 +30,15 @@ class Link(Protocol):
     @property
     def takes_bindings(self) -> bool:
         """Whether that agent may be sent bindings: one agent crashes on every extension."""
-        ...
 
     async def ask(self, request: bytes, seconds: float, *, holds: bool = False) -> bytes:
         """Send one message's body; return the reply's. Raises Unavailable.
 
         holds: the message holds for the connection, and is sent again when that is made anew.
         """
-        ...
 
     def close(self) -> None:
         """Hang up."""
-        ...
 
 
 class Upstream:
@@ -60,11 +57,10 @@ class Upstream:
             return []
         if not isinstance(reply, messages.IdentitiesAnswer):
             return []
+        named = ((blob, printable(comment, COMMENT_LIMIT)) for blob, comment in reply.identities)
         self._known = {
             blob: Identity(blob, comment, UpstreamSigner(self._link, blob, comment))
-            for blob, comment in (
-                (blob, printable(comment, COMMENT_LIMIT)) for blob, comment in reply.identities
-            )
+            for blob, comment in named
         }
         return [each for blob, each in self._known.items() if blob not in without]
 
@@ -77,10 +73,9 @@ class Upstream:
     async def bind(self, contents: bytes) -> None:
         """Pass a session binding on, whether or not we accepted it."""
         if self._link.takes_bindings:
+            binding = messages.Extension(SESSION_BIND, contents)
             try:
-                await ask(
-                    self._link, messages.Extension(SESSION_BIND, contents), LIST_SECONDS, holds=True
-                )
+                await ask(self._link, binding, LIST_SECONDS, holds=True)
             except Unavailable as error:
                 log.warning("the upstream agent is left out: %s", error)
 

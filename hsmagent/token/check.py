@@ -16,8 +16,9 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, Scheme
 
-_HASHES = {
-    "sha1": hashes.SHA1(),  # noqa: S303 - ssh-rsa, see schemes
+HASHES: dict[str, hashes.HashAlgorithm] = {
+    "sha1": hashes.SHA1(),  # noqa: S303 - ssh-rsa (see schemes), and old mail
+    "sha224": hashes.SHA224(),
     "sha256": hashes.SHA256(),
     "sha384": hashes.SHA384(),
     "sha512": hashes.SHA512(),
@@ -27,12 +28,12 @@ _HASHES = {
 def _padding(scheme: Scheme) -> padding.PSS | padding.PKCS1v15:
     if "pss" not in scheme:
         return padding.PKCS1v15()
-    used = _HASHES[scheme.hash_name]
+    used = HASHES[scheme.hash_name]
     return padding.PSS(padding.MGF1(used), used.digest_size)
 
 
 _PREHASHED = {
-    scheme: utils.Prehashed(_HASHES[scheme.hash_name]) for scheme in Scheme if scheme.hash_name
+    scheme: utils.Prehashed(HASHES[scheme.hash_name]) for scheme in Scheme if scheme.hash_name
 }
 _ECDSA = {scheme: ec.ECDSA(prehashed) for scheme, prehashed in _PREHASHED.items()}
 _PADDINGS = {scheme: _padding(scheme) for scheme in _PREHASHED}

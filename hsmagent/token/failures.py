@@ -22,6 +22,8 @@ _GONE = frozenset(
     }
 )
 
+_OF_THE_PIN = frozenset((spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED))
+
 TPM_LOCKOUT = "wait until it does again, or run `tpm2_dictionarylockout --clear-lockout`"
 
 
@@ -88,10 +90,8 @@ def operation_error(
     with_pin: it took a PIN. late: the token's login had ended before the operation began.
     """
     name, rv = name_of(token), failed.rv
-    if with_pin and rv in {spec.CKR_PIN_INCORRECT, spec.CKR_PIN_INVALID, spec.CKR_PIN_LOCKED}:
+    if rv in _GONE or (with_pin and rv in _OF_THE_PIN):
         return login_error(token, failed)
-    if rv in _GONE:
-        return TokenGone(f"{name} is not there any more: plug it in again", rv)
     if rv == spec.CKR_USER_NOT_LOGGED_IN or failed.login_lost or late:
         return LoginNeeded(f"the login to {name} has ended: {told(failed)}", rv)
     return TokenError(f"{name} failed: {told(failed)}", rv)

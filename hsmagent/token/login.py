@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from math import inf
 
 from hsmagent.errors import PinError, PinLength, TriesLow
-from hsmagent.model import PinState, TokenId, TokenStatus, name_of
+from hsmagent.model import PinState, TokenStatus, name_of
 from hsmagent.token.failures import absent, locked, not_set
 from hsmagent.worker import spec
 
@@ -48,14 +48,15 @@ def check_pin(status: TokenStatus, pin: bytearray | None) -> None:
         raise PinError(f"{name_of(status.id)} has no PIN pad: a PIN is needed")
 
 
-def check_tries(token: TokenId, state: PinState, at_worst: PinState) -> None:
-    """Raise TriesLow when the PIN's state is worse than `at_worst`.
+def check_tries(status: TokenStatus, at_worst: PinState) -> None:
+    """Raise TriesLow when the PIN's state, as last told, is worse than `at_worst`.
 
-    Whoever gave the PIN did not know then how much a wrong try may cost.
+    Tries were used up meanwhile: whoever gave the PIN did not know how much this one may cost.
     """
+    state = status.pin_state
     if state is not PinState.LOCKED and state.is_worse_than(at_worst):
         raise TriesLow(
-            f"{name_of(token)} has few PIN tries left, so this PIN was not tried: "
+            f"{name_of(status.id)} has few PIN tries left, so this PIN was not tried: "
             "run `hsmagent unlock`"
         )
 

@@ -21,6 +21,7 @@ from hsmagent.model import Key, KeyType, TokenId, quoted
 from hsmagent.token import public_keys
 from hsmagent.token.issuers import authorities_of, with_authorities, without_issuers
 from hsmagent.token.public_keys import CURVE_NAMES, MAX_RSA_BITS, MIN_RSA_BITS, Odd, Public
+from hsmagent.token.schemes import KEY_TYPES
 from hsmagent.worker import spec
 from hsmagent.worker.messages import RawObject
 
@@ -92,7 +93,7 @@ def keys_in_slices(
         kind = _ulong(values.get(spec.CKA_CLASS, b""))
         try:
             if kind == spec.CKO_PUBLIC_KEY:
-                found.append(_from_public(token, values))
+                found.append(_key(token, public_keys.of(values), values))
             elif kind == spec.CKO_CERTIFICATE:
                 certificates.append(_from_certificate(token, values))
             elif kind == spec.CKO_PRIVATE_KEY:
@@ -171,10 +172,6 @@ def _key(
     )
 
 
-def _from_public(token: TokenId, values: Mapping[int, bytes]) -> Key:
-    return _key(token, public_keys.of(values), values)
-
-
 def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
     if _ulong(values.get(spec.CKA_CERTIFICATE_TYPE, b"\0")) != spec.CKC_X_509:
         raise Odd("a certificate that is not X.509")
@@ -192,11 +189,7 @@ def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
 
 
 def _private(values: Mapping[int, bytes]) -> _Private:
-    kinds = {
-        spec.CKK_RSA: KeyType.RSA,
-        spec.CKK_EC: KeyType.EC,
-        spec.CKK_EC_EDWARDS: KeyType.ED25519,
-    }
+    kinds = {number: key_type for key_type, number in KEY_TYPES.items()}
     number = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
     if spec.CKA_KEY_TYPE not in values or number not in kinds:
         raise Odd(f"a private key of type 0x{number:x} is not supported")

@@ -198,13 +198,8 @@ class Pool:
     def retire_stale(self) -> None:
         """Replace the stale workers that nobody uses."""
         for member in self.members:
-            link = member.link
-            if (
-                member.stale
-                and link is not None
-                and not (member.logins or link.depth or self._held)
-            ):
-                self._replace(member, link, self._why_stale)
+            if member.stale and member.link is not None and not (member.in_use or self._held):
+                self._replace(member, member.link, self._why_stale)
 
     def rest(self) -> None:
         """End the workers until one is wanted, if none is in use: other programs get the cards."""

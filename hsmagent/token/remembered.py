@@ -46,19 +46,14 @@ class Memory:
             if key.spki in self.orphans:
                 continue
             old = self.keys.get(key.spki)
-            known.append(key if old is None else _with_flags(key, _flags(old)))
+            known.append(key if old is None else replace(key, **_flags(old)))
         listed = {key.spki for key in listing.keys}
         known += [key for spki, key in self.keys.items() if spki in self.hidden - listed]
         return replace(listing, keys=tuple(sorted(known, key=lambda key: (key.id, key.label))))
 
 
-def _flags(key: Key) -> dict[str, bool]:
+def _flags(key: Key) -> dict[str, Any]:
     return {flag: getattr(key, flag) for flag in _FLAGS}
-
-
-def _with_flags(key: Key, flags: Mapping[str, bool]) -> Key:
-    changes: dict[str, Any] = dict(flags)
-    return replace(key, **changes)
 
 
 def memory_of(listing: Listing, public: frozenset[bytes]) -> Memory:
@@ -150,13 +145,15 @@ def _from_json(token: TokenId, stored: dict[str, Any]) -> Memory:
     keys: dict[bytes, Key] = {}
     hidden = set()
     for one in stored["keys"]:
+        flags: dict[str, Any] = {flag: bool(one[flag]) for flag in _FLAGS}
         key = replace(
             key_of(token, b64decode(one["spki"])),
             id=bytes.fromhex(one["id"]),
             label=str(one["label"]),
             certificates=tuple(b64decode(der) for der in one["certificates"]),
+            **flags,
         )
-        keys[key.spki] = _with_flags(key, {flag: bool(one[flag]) for flag in _FLAGS})
+        keys[key.spki] = key
         if one["hidden"]:
             hidden.add(key.spki)
     orphans = frozenset(b64decode(spki) for spki in stored["orphans"])

@@ -11,26 +11,12 @@ from functools import cache, partial
 
 from hsmagent.errors import TokenError
 from hsmagent.model import Key, KeyType, Scheme
-from hsmagent.worker.spec import (
-    CKG_MGF1_SHA256,
-    CKG_MGF1_SHA384,
-    CKG_MGF1_SHA512,
-    CKK_EC,
-    CKK_EC_EDWARDS,
-    CKK_RSA,
-    CKM_ECDSA,
-    CKM_EDDSA,
-    CKM_RSA_PKCS,
-    CKM_RSA_PKCS_PSS,
-    CKM_SHA256,
-    CKM_SHA384,
-    CKM_SHA512,
-)
+from hsmagent.worker import spec
 
 KEY_TYPES = {
-    KeyType.RSA: CKK_RSA,
-    KeyType.EC: CKK_EC,
-    KeyType.ED25519: CKK_EC_EDWARDS,
+    KeyType.RSA: spec.CKK_RSA,
+    KeyType.EC: spec.CKK_EC,
+    KeyType.ED25519: spec.CKK_EC_EDWARDS,
 }
 
 _DIGEST_INFO = {
@@ -40,9 +26,9 @@ _DIGEST_INFO = {
     "sha512": bytes.fromhex("3051300d060960864801650304020305000440"),
 }
 _PSS = {
-    "sha256": (CKM_SHA256, CKG_MGF1_SHA256, 32),
-    "sha384": (CKM_SHA384, CKG_MGF1_SHA384, 48),
-    "sha512": (CKM_SHA512, CKG_MGF1_SHA512, 64),
+    "sha256": (spec.CKM_SHA256, spec.CKG_MGF1_SHA256, 32),
+    "sha384": (spec.CKM_SHA384, spec.CKG_MGF1_SHA384, 48),
+    "sha512": (spec.CKM_SHA512, spec.CKG_MGF1_SHA512, 64),
 }
 _KINDS = {"rsa": KeyType.RSA, "ecdsa": KeyType.EC, "ed25519": KeyType.ED25519}
 # SHA-1 is what ssh-rsa is, and only asked for by a peer that knows no better.
@@ -95,10 +81,10 @@ def _recipe(key_type: KeyType, bits: int, scheme: Scheme) -> _Recipe:
     if _KINDS[scheme.value.partition("-")[0]] is not key_type:
         raise TokenError(f"a {key_type} key cannot sign with {scheme}")
     if scheme is Scheme.ED25519:
-        return _Recipe(CKM_EDDSA)
+        return _Recipe(spec.CKM_EDDSA)
     if key_type is KeyType.EC:
-        return _Recipe(CKM_ECDSA, size=(bits + 7) // 8)
+        return _Recipe(spec.CKM_ECDSA, size=(bits + 7) // 8)
     name = scheme.hash_name
     if "pss" in scheme.value:
-        return _Recipe(CKM_RSA_PKCS_PSS, parameter=struct.pack("@LLL", *_PSS[name]))
-    return _Recipe(CKM_RSA_PKCS, prefix=_DIGEST_INFO[name])
+        return _Recipe(spec.CKM_RSA_PKCS_PSS, parameter=struct.pack("@LLL", *_PSS[name]))
+    return _Recipe(spec.CKM_RSA_PKCS, prefix=_DIGEST_INFO[name])

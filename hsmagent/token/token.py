@@ -241,7 +241,7 @@ class Token:
             return False
         await self._pool.look(objects=False)  # the PIN may have been blocked, or unblocked, since
         check_pin(self.status(), pin)
-        self.check_tries(at_worst)
+        check_tries(self.status(), at_worst)
         try:
             for member in self._pool.members_with(self.id):
                 if self.id not in member.logins:
@@ -261,13 +261,6 @@ class Token:
         if not self._pool.has_login(self.id):
             raise WorkerDied(f"the login to {name_of(self.id)} is lost again: {self._last_error}")
         return True
-
-    def check_tries(self, at_worst: PinState) -> None:
-        """Raise TriesLow when the PIN's state, as last told, is worse than `at_worst`.
-
-        Tries were used up meanwhile, so nobody knew how much this one may cost.
-        """
-        check_tries(self.id, self.status().pin_state, at_worst)
 
     def _check_wanted(self, logouts: int) -> None:
         """Undo a login under way, and raise PinError, if there was a logout since it began."""

@@ -29,16 +29,6 @@ log = logging.getLogger(__name__)
 
 GLANCE = 0.025  # seconds between two looks; nothing changes a token and lists the keys in less
 
-__all__ = [
-    "Deadlines",
-    "Limits",
-    "ModuleSpec",
-    "ModuleStatus",
-    "Token",
-    "TokenSigner",
-    "Tokens",
-]
-
 
 @dataclass(frozen=True, slots=True)
 class _Lent:

@@ -14,12 +14,13 @@ import os
 from hashlib import new
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives import hashes, keywrap
+from cryptography.hazmat.primitives import keywrap
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.kdf.x963kdf import X963KDF
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError, TokenError
+from hsmagent.token.check import HASHES
 from hsmagent.token.public_keys import modulus
 from hsmagent.token.signer import TokenSigner
 from hsmagent.unwraps import EcdhUnwrap, Kdf, RsaUnwrap, Unwrap
@@ -28,13 +29,6 @@ from hsmagent.unwraps import EcdhUnwrap, Kdf, RsaUnwrap, Unwrap
 _CKR_OF_CIPHERTEXT = {0x20, 0x21, 0x40, 0x41, 0x13}
 _PKCS1_MIN = 11  # 00 02, eight random bytes, 00
 _LENGTHS = (16, 24, 32)
-_HASHES: dict[str, type[hashes.HashAlgorithm]] = {
-    "sha1": hashes.SHA1,  # old mail
-    "sha224": hashes.SHA224,
-    "sha256": hashes.SHA256,
-    "sha384": hashes.SHA384,
-    "sha512": hashes.SHA512,
-}
 _SECRET = os.urandom(32)
 
 
@@ -78,7 +72,7 @@ async def derive(
     Raises ProtocolError for a point that is not on the key's curve and a hash that is unknown:
     whoever asks can know both beforehand. TokenError as the signer does.
     """
-    if kdf is not None and kdf.hash_name not in _HASHES:
+    if kdf is not None and kdf.hash_name not in HASHES:
         raise ProtocolError("a key derivation with an unknown hash")
     if not _on_curve(signer, point):
         raise ProtocolError("the point is not on the curve of the key")
@@ -88,9 +82,9 @@ async def derive(
 
 def _check(what: Unwrap) -> None:
     if isinstance(what, RsaUnwrap):
-        known = what.padding in _PADDINGS and {what.oaep_hash, what.mgf_hash} <= set(_HASHES)
+        known = what.padding in _PADDINGS and {what.oaep_hash, what.mgf_hash} <= set(HASHES)
     else:
-        known = what.kdf_hash in _HASHES and what.wrap_bits in {128, 192, 256}
+        known = what.kdf_hash in HASHES and what.wrap_bits in {128, 192, 256}
     if not known:
         raise ProtocolError("an unwrap request with an unknown algorithm")
 
@@ -271,7 +265,7 @@ async def _ecdh(
 
 
 def _x963(kdf: Kdf, shared: bytes) -> bytes:
-    return X963KDF(_HASHES[kdf.hash_name](), kdf.length, kdf.shared_info).derive(shared)
+    return X963KDF(HASHES[kdf.hash_name], kdf.length, kdf.shared_info).derive(shared)
 
 
 def _on_curve(signer: TokenSigner, point: bytes) -> bool:

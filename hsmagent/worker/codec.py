@@ -55,11 +55,9 @@ class _Shape(Protocol):
 
     def put(self, out: _Parts, value: Any) -> None:
         """Append a value's pieces to `out`."""
-        ...
 
     def get(self, body: _Body, at: int) -> tuple[Any, int]:
         """Return the value that begins at `at`, and where the next one begins."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,20 +12,8 @@ from ctypes import byref, c_char_p, c_ubyte, c_ulong, c_void_p
 from typing import Any, ClassVar
 
 from hsmagent import MANUFACTURER
+from hsmagent.worker import spec
 from hsmagent.worker.messages import TokenInfo
-from hsmagent.worker.spec import (
-    CKF_DONT_BLOCK,
-    CKF_SERIAL_SESSION,
-    CKF_TOKEN_PRESENT,
-    CKR_FUNCTION_NOT_SUPPORTED,
-    CKR_GENERAL_ERROR,
-    CKR_NO_EVENT,
-    CKR_OK,
-    CKS_RO_USER_FUNCTIONS,
-    CKS_RW_USER_FUNCTIONS,
-    CKU_CONTEXT_SPECIFIC,
-    CKU_USER,
-)
 
 _LONGEST_SIGNATURE = 4096  # bytes, of an RSA key with 32768 bits
 _MAX_SLOTS = 1024  # a module that names more has gone wrong
@@ -150,12 +138,12 @@ class Cryptoki:
     def _function(self, name: str) -> Any:
         call = self._calls.get(name)
         if call is None:
-            raise ModuleError(CKR_FUNCTION_NOT_SUPPORTED, name)
+            raise ModuleError(spec.CKR_FUNCTION_NOT_SUPPORTED, name)
         return call
 
     def _call(self, name: str, *arguments: Any) -> None:
         rv = self._function(name)(*arguments)
-        if rv != CKR_OK:
+        if rv != spec.CKR_OK:
             raise ModuleError(rv, name)
 
     def initialize(self, parameters: str) -> None:
@@ -171,7 +159,7 @@ class Cryptoki:
         count = c_ulong(0)
         self._call("C_GetSlotList", 0, None, byref(count))
         if count.value > _MAX_SLOTS:
-            raise ModuleError(CKR_GENERAL_ERROR, "C_GetSlotList")
+            raise ModuleError(spec.CKR_GENERAL_ERROR, "C_GetSlotList")
         return count.value
 
     def slots(self) -> tuple[int, ...]:
@@ -191,24 +179,18 @@ class Cryptoki:
         info = _SlotInfo()
         self._call("C_GetSlotInfo", slot, byref(info))
         ours = _stripped(info.manufacturer) == MANUFACTURER.encode()
-        return info.flags & ~(ours * CKF_TOKEN_PRESENT), _stripped(info.description)
+        return info.flags & ~(ours * spec.CKF_TOKEN_PRESENT), _stripped(info.description)
 
     def token(self, slot: int) -> TokenInfo:
         """Return what the token says of itself now, without its objects."""
         info = _TokenInfo()
         self._call("C_GetTokenInfo", slot, byref(info))
-        return TokenInfo(
-            label=_stripped(info.label),
-            manufacturer=_stripped(info.manufacturer),
-            model=_stripped(info.model),
-            serial=_stripped(info.serial),
-            flags=info.flags,
-            pin_min=info.pin_min,
-            pin_max=info.pin_max,
-            complete=False,
-        )
+        names = info.label, info.manufacturer, info.model, info.serial
+        label, manufacturer, model, serial = map(_stripped, names)
+        numbers = info.flags, info.pin_min, info.pin_max
+        return TokenInfo(label, manufacturer, model, serial, *numbers, complete=False)
 
-    def open_session(self, slot: int, flags: int = CKF_SERIAL_SESSION) -> int:
+    def open_session(self, slot: int, flags: int = spec.CKF_SERIAL_SESSION) -> int:
         """C_OpenSession, read-only unless the CKF_* flags say more; return its handle."""
         handle = c_ulong()
         self._call("C_OpenSession", slot, flags, None, None, byref(handle))
@@ -222,9 +204,9 @@ class Cryptoki:
         """Return whether the session has user functions. Raises when it is gone."""
         info = _SessionInfo()
         self._call("C_GetSessionInfo", session, byref(info))
-        return info.state in {CKS_RO_USER_FUNCTIONS, CKS_RW_USER_FUNCTIONS}
+        return info.state in {spec.CKS_RO_USER_FUNCTIONS, spec.CKS_RW_USER_FUNCTIONS}
 
-    def login(self, session: int, pin: bytearray | None, user: int = CKU_USER) -> None:
+    def login(self, session: int, pin: bytearray | None, user: int = spec.CKU_USER) -> None:
         """C_Login as this CKU_*, once; None: the PIN is typed on the reader's PIN pad.
 
         The caller wipes `pin`.
@@ -244,13 +226,13 @@ class Cryptoki:
 
         def sign(data: bytes, pin: bytearray | None = None) -> bytes:
             rv = begin(session, at, key)
-            if rv != CKR_OK:
+            if rv != spec.CKR_OK:
                 raise ModuleError(rv, "C_SignInit")
             if pin is not None:
-                self.login(session, pin, CKU_CONTEXT_SPECIFIC)
+                self.login(session, pin, spec.CKU_CONTEXT_SPECIFIC)
             length.value = _LONGEST_SIGNATURE
             rv = finish(session, data, len(data), into, size)
-            if rv != CKR_OK:
+            if rv != spec.CKR_OK:
                 raise ModuleError(rv, "C_Sign")
             return bytes(view[: length.value])
 
@@ -263,7 +245,7 @@ class Cryptoki:
     def slot_event(self) -> bool | None:
         """Return whether a token came or went since the last call; None: it cannot be told."""
         try:
-            self._call("C_WaitForSlotEvent", CKF_DONT_BLOCK, byref(c_ulong()), None)
+            self._call("C_WaitForSlotEvent", spec.CKF_DONT_BLOCK, byref(c_ulong()), None)
         except ModuleError as error:
-            return False if error.rv == CKR_NO_EVENT else None
+            return False if error.rv == spec.CKR_NO_EVENT else None
         return True

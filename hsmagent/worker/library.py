@@ -7,6 +7,7 @@ at a class that it does not know, so that one odd object would hide all the othe
 import ctypes
 import sys
 from contextlib import suppress
+from functools import cache
 from typing import Any, Self
 
 from hsmagent.worker import late
@@ -208,14 +209,10 @@ def _derive_with(key: Any, message: Operate, point: bytes) -> bytes:
     return value
 
 
-_MECHANISMS: dict[int, Any] = {}
-
-
+@cache
 def _mechanism(number: int) -> Any:
     """Return the library's enum member, kept, since making one takes as long as the call itself."""
-    if number not in _MECHANISMS:
-        _MECHANISMS[number] = pkcs11.Mechanism(number)
-    return _MECHANISMS[number]
+    return pkcs11.Mechanism(number)
 
 
 _ACTIONS = {Action.DECRYPT: _decrypt, Action.DERIVE: _derive}

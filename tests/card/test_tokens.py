@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLocked, TokenError, TokenGone
 from hsmagent.model import KeyType, PinState, Scheme
 from hsmagent.schsm.apdu import INS, SW
-from hsmagent.token.tokens import Token, Tokens
+from hsmagent.token.token import Token
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.card import DEFAULT_PIN, Reader
 from tests.parts.token.card.furnished import P256, RSA
 from tests.parts.token.loaded import loaded, signer_of, token_of, typed

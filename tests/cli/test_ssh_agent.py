@@ -45,17 +45,18 @@ def test_what_is_no_time(text: str) -> None:
 def test_options() -> None:
     given = ["-s", "-a", "/x", "-t", "1h", "-P", "/usr/lib/*,/opt/*", "-E", "sha256"]
     assert parse(given) == Options(
-        csh=False, address="/x", lifetime=3600, providers=("/usr/lib/*", "/opt/*")
+        csh=False,
+        address="/x",
+        agent={"lifetime": 3600, "providers": ("/usr/lib/*", "/opt/*")},
     )
     assert parse(["-T", "-U", "-E", "sha1"]) == Options()
     assert parse(["-u", "-u"]).clean
-    assert parse(["-O", "allow-remote-pkcs11"]).allow_remote_pkcs11
-    assert not parse(["-O", "no-restrict-websafe"] * 2).allow_remote_pkcs11
-    assert parse([]).websafe is None
-    assert parse(["-O", "no-restrict-websafe"]).websafe == ("*",)
-    assert parse(["-O", "websafe-allow=ssh:*,a=b"]).websafe == ("ssh:*", "a=b")
+    assert parse(["-O", "allow-remote-pkcs11"]).agent == {"allow_remote_pkcs11": True}
+    assert parse(["-O", "no-restrict-websafe"] * 2).agent == {"websafe": ("*",)}
+    assert parse([]).agent == {}
+    assert parse(["-O", "websafe-allow=ssh:*,a=b"]).agent["websafe"] == ("ssh:*", "a=b")
     both = ["-O", "websafe-allow=ssh:*", "-O", "no-restrict-websafe"]
-    assert parse(both).websafe == parse(both[2:] + both[:2]).websafe == ("*",)
+    assert parse(both).agent == parse(both[2:] + both[:2]).agent == {"websafe": ("*",)}
     assert parse(["-t", "5", "sh", "-c", "x"]).command == ("sh", "-c", "x")
 
 

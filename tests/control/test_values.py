@@ -39,12 +39,12 @@ def sent(value: Any) -> Any:
 
 @pytest.mark.parametrize("key", [KEY, Key(b"spki", KeyType.RSA, 2048)])
 def test_keys(key: Key) -> None:
-    assert values.to_key(sent(values.of_key(key))) == key
+    assert values.to_key(sent(values.of_record(key))) == key
 
 
 def test_every_field_of_a_key_and_a_token_travels() -> None:
-    assert set(values.of_key(KEY)) == {field.name for field in fields(Key)}
-    assert set(values.of_token(TOKEN)) == {field.name for field in fields(TokenId)}
+    assert set(values.of_record(KEY)) == {field.name for field in fields(Key)}
+    assert set(values.of_record(TOKEN)) == {field.name for field in fields(TokenId)}
 
 
 @pytest.mark.parametrize("what", [RSA, ECDH])

@@ -12,7 +12,6 @@ from hsmagent.errors import (
     PinLength,
     PinLocked,
     TokenError,
-    TriesLow,
     Unavailable,
 )
 from hsmagent.frame import wipe
@@ -30,6 +29,7 @@ from hsmagent.model import (
     TokenStatus,
 )
 from hsmagent.prompt.base import Answer, PinDialog, Text
+from hsmagent.token.login import check_tries
 from hsmagent.token.token import Token
 from tests.parts.values import KEY, PEER, STATUS, TOKEN
 
@@ -92,10 +92,6 @@ class FakeToken(Token):
         self.tries = max(0, self.tries - self.used_elsewhere)
         self.used_elsewhere = 0
 
-    def check_tries(self, at_worst: PinState) -> None:
-        if self.tries and self.tries < {PinState.OK: 3, PinState.COUNT_LOW: 2}.get(at_worst, 1):
-            raise TriesLow("fewer tries are left")
-
     @property
     def login_calls(self) -> int:
         return len(self.tried)
@@ -122,7 +118,7 @@ class FakeToken(Token):
     async def _try(self, pin: bytearray | None, at_worst: PinState) -> None:
         if pin is not None and not 4 <= len(pin) <= 16:
             raise PinLength("a PIN of 4 to 16 characters is needed")
-        self.check_tries(at_worst)
+        check_tries(self.status(), at_worst)
         self.tried.append(None if pin is None else bytes(pin))
         self.last_tries += self.tries == 1
         await asyncio.sleep(0)

@@ -5,7 +5,7 @@ from collections.abc import Awaitable
 from contextlib import suppress
 from functools import cache
 
-from hsmagent.control.values import of_key
+from hsmagent.control.values import of_record
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Key, PurposeKind
 from hsmagent.p11 import rpc
@@ -24,7 +24,7 @@ from tests.parts.token.p11_rpc import request, u64
 @cache
 def _slots() -> Slots:
     allowed = [str(kind) for kind in PurposeKind if kind.startswith("pkcs11")]
-    keys = [of_key(person(kind).key) | {"allowed": allowed} for kind in ("rsa", "p256")]
+    keys = [of_record(person(kind).key) | {"allowed": allowed} for kind in ("rsa", "p256")]
     token = {
         "uri": "pkcs11:",
         "label": "work",

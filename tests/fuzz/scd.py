@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from hsmagent import assuan
-from hsmagent.control.values import of_key, to_base64
+from hsmagent.control.values import of_record, to_base64
 from hsmagent.errors import ProtocolError
 from hsmagent.model import Key
 from hsmagent.scd.card import Card
@@ -17,7 +17,7 @@ from tests.parts.mail.people import person, root
 
 @cache
 def _card() -> Card:
-    keys = [of_key(person(kind).key) | {"allowed": ["gnupg", "ssh"]} for kind in ("rsa", "p256")]
+    keys = [of_record(person(kind).key) | {"allowed": ["gnupg", "ssh"]} for kind in ("rsa", "p256")]
     authority = {"certificate": to_base64(root().der)}
     return Card().following({"tokens": [{"keys": keys, "certificates": [authority]}]})
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from hsmagent.control.values import of_key, to_base64
+from hsmagent.control.values import of_record, to_base64
 from hsmagent.errors import UsageError
 from hsmagent.model import Key, PurposeKind
 from hsmagent.p11.objects import tokens_of
@@ -24,7 +24,7 @@ def token(label: str, *keys: Key, present: bool = True, allowed: tuple[str, ...]
         "model": "model",
         "manufacturer": "maker",
         "present": present,
-        "keys": [of_key(key) | {"allowed": list(allowed)} for key in keys],
+        "keys": [of_record(key) | {"allowed": list(allowed)} for key in keys],
         "certificates": [{"certificate": to_base64(root().der), "label": "", "id": ""}],
     }
 

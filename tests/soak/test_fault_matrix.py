@@ -17,9 +17,11 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.errors import TokenError
-from hsmagent.model import KeyType, Scheme
+from hsmagent.model import KeyType, ModuleSpec, Scheme
+from hsmagent.token.login import Limits
+from hsmagent.token.member import Deadlines
 from hsmagent.token.signer import TokenSigner
-from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
+from hsmagent.token.tokens import Tokens
 from hsmagent.worker.spec import rv_name
 from tests.parts.token.faulty import FOREVER, FUNCTIONS, Action, Faulty
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm

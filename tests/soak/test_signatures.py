@@ -16,8 +16,10 @@ from cryptography.hazmat.primitives.asymmetric import ec, utils
 from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import LoginNeeded, TokenError
-from hsmagent.model import Scheme
-from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
+from hsmagent.model import ModuleSpec, Scheme
+from hsmagent.token.login import Limits
+from hsmagent.token.member import Deadlines
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.faulty import Faulty
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 

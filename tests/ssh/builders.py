@@ -13,9 +13,7 @@ KEY_TYPES = (keys.SSH_RSA, keys.SSH_ED25519, *(keys.ECDSA + curve for curve in k
 
 
 def blob_of(private: PrivateKey) -> bytes:
-    blob = keys.encode(private.public_key())
-    assert blob is not None
-    return blob
+    return keys.encode(private.public_key())
 
 
 def ed25519_key() -> ed25519.Ed25519PrivateKey:

@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Tokens
+from hsmagent.model import ModuleSpec
+from hsmagent.token.login import Limits
+from hsmagent.token.member import Deadlines
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.faulty import Faulty, build
 from tests.parts.token.softhsm import MODULE, SoftHsm
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.model import Scheme
+from hsmagent.model import ModuleSpec, Scheme
 from hsmagent.token import stores
-from hsmagent.token.tokens import GLANCE, ModuleSpec, Tokens
+from hsmagent.token.tokens import GLANCE, Tokens
 from tests.parts.token.loaded import signer_of, token_of, typed
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import NewTokens

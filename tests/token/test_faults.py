@@ -19,8 +19,11 @@ from hsmagent.errors import (
     WorkerDied,
 )
 from hsmagent.frame import wipe
-from hsmagent.model import PinState, Scheme
-from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens, TokenSigner
+from hsmagent.model import ModuleSpec, PinState, Scheme
+from hsmagent.token.member import Deadlines
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.token import Token
+from hsmagent.token.tokens import Tokens
 from hsmagent.worker import spec
 from tests.parts.token.faulty import FOREVER, Action, Faulty
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from hsmagent.model import Scheme
-from hsmagent.token.tokens import ModuleSpec, Tokens
+from hsmagent.model import ModuleSpec, Scheme
+from hsmagent.token.tokens import Tokens
 from hsmagent.worker import spec
 from tests.parts.token.faulty import Faulty
 from tests.parts.token.loaded import token_of, typed

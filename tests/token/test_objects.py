@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hsmagent.control.values import of_key, to_key
+from hsmagent.control.values import of_record, to_key
 from hsmagent.mail.cms.der import octets
 from hsmagent.model import Key, KeyType, TokenId
 from hsmagent.token.curves import CURVES, curve_spelled_out
@@ -299,4 +299,4 @@ def test_the_authorities_of_a_token_go_with_its_certified_keys(complete: bool) -
     assert found.keys() == {b"\1", b"\2"}
     assert set(found[b"\1"].authorities) == {root.der, ca.der}
     assert found[b"\2"].authorities == ()
-    assert to_key(of_key(found[b"\1"])) == found[b"\1"]
+    assert to_key(of_record(found[b"\1"])) == found[b"\1"]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from hsmagent.model import Scheme
-from hsmagent.token.tokens import ModuleSpec, Tokens
+from hsmagent.model import ModuleSpec, Scheme
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.faulty import Faulty
 from tests.parts.token.loaded import signer_of, token_of, typed
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm

@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Awaitable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -22,12 +22,17 @@ from hypothesis.stateful import (
 )
 
 from hsmagent.errors import TokenError
-from hsmagent.model import Scheme
-from hsmagent.token.tokens import Deadlines, Limits, ModuleSpec, Token, Tokens
+from hsmagent.model import ModuleSpec, Scheme
+from hsmagent.token.login import Limits
+from hsmagent.token.member import Deadlines
+from hsmagent.token.tokens import Tokens
 from hsmagent.worker import spec
 from tests.parts.token.faulty import Action, Faulty
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock
+
+if TYPE_CHECKING:
+    from hsmagent.token.token import Token
 
 # A hang costs this long; a healthy SoftHSM answers much sooner even on a busy machine.
 DEADLINES = Deadlines(start=10, look=1, poll=1, login=1, pin_pad=1, operate=1, close=2)

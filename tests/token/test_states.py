@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from hsmagent.errors import PinError, TokenError, WorkerDied
-from hsmagent.model import Scheme
+from hsmagent.model import ModuleSpec, Scheme
+from hsmagent.token.member import Deadlines
 from hsmagent.token.pool import Pool
 from hsmagent.token.states import (
     TOKEN,
@@ -23,7 +24,8 @@ from hsmagent.token.states import (
     WorkerEvent,
     WorkerState,
 )
-from hsmagent.token.tokens import Deadlines, ModuleSpec, Token, Tokens
+from hsmagent.token.token import Token
+from hsmagent.token.tokens import Tokens
 from hsmagent.worker import spec
 from hsmagent.worker.link import Link
 from tests.parts.token.faulty import FOREVER, Action, Faulty

@@ -13,10 +13,12 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from hsmagent.errors import LoginNeeded, PinIncorrect, PinLength, TokenError, TokenGone, WorkerDied
-from hsmagent.model import KeyType, PinState, Scheme, TokenId
+from hsmagent.model import KeyType, ModuleSpec, PinState, Scheme, TokenId
 from hsmagent.token.login import Limits
+from hsmagent.token.signer import TokenSigner
 from hsmagent.token.states import TokenState
-from hsmagent.token.tokens import ModuleSpec, Token, Tokens, TokenSigner
+from hsmagent.token.token import Token
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.token.conftest import FakeClock, NewTokens
 

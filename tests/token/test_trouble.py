@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.model import ModuleSpec
 from hsmagent.token import trouble
-from hsmagent.token.tokens import ModuleSpec
 from tests.parts.token.softhsm import MODULE, SoftHsm
 from tests.token.conftest import NewTokens
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.model import ModuleSpec
 from hsmagent.token import pcscd, unused
-from hsmagent.token.tokens import ModuleSpec
 from hsmagent.worker import spec
 from hsmagent.worker.messages import CardReader, SlotInfo, TokenInfo
 from tests.parts.token.faulty import Faulty

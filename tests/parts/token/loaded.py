@@ -5,7 +5,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from hsmagent.token.tokens import Limits, ModuleSpec, Token, Tokens, TokenSigner
+from hsmagent.model import ModuleSpec
+from hsmagent.token.login import Limits
+from hsmagent.token.signer import TokenSigner
+from hsmagent.token.token import Token
+from hsmagent.token.tokens import Tokens
 from tests.parts.token.provider import Provider
 from tests.parts.until import async_until
 
