@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.serialization import load_der_public_key
 
 from hsmagent.errors import ProtocolError
 from hsmagent.model import TokenId
-from hsmagent.token import objects
+from hsmagent.token import objects, public_keys
 from hsmagent.worker import codec, spec
 from hsmagent.worker.messages import RawObject
 
@@ -57,7 +57,8 @@ def test_keys_of_one_id_are_paired_in_good_time(monkeypatch: pytest.MonkeyPatch)
         parsed[spki] += 1
         return load_der_public_key(spki)
 
-    monkeypatch.setattr(objects, "load_der_public_key", load)
+    public_keys.modulus.cache_clear()
+    monkeypatch.setattr(public_keys, "load_der_public_key", load)
     number = (1 << 2047) + 1
     ulong = struct.Struct("@L").pack
 
