@@ -57,6 +57,7 @@ def test_keys_of_one_id_are_paired_in_good_time(monkeypatch: pytest.MonkeyPatch)
         parsed[spki] += 1
         return load_der_public_key(spki)
 
+    public_keys.modulus.cache_clear()
     monkeypatch.setattr(public_keys, "load_der_public_key", load)
     number = (1 << 2047) + 1
     ulong = struct.Struct("@L").pack

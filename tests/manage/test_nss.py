@@ -9,12 +9,18 @@ NEW_PIN = "271828"
 ADDRESS = "alice@example.org"
 
 
+def _makes_ed25519(nss: Managed) -> bool:
+    """Whether this NSS does: newer ones do."""
+    info = nss.does("token", "info", TOKEN)
+    assert "p256" in info
+    return "ed25519" in info
+
+
 def test_what_can_be_done_with_a_database(tmp_path: Path) -> None:
     """Its other token, to which nothing can be written, is not meant where none is named."""
     with database() as provider:
         nss = Managed(provider, tmp_path)
-        assert "p256" in nss.does("token", "info", TOKEN)
-        for kind in ("p256", "rsa2048"):
+        for kind in ("p256", "rsa2048", *(("ed25519",) if _makes_ed25519(nss) else ())):
             nss.does("key", "new", kind, "--label", "new", "--for", "ssh,mail", secrets=(PIN,))
             assert "failed" not in nss.does("key", "test", "new", secrets=(PIN,))
             nss.does("key", "rename", "new", "newer", secrets=(PIN,))
@@ -45,6 +51,7 @@ def test_what_cannot_be_done_is_one_sentence(tmp_path: Path) -> None:
         assert "failed" not in nss.does("key", "test", "ssh", secrets=(PIN,))
         said = nss.fails("data", "write", "note", "note", "--private", secrets=(PIN,))
         assert f"“{TOKEN}” does not keep this data (" in said
-        said = nss.fails("key", "new", "ed25519", "--label", "x", status=2)
-        assert "does not make ed25519 keys" in said
+        if not _makes_ed25519(nss):
+            said = nss.fails("key", "new", "ed25519", "--label", "x", status=2)
+            assert "does not make ed25519 keys" in said
         assert "no SmartCard-HSM" in nss.fails("key", "backup", "ssh", ".", status=2)
