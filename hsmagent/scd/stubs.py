@@ -31,4 +31,17 @@ def read(folder: Path, grip: str) -> bytes:
 
 def is_ours(stub: bytes) -> bool:
     """Whether GnuPG has learned the key from our card: the stub holds its serial, raw or in hex."""
-    return bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub
+    ours = bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub
+    return ours and b"shadowed-private-key" in stub
+
+
+def forget(folder: Path) -> bool:
+    """Delete the stubs of our card's keys, so that GnuPG does not ask for that card any more.
+
+    Returns whether there was one.
+    """
+    named = (folder / "private-keys-v1.d").glob("*.key")
+    ours = [file for file in named if is_ours(read(folder, file.stem))]
+    for file in ours:
+        file.unlink(missing_ok=True)
+    return bool(ours)
