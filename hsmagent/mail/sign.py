@@ -28,7 +28,7 @@ class Writer(Protocol):
         ...
 
     def writelines(self, chunks: Iterable[bytes], /) -> object:
-        """Take all of each of these."""
+        """Take every chunk, to its end."""
         ...
 
 
