@@ -1,17 +1,11 @@
 """The stubs that GnuPG's agent keeps of keys on cards (gnupg/agent/keyformat.txt)."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from hsmagent.scd.card import SERIAL
 
 _GRIP = re.compile(r"[0-9A-F]{40}")
-
-
-def home(env: Mapping[str, str]) -> Path:
-    """Return GnuPG's folder in this environment."""
-    return Path(env.get("GNUPGHOME") or f"{env.get('HOME', '')}/.gnupg")
 
 
 def path(folder: Path, grip: str) -> Path:
