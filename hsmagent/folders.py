@@ -8,6 +8,10 @@ import stat
 
 from hsmagent.errors import UsageError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 RUNTIME = "XDG_RUNTIME_DIR"
 # Below our runtime folder, in a folder of its own, which a sandbox can be given. Never the path at
 # which p11-kit looks by itself: sandboxes hand that one to browsers.
@@ -33,6 +37,12 @@ def home_folder(variable: str, usual: str) -> str:
 def state_folder() -> str:
     """Return `$XDG_STATE_HOME/hsmagent`, where we remember what is no secret. Raises UsageError."""
     return home_folder("XDG_STATE_HOME", "~/.local/state") + "/hsmagent"
+
+
+def gnupg_folder(env: "Mapping[str, str]") -> str:
+    """Return GnuPG's folder in this environment, as GnuPG finds it: `$GNUPGHOME`, else ~/.gnupg."""
+    home = env.get("HOME") or os.path.expanduser("~")  # noqa: PTH111 - as above
+    return os.path.abspath(env.get("GNUPGHOME") or f"{home}/.gnupg")  # noqa: PTH100 - as above
 
 
 def runtime_folder(named: str = "") -> str:

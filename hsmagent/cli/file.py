@@ -84,10 +84,9 @@ def _encrypt(given: Given, keys: KeysFactory, files: ExitStack) -> int:
 
 def _own(addresses: Iterable[str], keys: KeysFactory, now: datetime) -> list[store.Entry]:
     """Return the tokens' certificates for those of these addresses that are ours."""
-    from hsmagent.mail import encrypt, identity
+    from hsmagent.mail import identity
 
-    found = map(identity.finder(lambda: keys().keys(), now), addresses)
-    return [encrypt.can_all(entry) for entry in found if entry]
+    return [entry for entry in map(identity.finder(keys, now), addresses) if entry]
 
 
 def _decrypt(given: Given, keys: KeysFactory, files: ExitStack) -> int:

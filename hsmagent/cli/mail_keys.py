@@ -24,6 +24,7 @@ class DaemonKeys:
     def __init__(self) -> None:
         self._daemon = Daemon(role=MAIL, on_wait=self._say_once)
         self._said = False
+        self._read_gcm: bool | None = None
 
     def _say_once(self, sentence: str, on_terminal: bool) -> None:  # noqa: FBT001 - Daemon's
         """Say why nothing happens, unless stderr is a terminal that shows the sentence already."""
@@ -33,7 +34,15 @@ class DaemonKeys:
 
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates."""
-        return [to_key(answer) for answer in self._daemon.call("keys")["keys"]]
+        answer = self._daemon.call("keys")
+        self._read_gcm = not answer["gnupg"]
+        return [to_key(key) for key in answer["keys"]]
+
+    def read_gcm(self) -> bool:
+        """Whether all programs that decrypt with the keys know AES-GCM."""
+        if self._read_gcm is None:
+            self.keys()
+        return bool(self._read_gcm)
 
     def sign_attributes(
         self, key: Key, scheme: Scheme, attributes: bytes, context: Context

@@ -156,7 +156,7 @@ def _encrypt(arguments: Arguments, data: Spool, keys: KeysFactory, out: Spool) -
 
     now, kept = datetime.now(UTC), store.default()
     words = (*arguments.files, *arguments.values.get("-recip", ()))
-    find_own = identity.finder(lambda: keys().keys(), now)
+    find_own = identity.finder(keys, now)
     to = [_recipient(word, lambda one: kept.find(one, now) or find_own(one)) for word in words]
     if not to:
         raise UsageError("-encrypt needs at least one certificate")

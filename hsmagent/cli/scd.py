@@ -13,8 +13,7 @@ from hsmagent.cli.daemon import start_logging
 from hsmagent.control.client import FACE
 from hsmagent.daemon.listening import listen, make_folder
 from hsmagent.errors import HsmAgentError, UsageError
-from hsmagent.folders import runtime_folder
-from hsmagent.scd import stubs
+from hsmagent.folders import gnupg_folder, runtime_folder
 from hsmagent.scd.server import Server
 from hsmagent.worker.hardening import forbid_dumps
 
@@ -55,7 +54,7 @@ async def _serve(runtime: Path, given: Given) -> None:
             str(runtime / f"{FACE}.sock"),
             listening,
             str(path),
-            home=Path(home) if home else stubs.home(os.environ),
+            home=Path(home) if home else Path(gnupg_folder(os.environ)),
             real=given.value("--scdaemon"),
             options=("--homedir", home) if home else (),
         )

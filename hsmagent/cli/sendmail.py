@@ -168,12 +168,12 @@ def _encrypted(
     own = encrypt.own_entry(original, kept, "", now)
     if own is None:
         own = identity.for_encryption(keys().keys(), original.one("from"), now)
-    find = identity.finder(lambda: keys().keys(), now)
-    made = []
+    find = identity.finder(keys, now)
+    own, made = identity.ours(own, keys), []
     for group in (to, *((one,) for one in hidden if one not in to)):
         if group:
             out = Spool(sealed=True)
-            options = encrypt.Options(now, to=group, own=(encrypt.can_all(own),), find_own=find)
+            options = encrypt.Options(now, to=group, own=(own,), find_own=find)
             encrypt.message(region, out, kept, options)
             made.append(Outgoing(_passed(arguments, group, header=False), Region.whole(out)))
     if not made:

@@ -11,6 +11,7 @@ from hsmagent.cli.arguments import Given
 from hsmagent.cli.output import write
 from hsmagent.control.client import Daemon
 from hsmagent.errors import HsmAgentError, UsageError
+from hsmagent.scd import stubs
 from hsmagent.setup import gnupg
 from hsmagent.setup.home import Home, own_program, shipped
 from hsmagent.setup.plan import Step, Verb, carry_out, placing, removing
@@ -99,10 +100,7 @@ def _place(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
     if _serves_pkcs11(record):
         told.append("PKCS#11 programs are served once the configuration says so: docs/pkcs11.md.")
         told.append("Then `hsmagent doctor` says which of them see a token twice, and what to do.")
-    if _change_gnupg(steps):
-        gnupg.end_agent(os.environ)
-    if any(name.endswith(GNUPG_AGENT) for name in record.lines):
-        told += gnupg.learn(os.environ)
+    told += _served_gnupg(steps, record, home)
     told.append(f"Examples for ssh and mail programs are in {shipped() / 'contrib'}.")
     return told
 
@@ -136,9 +134,16 @@ def _sockets(names: Iterable[str]) -> list[str]:
     return sorted({Path(name).name for name in names if name.endswith(".socket")})
 
 
-def _change_gnupg(steps: Sequence[Step]) -> bool:
+def _served_gnupg(steps: Sequence[Step], record: Record, home: Home) -> Iterator[str]:
+    """Have GnuPG's agent take in what was changed; it learns our keys, or they are forgotten."""
     changes = (step.verb is not Verb.LEAVE and step.path.name == GNUPG_AGENT for step in steps)
-    return any(changes)
+    changed = any(changes)
+    if changed:
+        gnupg.end_agent(os.environ)
+    if any(name.endswith(GNUPG_AGENT) for name in record.lines):
+        yield from gnupg.learn(os.environ)
+    elif changed and stubs.forget(home.gnupg):
+        yield "GnuPG has forgotten your tokens' keys; their certificates stay with it."
 
 
 # -- taking away -----------------------------------------------------------------------------
@@ -149,11 +154,10 @@ def _remove(steps: Sequence[Step], record: Record, home: Home) -> list[str]:
     session.stop(_sockets(record.written), agent=True)
     for step in steps:
         carry_out(step, record)
-    if _change_gnupg(steps):
-        gnupg.end_agent(os.environ)
     record.clear()
     session.forget()
-    told = ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]
+    told = [*_served_gnupg(steps, record, home)]
+    told += ["Removed. Log in anew, so that SSH_AUTH_SOCK is forgotten everywhere."]
     if record.path.parent.exists():
         told.append(f"What the agent noted of its use is in {home.short(record.path.parent)}.")
     return told

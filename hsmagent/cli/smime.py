@@ -133,7 +133,7 @@ def _encrypt(given: Given, keys: KeysFactory) -> int:
             to=tuple(given.values("--to")),
             given=tuple(store.Entry(c) for c in certificates_in(given.values("--recipient"))),
             own=_own_copy(mime.read(region), given, keys, kept, now),
-            find_own=identity.finder(lambda: keys().keys(), now),
+            find_own=identity.finder(keys, now),
             gcm={"gcm": True, "cbc": False}.get(given.value("--cipher")),
             oaep=given.flag("--oaep"),
         )
@@ -157,7 +157,7 @@ def _own_copy(
     if own is None:
         sender = given.value("--from") or entity.one("from")
         own = identity.for_encryption(keys().keys(), sender, now)
-    return (encrypt.can_all(own),)
+    return (identity.ours(own, keys),)
 
 
 def judge_of(given: Given) -> "Judge":

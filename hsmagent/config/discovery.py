@@ -70,7 +70,7 @@ def discover() -> tuple[str, ...]:
 
 
 def registered_for(config_home: str) -> tuple[Registration, ...]:
-    """Return what is registered for the person whose $XDG_CONFIG_HOME that is."""
+    """Return the modules registered for everybody and for the person with this configuration."""
     folders = map(Path, (f"{config_home}/{USER_MODULES}", *SYSTEM_MODULES))
     return tuple(registrations(*folders))
 

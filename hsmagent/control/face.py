@@ -49,6 +49,8 @@ SCHEMES = frozenset(Scheme) - {Scheme.RSA_PKCS1_SHA1, Scheme.ED25519}
 SIGNATURES = (12_000, 60.0)
 DECRYPTIONS = (300, 60.0)
 MOST_DERIVED = 512  # bytes
+# GnuPG writes each half of an ECDSA signature as it is. Of four with P-521 two have a spare zero.
+MOST_TRIES = 12
 
 A_MAIL = "make the signature of a mail"
 A_MESSAGE = "a message"
@@ -253,15 +255,22 @@ class FaceOperations:
     async def sign_digest(self, asked: Asked) -> Answer:
         """Sign a digest, as long as that of the scheme's hash. RSA: PKCS#1 builds the DigestInfo.
 
-        An ECDSA digest of another hash goes by its length. Returns what `sign_message` does.
+        An ECDSA digest of another hash goes by its length. Returns what `sign_message` does. For
+        GnuPG it is signed until no half has a spare zero, unless that takes a PIN each time.
         """
         digest, scheme = asked.binary("digest"), _scheme(asked)
         if len(digest) != hashlib.new(scheme.hash_name).digest_size:
             raise UsageError(f"a digest of {len(digest)} bytes does not fit {scheme}")
         purpose = self._purpose(PurposeKind.PKCS11_DIGEST, "sign", NOT_DESCRIBED)
+        again = purpose.kind is PurposeKind.GNUPG and scheme.value.startswith("ecdsa")
 
-        def sign(signer: TokenSigner, pin: bytearray | None) -> Awaitable[bytes]:
-            return signer.sign(scheme, digest, pin, hashed=True)
+        async def sign(signer: TokenSigner, pin: bytearray | None) -> bytes:
+            signature = await signer.sign(scheme, digest, pin, hashed=True)
+            tries = MOST_TRIES if again and pin is None else 0
+            while tries and has_spare_zero(signature):
+                signature = await signer.sign(scheme, digest, hashed=True)
+                tries -= 1
+            return signature
 
         return {"signature": await self._use(asked, purpose, self._face.signatures, sign)}
 
@@ -354,6 +363,12 @@ _HOW_TO_SERVE = {
     " configuration",
     Family.GNUPG: 'GnuPG is not served: no allow in the configuration names "gnupg"',
 }
+
+
+def has_spare_zero(signature: bytes) -> bool:
+    """Whether r or s of r‖s begins with a zero that DER does not allow in front (X.690, 8.3.2)."""
+    half = len(signature) // 2
+    return any(n[0] == 0 and n[1] < 0x80 for n in (signature[:half], signature[half:]))  # noqa: PLR2004 - the sign bit
 
 
 def _scheme(asked: Asked) -> Scheme:

@@ -39,8 +39,13 @@ class MailOperations:
         }
 
     async def keys(self, _: Fields) -> Answer:
-        """Return every key with its certificates."""
-        return {"keys": [of_record(signer.key) for signer in self._tokens.signers()]}
+        """Return every key with its certificates, and whether GnuPG decrypts with one of them."""
+        keys = [signer.key for signer in self._tokens.signers()]
+        gnupg = any(
+            (key.can_decrypt or key.can_derive) and PurposeKind.GNUPG in self._gate.allowed(key)
+            for key in keys
+        )
+        return {"keys": [of_record(key) for key in keys], "gnupg": gnupg}
 
     async def sign_attributes(self, asked: Asked) -> Answer:
         """Sign a mail's signed attributes: the DER SET OF, which is hashed here; never a digest.

@@ -201,7 +201,7 @@ class ControlOperations:
         peer: Callable[[], Peer],
         secret: bytearray,
     ) -> Answer:
-        """Second half: a byte of flags and the PIN; one C_Login, whatever comes of it."""
+        """Take the frame after `unlock`, a byte of flags and the PIN: one C_Login in any case."""
         if secret[0] not in (PIN_PLAIN, PIN_LAST_TRY_CONFIRMED):
             raise UsageError("the frame after unlock holds no PIN; nothing was tried")
         status = self._tokens.token(token).status()

@@ -8,6 +8,7 @@ from hsmagent.config.file import Config
 from hsmagent.control.client import FACE, Daemon
 from hsmagent.doctor.finding import COMMAND_TIMEOUT, Finding, State, Surroundings
 from hsmagent.errors import HsmAgentError
+from hsmagent.folders import gnupg_folder
 from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.model import PurposeKind, printable
 from hsmagent.scd import stubs
@@ -21,7 +22,7 @@ SYSTEM_TRUSTLIST = Path("/etc/gnupg/trustlist.txt")
 
 
 def served(where: Surroundings, settings: Config) -> list[Finding]:
-    """Look at all of it. No findings where GnuPG is neither meant nor set up to be served."""
+    """Look at GnuPG's set-up; find nothing where no key is open to it and it does not run us."""
     meant = any(PurposeKind.GNUPG in (entry.allow or ()) for entry in settings.keys)
     named = _scdaemon(where)
     ours = Path(named).name == PROGRAM
@@ -47,7 +48,7 @@ def served(where: Surroundings, settings: Config) -> list[Finding]:
 
 
 def _home(where: Surroundings) -> Path:
-    return stubs.home(where.env)
+    return Path(gnupg_folder(where.env))
 
 
 def _scdaemon(where: Surroundings) -> str:

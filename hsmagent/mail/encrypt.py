@@ -1,7 +1,7 @@
 """`encrypt`: a message in, the same message for its recipients alone out."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import chain
 
@@ -120,8 +120,7 @@ def for_addresses(wanted: Sequence[str], store: Store, options: Options) -> list
         named = set(map(address.folded, entry.certificate.addresses))
         found.update(dict.fromkeys((a for a in found if address.folded(a) in named), entry))
     for one in [one for one, entry in found.items() if entry is None]:
-        own = options.find_own(one)
-        found[one] = can_all(own) if own else None
+        found[one] = options.find_own(one)
     missing = [one for one, entry in found.items() if entry is None]
     if missing:
         raise NoCertificate(missing)
@@ -142,8 +141,3 @@ def own_entry(entity: Entity, store: Store, sender: str, now: datetime) -> Entry
     """Return our own certificate from the store, for the sender given or the From."""
     names = address.own_addresses(sender or entity.one("from"))
     return next((entry for name in names if (entry := store.find(name, now))), None)
-
-
-def can_all(entry: Entry) -> Entry:
-    """Return an entry of our own with the capabilities that we have: those that we can send."""
-    return replace(entry, capabilities=_AUTHENTICATED)

@@ -1,15 +1,16 @@
 """Which key and certificate sign: by name, or by the address the mail comes from."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 
 from hsmagent.errors import HsmAgentError, UsageError
 from hsmagent.mail import purpose, selectors
 from hsmagent.mail.address import folded, own_addresses
-from hsmagent.mail.cms import certificates
+from hsmagent.mail.cms import certificates, oids
 from hsmagent.mail.cms.certificates import Certificate, Pair
+from hsmagent.mail.keys import KeysFactory
 from hsmagent.mail.store import Entry
 from hsmagent.model import Key, printable
 
@@ -134,17 +135,30 @@ def for_encryption(keys: Sequence[Key], sender: str, now: datetime) -> Entry:
     return found
 
 
-def finder(keys: Callable[[], Sequence[Key]], now: datetime) -> Callable[[str], Entry | None]:
-    """Return what finds our own certificate for an address; `keys` is called once, if at all."""
+def finder(keys: KeysFactory, now: datetime) -> Callable[[str], Entry | None]:
+    """Return what finds our own certificate for an address; the keys are read once, if at all."""
 
     @cache
     def held() -> Sequence[Key]:
         try:
-            return keys()
+            return keys().keys()
         except HsmAgentError:  # the caller's error names the address, which says more
             return ()
 
-    return lambda address: own_entry(held(), address, now)
+    def find(address: str) -> Entry | None:
+        found = own_entry(held(), address, now)
+        return ours(found, keys) if found is not None else None
+
+    return find
+
+
+def ours(entry: Entry, keys: KeysFactory) -> Entry:
+    """Return an entry of our own with what reads our mail: we, and GnuPG if our keys serve it."""
+    try:
+        gcm = keys().read_gcm()
+    except HsmAgentError:  # no daemon, and so nothing that GnuPG could use
+        gcm = True
+    return replace(entry, capabilities=frozenset(oids.AES_GCM if gcm else ()))
 
 
 def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:

@@ -32,6 +32,10 @@ class MailKeys(Protocol):
     def keys(self) -> Sequence[Key]:
         """Return the keys with their certificates. Asks for no PIN."""
 
+    def read_gcm(self) -> bool:
+        """Whether all programs that decrypt with these keys know AES-GCM. GnuPG does not."""
+        ...
+
     def sign_attributes(
         self, key: Key, scheme: Scheme, attributes: bytes, context: Context
     ) -> bytes:

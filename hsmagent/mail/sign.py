@@ -27,7 +27,7 @@ class Writer(Protocol):
         """Take all of `data`."""
 
     def writelines(self, chunks: Iterable[bytes], /) -> object:
-        """Take all of each of these."""
+        """Take every chunk, to its end."""
 
 
 class NoSender(Malformed):
@@ -107,7 +107,7 @@ def content_signature(
     pss = options.pss or _demands_pss(who)
     scheme = signed.best_scheme(who.key, pss=pss, digest=options.digest)
     found, length = digest.of(oids.digest_name(scheme), content())
-    attributes = signed.attributes(found, scheme, who.certificate, options.now)
+    attributes = signed.attributes(found, scheme, who.certificate, options.now, gcm=keys.read_gcm())
     signature = keys.sign_attributes(who.key, scheme, attributes, context)
     info = signed.signer_info(who.certificate, scheme, attributes, signature)
     sent = identity.chain(who, options.files)

@@ -141,7 +141,7 @@ class Spool:
         self._size += len(data)
 
     def writelines(self, chunks: Iterable[bytes]) -> None:
-        """Append each of these."""
+        """Append every chunk."""
         for chunk in chunks:
             self.write(chunk)
 

@@ -66,7 +66,7 @@ class Out:
                 self._failed(error)
 
     def writelines(self, chunks: Iterable[bytes]) -> None:
-        """Write all of each of these."""
+        """Write every chunk, to its end."""
         for chunk in chunks:
             self.write(chunk)
 

@@ -48,7 +48,7 @@ class Token:
 
     @property
     def label(self) -> str:
-        """The label that was given to it."""
+        """The label that the person gave the token, without what OpenSC appends."""
         return self.card.label if self.card else self.id.label.removesuffix(_USER_PIN)
 
     @property

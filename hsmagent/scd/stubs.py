@@ -1,17 +1,11 @@
 """The stubs that GnuPG's agent keeps of keys on cards (gnupg/agent/keyformat.txt)."""
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
 
 from hsmagent.scd.card import SERIAL
 
 _GRIP = re.compile(r"[0-9A-F]{40}")
-
-
-def home(env: Mapping[str, str]) -> Path:
-    """Return GnuPG's folder in this environment."""
-    return Path(env.get("GNUPGHOME") or f"{env.get('HOME', '')}/.gnupg")
 
 
 def path(folder: Path, grip: str) -> Path:
@@ -31,4 +25,17 @@ def read(folder: Path, grip: str) -> bytes:
 
 def is_ours(stub: bytes) -> bool:
     """Whether GnuPG has learned the key from our card: the stub holds its serial, raw or in hex."""
-    return bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub
+    ours = bytes.fromhex(SERIAL) in stub or SERIAL.encode() in stub
+    return ours and b"shadowed-private-key" in stub
+
+
+def forget(folder: Path) -> bool:
+    """Delete the stubs of our card's keys, so that GnuPG does not ask for that card any more.
+
+    Returns whether there was one.
+    """
+    named = (folder / "private-keys-v1.d").glob("*.key")
+    ours = [file for file in named if is_ours(read(folder, file.stem))]
+    for file in ours:
+        file.unlink(missing_ok=True)
+    return bool(ours)

@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping
 from hsmagent.setup.session import succeeds
 
 TIMEOUT = 60.0  # seconds for one program of GnuPG
-_LATER = "`gpgsm --learn-card` has GnuPG learn the keys"
 
 
 def end_agent(env: Mapping[str, str]) -> None:
@@ -18,4 +17,5 @@ def learn(env: Mapping[str, str]) -> Iterator[str]:
     if succeeds(env, TIMEOUT, "gpgsm", "--batch", "--learn-card"):
         yield "GnuPG has learned the keys: `gpgsm --list-secret-keys`."
     else:
-        yield f'GnuPG sees no key yet. Name "gnupg" in the allow of a key; then {_LATER}.'
+        yield "GnuPG has learned no key yet. `hsmagent doctor` says what is missing; after that,"
+        yield "`gpgsm --learn-card` has it learn them."

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import hsmagent
 from hsmagent.errors import UsageError
+from hsmagent.folders import gnupg_folder
 
 # A file by which the folder of our files is known.
 _MARK = ("systemd", "hsmagent.service")
@@ -47,7 +48,7 @@ class Home:
             data=base("XDG_DATA_HOME", ".local/share"),
             state=base("XDG_STATE_HOME", ".local/state"),
             runtime=base("XDG_RUNTIME_DIR", f"/run/user/{os.getuid()}"),
-            gnupg=base("GNUPGHOME", ".gnupg"),
+            gnupg=Path(gnupg_folder(env)),
             zdotdir=base("ZDOTDIR", "."),
             shell=Path(env.get("SHELL") or entry.pw_shell).name,
         )

@@ -105,9 +105,10 @@ def others(home: Home) -> Iterator[str]:
         for number, line in enumerate(_text(home.home / name).splitlines(), 1):
             if _AGENT.search(line) and "hsmagent" not in line:
                 yield f"~/{name}, line {number}, sets another agent: take it out."
-    conf = ".gnupg/gpg-agent.conf"
-    if _GPG_AGENT.search(_text(home.home / conf)):
-        yield f"Debian's X sessions find gpg-agent: take enable-ssh-support out of ~/{conf}."
+    conf = home.gnupg / "gpg-agent.conf"
+    if _GPG_AGENT.search(_text(conf)):
+        out_of = f"take enable-ssh-support out of {home.short(conf)}."
+        yield f"Debian's X sessions find gpg-agent: {out_of}"
     for unit, whose in _SOCKETS.items():
         wants = home.config / "systemd/user/sockets.target.wants"
         if (wants / unit).is_symlink():

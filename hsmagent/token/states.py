@@ -41,7 +41,7 @@ class WorkerState(Enum):
 
 
 class WorkerEvent(Enum):
-    """What happens to it."""
+    """What happens to a place for a worker."""
 
     SPAWNED = auto()
     UNFIT = auto()  # its process says that it cannot load the module
@@ -61,7 +61,7 @@ class TokenState(Enum):
 
 
 class TokenEvent(Enum):
-    """What happens to it."""
+    """What happens to a token."""
 
     SEEN = auto()
     REMOVED = auto()

@@ -184,7 +184,7 @@ class _Pkcs1:
 
     @staticmethod
     def unpad(block: bytes, _: RsaUnwrap, length: int) -> tuple[bool, bytes]:
-        """Return whether a message of this length is there, and it.
+        """Return whether the padding leaves a message of this length, and that message.
 
         The zero that ends the padding must stand at its one place, so nothing is searched for.
         """
@@ -219,7 +219,7 @@ class _Oaep:
 
     @staticmethod
     def unpad(clear: bytes, what: RsaUnwrap, length: int) -> tuple[bool, bytes]:
-        """Return whether a message of this length is there, and it."""
+        """Return whether the padding leaves a message of this length, and that message."""
         size = new(what.oaep_hash).digest_size
         if len(clear) < size + 2 + length:
             return False, bytes(length)

@@ -1,6 +1,6 @@
 """A token with RSA and EC keys and their certificates, the daemon, and GnuPG."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -38,10 +38,14 @@ def owner(kind: str) -> Person:
 @pytest.fixture(scope="session")
 def people_token(tmp_path_factory: pytest.TempPathFactory) -> SoftHsm:
     """Make a token with a key and a certificate of each kind, and their CA's certificate."""
-    folder = tmp_path_factory.mktemp("people")
+    return token_of(tmp_path_factory.mktemp("people"), KINDS)
+
+
+def token_of(folder: Path, kinds: Mapping[str, str]) -> SoftHsm:
+    """Make such a token. kinds: of keys, with the ids that they get."""
     token = SoftHsm.create(folder / "hsm")
     token.init_token("work")
-    for kind, number in KINDS.items():
+    for kind, number in kinds.items():
         who = owner(kind)
         (folder / f"{kind}.der").write_bytes(who.der)
         (folder / f"{kind}.key").write_bytes(

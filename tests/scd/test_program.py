@@ -25,7 +25,7 @@ from tests.parts.mail.gnupg import version
 from tests.parts.mail.people import root
 from tests.parts.token.softhsm import PIN, SoftHsm
 from tests.parts.until import until
-from tests.scd.conftest import KINDS, allowing, owner
+from tests.scd.conftest import KINDS, allowing, owner, token_of
 
 SHA256 = bytes.fromhex("3031300d060960864801650304020105000420")
 SHA384 = bytes.fromhex("3041300d060960864801650304020205000430")
@@ -195,6 +195,21 @@ def test_an_rsa_signature_is_as_long_as_the_modulus(client: AssuanClient) -> Non
     for signature in (min(made), max(made)):
         client.call(f"SETDATA {(SHA256 + made[signature]).hex()}")
         assert client.call(f"PKSIGN --hash=sha256 {ref('rsa')}").data == signature
+
+
+def test_halves_of_a_signature_are_written_as_they_are(start: Start, tmp_path: Path) -> None:
+    """By GnuPG's agent, as DER; a zero in front that is not needed makes that invalid."""
+    agent = start(module_config(token_of(tmp_path, {"p521": "01"}), allowing("gnupg")))
+    assert agent.unlock(PIN).returncode == 0
+    info = bytes.fromhex("3051300d060960864801650304020305000440") + bytes(64)
+    with scd(agent.environment, "--scdaemon", NO_REAL) as running:
+        for _ in range(16):
+            running.client.call(f"SETDATA {info.hex()}")
+            signed = running.client.call(
+                f"PKSIGN --hash=sha512 {keygrip.of(owner('p521').key)}"
+            ).data
+            for half in (signed[:66], signed[66:]):
+                assert half[0] or half[1] & 0x80
 
 
 @pytest.mark.parametrize(

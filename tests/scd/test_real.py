@@ -19,8 +19,8 @@ from hsmagent.scd.errors import Code
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.agent.scd import Reply, Scd, scd
 from tests.parts.mail import scdaemon
-from tests.parts.mail.gnupg import CHECKOUT
-from tests.parts.mail.people import person
+from tests.parts.mail.gnupg import CHECKOUT, gnupg
+from tests.parts.mail.people import person, root
 from tests.parts.until import until
 from tests.scd.conftest import owner
 
@@ -119,6 +119,30 @@ def test_bare_serialno_prefers_a_card_that_is_there(program: Scd, beside: Beside
     client.call("RESTART")
     (beside.folder / "empty").touch()
     assert client.call("SERIALNO").status == [f"SERIALNO {SERIAL}"]
+
+
+def test_gpg_shows_a_card_that_is_there_else_ours(agent: AgentProcess, beside: Beside) -> None:
+    with gnupg(agent.environment, root(), "--scdaemon", str(beside.program)) as made:
+        assert scdaemon.SERIAL in made.run("gpg", "--card-status").decode()
+        (beside.folder / "empty").touch()
+        made.run("gpg-connect-agent", "SCD RESTART", "/bye")
+        assert SERIAL in made.run("gpg", "--card-status").decode()
+        assert not made.asked_by_pinentry
+
+
+def test_gpg_agents_ssh_side_lists_a_card_in_sshcontrol(
+    agent: AgentProcess, beside: Beside
+) -> None:
+    """Unasked it lists the keys of our card alone: the real scdaemon would have to be started."""
+    with gnupg(agent.environment, root(), "--scdaemon", str(beside.program)) as made:
+        with (made.home / "gpg-agent.conf").open("a") as configuration:
+            configuration.write("enable-ssh-support\n")
+        made.run("gpg", "--card-status")  # which makes the stub
+        socket = made.run("gpgconf", "--list-dirs", "agent-ssh-socket").decode().strip()
+        made.environment["SSH_AUTH_SOCK"] = socket
+        assert made.try_("ssh-add", "-L").stdout.count(b"ssh-rsa") == 0
+        (made.home / "sshcontrol").write_text(f"{beside.grip}\n")
+        assert made.run("ssh-add", "-L").count(b"ssh-rsa") == 1
 
 
 def test_without_a_card_it_is_ended_again(program: Scd, beside: Beside) -> None:

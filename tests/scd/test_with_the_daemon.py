@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from hsmagent.worker import spec
 from tests.daemon.conftest import Start, module_config
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.desktop.desk import Desk
 from tests.parts.mail.gnupg import Gnupg, gnupg, version
 from tests.parts.mail.people import root
-from tests.parts.token.softhsm import PIN, SoftHsm
+from tests.parts.token.faulty import Faulty, build
+from tests.parts.token.softhsm import MODULE, PIN, SoftHsm
 from tests.parts.until import until
 from tests.scd.conftest import ALLOWED, KINDS, address, allowing
 
@@ -152,6 +154,20 @@ def test_gpg_agents_ssh_side_signs(
         (tmp_path / "sig").write_bytes(made.run(*sign, data=b"x"))
         check = ("ssh-keygen", "-Y", "check-novalidate", "-n", "file", "-s", tmp_path / "sig")
         made.run(*check, data=b"x")
+    assert not made.asked_by_pinentry
+
+
+def test_a_blocked_pin(
+    start: Start, tmp_path: Path, people_token: SoftHsm, homes: ExitStack
+) -> None:
+    faulty = Faulty.create(build(tmp_path), tmp_path / "faults", MODULE, people_token.env)
+    env = ", ".join(f'{name} = "{value}"' for name, value in faulty.env)
+    agent = start(f'{ALLOWED}[[module]]\npath = "{faulty.module}"\nenv = {{ {env} }}\n')
+    agent.unlock(PIN)
+    made = learned(agent, homes)
+    agent.hsmagent("lock")
+    faulty.set(token_flags=spec.CKF_USER_PIN_LOCKED)
+    assert "PIN blocked" in refused(made)
     assert not made.asked_by_pinentry
 
 

@@ -78,6 +78,7 @@ def test_gnupg_is_set_up_learns_and_is_left_again(session: Session) -> None:
     assert "setup --gnupg" in remedy
     done = session.setup("--gnupg")
     assert done.returncode == 0, done.stderr
+    assert b"GnuPG has learned the keys" in done.stdout
     assert session.home.stat().st_mode & 0o777 == 0o700
     assert session.conf.read_text() == f"scdaemon-program {session.scdaemon}\n"
     listed = session.run("gpgsm", "--list-secret-keys").stdout
@@ -105,11 +106,23 @@ def test_gnupg_is_set_up_learns_and_is_left_again(session: Session) -> None:
     }
     assert session.setup().returncode == 0
     assert session.conf.exists(), "later runs keep it"
-    assert session.setup("--no-gnupg").returncode == 0
+    assert b"GnuPG has forgotten" in session.setup("--no-gnupg").stdout
     assert not session.conf.exists()
+    assert list(stubs.iterdir()) == [first], "what GnuPG has of another card is not ours"
     assert session.setup("--gnupg").returncode == 0
+    assert len(list(stubs.iterdir())) == len(KINDS)
     assert session.run(*PROGRAM, "setup", "--remove", "--yes").returncode == 0
     assert not session.conf.exists()
+    assert list(stubs.iterdir()) == [first]
+
+
+def test_what_is_missing_is_said(session: Session) -> None:
+    session.agent.stop()
+    done = session.setup("--gnupg")
+    assert done.returncode == 0, done.stderr
+    assert b"GnuPG has learned no key yet. `hsmagent doctor` says what" in done.stdout
+    [(sentence, _)] = session.doctor()
+    assert "GnuPG's keys cannot be looked at" in sentence
 
 
 def test_another_scdaemon_stays(session: Session) -> None:

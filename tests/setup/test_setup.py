@@ -383,7 +383,9 @@ def test_other_agents_are_told(tmp_path: Path) -> None:
     assert "~/.bashrc, line 3, " in told
     assert "line 1" not in told
     assert "gcr-ssh-agent" in told
-    assert "enable-ssh-support" in told
+    assert "enable-ssh-support out of ~/.gnupg/gpg-agent.conf" in told
+    elsewhere = home_of(tmp_path, GNUPGHOME=str(tmp_path / "other"))
+    assert "enable-ssh-support" not in "\n".join(others(elsewhere))
 
 
 # -- PKCS#11 programs ------------------------------------------------------------------------

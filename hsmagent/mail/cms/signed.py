@@ -15,14 +15,19 @@ from hsmagent.model import Key, KeyType, Scheme
 _STRENGTHS = ("sha256", "sha384", "sha512")
 
 
-def attributes(digest: bytes, scheme: Scheme, certificate: Certificate, moment: datetime) -> bytes:
-    """Return the DER SET OF signed attributes over a content whose digest is `digest`."""
+def attributes(
+    digest: bytes, scheme: Scheme, certificate: Certificate, moment: datetime, *, gcm: bool = True
+) -> bytes:
+    """Return the DER SET OF signed attributes over a content whose digest is `digest`.
+
+    gcm: say that the signer reads AES-GCM.
+    """
     return der.set_of(
         _attribute(oids.ID_CONTENT_TYPE, der.oid(oids.ID_DATA)),
         _attribute(oids.ID_MESSAGE_DIGEST, der.octets(digest)),
         _attribute(oids.ID_SIGNING_TIME, der.time(moment)),
         _attribute(oids.ID_AA_SIGNING_CERTIFICATE_V2, _signing_certificate(certificate)),
-        _attribute(oids.SMIME_CAPABILITIES, _capabilities(scheme)),
+        _attribute(oids.SMIME_CAPABILITIES, _capabilities(scheme, gcm=gcm)),
     )
 
 
@@ -96,9 +101,10 @@ def _signing_certificate(certificate: Certificate) -> bytes:
     return der.sequence(der.sequence(identifier))
 
 
-def _capabilities(scheme: Scheme) -> bytes:
+def _capabilities(scheme: Scheme, *, gcm: bool) -> bytes:
     """Return the SMIMECapabilities: the ciphers that we read, the best first (RFC 8551, 2.5.2)."""
-    ciphers = (oids.AES_256_GCM, oids.AES_128_GCM, oids.AES_256_CBC, oids.AES_128_CBC)
+    authenticated = (oids.AES_256_GCM, oids.AES_128_GCM) if gcm else ()
+    ciphers = (*authenticated, oids.AES_256_CBC, oids.AES_128_CBC)
     known = [der.sequence(der.oid(cipher)) for cipher in ciphers]
     if scheme.value.startswith("ecdsa"):
         wrap_with = der.sequence(der.oid(oids.AES_256_WRAP))

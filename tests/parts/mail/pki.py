@@ -217,13 +217,20 @@ def _usage(kind: str, *, sign: bool) -> x509.KeyUsage:
 
 @dataclass
 class SoftwareKeys:
-    """MailKeys over private keys in memory; `asked` records each operation."""
+    """MailKeys over private keys in memory; `asked` records each operation.
+
+    gnupg: whether GnuPG decrypts with them, too.
+    """
 
     people: Sequence[Person]
     asked: list[tuple[str, Context]] = field(default_factory=list)
+    gnupg: bool = False
 
     def keys(self) -> list[Key]:
         return [person.key for person in self.people]
+
+    def read_gcm(self) -> bool:
+        return not self.gnupg
 
     def sign_attributes(
         self, key: Key, scheme: Scheme, attributes: bytes, context: Context

@@ -57,13 +57,14 @@ class Conversation:
             return f"ERR {NO_DEVICE} No such device <SCD>"
         ours = f"S KEYPAIRINFO {self._grip} OPENPGP.1 sc"
         match words:
-            case ["SERIALNO", *_]:
-                self._send(f"S SERIALNO {SERIAL}")
-            case ["LEARN", *_]:
-                for text in (f"S SERIALNO {SERIAL}", "S APPTYPE OPENPGP", ours):
+            case ["SERIALNO" | "LEARN" as name, *_]:
+                learned = ("S APPTYPE OPENPGP", ours) if name == "LEARN" else ()
+                for text in (f"S SERIALNO {SERIAL}", *learned):
                     self._send(text)
             case ["KEYINFO", self._grip]:
                 self._send(f"S KEYINFO {self._grip} T {SERIAL} OPENPGP.1 sc")
+            case ["READKEY", *_, "OPENPGP.1"]:
+                self._send_data(self._public_key())
             case ["SETDATA", data]:
                 self._data = bytes.fromhex(data)
             case ["PKSIGN", "--hash=sha256", "OPENPGP.1" | self._grip]:
@@ -78,10 +79,19 @@ class Conversation:
         self._send("INQUIRE NEEDPIN ||Please enter the PIN")
         while (line := self._source.readline().rstrip(b"\n")) not in (b"END", b"CAN"):
             note(self._folder, "pins", line.decode())
-        made = self._key.sign(self._data[-32:], padding.PKCS1v15(), Prehashed(SHA256()))
+        self._send_data(self._key.sign(self._data[-32:], padding.PKCS1v15(), Prehashed(SHA256())))
+
+    def _public_key(self) -> bytes:
+        numbers = self._key.public_key().public_numbers()
+        n, e = (
+            value.to_bytes(value.bit_length() // 8 + 1, "big") for value in (numbers.n, numbers.e)
+        )
+        return b"(10:public-key(3:rsa(1:n%d:%b)(1:e%d:%b)))" % (len(n), n, len(e), e)
+
+    def _send_data(self, data: bytes) -> None:
         for old, new in ((b"%", b"%25"), (b"\r", b"%0D"), (b"\n", b"%0A")):
-            made = made.replace(old, new)
-        self._send(b"D " + made)
+            data = data.replace(old, new)
+        self._send(b"D " + data)
 
 
 def main() -> None:
