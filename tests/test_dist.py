@@ -76,6 +76,13 @@ def test_the_source_distribution_holds_all_that_git_does(built: Path) -> None:
     assert {str(path.relative_to(ROOT)) for path in tracked()} - held == set()
 
 
+def test_the_wheel_holds_every_package(built: Path) -> None:
+    with zipfile.ZipFile(built / f"{NAME}-py3-none-any.whl") as wheel:
+        held = set(wheel.namelist())
+    kept = {str(path.relative_to(ROOT)) for path in tracked()}
+    assert {path for path in kept if path.startswith("hsmagent/")} - held == set()
+
+
 def test_the_wheel_holds_what_setup_places(built: Path) -> None:
     with zipfile.ZipFile(built / f"{NAME}-py3-none-any.whl") as wheel:
         share = f"{NAME}.data/data/share/"
