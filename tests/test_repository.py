@@ -148,3 +148,10 @@ def test_the_count_sees_code_and_what_is_too_long(tmp_path: Path) -> None:
             "package/two.py has 401 lines; 400 are the limit",
         ],
     )
+
+
+def test_the_tests_heed_the_signals_that_their_caller_ignores() -> None:
+    """As what a script starts in its background ignores SIGINT."""
+    script = "trap '' INT HUP; exec build-aux/unprivileged grep SigIgn /proc/self/status"
+    ran = subprocess.run(["sh", "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert int(ran.stdout.split()[1], 16) == 0

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import Iterable
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 
@@ -57,7 +57,7 @@ async def self_sign(place: Place, name: str, who: Named, days: int) -> str:
     async with pins.login(place, token) as worker:
         made = await _signed(worker, token, key, info)
         await _put(worker, token, key, Certificate(made))
-    await _see(place, token, [made])
+    await _see(place, token, key, [Certificate(made)])
     place.person.say(f"The certificate is on {token.name}, beside “{printable(key.label)}”.")
     return der.pem("CERTIFICATE", made).decode()
 
@@ -99,7 +99,7 @@ async def put(place: Place, content: bytes, key_name: str) -> None:
             label = issuer.name.encode()[:60].decode(errors="ignore")
             key_id = hashlib.sha1(issuer.spki, usedforsecurity=False).digest()
             await worker.ask(Create(token.slot, _template(issuer, key_id, label)), Done)
-    await _see(place, token, [own.der, *(issuer.der for issuer in issuers)])
+    await _see(place, token, key, [own, *issuers])
     more = f", with {len(issuers)} of its authorities" if issuers else ""
     place.person.say(
         f"The certificate of {printable(own.name)} is on {token.name},"
@@ -181,10 +181,17 @@ def _of(key: Key) -> tuple[tuple[int, bytes], ...]:
     return ((spec.CKA_CLASS, spec.ulong(spec.CKO_CERTIFICATE)), (spec.CKA_ID, key.id))
 
 
-async def _see(place: Place, token: Token, wanted: Iterable[bytes]) -> None:
-    there = {certificate.der for certificate in in_token(await place.again(token))}
-    if not there.issuperset(wanted):
-        raise TokenError(f"{token.name} said yes, but does not show the certificate")
+async def _see(place: Place, token: Token, key: Key, put: Sequence[Certificate]) -> None:
+    """Look for the key's certificate, the first of these, beside it, and for all in the token.
+
+    OpenSC 0.26 says OK to what a SmartCard-HSM refuses to write, and goes on in another file.
+    """
+    now = await place.again(token)
+    itself = [one for one in now.keys if (one.id, one.spki) == (key.id, key.spki)]
+    beside = {each for one in itself for each in one.certificates}
+    there = {certificate.der for certificate in in_token(now)}
+    if put[0].der not in beside or not there.issuperset(each.der for each in put):
+        raise TokenError(f"{token.name} said yes, but does not show the certificate beside its key")
 
 
 def in_token(token: Token) -> list[Certificate]:

@@ -43,7 +43,8 @@ _CURVES = (
 _EC = [
     Kind(name, spec.CKM_EC_KEY_PAIR_GEN, bits, bytes.fromhex(oid)) for name, bits, oid in _CURVES
 ]
-_ED25519 = Kind("ed25519", spec.CKM_EC_EDWARDS_KEY_PAIR_GEN, 256, b"\x13\x0cedwards25519")
+# By RFC 8410's OID, since not all modules know the curve's name (PKCS#11 3.0, section 2.3.10).
+_ED25519 = Kind("ed25519", spec.CKM_EC_EDWARDS_KEY_PAIR_GEN, 256, bytes.fromhex("06032b6570"))
 KINDS = {kind.name: kind for kind in (*_EC, *_RSA, _ED25519)}
 DEFAULT = "p256"
 
@@ -86,7 +87,7 @@ def templates(
         ]
     else:
         public.append((spec.CKA_EC_PARAMS, kind.curve))
-    if MAIL in uses:
+    if MAIL in uses and kind is not _ED25519:  # which only signs
         public.append((spec.CKA_ENCRYPT if rsa else spec.CKA_DERIVE, _TRUE))
         private.append((spec.CKA_DECRYPT if rsa else spec.CKA_DERIVE, _TRUE))
     return tuple(public), tuple(private)

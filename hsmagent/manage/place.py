@@ -22,6 +22,7 @@ from hsmagent.worker.orders import CardInfo, Cards, ListCards
 
 _CARD_MAKER = b"www.CardContact.de"
 _SLOT_NAME = 64  # bytes of CK_SLOT_INFO's description
+_SELECT_SECONDS = 5.0  # another program may keep the card, which then has selected it itself
 _USER_PIN = " (UserPIN)"  # OpenSC puts it behind a card's label
 BLANK = "has no PIN yet; `hsmagent token init` makes it usable"  # a token
 
@@ -295,16 +296,31 @@ async def alone(token: Token) -> AsyncIterator[Worker]:
 @asynccontextmanager
 async def logged_in(token: Token, pin: bytearray | None) -> AsyncIterator[Worker]:
     """Start a worker, log in with the PIN that was typed (wiped), once; log out at the end."""
-    with ExitStack() as secret:
-        secret.enter_context(wiped(pin))
-        async with alone(token) as worker:
-            await worker.ask(Login(token.slot, token.info.identity, pin), Done)
-            secret.close()
-            try:
-                yield worker
-            finally:
-                with suppress(TokenError):
-                    await worker.ask(Logout(token.slot), Done)
+    try:
+        with ExitStack() as secret:
+            secret.enter_context(wiped(pin))
+            async with alone(token) as worker:
+                await worker.ask(Login(token.slot, token.info.identity, pin), Done)
+                secret.close()
+                try:
+                    yield worker
+                finally:
+                    with suppress(TokenError):
+                        await worker.ask(Logout(token.slot), Done)
+    finally:
+        if token.card:
+            await _select(token)
+
+
+async def _select(token: Token) -> None:
+    """Select the card's applet, for other programs that are logged in to it.
+
+    With OpenSC 0.26 a card stays ours through C_Logout, and pcscd resets it when the worker ends.
+    Another program's OpenSC would then speak to no applet, and fail until somebody selects it.
+    """
+    with suppress(TokenError):
+        async with running(card_program(token.module)) as worker:
+            await worker.ask(ListCards(), Cards, _SELECT_SECONDS)
 
 
 async def objects_now(worker: Worker, token: Token) -> Token:

@@ -341,7 +341,8 @@ class Pool:
 
         C_Logout does not reach every card: OpenSC ignores it where a driver cannot log out, and
         since 0.25 leaves a SmartCard-HSM's login, too, to the card's next program. But pcscd resets
-        a card whose client is gone. So a worker for hardware ends with its last login.
+        a card whose client is gone in its transaction, and the next worker's OpenSC selects the
+        applet, which ends a login as well. So a worker for hardware ends with its last login.
         """
         if token not in member.logins:
             return None

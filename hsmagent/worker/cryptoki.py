@@ -16,6 +16,7 @@ from hsmagent.worker import spec
 from hsmagent.worker.messages import TokenInfo
 
 _LONGEST_SIGNATURE = 4096  # bytes, of an RSA key with 32768 bits
+_ED25519_SIGNATURE = 64
 _MAX_SLOTS = 1024  # a module that names more has gone wrong
 
 # Each function's place in CK_FUNCTION_LIST, counted behind the CK_VERSION, and its argument types.
@@ -217,8 +218,10 @@ class Cryptoki:
         """Return what signs with a private key, for as long as its handle and the session are good.
 
         It calls C_SignInit and C_Sign, and C_Login in between for a key that wants its PIN for each
-        use. It does not ask for the signature's size first: there is room for any.
+        use. It does not ask for the signature's size first: there is room for any, and for no more
+        than an Ed25519 signature where that is made, since NSS refuses more.
         """
+        room = _ED25519_SIGNATURE if mechanism == spec.CKM_EDDSA else _LONGEST_SIGNATURE
         what = Mechanism(mechanism, parameter or None, len(parameter))
         out, length = (c_ubyte * _LONGEST_SIGNATURE)(), c_ulong()
         view, at, into, size = memoryview(out), byref(what), byref(out), byref(length)
@@ -230,7 +233,7 @@ class Cryptoki:
                 raise ModuleError(rv, "C_SignInit")
             if pin is not None:
                 self.login(session, pin, spec.CKU_CONTEXT_SPECIFIC)
-            length.value = _LONGEST_SIGNATURE
+            length.value = room
             rv = finish(session, data, len(data), into, size)
             if rv != spec.CKR_OK:
                 raise ModuleError(rv, "C_Sign")

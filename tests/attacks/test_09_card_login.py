@@ -20,6 +20,7 @@ from hsmagent.token.exclusive import applied
 from tests.daemon.conftest import Start
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.token.card import DEFAULT_PIN, Reader, furnished, inserted
+from tests.parts.until import until
 
 # Another program: connects, then sends VERIFY without data for each line on stdin.
 STRANGER = """
@@ -118,6 +119,18 @@ def test_without_it_a_strangers_words_count(start: Start, reader: Reader) -> Non
         assert signs(agent)
         ask(other)
         assert answer(other, 20) == VERIFIED
+
+
+def test_what_is_locked_is_locked_for_a_stranger_too(start: Start, reader: Reader) -> None:
+    """Its connection keeps the card powered; OpenSC's C_Logout may leave the card's login."""
+    agent = start_with(start, reader, "")
+    with stranger(reader) as other:
+        assert agent.unlock(DEFAULT_PIN).returncode == 0
+        assert signs(agent)
+        assert agent.hsmagent("lock").returncode == 0
+        until(lambda: not reader.card.logged_in)
+        ask(other)
+        assert answer(other, 20) not in (VERIFIED, "")
 
 
 def test_a_persons_own_configuration_is_kept_or_in_the_way(tmp_path: Path) -> None:

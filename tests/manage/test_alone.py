@@ -96,8 +96,12 @@ def test_a_program_that_is_logged_in_waits_and_goes_on(reader: Reader, card: Man
             assert reached.event.wait(60)
             other.stdin.write(b"\n")
             other.stdin.flush()
-            assert other.stdout.readline() == b"signed\n"
+            # OpenSC 0.26 does not give the card back, and pcscd resets it: to no applet.
+            assert other.stdout.readline() in {b"signed\n", b"GeneralError\n"}
             assert ours.wait(60) == 0
+        other.stdin.write(b"\n")
+        other.stdin.flush()
+        assert other.stdout.readline() == b"signed\n"
         other.stdin.close()
     assert len(reader.card.keys) == 4
     assert reader.card.user is not None
@@ -110,9 +114,12 @@ import pkcs11
 token = next(iter(pkcs11.lib(sys.argv[1]).get_tokens()))
 with token.open(user_pin=sys.argv[2]) as session:
     key = session.get_key(pkcs11.ObjectClass.PRIVATE_KEY, label="ssh")
-    for _ in range(2):
-        key.sign(bytes(32), mechanism=pkcs11.Mechanism.ECDSA)
-        print("signed", flush=True)
+    for _ in range(3):
+        try:
+            key.sign(bytes(32), mechanism=pkcs11.Mechanism.ECDSA)
+            print("signed", flush=True)
+        except pkcs11.exceptions.PKCS11Error as error:
+            print(type(error).__name__, flush=True)
         sys.stdin.readline()
 """
 
