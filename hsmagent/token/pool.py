@@ -93,6 +93,7 @@ class Pool:
         self._tasks.cancel()
         self.at_rest = False
         tokens = {token for member in self.members for token in member.logins}
+        shared = any(m.places[t].hardware for m in self.members for t in m.logins & set(m.places))
         logouts = [reply for token in tokens for reply in self.log_out(token)]
         for member in self.members:
             member.life.take(WorkerEvent.CLOSE)
@@ -102,6 +103,15 @@ class Pool:
             for link in links:
                 link.kill("the agent is closing")
             await asyncio.wait([link.exited for link in links], timeout=self.deadlines.close)
+        if shared:
+            await self._select()
+
+    async def _select(self) -> None:
+        """Have a last worker's OpenSC select each card's applet, which ends a login to it."""
+        link = self._spawn(lambda: None, lambda _why: None)
+        await asyncio.wait([link.ready], timeout=self.deadlines.close)
+        link.kill("the agent is closing")
+        await asyncio.wait([link.exited], timeout=self.deadlines.close)
 
     @property
     def pids(self) -> tuple[int, ...]:
@@ -339,10 +349,8 @@ class Pool:
     def _send_logout(self, member: Member, token: TokenId) -> "asyncio.Future[Reply] | None":
         """C_Logout after the requests that the worker has; from now on it gets no new one.
 
-        C_Logout does not reach every card: OpenSC ignores it where a driver cannot log out, and
-        since 0.25 leaves a SmartCard-HSM's login, too, to the card's next program. But pcscd resets
-        a card whose client is gone in its transaction, and the next worker's OpenSC selects the
-        applet, which ends a login as well. So a worker for hardware ends with its last login.
+        C_Logout does not reach every card (with OpenSC since 0.25, no SmartCard-HSM); pcscd's reset
+        or the next worker's SELECT does. So a worker for hardware ends with its last login.
         """
         if token not in member.logins:
             return None

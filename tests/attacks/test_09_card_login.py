@@ -121,13 +121,15 @@ def test_without_it_a_strangers_words_count(start: Start, reader: Reader) -> Non
         assert answer(other, 20) == VERIFIED
 
 
-def test_what_is_locked_is_locked_for_a_stranger_too(start: Start, reader: Reader) -> None:
+@pytest.mark.parametrize("ends", ["lock", "stop"])
+def test_a_login_that_ends_ends_for_a_stranger_too(start: Start, reader: Reader, ends: str) -> None:
     """Its connection keeps the card powered; OpenSC's C_Logout may leave the card's login."""
     agent = start_with(start, reader, "")
     with stranger(reader) as other:
         assert agent.unlock(DEFAULT_PIN).returncode == 0
         assert signs(agent)
-        assert agent.hsmagent("lock").returncode == 0
+        ended = agent.stop() if ends == "stop" else agent.hsmagent("lock").returncode
+        assert ended == 0
         until(lambda: not reader.card.logged_in)
         ask(other)
         assert answer(other, 20) not in (VERIFIED, "")
