@@ -39,8 +39,7 @@ log = logging.getLogger(__name__)
 
 _FIRST_PAUSE = 0.5
 _LONGEST_PAUSE = 30.0
-# A worker that lived so long did not die young: the pauses start anew after it.
-_SOUND_SECONDS = 5.0
+_SOUND_SECONDS = 5.0  # a worker that lived so long did not die young: the pauses start anew
 
 
 class Pool:
@@ -189,9 +188,9 @@ class Pool:
                 self._replace(member, member.link, why)
 
     async def renew(self, why: str) -> None:
-        """Have every worker replaced by one that sees what other programs did, and wait for those.
+        """Replace every worker by one that sees what other programs did, and wait for those.
 
-        Nobody loses a login: a worker that is logged in or at work is replaced later.
+        No login is lost: a worker that is logged in or at work is replaced later.
         """
         self._why_stale = why
         for member in self.members:
@@ -213,7 +212,8 @@ class Pool:
 
     def rest(self) -> None:
         """End the workers until one is wanted, if none is in use: other programs get the cards."""
-        in_use = self._held or any(member.in_use for member in self.members)
+        # Only the start of the next worker ends a login that one has left on the card.
+        in_use = self._held or any(each.in_use or not each.settled for each in self.members)
         if self.uses_pcsc and self._may_rest and not in_use:
             self.at_rest = True
             self.restart(f"nobody uses {self._program.name}")

@@ -74,7 +74,7 @@ async def test_another_card_in_the_same_reader(reader: Reader, tokens: Tokens) -
     other = furnished("DENK0200002", "other")
     await asyncio.to_thread(reader.plug, other)
     await seen(lambda: any(s.id.serial == "DENK0200002" for s in tokens.statuses()))
-    assert not first.status().present
+    await seen(lambda: not first.status().present)
     assert not first.logged_in
     with pytest.raises(TokenGone):
         await first.login(typed(DEFAULT_PIN))

@@ -59,7 +59,7 @@ def test_openssh_is_content(test: str, folder: Path) -> None:
     try:
         Suite(folder, agent.path).run(test, SECONDS)
     finally:
-        left = agent.end()
+        left = agent.end(10.0)
     assert left == [], "the agents end when they are told"
 
 

@@ -17,6 +17,7 @@ from hsmagent.setup.record import Record
 from hsmagent.setup.session import others
 from hsmagent.setup.wanted import Choices, System, source_line, wanted, with_program
 from tests.parts.desktop.terminal import drive
+from tests.parts.measured import MEASURED
 
 ROOT = Path(__file__).parents[2]
 
@@ -31,6 +32,7 @@ class Person:
 
     def environment(self) -> dict[str, str]:
         return {
+            **MEASURED,
             "HOME": str(self.home),
             "PATH": os.environ["PATH"],
             "SHELL": self.shell,

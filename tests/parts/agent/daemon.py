@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tests.parts.measured import MEASURED
 from tests.parts.until import until
 
 STOP_SECONDS = 20.0
@@ -58,6 +59,7 @@ class AgentProcess:
         self.config = home / "config" / "hsmagent" / "config.toml"
         self.log = home / "daemon.log"
         self.environment = {
+            **MEASURED,
             "PATH": os.environ["PATH"],
             "HOME": str(home),
             "LANG": "C.UTF-8",

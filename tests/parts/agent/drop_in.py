@@ -6,6 +6,8 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from tests.parts.until import until
+
 ROOT = Path(__file__).parents[3]
 
 # Every process that serves writes its pid down, so that a test that fails leaves none behind.
@@ -36,16 +38,19 @@ class DropIn:
         )
         self.path.chmod(0o755)
 
-    def end(self) -> list[int]:
-        """End the agents that still run; return their pids."""
-        left = []
-        pids = self._pids.read_text().split() if self._pids.exists() else []
-        for pid in map(int, pids):
+    def end(self, seconds: float = 0.0) -> list[int]:
+        """End the agents that still run after so many seconds; return their pids."""
+        with suppress(TimeoutError):
+            until(lambda: not self._running(), seconds)
+        left = self._running()
+        for pid in left:
             with suppress(ProcessLookupError):
-                if _is_ours(pid, self.path):
-                    os.kill(pid, signal.SIGTERM)
-                    left.append(pid)
+                os.kill(pid, signal.SIGTERM)
         return left
+
+    def _running(self) -> list[int]:
+        pids = self._pids.read_text().split() if self._pids.exists() else []
+        return [pid for pid in map(int, pids) if _is_ours(pid, self.path)]
 
 
 def _is_ours(pid: int, path: Path) -> bool:

@@ -13,6 +13,7 @@ from hsmagent.mail.store import Store
 from hsmagent.mail.trust import Anchors
 from hsmagent.mail.verify import Judge
 from tests.parts.mail.pki import NOW, Authority, Person, SoftwareKeys, authority
+from tests.parts.measured import MEASURED
 
 KINDS = ("rsa", "p256", "p384", "p521", "brainpool", "ed25519")
 
@@ -69,6 +70,7 @@ def home(folder: Path, **more: str) -> dict[str, str]:
     store = Store(folder / "data/hsmagent")
     store.add(Certificate(root().der), root=True)
     return {
+        **MEASURED,
         "PATH": os.environ["PATH"],
         "HOME": str(folder),
         "XDG_DATA_HOME": str(folder / "data"),
