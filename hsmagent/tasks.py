@@ -107,13 +107,20 @@ class Errand(Generic[T]):
     def cancel(self) -> None:
         """End it, without a call of `done`."""
         if self.task is not None:
-            self.task.cancel()
+            self._done = _to_nobody
+            # A task that is cancelled before its first step never comes to the work, which would
+            # keep what it holds, and who waits for that would wait for ever. So that step is first.
+            asyncio.get_running_loop().call_soon(self.task.cancel)
         elif self._reply is not None:
             self._reply.go_on = None
             self._reply.cancel()
             with suppress(StopIteration, asyncio.CancelledError):
                 self._work.throw(asyncio.CancelledError())
             self._work.close()
+
+
+def _to_nobody(_result: object, _error: BaseException | None) -> None:
+    """Take what a cancelled errand comes to."""
 
 
 @types.coroutine

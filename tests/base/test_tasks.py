@@ -51,6 +51,47 @@ async def test_all_of_it_is_cancelled_and_waited_for() -> None:
 # -- errands ---------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("turns", [0, 1, 2])
+async def test_an_errand_lets_go_of_what_it_holds_however_early_it_is_cancelled(turns: int) -> None:
+    """In the turn in which it became a task, it kept its locks for ever."""
+    outcome, lock, ended = Outcome(), asyncio.Lock(), []
+
+    async def work() -> None:
+        async with lock:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(turns)
+
+    errand = Errand(work(), outcome.take)
+    errand.go_on()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    assert lock.locked()
+    errand.cancel()
+    await async_until(lambda: ended)
+    assert not lock.locked()
+    assert outcome.told == []
+
+
+async def test_an_errand_tells_nobody_what_it_comes_to_once_it_is_cancelled() -> None:
+    outcome, ready = Outcome(), asyncio.Event()
+
+    async def work() -> bytes:
+        await ready.wait()
+        return b"too late"
+
+    errand = Errand(work(), outcome.take)
+    errand.go_on()
+    await asyncio.sleep(0)
+    ready.set()
+    errand.cancel()
+    assert errand.task is not None
+    await asyncio.wait([errand.task])
+    await asyncio.sleep(0)
+    assert outcome.told == []
+
+
 class Outcome:
     """What an errand came to."""
 
