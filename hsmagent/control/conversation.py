@@ -85,8 +85,8 @@ class Conversation:
 
     async def answer(self, body: bytearray) -> bytes:
         """Carry out one request; every failure becomes an answer."""
-        await in_a_task()  # any operation may want one
         try:
+            await in_a_task()  # any operation may want one
             answer = await self._answer(body)
         except HsmAgentError as error:
             refusal = {"kind": kind_of(error), "message": str(error)}

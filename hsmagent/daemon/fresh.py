@@ -12,6 +12,7 @@ from collections.abc import Coroutine
 from typing import Any
 
 from hsmagent.daemon.connection import Answer, Conversation
+from hsmagent.frame import wipe
 from hsmagent.token.tokens import Tokens
 
 PATIENCE = 5.0  # seconds
@@ -56,7 +57,11 @@ class Fresh:
         return self._answer_after_a_look(body)
 
     async def _answer_after_a_look(self, body: bytearray) -> bytes:
-        await look_anew(self._tokens, self._first_look)
+        try:
+            await look_anew(self._tokens, self._first_look)
+        except asyncio.CancelledError:  # the peer hung up; the frame may hold a PIN
+            wipe(body)
+            raise
         answer = self._inner.answer(body)
         return answer if isinstance(answer, bytes) else await answer
 
