@@ -106,7 +106,7 @@ COMMANDS = {
         ),
         _quick(
             "unlock",
-            "log in to a token: its PIN is typed in this terminal, or comes on stdin",
+            "log in to a token: its PIN is typed in this terminal, or read with --stdin",
             SOME_TOKEN,
             Option("--stdin", "read the PIN from standard input instead of the terminal"),
             Option("--last-try", "go on although one more wrong PIN blocks the token"),

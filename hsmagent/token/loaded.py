@@ -138,7 +138,7 @@ class Loaded:
         await self.watch.close()
         await self.pool.close()
         for token in self.tokens.values():
-            token.unseen()
+            token.unseen("the agent uses its module no longer")
 
     def _may_be_outdated(self) -> None:
         self.watch.rouse()

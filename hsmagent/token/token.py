@@ -145,11 +145,11 @@ class Token:
             self.keys = {spki: replace(key, token=self.id) for spki, key in self.keys.items()}
             self.changed()
 
-    def unseen(self) -> None:
-        """Take in that the token is not there any more."""
+    def unseen(self, why: str = "the token was removed") -> None:
+        """Take in that the token is not there any more, for us."""
         self.keys = {}
         self._notes = ()
-        self._take(TokenEvent.REMOVED, "the token was removed")
+        self._take(TokenEvent.REMOVED, why)
 
     def changed(self) -> None:
         """Forget the status that was worked out, since what it tells has changed; tell of it."""

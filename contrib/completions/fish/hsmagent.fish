@@ -17,7 +17,7 @@ complete -c hsmagent -f
 complete -c hsmagent -n '__fish_use_subcommand' -a status -d 'tokens, login state and time left, PIN state; what waits for you'
 complete -c hsmagent -n '__fish_use_subcommand' -a keys -d 'every key with its fingerprint, URI and certificates'
 complete -c hsmagent -n '__fish_use_subcommand' -a pubkey -d 'one public key, for authorized_keys or a CA'
-complete -c hsmagent -n '__fish_use_subcommand' -a unlock -d 'log in to a token: its PIN is typed in this terminal, or comes on stdin'
+complete -c hsmagent -n '__fish_use_subcommand' -a unlock -d 'log in to a token: its PIN is typed in this terminal, or read with --stdin'
 complete -c hsmagent -n '__fish_use_subcommand' -a ask-here -d 'be asked in this terminal what no window can ask'
 complete -c hsmagent -n '__fish_use_subcommand' -a lock -d 'log out of one token, or of all'
 complete -c hsmagent -n '__fish_use_subcommand' -a refresh -d 'look at all tokens anew, which ends their logins'
