@@ -14,6 +14,7 @@ import pytest
 
 from tests.parts.agent.daemon import AgentProcess
 from tests.parts.mail.signing import signing_agent
+from tests.parts.measured import MEASURED
 
 ROOT = Path(__file__).parents[2]
 MAIL = "From: alice@example.org\nSubject: Hi\nContent-Type: text/plain\n\n" + "Hello\n" * 1700
@@ -62,7 +63,7 @@ def cost(agent: AgentProcess, *words: str, begin: str = HSMAGENT) -> tuple[set[s
     program = PROGRAM.format(root=str(ROOT), begin=begin, words=list(words))
     done = subprocess.run(
         [sys.executable, "-c", program],
-        env=agent.environment,
+        env={name: agent.environment[name] for name in agent.environment.keys() - MEASURED},
         capture_output=True,
         text=True,
         check=True,
