@@ -36,8 +36,8 @@ from tests.ssh import builders
 ROOT = Path(__file__).parents[2]
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
-# counts each time it goes on; functions in C do not count. A quiet machine takes 192 for a signature;
-# on a busy one the loop turns more often for the same work.
+# counts each time it goes on; functions in C do not count. A signature takes 192 on a
+# quiet machine; on a busy one the loop turns more often for the same work.
 MOST_CALLS, MOST_CALLS_ALONE = 240, 300
 MOST_CALLS_OF_A_LIST = 44
 # A connection, a list and a signature; who asks is read from /proc.
