@@ -98,6 +98,11 @@ class Key:
         return hash(self.spki)
 
     @property
+    def opens(self) -> bool:
+        """Whether messages that are encrypted for the key can be opened with it."""
+        return self.can_decrypt or self.can_derive
+
+    @property
     def uri(self) -> str:
         """The key as a PKCS#11 URI, or "" for one that no token holds."""
         if self.token is None:

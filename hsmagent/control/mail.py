@@ -41,10 +41,7 @@ class MailOperations:
     async def keys(self, _: Fields) -> Answer:
         """Return every key with its certificates, and whether GnuPG decrypts with one of them."""
         keys = [signer.key for signer in self._tokens.signers()]
-        gnupg = any(
-            (key.can_decrypt or key.can_derive) and PurposeKind.GNUPG in self._gate.allowed(key)
-            for key in keys
-        )
+        gnupg = any(key.opens and PurposeKind.GNUPG in self._gate.allowed(key) for key in keys)
         return {"keys": [of_record(key) for key in keys], "gnupg": gnupg}
 
     async def sign_attributes(self, asked: Asked) -> Answer:

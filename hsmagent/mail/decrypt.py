@@ -206,5 +206,5 @@ def _peel(  # noqa: PLR0917 (the last two collect what is found)
 def _ours(keys: MailKeys, files: Sequence[Certificate]) -> Ours:
     """Every key that can decrypt, with all its certificates: expired ones read old mail."""
     every = keys.keys()
-    able = [key for key in every if key.can_decrypt or key.can_derive]
+    able = [key for key in every if key.opens]
     return certificates.of_keys(able, files)

@@ -163,7 +163,7 @@ def ours(entry: Entry, keys: KeysFactory) -> Entry:
 
 def own_entry(keys: Sequence[Key], sender: str, now: datetime) -> Entry | None:
     """Return our own certificate that mail for `sender` can be encrypted to, if there is one."""
-    able = [key for key in keys if key.can_decrypt or key.can_derive]
+    able = [key for key in keys if key.opens]
     every = (certificate for _, certificate in certificates.of_keys(able))
     own = [c for c in every if c.valid_at(now) and not purpose.not_for_encryption(c)]
     exact = set(own_addresses(sender))

@@ -146,7 +146,7 @@ def _loss(token: Token, key: Key) -> str:
     What goes with it, what could bring it back, and what stays behind.
     """
     said = [f"This deletes the key “{printable(key.label)}” on {token.name} for good."]
-    if key.can_decrypt or key.can_derive:
+    if key.opens:
         said.append("Mail and files encrypted for it, if there are any, can be read no more.")
     said.append(backups.known(key))
     own = [Certificate(each) for each in key.certificates]

@@ -44,7 +44,7 @@ class CardKey:
     def usage(self) -> str:
         """What it does, in GnuPG's letters: sign, certify, authenticate, encrypt."""
         key = self.key
-        signs, decrypts = key.can_sign, key.can_decrypt or key.can_derive
+        signs, decrypts = key.can_sign, key.opens
         return ("sc" if signs else "") + ("a" * (signs and self.for_ssh)) + "e" * decrypts or "-"
 
 
