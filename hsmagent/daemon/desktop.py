@@ -16,6 +16,7 @@ from hsmagent.desktop.logind import Logind
 from hsmagent.desktop.notify import Notifications
 from hsmagent.desktop.screensaver import ScreenSavers
 from hsmagent.desktop.service import Agent, Service
+from hsmagent.door.activity import FAILED, USED
 from hsmagent.model import PKCS11_PURPOSES, Clock, Request, TokenId, TokenStatus
 from hsmagent.prompt.ask_here import Asked, AskHere
 from hsmagent.prompt.askpass import Askpass
@@ -110,9 +111,9 @@ class Desktop:
     def used(self, request: Request, outcome: str, reason: str) -> None:
         """Tell that a request was carried out, or was not and why."""
         self._service.used(request, outcome)
-        if outcome == "used":
+        if outcome == USED:
             self.notifications.used(request)
-        elif outcome == "failed" or request.purpose.kind in PKCS11_PURPOSES:
+        elif outcome == FAILED or request.purpose.kind in PKCS11_PURPOSES:
             self.notifications.not_done(request, reason)
 
     def look(self, statuses: Sequence[TokenStatus]) -> None:

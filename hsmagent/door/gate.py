@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
-from hsmagent.door.activity import WRONG_PIN
+from hsmagent.door.activity import FAILED, REFUSED, USED, WRONG_PIN
 from hsmagent.door.dialog import ask_for_one_pin
 from hsmagent.door.each_use import EachUse
 from hsmagent.door.policy import Agreement, Policy, Verdict
@@ -113,7 +113,7 @@ class Gate:
         """
         with self._recorded(request):
             result = await self._pass(request, operation, unnoticed)
-        self._record(request, "used", "")
+        self._record(request, USED, "")
         return result
 
     @contextmanager
@@ -122,15 +122,15 @@ class Gate:
         try:
             yield
         except Refused as error:
-            self._record(request, "refused", str(error))
+            self._record(request, REFUSED, str(error))
             raise
         except HsmAgentError as error:
-            self._record(request, "failed", str(error))
+            self._record(request, FAILED, str(error))
             raise
 
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules."""
-        self._record(request, "refused", reason)
+        self._record(request, REFUSED, reason)
 
     def pending(self) -> tuple[Pending, ...]:
         """Return what waits for a person now, in order of arrival."""
