@@ -27,6 +27,7 @@ from hsmagent.worker.messages import RawObject
 
 MAX_KEYS = 256
 SLICE = 32  # objects between two pauses: a few milliseconds' worth
+_KINDS = {number: key_type for key_type, number in KEY_TYPES.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,13 +190,12 @@ def _from_certificate(token: TokenId, values: Mapping[int, bytes]) -> Key:
 
 
 def _private(values: Mapping[int, bytes]) -> _Private:
-    kinds = {number: key_type for key_type, number in KEY_TYPES.items()}
     number = _ulong(values.get(spec.CKA_KEY_TYPE, b""))
-    if spec.CKA_KEY_TYPE not in values or number not in kinds:
+    if spec.CKA_KEY_TYPE not in values or number not in _KINDS:
         raise Odd(f"a private key of type 0x{number:x} is not supported")
     flags = (spec.CKA_SIGN, spec.CKA_DECRYPT, spec.CKA_DERIVE, spec.CKA_ALWAYS_AUTHENTICATE)
     return _Private(
-        key_type=kinds[number],
+        key_type=_KINDS[number],
         id=values.get(spec.CKA_ID, b""),
         label=_label(values),
         modulus=int.from_bytes(values.get(spec.CKA_MODULUS, b""), "big"),
