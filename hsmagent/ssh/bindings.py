@@ -34,16 +34,20 @@ class Binding:
 class Bindings:
     """What was bound on one connection.
 
-    last: the newest one. attempted: whether there was an attempt, a failed one, too. forwarded:
-    whether requests may come over a hop that forwards us. A binding that we cannot verify counts as
-    one that forwards, since a host may choose a kind of key that we cannot read.
+    attempted: whether there was an attempt, a failed one, too. forwarded: whether requests may come
+    over a hop that forwards us. A binding that we cannot verify counts as one that forwards, since
+    a host may choose a kind of key that we cannot read.
     """
 
     def __init__(self) -> None:
         self.attempted = False
         self.forwarded = False
-        self.last: Binding | None = None
         self._bound: list[Binding] = []
+
+    @property
+    def last(self) -> Binding | None:
+        """The newest binding."""
+        return self._bound[-1] if self._bound else None
 
     def bind(self, contents: bytes) -> None:
         """Take a session-bind extension's contents. Raises ProtocolError when it is not valid."""
@@ -67,7 +71,6 @@ class Bindings:
             if len(self._bound) >= MAX_BINDINGS:
                 raise ProtocolError(f"more than {MAX_BINDINGS} session bindings")
             self._bound.append(new)
-            self.last = new
             self.forwarded = self.forwarded or new.forwarding
 
     def _is_known(self, new: Binding) -> bool:

@@ -25,20 +25,21 @@ Sleep = Callable[[float], Awaitable[None]]
 
 
 class Lock:
-    """The state of one agent's lock, and the delay after wrong passphrases.
-
-    locked: the keys are hidden and cannot be used.
-    """
+    """The state of one agent's lock, and the delay after wrong passphrases."""
 
     def __init__(self, clock: Clock, sleep: Sleep) -> None:
         self._clock = clock
         self._sleep = sleep
-        self.locked = False
         self._salt = b""
         self._hash = b""
         self._failures = 0
         self._next_turn = 0.0
         self._in_row: set[int] = set()
+
+    @property
+    def locked(self) -> bool:
+        """Whether the keys are hidden and cannot be used."""
+        return self._hash != b""
 
     def lock(self, passphrase: bytearray) -> None:
         """Lock. Raises Refused when already locked. Wipes the passphrase."""
@@ -49,7 +50,6 @@ class Lock:
                 raise Refused("an empty passphrase cannot lock the agent")
             self._salt = os.urandom(SALT)
             self._hash = _scrypt(passphrase, self._salt)
-            self.locked = True
         finally:
             wipe(passphrase)
 
@@ -77,7 +77,6 @@ class Lock:
         if not self.locked:
             raise Refused("the agent is not locked")
         if hmac.compare_digest(_scrypt(passphrase, self._salt), self._hash):
-            self.locked = False
             self._hash = b""
             self._failures = 0
             self._next_turn = self._clock() + PAUSE
