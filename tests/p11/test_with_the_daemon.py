@@ -165,6 +165,13 @@ def test_a_question_goes_when_its_program_does(
 # -- tokens and the daemon come and go -------------------------------------------------------
 
 
+def slots(client: RpcClient) -> tuple[int, ...]:
+    """Return the slots with a token."""
+    found: tuple[int, ...]
+    (found,) = client.call(Call.C_GetSlotList, 1, 4)
+    return found
+
+
 def slot_flags(client: RpcClient) -> int:
     return int(client.call(Call.C_GetSlotInfo, 1)[2])
 
@@ -283,7 +290,7 @@ def test_a_token_leaves_and_comes_back(
     face.agent.unlock(PIN)
     check(holder, sign(client, session))
     pull(own, face, client)
-    assert client.call(Call.C_GetSlotList, 1, 4) == ((),)
+    assert not slots(client)
     assert misses(client, Call.C_GetSessionInfo, session) == spec.CKR_DEVICE_REMOVED
     opens = Call.C_OpenSession, 1, spec.CKF_SERIAL_SESSION
     assert misses(client, *opens) == spec.CKR_TOKEN_NOT_PRESENT
@@ -318,9 +325,9 @@ def test_the_face_may_be_there_before_the_daemon(
     try:
         face.start()
         client = connect(face)
-        assert client.call(Call.C_GetSlotList, 1, 4) == ((),)
+        assert not slots(client)
         agent.start()
-        until(lambda: client.call(Call.C_GetSlotList, 1, 4) != ((),))
+        until(lambda: slots(client))
         agent.unlock(PIN)
         check(holder, sign(client, client.open()))
     finally:
@@ -336,7 +343,7 @@ def test_a_key_is_shown_no_longer_when_the_configuration_says_so(
     client.open()
     face.agent.configure("[pkcs11]\nenabled = true\n" + module_config(holder.token))
     face.agent.process.send_signal(signal.SIGHUP)
-    until(lambda: client.call(Call.C_GetSlotList, 1, 4) == ((),))
+    until(lambda: not slots(client))
 
 
 def test_nothing_is_shown_when_programs_are_served_no_longer(
@@ -348,20 +355,17 @@ def test_nothing_is_shown_when_programs_are_served_no_longer(
     client.open()
     disabled = FREELY.replace("enabled = true", "enabled = false") + module_config(holder.token)
 
-    def shown() -> bool:
-        return client.call(Call.C_GetSlotList, 1, 4) != ((),)
-
     face.agent.configure(disabled)
     face.agent.process.send_signal(signal.SIGHUP)
-    until(lambda: not shown())
+    until(lambda: not slots(client))
     face.agent.configure(FREELY + module_config(holder.token))
     face.agent.process.send_signal(signal.SIGHUP)
-    until(shown)
+    until(lambda: slots(client))
     face.agent.stop()
-    assert shown(), "what was there is told from memory"
+    assert slots(client), "what was there is told from memory"
     face.agent.configure(disabled)
     face.agent.start()
-    until(lambda: not shown())
+    until(lambda: not slots(client))
 
 
 def test_it_leaves_no_socket_behind(start_face: StartFace, holder: Holder) -> None:
