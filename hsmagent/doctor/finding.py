@@ -55,6 +55,10 @@ class Surroundings:
         """Our ssh socket."""
         return self.runtime_dir / "ssh.sock"
 
+    def home_folder(self, variable: str, usual: str) -> str:
+        """Return the folder that a variable of the person's names; `usual` below home, if none."""
+        return self.env.get(variable) or f"{self.env.get('HOME', '')}/{usual}"
+
 
 def surroundings(runtime_dir: str, config: str) -> Surroundings:
     """Return where to look: the usual places, where the command line names none ("")."""

@@ -30,7 +30,7 @@ def served(settings: Config) -> Finding | None:
 
 def seen_twice(where: Surroundings, settings: Config) -> Finding | None:
     """Say whose tokens programs of p11-kit see twice: by themselves, and through us."""
-    config = where.env.get("XDG_CONFIG_HOME") or f"{where.env.get('HOME', '')}/.config"
+    config = where.home_folder("XDG_CONFIG_HOME", ".config")
     if not (settings.pkcs11.enabled and Path(config, USER_MODULES, OURS).is_file()):
         return None
     ours = {os.path.realpath(module.path) for module in modules(settings)}

@@ -136,7 +136,7 @@ def _of_snap(where: Surroundings) -> Iterator[Grant]:
 
 def _of_firejail(where: Surroundings) -> Iterator[Grant]:
     """Yield what profiles let a program see; those that hide nothing show it when it runs."""
-    config = where.env.get("XDG_CONFIG_HOME") or f"{where.env.get('HOME', '')}/.config"
+    config = where.home_folder("XDG_CONFIG_HOME", ".config")
     line = re.compile(r"^\s*whitelist\s+(\S.*?)\s*$", re.MULTILINE)
     for folder in (SYSTEM_FIREJAIL, f"{config}/firejail"):
         for file in (file for kind in FIREJAIL_KINDS for file in Path(folder).glob(kind)):
@@ -161,7 +161,7 @@ def _of_flatpak(where: Surroundings) -> Iterator[Grant]:
     First comes what the application asks for, then the override for all applications, then the one
     for it alone. In each of these, what the person says comes after what the administrator says.
     """
-    data = where.env.get("XDG_DATA_HOME") or f"{where.env.get('HOME', '')}/.local/share"
+    data = where.home_folder("XDG_DATA_HOME", ".local/share")
     folders = [Path(SYSTEM_FLATPAK), Path(data, "flatpak")]
     wishes, overrides = (_merged(folders, pattern, at) for pattern, at in (WISHES, OVERRIDES))
     for_all = overrides.pop(GLOBAL, {})
