@@ -9,7 +9,15 @@ import pytest
 
 from hsmagent.mail import verify
 from tests.parts.desktop.terminal import Terminal
-from tests.parts.mail.people import home, judge, person, region, script, signed
+from tests.parts.mail.people import (
+    encrypted_by_openssl,
+    home,
+    judge,
+    person,
+    region,
+    script,
+    signed,
+)
 from tests.parts.until import until
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail/aerc.conf"
@@ -125,16 +133,11 @@ def test_verify(aerc: Aerc, old: bytes, new: bytes, says: str) -> None:
 
 
 def test_decrypt(aerc: Aerc, tmp_path: Path) -> None:
-    certificate, _ = person("rsa").write(tmp_path, "to")
-    done = subprocess.run(
-        ["openssl", "cms", "-encrypt", "-aes256", certificate],
-        input=b"Content-Type: text/plain\n\nThe secret words\n\x1b]0;title\x07\n",
-        capture_output=True,
-        check=True,
-    )
+    content = b"Content-Type: text/plain\n\nThe secret words\n\x1b]0;title\x07\n"
+    encrypted = encrypted_by_openssl(content, person("rsa"), tmp_path)
     header = b"From: bob@example.org\nTo: alice@example.org\nSubject: Hi\n"
     header += b"Date: Mon, 1 Jun 2026 10:00:00 +0000\n"
-    terminal = aerc.open(header + done.stdout)
+    terminal = aerc.open(header + encrypted)
     terminal.type("\r")  # the encrypted part is shown
     terminal.wait_for("secret")
     terminal.type("Xd")

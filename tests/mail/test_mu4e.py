@@ -6,7 +6,15 @@ from pathlib import Path
 import pytest
 
 from hsmagent.mail import verify
-from tests.parts.mail.people import home, judge, person, region, script, signed
+from tests.parts.mail.people import (
+    encrypted_by_openssl,
+    home,
+    judge,
+    person,
+    region,
+    script,
+    signed,
+)
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail/mu4e.el"
 HEADER = (
@@ -109,13 +117,8 @@ def test_a_bad_one(programs: Path, old: bytes, new: bytes) -> None:
 
 
 def test_decrypt(programs: Path) -> None:
-    certificate, _ = person("rsa").write(programs, "to")
-    made = subprocess.run(
-        ["openssl", "cms", "-encrypt", "-aes256", certificate],
-        input=b"Content-Type: text/plain\n\nThe secret words\n",
-        capture_output=True,
-        check=True,
-    ).stdout
+    content = b"Content-Type: text/plain\n\nThe secret words\n"
+    made = encrypted_by_openssl(content, person("rsa"), programs)
     assert "The secret words" in view(programs, HEADER + made.replace(b"MIME-Version: 1.0\n", b""))
 
 

@@ -1,6 +1,5 @@
 """Real neomutt and mutt on a terminal, with contrib's files: send signed, read, decrypt."""
 
-import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +8,15 @@ import pytest
 
 from hsmagent.mail import verify
 from tests.parts.desktop.terminal import drive
-from tests.parts.mail.people import home, judge, person, region, script, signed
+from tests.parts.mail.people import (
+    encrypted_by_openssl,
+    home,
+    judge,
+    person,
+    region,
+    script,
+    signed,
+)
 
 CONTRIB = Path(__file__).parents[2] / "contrib/mail"
 MESSAGE = (
@@ -100,13 +107,8 @@ def test_changed_message_is_bad(neomutt: Neomutt) -> None:
 
 
 def test_decrypt(neomutt: Neomutt, tmp_path: Path) -> None:
-    certificate, _ = person("rsa").write(tmp_path, "to")
-    done = subprocess.run(
-        ["openssl", "cms", "-encrypt", "-aes256", certificate],
-        input=b"Content-Type: text/plain\n\nThe secret words\n",
-        capture_output=True,
-        check=True,
-    )
-    mail = b"From: bob@example.org\nTo: alice@example.org\nSubject: Hi\n" + done.stdout
+    content = b"Content-Type: text/plain\n\nThe secret words\n"
+    mail = b"From: bob@example.org\nTo: alice@example.org\nSubject: Hi\n"
+    mail += encrypted_by_openssl(content, person("rsa"), tmp_path)
     shown = neomutt.read(mail, b"The secret words")
     assert b"The secret words" in shown, shown.decode(errors="replace")

@@ -15,7 +15,7 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.cms.content import Undecryptable
 from hsmagent.mail.spool import CHUNK, Spool
 from tests.mail.test_decrypt import decrypted, encrypted
-from tests.parts.mail.people import judge, person, region, signed
+from tests.parts.mail.people import encrypted_by_openssl, judge, person, region, signed
 from tests.parts.mail.pki import SoftwareKeys
 
 OCTETS = b"\x89PNG\r\n\x1a\n\0\0\r\r\nABC\nDEF\r\n\xff"
@@ -107,14 +107,8 @@ def test_text_without_a_header_is_all_there(text: bytes, gcm: bool) -> None:
 
 
 def test_what_openssl_made_of_a_text_is_all_there(tmp_path: Path) -> None:
-    certificate, _ = person("rsa").write(tmp_path, "to")
-    done = subprocess.run(
-        ["openssl", "smime", "-encrypt", "-aes256", certificate],
-        input=b"Note: one\n\nTwo\n",
-        capture_output=True,
-        check=True,
-    )
-    assert decrypted(HEAD + done.stdout, person("rsa")).endswith(b"\n\nNote: one\n\nTwo\n")
+    made = encrypted_by_openssl(b"Note: one\n\nTwo\n", person("rsa"), tmp_path, "smime")
+    assert decrypted(HEAD + made, person("rsa")).endswith(b"\n\nNote: one\n\nTwo\n")
 
 
 def test_octets_without_a_header_are_handed_out_only_when_authenticated() -> None:

@@ -1,7 +1,6 @@
 """Programs on GPGME, Emacs and gpg, with keys of a token: none of them knows of us."""
 
 import json
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import pytest
 from hsmagent.mail import keygrip
 from tests.parts.desktop.terminal import drive
 from tests.parts.mail.gnupg import Gnupg
-from tests.parts.mail.people import signed
+from tests.parts.mail.people import encrypted_by_openssl, signed
 from tests.scd.conftest import KINDS, address, owner
 
 ME = address("rsa")
@@ -19,10 +18,8 @@ HEAD = f"From: {ME}\nTo: {ME}\nSubject: Hi\nDate: Mon, 1 Jun 2026 10:00:00 +0000
 
 def encrypted(folder: Path) -> bytes:
     """Return a mail that OpenSSL has encrypted."""
-    certificate, _ = owner("rsa").write(folder, "to")
-    command = ["openssl", "cms", "-encrypt", "-aes256", certificate]
-    made = subprocess.run(command, input=BODY.encode(), capture_output=True, check=True)
-    return f"{HEAD}Message-ID: <encrypted@example.org>\n".encode() + made.stdout
+    made = encrypted_by_openssl(BODY.encode(), owner("rsa"), folder)
+    return f"{HEAD}Message-ID: <encrypted@example.org>\n".encode() + made
 
 
 def signed_mail() -> bytes:

@@ -1,6 +1,7 @@
 """Keys and certificates that the mail tests share; made once per process."""
 
 import os
+import subprocess
 import sys
 from functools import cache
 from pathlib import Path
@@ -40,6 +41,13 @@ def signed(message: bytes, who: Person, **options: Any) -> bytes:
     out = Spool()
     sign.message(region(message), out, SoftwareKeys([who]), sign.Options(now=NOW, **options))
     return out.read_at(0, out.size)
+
+
+def encrypted_by_openssl(content: bytes, who: Person, folder: Path, command: str = "cms") -> bytes:
+    """Return what `openssl cms` (or smime) makes of a content for somebody: fields and body."""
+    certificate, _ = who.write(folder, "to")
+    encrypt = ["openssl", command, "-encrypt", "-aes256", certificate]
+    return subprocess.run(encrypt, input=content, capture_output=True, check=True).stdout
 
 
 def ca_file(folder: Path) -> str:
