@@ -249,7 +249,9 @@ class Module:
         slot, use = message.slot, message.use
         try:
             if use.action is Action.SIGN:
-                return self._signing(slot, use)(message.data, message.pin)
+                state = self._open.get(slot)
+                signing = None if state is None else state.signings.get(use)
+                return (signing or self._signing(slot, use))(message.data, message.pin)
             return perform(self._key(slot, use), message)
         except ModuleError as error:
             failure = error
@@ -266,14 +268,11 @@ class Module:
         raise failure
 
     def _signing(self, slot: int, use: KeyUse) -> Signing:
-        """Return what signs with a key, the same until the session ends."""
-        state = self._open.get(slot)
-        signing = None if state is None else state.signings.get(use)
-        if signing is None:
-            key = self._key(slot, use)
-            handles = key.session.handle, key.handle
-            signing = self._cryptoki.signing(*handles, use.mechanism, use.parameter)
-            self._open[slot].signings[use] = signing
+        """Return what signs with a key; it is kept until the session ends."""
+        key = self._key(slot, use)
+        handles = key.session.handle, key.handle
+        signing = self._cryptoki.signing(*handles, use.mechanism, use.parameter)
+        self._open[slot].signings[use] = signing
         return signing
 
     def _key(self, slot: int, use: KeyUse) -> Any:
