@@ -25,41 +25,47 @@ class Reader:
     a frame that it has handed out.
 
     `next_frame` raises ProtocolError for a frame of length zero or above `limit` (bytes). Nothing
-    that follows can be read then: hang up.
+    that follows can be read then: hang up. pending: bytes that are fed but not yet handed out.
     """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
         self._buffer = bytearray()
+        self.pending = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> None:
         """Add what arrived."""
         self._buffer += data
+        self.pending += len(data)
+
+    def move(self, data: memoryview) -> None:
+        """Add what arrived, and overwrite it with zeros where it was: it may hold a PIN."""
+        self._buffer += data
+        size = len(data)
+        self.pending += size
+        data[:] = bytes(size)
 
     def next_frame(self) -> bytearray | None:
         """Return the next whole body; None if more has to be fed first. Raises ProtocolError."""
         buffer = self._buffer
-        if len(buffer) < HEADER:
+        if self.pending < HEADER:
             return None
         length = int.from_bytes(buffer[:HEADER], "big")
         if not 0 < length <= self._limit:
             raise ProtocolError(f"a frame of {length} bytes; 1 to {self._limit} are allowed")
         end = HEADER + length
-        if len(buffer) < end:
+        if self.pending < end:
             return None
-        if len(buffer) == end:  # as a rule: it is given away as it is
+        if self.pending == end:  # as a rule: it is given away as it is
             self._buffer = bytearray()
+            self.pending = 0
             del buffer[:HEADER]
             return buffer
         body = buffer[HEADER:end]
         buffer[:end] = bytes(end)
         del buffer[:end]
+        self.pending -= end
         return body
-
-    @property
-    def pending(self) -> int:
-        """Bytes that are fed but not yet handed out."""
-        return len(self._buffer)
 
 
 def wipe(secret: bytearray | memoryview) -> None:

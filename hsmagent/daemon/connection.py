@@ -59,6 +59,8 @@ class Connection:
     is wiped before the next turn of the loop.
     """
 
+    _receive: Callable[[memoryview], int]  # returns how much came; may raise ProtocolError
+
     def __init__(
         self,
         sock: socket.socket,
@@ -66,7 +68,7 @@ class Connection:
         *,
         process: int,
         ends: Ends,
-        buffer: bytearray,
+        buffer: memoryview,
         limit: int,
     ) -> None:
         self._socket = sock
@@ -74,7 +76,8 @@ class Connection:
         self.process = process
         self._ends = ends
         self._buffer = buffer
-        self._limit = limit
+        self._receive = sock.recv_into
+        self._full = limit + frame.HEADER
         self._loop = asyncio.get_running_loop()
         self._reader = frame.Reader(limit)
         self._unsent = bytearray()
@@ -103,7 +106,7 @@ class Connection:
 
     def _readable(self) -> None:
         try:
-            received = self._receive()
+            received = self._receive(self._buffer)
         except BlockingIOError:
             return
         except OSError:
@@ -114,14 +117,8 @@ class Connection:
         if not received:
             self._leave()
             return
-        arrived = memoryview(self._buffer)[:received]
-        self._reader.feed(arrived)
-        frame.wipe(arrived)
+        self._reader.move(self._buffer[:received])
         self._go_on()
-
-    def _receive(self) -> int:
-        """Receive into the buffer; return how much. May raise ProtocolError."""
-        return self._socket.recv_into(self._buffer)
 
     def _break_off(self, error: ProtocolError) -> None:
         self._ends.complain(self, error)
@@ -156,7 +153,7 @@ class Connection:
             self._ends.take(self.process, self._our_turn)
         if not self._closed:
             # Else a whole frame is left over: it sends faster than it can be served, or it reads.
-            on = self._reader.pending < self._limit + frame.HEADER
+            on = self._reader.pending < self._full
             if on is not self._reads:
                 self._read_on(on=on)
 

@@ -61,22 +61,20 @@ class HandedConnection(Connection):
         *,
         process: int,
         ends: Ends,
-        buffer: bytearray,
+        buffer: memoryview,
         limit: int,
     ) -> None:
         super().__init__(sock, begin, process=process, ends=ends, buffer=buffer, limit=limit)
         self._hang_ups = hang_ups
-        self._begun = False
+        self._receive = self._receive_first
         self._client: socket.socket | None = None
 
-    def _receive(self) -> int:
+    def _receive_first(self, buffer: memoryview) -> int:
         """Receive; with the first bytes, the program's socket. Raises ProtocolError."""
-        if self._begun:
-            return super()._receive()
         size, ancillary, _, _ = self._socket.recvmsg_into(
-            [self._buffer], ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
+            [buffer], ONE_DESCRIPTOR, socket.MSG_CMSG_CLOEXEC
         )
-        self._begun = True
+        self._receive = self._socket.recv_into
         for level, kind, data in ancillary:
             if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                 self._take_client(int.from_bytes(data, sys.byteorder))

@@ -69,7 +69,7 @@ class Server:
         self._log = PeerLog(log, time.monotonic)
         self._told: set[int] = set()  # processes whose refusal is in the log
         # Filled and emptied within one turn of the loop, so one buffer serves every connection.
-        self._buffer = bytearray(RECEIVE)
+        self._buffer = memoryview(bytearray(RECEIVE))
 
     async def start(self) -> None:
         """Accept connections from now on."""

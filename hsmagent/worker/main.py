@@ -93,9 +93,8 @@ def serve(answer: Answer, connection: socket.socket) -> None:
         received = connection.recv_into(buffer)
         if not received:
             return
-        reader.feed(view[:received])
-        wipe(view[:received])
-        while (body := reader.next_frame()) is not None:
+        reader.move(view[:received])
+        while reader.pending and (body := reader.next_frame()) is not None:
             request = codec.decode_request(body)
             wipe(body)
             try:
