@@ -44,13 +44,16 @@ class Reply(asyncio.Future[T]):
 
     go_on: Callable[[], None] | None = None
 
-    def set_result(self, value: T) -> None:
-        """Settle it. An errand that waits goes on within this call, unless a task calls."""
+    def settle(self, value: T) -> None:
+        """Set the result, outside any task; an errand that waits goes on within this call."""
         super().set_result(value)
-        if self.go_on is not None and asyncio.current_task() is None:
+        if self.go_on is not None:
             self.go_on()
-        else:
-            self._go_on_soon()
+
+    def set_result(self, value: T) -> None:
+        """Set the result. An errand that waits goes on later: a task may call."""
+        super().set_result(value)
+        self._go_on_soon()
 
     def set_exception(self, error: type | BaseException) -> None:
         """Fail it. An errand that waits goes on later: many may fail at once."""

@@ -1,13 +1,12 @@
 """What a pool holds: members, each the place of one worker, and the calls that wait for one."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from hsmagent import tasks
 from hsmagent.model import TokenId
 from hsmagent.token.states import WORKER, Life, WorkerEvent, WorkerState
 from hsmagent.worker.link import Link
-from hsmagent.worker.messages import Operate, Reply
+from hsmagent.worker.messages import KeyUse, Reply
 
 _UP = WorkerState.UP  # looked up once: in the enum it would take a call for each signature
 
@@ -45,11 +44,13 @@ class Place:
 
 @dataclass(slots=True)
 class Call:
-    """A private-key operation that waits or is under way."""
+    """A private-key operation that waits or is under way: of the token, what the worker is told."""
 
     token: TokenId
     needs_login: bool
-    build: Callable[[int], Operate]
+    use: KeyUse
+    data: bytes
+    pin: bytearray | None
     seconds: float
     reply: tasks.Reply[Reply]
     member: "Member | None" = None

@@ -26,9 +26,9 @@ from hsmagent.worker.messages import (
     PCSC,
     Done,
     Failed,
+    KeyUse,
     Logout,
     Look,
-    Operate,
     Reply,
     SlotInfo,
     Slots,
@@ -387,10 +387,11 @@ class Pool:
     # -- operations --------------------------------------------------------------------------
 
     def operate(
-        self, token: TokenId, build: Callable[[int], Operate], *, needs_login: bool
+        self, token: TokenId, use: KeyUse, data: bytes, pin: bytearray | None, *, needs_login: bool
     ) -> Call:
-        """Queue a private-key operation; `build` makes the message for the worker's slot."""
-        call = Call(token, needs_login, build, self.deadlines.operate, tasks.Reply())
+        """Queue a private-key operation, to be done by any worker that can."""
+        seconds = self.deadlines.operate
+        call = Call(token, needs_login, use, data, pin, seconds, tasks.Reply(loop=self._loop))
         self._queue.add(call)
         return call
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from hsmagent.errors import TokenError
 from hsmagent.token.member import Call, Member
+from hsmagent.worker.messages import Operate
 
 # Requests that one worker has at most: while the daemon checks a signature, the next is made.
 DEPTH = 4
@@ -45,7 +46,7 @@ class Queue:
                     call.member, link, at, depth = member, member.link, slot, here
             if link is not None:
                 queue.popleft()
-                link.submit(call.build(at), call.seconds, call.reply)
+                link.submit(Operate(at, call.use, call.data, call.pin), call.seconds, call.reply)
             elif able:
                 return
             else:

@@ -14,11 +14,13 @@ import signal
 import subprocess
 from collections import deque
 from collections.abc import Callable
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from hsmagent.errors import ProtocolError, WorkerDied
 from hsmagent.frame import Reader, wipe
 from hsmagent.model import PRINTABLE_LIMIT, printable
+from hsmagent.tasks import Reply
 from hsmagent.worker import codec
 from hsmagent.worker.messages import Failed, Request
 from hsmagent.worker.process import Program, spawn
@@ -54,8 +56,8 @@ class Link:
         self._loop = asyncio.get_running_loop()
         self._on_room = on_room
         self._on_lost = on_lost
-        self._waiting: deque[tuple[float, asyncio.Future[Any]]] = deque()
-        self._since = self._loop.time()
+        self._waiting: deque[tuple[float, Reply[Any]]] = deque()
+        self._since = monotonic()
         self._timer: asyncio.TimerHandle | None = None
         self._timer_due = 0.0
         self._reader = Reader(codec.MAX_REPLY)
@@ -71,7 +73,7 @@ class Link:
         self._watch(self._process)
         self._socket.settimeout(0)
         self._loop.add_reader(self._socket, self._readable)
-        self.ready: asyncio.Future[Any] = self._loop.create_future()
+        self.ready = Reply[Any](loop=self._loop)
         self.ready.add_done_callback(self._log_what_it_said)
         self._expect(start_seconds, self.ready)
 
@@ -92,18 +94,16 @@ class Link:
         """How many requests are with the worker."""
         return len(self._waiting)
 
-    def request(self, message: "Request | Order", seconds: float) -> asyncio.Future[Any]:
-        """Send a request. The future ends within `seconds` of becoming the oldest request.
+    def request(self, message: "Request | Order", seconds: float) -> Reply[Any]:
+        """Send a request. The reply comes within `seconds` of becoming the oldest request.
 
-        It gives the reply, or raises WorkerDied. The caller wipes a PIN in `message`.
+        Or it raises WorkerDied. The caller wipes a PIN in `message`.
         """
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self.submit(message, seconds, future)
-        return future
+        reply = Reply[Any](loop=self._loop)
+        self.submit(message, seconds, reply)
+        return reply
 
-    def submit(
-        self, message: "Request | Order", seconds: float, reply: asyncio.Future[Any]
-    ) -> None:
+    def submit(self, message: "Request | Order", seconds: float, reply: Reply[Any]) -> None:
         """Send a request, as `request` does, whose answer goes into `reply`."""
         if not self._alive:
             reply.set_exception(WorkerDied(f"{self._name} has ended"))
@@ -133,9 +133,9 @@ class Link:
 
     # -- deadlines ---------------------------------------------------------------------------
 
-    def _expect(self, seconds: float, reply: asyncio.Future[Any]) -> None:
+    def _expect(self, seconds: float, reply: Reply[Any]) -> None:
         if not self._waiting:
-            self._since = self._loop.time()
+            self._since = monotonic()
         self._waiting.append((seconds, reply))
         self._arm()
 
@@ -157,7 +157,7 @@ class Link:
         self._timer = None
         if not self._waiting:
             return
-        if self._since + self._waiting[0][0] > self._loop.time():
+        if self._since + self._waiting[0][0] > monotonic():
             self._arm()
             return
         log.warning("%s: no answer within %g s, killed", self._name, self._waiting[0][0])
@@ -202,10 +202,8 @@ class Link:
         if not received:
             self.kill(f"{self._name} crashed and was restarted")
             return
-        arrived = self._buffer[:received]
-        self._reader.feed(arrived)
-        wipe(arrived)
-        settled: list[tuple[asyncio.Future[Any], Any]] = []
+        self._reader.move(self._buffer[:received])
+        settled: list[tuple[Reply[Any], Any]] = []
         try:
             self._take_replies(settled)
         except ProtocolError as error:
@@ -215,17 +213,17 @@ class Link:
             self._on_room()  # first, so that the worker has work while the replies are handled
         for reply, value in settled:
             if not reply.done():
-                reply.set_result(value)
+                reply.settle(value)
 
-    def _take_replies(self, settled: list[tuple[asyncio.Future[Any], Any]]) -> None:
-        while (body := self._reader.next_frame()) is not None:
+    def _take_replies(self, settled: list[tuple[Reply[Any], Any]]) -> None:
+        while self._reader.pending and (body := self._reader.next_frame()) is not None:
             if not self._waiting:
                 raise ProtocolError("a reply that nobody asked for")
             value = codec.decode_reply(body)
             wipe(body)
             _, reply = self._waiting.popleft()
-            self._since = self._loop.time()
             if self._waiting:
+                self._since = monotonic()
                 self._arm()
             settled.append((reply, value))
 

@@ -129,9 +129,9 @@ async def test_an_errand_goes_on_in_the_call_that_brings_its_reply() -> None:
     told: list[object] = []
 
     def arrived() -> None:
-        first.set_result(1)
+        first.settle(1)
         assert not outcome.told
-        second.set_result(2)
+        second.settle(2)
         told.extend(outcome.told)
 
     asyncio.get_running_loop().call_soon(arrived)
