@@ -86,30 +86,26 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """When a login ends, by the injected clock: `unused_until` for want of use, `until` anyhow.
+    """When a login ends, by the injected clock: at `ends` if nobody uses it, `until` at the latest.
 
     since: when it began. idle: how long it lasts unused, in seconds.
     """
 
     since: float
     idle: float
-    unused_until: float
     until: float
+    ends: float
 
     def used(self, now: float) -> "Lease":
         """Return the lease after a use."""
-        return Lease(self.since, self.idle, now + self.idle, self.until)
-
-    def left(self, now: float) -> float:
-        """Return the seconds until the login ends."""
-        return min(self.unused_until, self.until) - now
+        return Lease(self.since, self.idle, self.until, min(now + self.idle, self.until))
 
     def shown(self, status: TokenStatus, now: float) -> TokenStatus:
         """Return the status of a token with this login."""
         return replace(
             status,
             logged_in=True,
-            idle_left=self.unused_until - now,
+            idle_left=self.ends - now,
             max_left=self.until - now,
             login_age=now - self.since,
             idle_limit=self.idle,
@@ -121,4 +117,4 @@ NO_LEASE = Lease(0.0, 0.0, -inf, -inf)
 
 def lease_of(limits: Limits, now: float) -> Lease:
     """Return the lease of a login that begins now."""
-    return Lease(now, limits.idle, now + limits.idle, now + limits.max)
+    return Lease(now, limits.idle, now + limits.max, inf).used(now)

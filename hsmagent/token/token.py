@@ -40,7 +40,6 @@ from hsmagent.worker.messages import (
     Failed,
     KeyUse,
     Login,
-    Operate,
     Reply,
     TokenInfo,
 )
@@ -99,7 +98,7 @@ class Token:
     @property
     def logged_in(self) -> bool:
         """Whether an operation would find a login that has not run out."""
-        return self._life.state is _OPEN and self._lease.left(self._clock()) > 0
+        return self._life.state is _OPEN and self._clock() < self._lease.ends
 
     def status(self) -> TokenStatus:
         """Return the token's status."""
@@ -305,7 +304,7 @@ class Token:
         self._take(TokenEvent.LOST, why)
 
     def _arm(self) -> None:
-        left = self._lease.left(self._clock())
+        left = self._lease.ends - self._clock()
         self._timer = self._loop.call_later(max(0.0, left), self._on_timer)
 
     def _on_timer(self) -> None:
@@ -315,7 +314,7 @@ class Token:
             self._arm()
 
     def _expire(self) -> None:
-        if self._life.state is _OPEN and self._lease.left(self._clock()) <= 0:
+        if self._life.state is _OPEN and self._clock() >= self._lease.ends:
             self._take(TokenEvent.EXPIRED)
             log.info("the login to %s has run out", name_of(self.id))
 
@@ -333,11 +332,8 @@ class Token:
         """Use a private key. Wipes `pin`. Raises LoginNeeded, PinError, TokenGone, WorkerDied."""
         try:
             self._admit(key, data, pin, extends=extends)
-            call = self._pool.operate(
-                self.id,
-                lambda slot: Operate(slot, use, data, pin),
-                needs_login=self.login_required,
-            )
+            needs_login = self.login_required
+            call = self._pool.operate(self.id, use, data, pin, needs_login=needs_login)
             reply = await call.reply
         except WorkerDied as error:
             self._failed(str(error))
@@ -374,7 +370,7 @@ class Token:
             check_pin(self.status(), pin)
         if self._life.state is _OPEN:
             now = self._clock()
-            if self._lease.left(now) <= 0:
+            if now >= self._lease.ends:
                 self._expire()
                 raise LoginNeeded(f"the login to {name_of(self.id)} has run out")
             if extends:
