@@ -72,7 +72,9 @@ class PrivateAgent:
             loop.add_signal_handler(number, stopping.set)
         loop.add_signal_handler(signal.SIGUSR1, self._agent.remove_all)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, stop_at)
-        server = Server(listening, self._connection, uids={os.getuid(), ROOT}, turns=Turns())
+        server = Server(
+            listening, self._connection, uids={os.getuid(), ROOT}, turns=Turns(time.monotonic)
+        )
         await server.start()
         loading = None if self._loaded is None else loop.create_task(self._loaded.load_modules())
         await stopping.wait()

@@ -1,12 +1,17 @@
 """Whose frame is answered next: processes take turns, however many connections and frames each has.
 
-One frame is answered in each turn of the loop. So who asks while another process floods us waits
-for one frame of that other process: for a signature by an added RSA key at the longest.
+Frames are answered in turn, for SLICE at most; then the loop looks at everything else. So who asks
+while another process floods us waits for one frame of that other process, and for a slice: for a
+signature by an added RSA key at the longest.
 """
 
 import asyncio
 from collections import deque
 from collections.abc import Callable
+
+from hsmagent.model import Clock
+
+SLICE = 0.0003  # seconds: a few frames
 
 Turn = Callable[[], None]
 """Answers one frame."""
@@ -19,7 +24,8 @@ class Turns:
     its next frame is not held back for a turn of the loop.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
         self.connections = 0
         self._rows: dict[int, deque[Turn]] = {}  # the process whose turn is next comes first
         self._taken = False
@@ -30,20 +36,6 @@ class Turns:
             self._rows.setdefault(process, deque()).append(turn)
             return
         self._taken = True
-        self._have(turn)
-
-    def _next(self) -> None:
-        if not self._rows:
-            self._taken = False
-            return
-        process = next(iter(self._rows))
-        row = self._rows.pop(process)
-        turn = row.popleft()
-        if row:
-            self._rows[process] = row  # behind the others
-        self._have(turn)
-
-    def _have(self, turn: Turn) -> None:
         try:
             turn()
         finally:
@@ -51,3 +43,23 @@ class Turns:
                 asyncio.get_running_loop().call_soon(self._next)
             else:
                 self._taken = False
+
+    def _next(self) -> None:
+        """Answer those who wait, until the slice is over."""
+        over = self._clock() + SLICE
+        try:
+            while self._rows and self._clock() < over:
+                self._pop()()
+        finally:
+            if self._rows:
+                asyncio.get_running_loop().call_soon(self._next)
+            else:
+                self._taken = False
+
+    def _pop(self) -> Turn:
+        process = next(iter(self._rows))
+        row = self._rows.pop(process)
+        turn = row.popleft()
+        if row:
+            self._rows[process] = row  # behind the others
+        return turn

@@ -18,9 +18,20 @@ from hsmagent.daemon import server
 from hsmagent.daemon.connection import Send
 from hsmagent.daemon.listening import listen
 from hsmagent.daemon.server import Server
-from hsmagent.daemon.turns import Turns
+from hsmagent.daemon.turns import SLICE, Turns
 from hsmagent.tasks import in_a_task
 from tests.parts.until import async_until
+
+
+class Ticks:
+    """A clock of which a slice of the turns takes three looks."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        self.now += SLICE / 3
+        return self.now
 
 
 class Echo:
@@ -58,7 +69,7 @@ class Running:
     def __init__(self, path: Path, uids: set[int]) -> None:
         self.path = path
         self.conversations: list[Echo] = []
-        self.server = Server(listen(path), self._open, uids=uids, turns=Turns())
+        self.server = Server(listen(path), self._open, uids=uids, turns=Turns(Ticks()))
 
     def _open(self, _sock: socket.socket, _: Send) -> Echo:
         self.conversations.append(Echo())

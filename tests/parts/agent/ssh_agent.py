@@ -8,6 +8,7 @@ import os
 import subprocess
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -146,7 +147,7 @@ class Served:
             listen(self.path),
             lambda _sock, _send: self.parts.agent.connection(lambda: PEER),
             uids={os.getuid()},
-            turns=Turns(),
+            turns=Turns(time.monotonic),
         )
         self._thread.start()
         self.call(self._server.start())
