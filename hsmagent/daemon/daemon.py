@@ -83,8 +83,8 @@ class Daemon:
         self._stopping = asyncio.Event()
         self._tasks = Tasks()
         self._sockets = Sockets(runtime, listen_sockets())
-        self._soon = asyncio.get_running_loop().call_soon
-        self._activity = Activity(state, asyncio.get_running_loop().call_later, journal())
+        later = asyncio.get_running_loop().call_later
+        self._activity = Activity(state, later, journal(), self._tell_desktop)
         self._terminals = Terminals(time.monotonic)
         self._desktop = desktop = Desktop(
             lambda: self._settings,
@@ -164,7 +164,7 @@ class Daemon:
 
     def _servers(self) -> list[Server]:
         own = os.getuid()
-        self._turns = turns = Turns()
+        self._turns = turns = Turns(time.monotonic)
         listening = self._sockets.listen(SSH)
         self._ssh_address: str = listening.getsockname()
         return [
@@ -319,12 +319,11 @@ class Daemon:
         self._activity.record(Entry(time.time(), request, ASKED, reason))
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
-        """Write down what became of a request, in the next turn of the loop: after the reply."""
-        self._soon(self._note, Entry(time.time(), request, outcome, reason))
+        self._activity.record(Entry(time.time(), request, outcome, reason))
 
-    def _note(self, entry: Entry) -> None:
-        self._activity.record(entry)
-        if entry.outcome != WRONG_PIN:  # the token's state tells the desktop of that
+    def _tell_desktop(self, entry: Entry) -> None:
+        """Tell the desktop what became of a request; of wrong PINs a token's state tells it."""
+        if entry.outcome not in {ASKED, WRONG_PIN}:
             self._desktop.used(entry.request, entry.outcome, entry.reason)
 
 

@@ -43,7 +43,7 @@ _PIN_WORDS = {
 class _Wait(AbstractContextManager[None]):
     """A block in which a token works; among `waits` until the block ends.
 
-    due: when a person is to be told of it, by the loop's clock. over: set when the block ends; None
+    due: when a person is to be told of it, by the clock. over: set when the block ends; None
     as long as nobody was told.
     """
 
@@ -74,6 +74,7 @@ class Notifications:
         self._bus = bus
         self._events = events
         self._errands = Tasks()
+        self._clock = clock
         self._waits: dict[_Wait, None] = {}  # in the order in which they become due
         self._timer: asyncio.TimerHandle | None = None
         self._shown_waiting: set[TokenId] = set()
@@ -129,7 +130,13 @@ class Notifications:
         reader; that is said only when the block takes longer than most signatures.
         """
         token = request.key.token
-        return self._touch(request) if token is None else self._token(token)
+        if token is None:
+            return self._touch(request)
+        # Every signature comes by here, so one timer serves all of them: it is set when there is
+        # none, and looks which waits are still there.
+        if self._timer is None:
+            self._look_again_in(WAITING_AFTER)
+        return _Wait(token, self._waits, self._clock() + WAITING_AFTER)
 
     @contextmanager
     def _touch(self, request: Request) -> Iterator[None]:
@@ -144,15 +151,6 @@ class Notifications:
         finally:
             over.set()
 
-    def _token(self, token: TokenId) -> AbstractContextManager[None]:
-        # Every signature comes by here, so one timer serves all of them: it is set when there is
-        # none, and looks which waits are still there.
-        loop = asyncio.get_running_loop()
-        wait = _Wait(token, self._waits, loop.time() + WAITING_AFTER)
-        if self._timer is None:
-            self._timer = loop.call_at(wait.due, self._look_at_waits)
-        return wait
-
     async def stop(self) -> None:
         """End what is under way."""
         if self._timer is not None:
@@ -165,13 +163,16 @@ class Notifications:
     async def _show_use(self, summary: str, body: str) -> None:
         self._last_used = await self._show(summary, body, replaces=self._last_used)
 
+    def _look_again_in(self, seconds: float) -> None:
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(seconds, self._look_at_waits)
+
     def _look_at_waits(self) -> None:
         self._timer = None
-        loop = asyncio.get_running_loop()
-        now = loop.time()
+        now = self._clock()
         for wait in self._waits:
             if wait.due > now:
-                self._timer = loop.call_at(wait.due, self._look_at_waits)
+                self._look_again_in(wait.due - now)
                 return
             if wait.over is None:
                 wait.over = asyncio.Event()

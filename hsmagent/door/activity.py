@@ -6,8 +6,9 @@ that runs. They hold no secret: an entry is made of a frozen Request.
 Uses of the tokens' keys have a file of their own: a client can have any number of requests refused,
 and use any number of keys that it added, and must not push the uses of a token out.
 
-A first use is written at once. What follows within a second is gathered and written together, and
-repeats become one line with a count, so that a thousand signatures a second cost the log little.
+A first use is written at once, when its reply is out. What follows within a second is gathered and
+written together, and repeats become one line with a count, so that a thousand signatures a second
+cost the log little.
 """
 
 import json
@@ -39,6 +40,7 @@ log = logging.getLogger(__name__)
 
 KEPT = 2000
 OTHERS_KEPT = 1000
+MOMENT = 0.02  # seconds, in which replies go out before anybody looks at what they were
 GATHER = 1.0  # seconds
 # So many lines an hour a process has for itself. Its further requests are counted, in a line a
 # minute, so that a process whose requests all differ pushes no other's lines out.
@@ -107,16 +109,29 @@ _Gathered = dict[tuple[object, ...], tuple[Entry, int]]
 """What makes entries the same → the first such entry, and how many there were."""
 
 
+def _to_nobody(_entry: Entry) -> None:
+    """Tell nobody else of an entry."""
+
+
 class Activity:
-    """The log. `folder` None: in memory only (a private instance leaves no trace)."""
+    """The log. `folder` None: in memory only (a private instance leaves no trace).
+
+    tell: told each entry, too, once it is noted down.
+    """
 
     def __init__(
-        self, folder: Path | None, later: Later = _never, journal: Journal | None = None
+        self,
+        folder: Path | None,
+        later: Later = _never,
+        journal: Journal | None = None,
+        tell: Callable[[Entry], None] = _to_nobody,
     ) -> None:
         self._file = folder / FILE_NAME if folder else None
         self._other_file = folder / OTHER_NAME if folder else None
         self._later = later
         self._journal = journal
+        self._tell = tell
+        self._recorded: list[Entry] = []
         self._lines: deque[Line] = deque(maxlen=KEPT)
         self._others: deque[Line] = deque(maxlen=OTHERS_KEPT)
         self._news: deque[Line] = deque(maxlen=OTHERS_KEPT)  # those since we started, in order
@@ -130,6 +145,18 @@ class Activity:
         self._gathering = False
 
     def record(self, entry: Entry) -> None:
+        """Take an entry, which is noted down in a moment: whoever asked has its reply first."""
+        self._recorded.append(entry)
+        if len(self._recorded) == 1:
+            self._later(MOMENT, self._note_down)
+
+    def _note_down(self) -> None:
+        recorded, self._recorded = self._recorded, []
+        for entry in recorded:
+            self._note(entry)
+            self._tell(entry)
+
+    def _note(self, entry: Entry) -> None:
         """Note an entry down. Never raises: a full disk must not stop a signature."""
         request = entry.request
         same: tuple[object, ...] = (
@@ -167,15 +194,18 @@ class Activity:
 
         What is still gathered comes with a later call. Of too many lines, the newest come.
         """
+        self._note_down()
         new = min(max(self._told - seen, 0), len(self._news))
         return self._told, list(self._news)[len(self._news) - new :]
 
     def last_use(self, token: str) -> Line | None:
         """Return the newest use of a key of the token of this name (`token_name`), if any."""
+        self._note_down()
         return next((line for line in reversed(self._lines) if line["token"] == token), None)
 
     def flush(self) -> None:
         """Write what was gathered; the daemon does so before it leaves."""
+        self._note_down()
         self._write_down(self._gathered, self._folded)
         self._gathered, self._folded = {}, {}
 
@@ -184,7 +214,7 @@ class Activity:
         if not lines:
             return
         for line in lines:
-            self._tell(line)
+            self._send(line)
         self._told += len(lines)
         self._news.extend(lines)
         ours, others = _parted(lines)
@@ -207,7 +237,7 @@ class Activity:
         folded, self._folded = self._folded, {}
         self._write_down(folded)
 
-    def _tell(self, line: Line) -> None:
+    def _send(self, line: Line) -> None:
         if self._journal is None:
             log.info("%s", sentence(line))
         else:

@@ -111,22 +111,16 @@ class Gate:
         count as use of the token, so that a program about which nobody is asked any more does not
         prolong the token's login.
         """
-        with self._recorded(request):
+        try:
             result = await self._pass(request, operation, unnoticed)
+        except HsmAgentError as error:
+            self._record_failure(request, error)
+            raise
         self._record(request, USED, "")
         return result
 
-    @contextmanager
-    def _recorded(self, request: Request) -> Iterator[None]:
-        """Record why the block did not succeed, if it does not."""
-        try:
-            yield
-        except Refused as error:
-            self._record(request, REFUSED, str(error))
-            raise
-        except HsmAgentError as error:
-            self._record(request, FAILED, str(error))
-            raise
+    def _record_failure(self, request: Request, error: HsmAgentError) -> None:
+        self._record(request, REFUSED if isinstance(error, Refused) else FAILED, str(error))
 
     def refused(self, request: Request, reason: str) -> None:
         """Record what a protocol refused by its own rules."""
@@ -188,8 +182,11 @@ class Gate:
             return
         token = self._tokens(request.key.token)
         if _needs_login(token):
-            with self._recorded(request):
+            try:
                 await self._log_in(token, request)
+            except HsmAgentError as error:
+                self._record_failure(request, error)
+                raise
 
     def allowed(self, key: Key) -> frozenset[PurposeKind]:
         """Return what a key may be used for at all, asked or not."""

@@ -1,5 +1,6 @@
 """From a sign request to a scheme, and from a raw signature to ssh's signature blob and back."""
 
+from functools import lru_cache
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -58,7 +59,13 @@ def encode(name: str, raw: bytes) -> bytes:
         half = len(raw) // 2
         r, s = int.from_bytes(raw[:half], "big"), int.from_bytes(raw[half:], "big")
         raw = wire.mpint(r) + wire.mpint(s)
-    return wire.text(name) + wire.string(raw)
+    return _written(name) + wire.string(raw)
+
+
+@lru_cache(maxsize=32)
+def _written(name: str) -> bytes:
+    """Write an algorithm's name; there are few."""
+    return wire.text(name)
 
 
 def decode(blob: bytes) -> tuple[str, bytes]:

@@ -125,4 +125,5 @@ def text(value: str) -> bytes:
 
 def mpint(value: int) -> bytes:
     """Write a number that is not negative: minimal, with a zero in front of a set top bit."""
-    return string(value.to_bytes((value.bit_length() + 8) // 8, "big") if value else b"")
+    size = (value.bit_length() + 8) // 8 if value else 0
+    return size.to_bytes(UINT32, "big") + value.to_bytes(size, "big")

@@ -187,7 +187,7 @@ async def test_a_use_is_written_down_after_the_reply(
             assert entry.outcome == activity.USED
             had_reply.append(bool(select.select([client], [], [], 0)[0]))
 
-        monkeypatch.setattr(activity.Activity, "record", record)
+        monkeypatch.setattr(activity.Activity, "_note", record)
         async with unlocked(furnished, tmp_path, monkeypatch) as blob:
             client.connect(str(tmp_path / "run" / "ssh.sock"))
             client.sendall(frame.encode(builders.sign_request(blob, unknown(blob))))

@@ -172,7 +172,7 @@ def test_unknown_data_is_signed_for_nobody_unasked(agent: AgentProcess, tmp_path
     public = tmp_path / "key.pub"
     public.write_text(agent.hsmagent("pubkey", "ec").stdout)
     assert agent.run(["ssh-add", "-T", str(public)]).returncode != 0
-    assert "unknown data (they may be good as a mail or a certificate)" in agent.logged()
+    until(lambda: "unknown data (they may be good as a mail or a certificate)" in agent.logged())
 
 
 def test_paramiko_signs_with_every_key(

@@ -1,6 +1,7 @@
 """Notifications, to python-dbusmock's notification daemon."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -54,7 +55,7 @@ async def screen(private: PrivateBus, other: Bus) -> AsyncIterator[Screen]:
 
 @pytest.fixture
 async def notifications(bus: Bus) -> AsyncIterator[Notifications]:
-    notifications = Notifications(bus, lambda: NOTIFY, lambda: 0.0)
+    notifications = Notifications(bus, lambda: NOTIFY, time.monotonic)
     yield notifications
     await notifications.stop()
 
