@@ -243,4 +243,4 @@ def _unwrap(hsm: SmartCardHsm, key: WrappedKey) -> None:
 
 def main() -> None:
     """Serve. argv is that of `worker.main`, without a module. Never returns."""
-    token_worker.run(lambda: answer, sys.argv[-2:])
+    token_worker.run(lambda: token_worker.by_messages(answer), sys.argv[-2:])

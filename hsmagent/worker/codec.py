@@ -56,6 +56,8 @@ MAX_REPLY = 4 << 20
 # The first byte: a message's place in its union, counted from here.
 _FIRST_REQUEST = 0x01
 _FIRST_REPLY = 0x81
+_RESULT = struct.Struct(">IBI")  # the head of a Done's frame
+_OPERATE = _FIRST_REQUEST + get_args(Request).index(Operate)
 
 # -- from types to shapes --------------------------------------------------------------------
 
@@ -120,6 +122,33 @@ def _numbers(hints: tuple[Any, ...]) -> Numbers:
     )
 
 
+_USE = U64.size + U32.size  # where the use begins, behind the slot and its own length
+
+
+def operation(body: Body) -> tuple[bytes, bytes]:
+    """Part an Operate without a PIN: its slot and use as they were written, and its data.
+
+    Returns b"" twice for any other body.
+    """
+    use = 1 + _USE
+    behind = use + int.from_bytes(body[use - U32.size : use], "big")
+    data = behind + U32.size
+    end = data + int.from_bytes(body[behind:data], "big")
+    if body[0] != _OPERATE or end + 1 != len(body) or body[end]:
+        return b"", b""
+    return bytes(body[1:behind]), bytes(body[data:end])
+
+
+def slot_of(head: bytes) -> int:
+    """Return the slot in what `operation` returns first."""
+    return int.from_bytes(head[: U64.size], "big")
+
+
+def operation_head(slot: int, use: KeyUse) -> bytes:
+    """Return what `operation` returns first for a slot and a use."""
+    return operation(encode(Operate(slot, use, b""))[HEADER:])[0]
+
+
 @dataclass(frozen=True, slots=True)
 class _Operation:
     """An Operate without a PIN, the most frequent request, in one go; others as `ordinary` has it.
@@ -138,14 +167,11 @@ class _Operation:
         out += (U64.pack(value.slot), self.use.write(value.use), U32.pack(len(data)), data, b"\0")
 
     def get(self, body: Body, at: int) -> tuple[Any, int]:
-        use = at + U64.size + U32.size
-        behind = use + int.from_bytes(body[at + U64.size : use], "big")
-        data = behind + U32.size
-        end = data + int.from_bytes(body[behind:data], "big")
-        if end + 1 != len(body) or body[end]:  # it has a PIN, or it is malformed
+        head, data = operation(body)
+        if not head:  # it has a PIN, or it is malformed
             return self.ordinary.get(body, at)
-        slot = int.from_bytes(body[at : at + U64.size], "big")
-        return Operate(slot, self.use.read(bytes(body[use:behind])), bytes(body[data:end])), end + 1
+        use = self.use.read(head[_USE:])
+        return Operate(slot_of(head), use, data), len(body)
 
 
 def _operation() -> _Operation:
@@ -190,6 +216,11 @@ def encode(message: "Request | Order | Reply | OrderReply") -> bytearray:
     out = bytearray().join(parts)
     out[:HEADER] = (len(out) - HEADER).to_bytes(HEADER, "big")
     return out
+
+
+def encode_result(value: bytes) -> bytes:
+    """Return what `encode` returns for Done(value)."""
+    return _RESULT.pack(1 + U32.size + len(value), _FIRST_REPLY, len(value)) + value
 
 
 def _decode(shapes: Mapping[int, Shape], body: Body) -> Any:

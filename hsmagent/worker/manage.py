@@ -6,7 +6,6 @@ The worker is started by the command that a person typed, and ends with that.
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from functools import partial
 
 from hsmagent.worker import main as token_worker
 from hsmagent.worker import spec
@@ -128,4 +127,6 @@ class Manage:
 def main() -> None:
     """Serve the module named on the command line; argv is that of `worker.main`. Never returns."""
     path, parameters = sys.argv[-2:]
-    token_worker.run(lambda: partial(Manage.answer, Manage(path, parameters)), sys.argv[-4:-2])
+    token_worker.run(
+        lambda: token_worker.by_messages(Manage(path, parameters).answer), sys.argv[-4:-2]
+    )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from hsmagent.worker import spec
+from hsmagent.worker.codec import operation_head
 from hsmagent.worker.cryptoki import ModuleError, Signing
 from hsmagent.worker.library import TROUBLE, Library, attributes, perform, search
 from hsmagent.worker.messages import (
@@ -53,12 +54,6 @@ class _Open:
     anchor: int | None = None
     session: Any = None
     keys: dict[tuple[int, bytes], list[tuple[bytes, Any]]] = field(default_factory=dict)
-    signings: dict[KeyUse, Signing] = field(default_factory=dict)
-
-    def forget_handles(self) -> None:
-        """Drop what is good only as long as the session is open."""
-        self.keys.clear()
-        self.signings.clear()
 
 
 @dataclass(slots=True)
@@ -86,12 +81,14 @@ class Module:
     """A loaded, initialised module. Raises ModuleError; OSError when it cannot be loaded.
 
     function_list: the address of its CK_FUNCTION_LIST, for calls that are not made here.
+    signings: what signs with keys that have signed, by `codec.operation_head`.
     """
 
     def __init__(self, path: str, parameters: str) -> None:
         self._library = Library(path, parameters)
         self._cryptoki = self._library.cryptoki
         self.function_list = self._cryptoki.function_list
+        self.signings: dict[bytes, Signing] = {}
         self._open: dict[int, _Open] = {}
         self._room = _Room(*IN_A_REPLY)
         self._events = self._polls = 0
@@ -153,7 +150,7 @@ class Module:
         """Yield what we read of each object, and note what could not be read."""
         state = self._open.setdefault(slot, _Open())
         session = self._session(slot)
-        state.forget_handles()
+        self._forget_handles(state)
         room, full = _Room(*OF_A_TOKEN, self._room), False
         for number, wanted in spec.READ.items():
             for thing in search(session, number, notes):
@@ -230,10 +227,15 @@ class Module:
         if state is None:
             return
         session, state.session = state.session, None
-        state.forget_handles()
+        self._forget_handles(state)
         if session is not None:
             with suppress(*TROUBLE):
                 session.close()
+
+    def _forget_handles(self, state: _Open) -> None:
+        """Drop what is good only as long as a session is open."""
+        state.keys.clear()
+        self.signings.clear()
 
     def _session(self, slot: int) -> Any:
         """Return the session for everything but the login, opened without a PIN."""
@@ -249,30 +251,33 @@ class Module:
         slot, use = message.slot, message.use
         try:
             if use.action is Action.SIGN:
-                state = self._open.get(slot)
-                signing = None if state is None else state.signings.get(use)
-                return (signing or self._signing(slot, use))(message.data, message.pin)
+                head = operation_head(slot, use)
+                signing = self.signings.get(head) or self._signing(slot, use, head)
+                return signing(message.data, message.pin)
             return perform(self._key(slot, use), message)
         except ModuleError as error:
-            failure = error
+            raise self.failed(slot, use.action, error) from None
+
+    def failed(self, slot: int, action: Action, failure: ModuleError) -> ModuleError:
+        """Throw the session away after an operation that failed; return what is to be told."""
         state = self._open.get(slot)
         had_login = state is not None and state.anchor is not None
         self._drop_session(slot)
         # Once another program has reset the card, OpenSC says CKR_GENERAL_ERROR to every signature
         # and still calls the session logged in: only a new login mends that. A failed decryption
         # does not count, since a stranger sent what is decrypted and must not end a login with it.
-        stuck = failure.rv == spec.CKR_GENERAL_ERROR and use.action is Action.SIGN
+        stuck = failure.rv == spec.CKR_GENERAL_ERROR and action is Action.SIGN
         if (stuck or failure.rv in _LOST) and had_login:
             self.logout(slot)
         failure.login_lost = had_login and not self._logged_in(slot)
-        raise failure
+        return failure
 
-    def _signing(self, slot: int, use: KeyUse) -> Signing:
+    def _signing(self, slot: int, use: KeyUse, head: bytes) -> Signing:
         """Return what signs with a key; it is kept until the session ends."""
         key = self._key(slot, use)
         handles = key.session.handle, key.handle
         signing = self._cryptoki.signing(*handles, use.mechanism, use.parameter)
-        self._open[slot].signings[use] = signing
+        self.signings[head] = signing
         return signing
 
     def _key(self, slot: int, use: KeyUse) -> Any:

@@ -101,4 +101,4 @@ def _told(reader: Reader, contents: CardContents | None) -> CardReader:
 
 def main() -> None:
     """Serve. Never returns."""
-    token_worker.run(lambda: Readers().answer, sys.argv[-2:])
+    token_worker.run(lambda: token_worker.by_messages(Readers().answer), sys.argv[-2:])

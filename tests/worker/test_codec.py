@@ -110,6 +110,28 @@ def test_replies_survive(reply: Reply) -> None:
     assert codec.decode_reply(body_of(codec.encode(reply))) == reply
 
 
+@given(u64, uses, blob, pins)
+def test_an_operation_is_parted_as_it_was_written(
+    slot: int, use: KeyUse, data: bytes, pin: bytearray | None
+) -> None:
+    body = body_of(codec.encode(Operate(slot, use, data, pin)))
+    head, rest = codec.operation(body)
+    assert (head, rest) == ((codec.operation_head(slot, use), data) if pin is None else (b"", b""))
+    assert not head or codec.slot_of(head) == slot
+
+
+@given(requests | replies, st.binary(max_size=3))
+def test_nothing_else_is_taken_for_an_operation(message: Any, more: bytes) -> None:
+    body = body_of(codec.encode(message)) + more
+    if more or not isinstance(message, Operate) or message.pin is not None:
+        assert codec.operation(body) == (b"", b"")
+
+
+@given(blob)
+def test_a_result_is_written_in_one_go(value: bytes) -> None:
+    assert codec.encode_result(value) == codec.encode(Done(value))
+
+
 GOLDEN: list[tuple[Request | Reply, str]] = [
     (Look(objects=True), "00000002 01 01"),
     (Poll(), "00000001 02"),

@@ -4,7 +4,7 @@ import os
 import socket
 import sys
 
-from hsmagent.worker.main import serve
+from hsmagent.worker.main import answer_all, by_messages
 from hsmagent.worker.messages import Done, Reply, Request
 from hsmagent.worker.orders import Order
 
@@ -18,5 +18,5 @@ def main() -> None:
 
     connection = socket.socket(fileno=int(fd))
     connection.sendall(bytes.fromhex("00000005 81 00000000"))  # ready
-    serve(answer, connection)
+    answer_all(by_messages(answer), connection)
     os._exit(0)
