@@ -107,7 +107,7 @@ class Policy:
             )
         if request.confirm:
             return Decision(Verdict.CONFIRM, "the key was added with a confirm constraint")
-        if self._must_ask(entry, request):
+        if entry.confirm and self._must_ask(entry, request):
             return Decision(Verdict.CONFIRM, f'the configuration says confirm = "{entry.confirm}"')
         doubt = self._doubt(entry, request)
         if doubt is None:
@@ -174,15 +174,15 @@ class Policy:
         kind, doubt = request.purpose.kind, request.purpose.doubt
         if kind in ONLY_IF_NAMED:
             return None if entry.confirm in ANSWERS[kind] else _doubt_of_program(request)
-        forwarded = _is_forwarded(request)
         if doubt is None and kind in WANT_A_WORD:
             doubt = Doubt(kind)
         if doubt is None:
             # To a hostile host, a mail signed in the key owner's name is worth more than a login.
-            certified = request.key.certificates and entry.allow is None and forwarded
-            return Doubt(subject=_where(request)) if certified else None
+            certified = request.key.certificates and entry.allow is None
+            return Doubt(subject=_where(request)) if certified and _is_forwarded(request) else None
         lifted = entry.allow is not None and doubt.lifted_by in entry.allow
-        return None if lifted or not (forwarded or self._unknown == "always") else doubt
+        free = lifted or not (self._unknown == "always" or _is_forwarded(request))
+        return None if free else doubt
 
 
 def _is_allowed(entry: KeyConfig, kind: PurposeKind) -> bool:

@@ -7,6 +7,7 @@ and providers by work that may wait.
 
 import logging
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any
 
 from hsmagent.errors import HsmAgentError, PinIncorrect, ProtocolError, Refused
@@ -312,13 +313,13 @@ class Connection:
         if identity is None:
             raise Refused("the key to sign with is not here")
         login = signed_data.read_userauth(data)
-        self._bindings.check_use(identity.constraints.ways, login, identity.blob)
+        if identity.constraints.ways:
+            self._bindings.check_use(identity.constraints.ways, login, identity.blob)
         key = identity.signer.key
-        fido.check_origin(key, identity.blob, data, login, agent.options.websafe)
-        blob = await agent.door.perform(
-            self._request(key, identity, message, login),
-            lambda pin: self._begin(identity, message, pin),
-        )
+        if key.token is None:
+            fido.check_origin(key, identity.blob, data, login, agent.options.websafe)
+        request = self._request(key, identity, message, login)
+        blob = await agent.door.perform(request, partial(self._begin, identity, message))
         if agent.lock.locked or (ours is not None and agent.identities.find(ours.blob) is None):
             raise Refused("the key was locked or removed meanwhile")
         return messages.sign_response(blob)
@@ -339,11 +340,12 @@ class Connection:
         self, key: Key, identity: Identity, message: messages.SignRequest, login: UserAuth | None
     ) -> Request:
         """Say what the door is to decide on. Raises Refused for what the key never signs here."""
+        bound = self._bindings.last
         here = Circumstances(
             key,
             plain(identity.blob),
             message.flags,
-            self._bindings.last,
+            bound,
             lambda blob: self._agent.identities.has(key, blob),
             self._agent.knows_host,
         )
@@ -351,7 +353,7 @@ class Connection:
             key,
             judge(message.data, login, here),
             self._who,
-            self._places.of(login),
+            self._places.of(login, bound),
             identity.constraints.confirm,
         )
 

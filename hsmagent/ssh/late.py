@@ -10,7 +10,7 @@ from dataclasses import fields
 from typing import Any
 
 from hsmagent.model import Destination, Peer
-from hsmagent.ssh.bindings import Bindings
+from hsmagent.ssh.bindings import Binding, Bindings
 from hsmagent.ssh.certificates import plain
 from hsmagent.ssh.signed_data import UserAuth
 
@@ -76,12 +76,14 @@ class Places:
         self._what: _What = (b"", False, False)
         self.last: LateDestination | None = None
 
-    def of(self, login: UserAuth | None) -> Destination | None:
+    def of(self, login: UserAuth | None, bound: Binding | None) -> Destination | None:
         """Return where a signature goes, or None. login: what is signed, if that is a login.
+
+        bound: the newest binding.
 
         The host key in the signed data counts most: the signature is good at that host only.
         """
-        bound, forwarded = self._bindings.last, self._bindings.forwarded
+        forwarded = self._bindings.forwarded
         host_key = login.host_key if login is not None else None
         beyond = False
         if host_key is None:

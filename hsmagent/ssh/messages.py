@@ -300,7 +300,7 @@ def encode(message: Request | Reply) -> bytes:
 
 def sign_response(signature: bytes) -> bytes:
     """Write a SignResponse in one go: the same as LAYOUTS has it, which a test holds."""
-    return _SIGN_RESPONSE + wire.string(signature)
+    return _SIGN_RESPONSE + len(signature).to_bytes(UINT32, "big") + signature
 
 
 FAILURE = encode(Failure())

@@ -61,7 +61,7 @@ class TokenSigner:
             pin,
             extends=self._extends,
         )
-        if not self._check().holds(scheme, prepared.digest, signature):
+        if not (self._checker or self._check()).holds(scheme, prepared.digest, signature):
             raise self._misfit("a signature")
         return signature
 

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, get_args, get_origin, get_type_hints
 
 from hsmagent.errors import ProtocolError
 from hsmagent.frame import HEADER
-from hsmagent.worker.messages import KEPT, KeyUse, Operate, Reply, Request
+from hsmagent.worker.messages import KEPT, Done, KeyUse, Operate, Reply, Request
 from hsmagent.worker.shapes import (
     MAX_ITEMS,
     STRINGS,
@@ -56,7 +56,8 @@ MAX_REPLY = 4 << 20
 # The first byte: a message's place in its union, counted from here.
 _FIRST_REQUEST = 0x01
 _FIRST_REPLY = 0x81
-_RESULT = struct.Struct(">IBI")  # the head of a Done's frame
+_DONE = bytes((_FIRST_REPLY + get_args(Reply).index(Done),))
+_RESULT = struct.Struct(">IcI")  # the head of a Done's frame
 _OPERATE = _FIRST_REQUEST + get_args(Request).index(Operate)
 
 # -- from types to shapes --------------------------------------------------------------------
@@ -220,7 +221,7 @@ def encode(message: "Request | Order | Reply | OrderReply") -> bytearray:
 
 def encode_result(value: bytes) -> bytes:
     """Return what `encode` returns for Done(value)."""
-    return _RESULT.pack(1 + U32.size + len(value), _FIRST_REPLY, len(value)) + value
+    return _RESULT.pack(1 + U32.size + len(value), _DONE, len(value)) + value
 
 
 def _decode(shapes: Mapping[int, Shape], body: Body) -> Any:
@@ -238,5 +239,11 @@ def _decode(shapes: Mapping[int, Shape], body: Body) -> Any:
 decode_request: Callable[[Body], "Request | Order"] = partial(_decode, _REQUESTS)
 """Reads a request's body. Raises ProtocolError."""
 
-decode_reply: Callable[[Body], "Reply | OrderReply"] = partial(_decode, _REPLIES)
-"""Reads a reply's body. Raises ProtocolError."""
+
+def decode_reply(body: Body) -> "Reply | OrderReply":
+    """Read a reply's body; a Done, the most frequent, in one go. Raises ProtocolError."""
+    value = 1 + U32.size
+    if body[:1] == _DONE and int.from_bytes(body[1:value], "big") == len(body) - value:
+        return Done(bytes(body[value:]))
+    message: Reply | OrderReply = _decode(_REPLIES, body)
+    return message

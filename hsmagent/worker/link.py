@@ -137,7 +137,8 @@ class Link:
         if not self._waiting:
             self._since = monotonic()
         self._waiting.append((seconds, reply))
-        self._arm()
+        if self._timer is None or self._timer_due > self._since + seconds:
+            self._arm()
 
     def _arm(self) -> None:
         """See to it that the timer runs out by the oldest request's deadline.
