@@ -36,12 +36,12 @@ from tests.ssh import builders
 ROOT = Path(__file__).parents[2]
 ROUNDS = 50
 # From a whole frame in to its reply out, asyncio's own calls included. A generator or a coroutine
-# counts each time it goes on; functions in C do not count. A signature takes 192 on a
+# counts each time it goes on; functions in C do not count. A signature takes 150 on a
 # quiet machine; on a busy one the loop turns more often for the same work.
-MOST_CALLS, MOST_CALLS_ALONE = 240, 300
-MOST_CALLS_OF_A_LIST = 44
+MOST_CALLS, MOST_CALLS_ALONE = 190, 210
+MOST_CALLS_OF_A_LIST = 36
 # A connection, a list and a signature; who asks is read from /proc.
-MOST_CALLS_OF_A_LOGIN = 420
+MOST_CALLS_OF_A_LOGIN = 380
 # Of the daemon; epoll_wait and its kin are most of a signature's.
 MOST_SYSTEM_CALLS = 13
 MOST_SYSTEM_CALLS_OF_A_LIST = 5
