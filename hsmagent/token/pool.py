@@ -390,8 +390,7 @@ class Pool:
         self, token: TokenId, use: KeyUse, data: bytes, pin: bytearray | None, *, needs_login: bool
     ) -> Call:
         """Queue a private-key operation, to be done by any worker that can."""
-        seconds = self.deadlines.operate
-        call = Call(token, needs_login, use, data, pin, seconds, tasks.Reply(loop=self._loop))
+        call = Call(token, needs_login, use, data, pin, self.deadlines.operate, tasks.Reply())
         self._queue.add(call)
         return call
 
