@@ -206,5 +206,5 @@ def test_a_row_is_read_as_it_is_written() -> None:
 
 
 def test_the_root_stays_small() -> None:
-    """What everybody may import is little: ten modules, `__main__` with them."""
-    assert len([module for module in MODULES if module.parent == PACKAGE]) <= 10
+    """What everybody may import is little: eleven modules, `__main__` with them."""
+    assert len([module for module in MODULES if module.parent == PACKAGE]) <= 11

@@ -18,13 +18,16 @@ from enum import IntEnum
 from importlib import import_module
 from typing import Any
 
+from hsmagent import imports
 from hsmagent.bus.errors import INVALID_ARGS, BusError
 from hsmagent.errors import ProtocolError
 
 # The tests run once more with dbus-fast on a Python that has both.
 _FAST = sys.version_info >= (3, 15) or os.environ.get("HSMAGENT_DBUS_LIBRARY") == "dbus-fast"
 LIBRARY = "dbus_fast" if _FAST else "dbus_next"
-_library: Any = import_module(LIBRARY)
+_UNUSED = ("aio", "glib", "introspection", "message_bus", "proxy_object", "service")
+with imports.late(*(f"{LIBRARY}.{name}" for name in _UNUSED)):
+    _library: Any = import_module(LIBRARY)
 _unmarshaller: Any = import_module(f"{LIBRARY}._private.unmarshaller")
 
 Variant: Any = _library.Variant

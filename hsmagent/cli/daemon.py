@@ -5,6 +5,7 @@ import os
 import sys
 from pathlib import Path
 
+from hsmagent import imports
 from hsmagent.cli.arguments import Given
 from hsmagent.config import file as config
 from hsmagent.config.discovery import modules
@@ -36,7 +37,8 @@ def run(given: Given) -> int:
     if "LISTEN_FDS" in os.environ or not answers(runtime / "ssh.sock"):
         ahead(modules(load(config.Config())))
     # Imported here, as it is slow: the workers load their modules meanwhile.
-    from hsmagent.daemon import daemon
+    with imports.to_stay():
+        from hsmagent.daemon import daemon
 
     daemon.serve(load, runtime.absolute(), Path(state_folder()))
     return 0

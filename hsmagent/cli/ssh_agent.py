@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hsmagent import imports
 from hsmagent.cli import output, usage
 from hsmagent.cli.arguments import Given
 from hsmagent.cli.commands import HASHES, SSH_AGENT_OPTIONS
@@ -331,9 +332,10 @@ def serve(
     ending: Collection[signal.Signals],
 ) -> int:
     """Serve until one of the signals ends it; remove the socket and the folder."""
-    import asyncio
+    with imports.to_stay():
+        import asyncio
 
-    from hsmagent.daemon.private import PrivateAgent
+        from hsmagent.daemon.private import PrivateAgent
 
     forbid_dumps()  # only here: the command that the parent becomes may dump core
     logging.basicConfig(

@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
-from datetime import datetime
 from functools import partial
 
 from cryptography.hazmat.primitives.serialization import (
@@ -336,6 +335,8 @@ def _since(text: str) -> float:
         return 0.0
     with suppress(Expected):
         return time.time() - duration(text)
+    from datetime import datetime
+
     try:
         return datetime.fromisoformat(text).timestamp()
     except (ValueError, OverflowError):

@@ -10,9 +10,9 @@ from contextlib import suppress
 from functools import cache
 from typing import Any, Self
 
-from hsmagent.worker import late
+from hsmagent import imports
 
-with late.imports("pkcs11.util."):  # they import asn1crypto, and nothing here calls them
+with imports.late("pkcs11.util."):  # they import asn1crypto, and nothing here calls them
     import pkcs11
     from pkcs11 import _pkcs11
     from pkcs11.attributes import AttributeMapper
