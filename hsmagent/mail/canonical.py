@@ -21,6 +21,7 @@ _QP_TEXT_MAX = 2 * 1024 * 1024
 _BASE64_LINE = 57  # bytes that make a line of 76 characters
 # What relays change, by a byte that each holds: most of a mail has none of these bytes.
 _FRAGILE = {b" ": (b"\nFrom ", b" \n", b" \r\n"), b"\t": (b"\t\n", b"\t\r\n"), b"\0": (b"\0",)}
+_MARK_MAX = 6  # bytes of such a mark
 _FROM = re.compile(rb"^F(?=rom (.{70})?)", re.MULTILINE)
 _LINE_SPACE = re.compile(rb"(?<=\S)[ \t]+(?=\r?\n)")
 _OPAQUE = ("multipart/signed", "multipart/encrypted")
@@ -105,18 +106,33 @@ def _without_space(chunk: bytes) -> bytes:
     return data.translate(None, b" \t\r") if odd else data
 
 
+class Fragile(Exception):
+    """A relay has a reason to change this: it is to be written anew."""
+
+
 def sturdy(region: Region) -> bool:
     """Tell whether no relay has a reason to change this."""
+    try:
+        for _ in _sturdy_chunks(region):
+            pass
+    except Fragile:
+        return False
+    return True
+
+
+def _sturdy_chunks(region: Region) -> Iterator[bytes]:
+    """Yield the chunks, each after a look at it. Raises Fragile."""
     tail, column = b"\n", 0
     for chunk in region.chunks():
-        window = tail + chunk
-        if not chunk.isascii() or _fragile(window):
-            return False
+        if not chunk.isascii() or _fragile(chunk) or _fragile(tail + chunk[:_MARK_MAX]):
+            raise Fragile
         column = _column_after(chunk, column)
         if column < 0:
-            return False
-        tail = window[-6:]
-    return not tail.endswith((b" ", b"\t", b"\r"))
+            raise Fragile
+        tail = (tail + chunk[-_MARK_MAX:])[-_MARK_MAX:]
+        yield chunk
+    if tail.endswith((b" ", b"\t", b"\r")):
+        raise Fragile
 
 
 def _fragile(window: bytes) -> bool:
@@ -155,10 +171,26 @@ def prepare(fields: tuple[Field, ...], body: Region, newline: bytes) -> list[Reg
     """
     entity = Entity(fields, body, body)
     if sturdy(body) and not is_binary(entity):
-        return [Region.whole(Memory(_head(fields, newline))), body]
+        return as_it_is(fields, body, newline)
     spool = Spool()
     _write(entity, spool, newline, 0)
     return [Region.whole(spool)]
+
+
+def as_it_is(fields: tuple[Field, ...], body: Region, newline: bytes) -> list[Region]:
+    """Return what `prepare` returns of an entity whose body need not be written anew."""
+    return [Region.whole(Memory(_head(fields, newline))), body]
+
+
+def unless_fragile(fields: tuple[Field, ...], body: Region, newline: bytes) -> Iterator[bytes]:
+    """Yield the bytes of `as_it_is`, looked at on the way, so that they need be read only once.
+
+    Raises Fragile, at the end if not before, where the body must be written anew.
+    """
+    yield _head(fields, newline)
+    yield from _sturdy_chunks(body)
+    if is_binary(Entity(fields, body, body)):
+        raise Fragile
 
 
 def _write(entity: Entity, out: Spool, newline: bytes, depth: int) -> None:

@@ -76,24 +76,38 @@ def message(region: Region, out: Writer, keys: MailKeys, options: Options) -> tu
     Nothing is written before the signature is there. The message's own fields stay outside,
     Content-* goes into what is signed.
     """
-    entity = mime.read(canonical.sendable(region))
-    newline = entity.newline
+    entity = mime.read(region)
+    if entity.is_disputed:
+        entity = mime.read(canonical.sendable(region))
     who = who_signs(entity, keys, options)
-    inner = canonical.prepare(inner_fields(entity), entity.body, newline)
 
-    def content() -> Iterator[bytes]:
-        return canonical.crlf(chain.from_iterable(piece.chunks() for piece in inner))
+    def signature(content: Callable[[], Iterator[bytes]]) -> Signed:
+        context = context_of(entity, options.program)
+        return content_signature(lambda: canonical.crlf(content()), keys, who, options, context)
 
-    made = content_signature(content, keys, who, options, context_of(entity, options.program))
+    # Most mails can stay as they are. Which do is found out while they are hashed.
+    parts = inner_fields(entity), entity.body, entity.newline
+    try:
+        made = signature(lambda: canonical.unless_fragile(*parts))
+        inner = canonical.as_it_is(*parts)
+    except canonical.Fragile:
+        entity = mime.read(canonical.sendable(entity.region))
+        inner = canonical.prepare(inner_fields(entity), entity.body, entity.newline)
+        made = signature(lambda: _chunks(inner))
+    newline = entity.newline
     head = mime.raw(outer_fields(entity))
     out.write(canonical_head(head, newline) + b"MIME-Version: 1.0" + newline)
     if options.opaque:
         kind = b"application/pkcs7-mime; smime-type=signed-data"
-        write_cms(out, kind, b"smime.p7m", made.around(content()), newline)
+        write_cms(out, kind, b"smime.p7m", made.around(canonical.crlf(_chunks(inner))), newline)
     else:
-        plain = canonical.lf(chain.from_iterable(piece.chunks() for piece in inner))
+        plain = canonical.lf(_chunks(inner))
         _write_detached(out, made, plain, newline)
     return made.warnings
+
+
+def _chunks(pieces: Iterable[Region]) -> Iterator[bytes]:
+    return chain.from_iterable(piece.chunks() for piece in pieces)
 
 
 def content_signature(

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.ciphers import Cipher
     from cryptography.hazmat.primitives.ciphers.modes import CTR
 
-CHUNK = 256 * 1024
+CHUNK = 512 * 1024
 IN_MEMORY = 1024 * 1024
 MAX_MESSAGE = 512 * 1024 * 1024
 MAX_FILE = (1 << 36) - 32  # what AES-GCM encrypts under one nonce (NIST SP 800-38D, 5.2.1.1)

@@ -162,6 +162,39 @@ def test_long_lines_are_seen_across_chunks(
         assert canonical.sturdy(region(body)) is (longest <= 998)
 
 
+HEADS = st.sampled_from(
+    [
+        b"Content-Type: text/plain\n\n",
+        b"Content-Type: text/plain\nContent-Transfer-Encoding: binary\n\n",
+        b"Content-Type: multipart/mixed; boundary=x\n\n--x\n\na\n--x--\n",
+        (
+            b"Content-Type: multipart/mixed; boundary=x\n\n--x\n"
+            b"Content-Transfer-Encoding: binary\n\na\n--x--\n"
+        ),
+    ]
+)
+FRAGILE = st.lists(
+    st.sampled_from([b"\r", b"\n", b"\r\n", b"a", b"From ", b" ", b"\t", b"\0", b"x" * 998])
+).map(b"".join)
+
+
+@given(HEADS, FRAGILE, st.integers(1, 12))
+def test_what_can_stay_as_it_is_turns_out_on_the_way(head: bytes, body: bytes, size: int) -> None:
+    entity = mime.read(region(head + body))
+    parts = entity.fields, entity.body, entity.newline
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(spool, "CHUNK", size)
+        pieces = canonical.prepare(*parts)
+        try:
+            found = list(canonical.unless_fragile(*parts))
+        except canonical.Fragile:
+            assert len(pieces) == 1
+            return
+        for same in (pieces, canonical.as_it_is(*parts)):
+            assert b"".join(found) == b"".join(c for piece in same for c in piece.chunks())
+    assert pieces[1] is entity.body
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -2,11 +2,14 @@
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from hsmagent.mail import verify
+from hsmagent.mail import mime, sign, verify
+from hsmagent.mail.spool import Region, Spool
 from tests.parts.mail.people import KINDS, ca_file, judge, person, region, signed
+from tests.parts.mail.pki import NOW, SoftwareKeys
 
 MESSAGE = (
     b"From: Alice Example <alice@example.org>\nTo: bob@example.org\nSubject: Hi\n"
@@ -36,6 +39,45 @@ def test_openssl_and_we_verify_what_we_sign(
     assert found.report.ok, found.report.text()
     assert found.report.sender == ("alice@example.org",)
     assert mail.count(b"\r\n") == (mail.count(b"\n") if newline == b"\r\n" else 0)
+
+
+class Counted:
+    """A message, and how much of it was read."""
+
+    def __init__(self, data: bytes) -> None:
+        self.size, self.read = len(data), 0
+        self._data = data
+
+    def read_at(self, offset: int, count: int) -> bytes:
+        found = self._data[offset : offset + count]
+        self.read += len(found)
+        return found
+
+
+class Asked(SoftwareKeys):
+    """Keys that count for how many signatures they were asked."""
+
+    times = 0
+
+    def sign_attributes(self, *arguments: Any) -> bytes:
+        self.times += 1
+        return super().sign_attributes(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("line", "reads"),
+    [(b"a sturdy line\n", 2), (b"one with a blank \n", 0)],
+    ids=["as it is", "written anew"],
+)
+def test_a_large_mail_is_read_once_before_it_is_written(line: bytes, reads: int) -> None:
+    source = Counted(MESSAGE[: MESSAGE.index(b"\n\n") + 2] + line * 600_000)
+    keys = Asked([person("p256")])
+    with Spool() as out:
+        sign.message(Region.whole(source), out, keys, sign.Options(NOW))
+        assert verify.message(Region.whole(out), judge()).report.ok
+    assert keys.times == 1
+    if reads:
+        assert source.read < reads * source.size + 2 * mime.MAX_HEADER
 
 
 def test_a_header_that_ends_without_a_line_ending() -> None:
