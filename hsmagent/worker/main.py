@@ -4,9 +4,9 @@ Started as a fresh interpreter by `link`. Everything blocks, on purpose: the dae
 request a deadline and kills a worker that misses it.
 """
 
+import _socket as socket  # without `socket`, which brings selectors and their like
 import os
 import signal
-import socket
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress

@@ -315,7 +315,10 @@ RARE = {
     *("argparse", "shutil", "tempfile", "uuid"),
     *("hsmagent.worker.orders", "hsmagent.worker.pcsc", "hsmagent.schsm"),
 }
-RARE_IN_A_WORKER = {*RARE - {"pkcs11"}, "asyncio", "pathlib", "urllib", "cryptography", "logging"}
+RARE_IN_A_WORKER = {
+    *RARE - {"pkcs11"},
+    *("asyncio", "cryptography", "logging", "pathlib", "selectors", "socket", "urllib"),
+}
 
 
 def test_a_daemon_holds_nothing_that_few_need(furnished: SoftHsm, tmp_path: Path) -> None:
