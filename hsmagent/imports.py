@@ -45,12 +45,13 @@ def late(*prefixes: str) -> Iterator[None]:
 def to_stay() -> Iterator[None]:
     """Within the block, import what stays as long as the process: that is no garbage.
 
-    It is not searched for some, neither while it is imported nor ever after. And asyncio comes
-    without TLS, which is a megabyte with its library, and which no socket of ours speaks.
+    It is not searched for some, neither while it is imported nor ever after. And what libraries do
+    without where it is missing is missing: asyncio comes without TLS, a megabyte with its library,
+    which no socket of ours speaks, and cryptography without bcrypt, which only key files need.
     """
     gc.disable()
     try:
-        with _without("ssl"), late("asyncio.sslproto"):
+        with _without("ssl", "bcrypt"), late("asyncio.sslproto"):
             yield
     finally:
         gc.freeze()
@@ -58,13 +59,13 @@ def to_stay() -> Iterator[None]:
 
 
 @contextmanager
-def _without(name: str) -> Iterator[None]:
-    """Within the block, have a module missing for whoever can do without, if nobody has it yet."""
-    if name in sys.modules:
-        yield
-        return
-    sys.modules[name] = None  # type: ignore[assignment]  # so "The import system" has it, 5.3.1
+def _without(*names: str) -> Iterator[None]:
+    """Within the block, have modules missing that nobody has imported yet."""
+    missing = [name for name in names if name not in sys.modules]
+    for name in missing:
+        sys.modules[name] = None  # type: ignore[assignment]  # "The import system", 5.3.1
     try:
         yield
     finally:
-        del sys.modules[name]
+        for name in missing:
+            del sys.modules[name]

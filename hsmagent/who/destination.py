@@ -9,6 +9,7 @@ import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from fnmatch import fnmatchcase
+from getopt import GetoptError, getopt
 from pathlib import Path
 from string import ascii_letters, digits
 
@@ -207,8 +208,6 @@ def asked_hosts(peer: Peer) -> list[str]:
 
 def _split(arguments: tuple[str, ...]) -> tuple[str, dict[str, str]]:
     """Return the destination and the options that bear on it, by letter or lower-case name."""
-    from getopt import GetoptError, getopt  # it brings gettext along
-
     options: dict[str, str] = {}
     try:
         found, (destination, *rest) = getopt(arguments, _OPTIONS)

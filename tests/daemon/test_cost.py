@@ -310,7 +310,7 @@ def test_a_bus_that_comes_late_is_joined_at_once(
 
 # What few have a use for, and what brings much along. Each is imported where it is used.
 RARE = {
-    *("_ssl", "asn1crypto", "cryptography.x509", "email", "getopt", "html"),
+    *("_ssl", "asn1crypto", "bcrypt._bcrypt", "cryptography.x509", "email", "html"),
     *("importlib.abc", "importlib.resources", "keyring", "paramiko", "pkcs11", "pyexpat"),
     *("argparse", "shutil", "tempfile", "uuid"),
     *("hsmagent.worker.orders", "hsmagent.worker.pcsc", "hsmagent.schsm"),
