@@ -1,7 +1,8 @@
 """The limits: a loop of C_SignInit and C_Sign, and the barest agent that Python could be.
 
 That agent is two processes, as ours is. One takes a sign request from a socket, hashes what is to
-be signed and passes the digest on; the other has the token. Nothing is checked, nobody is asked.
+be signed and passes the digest on; the other has the token. Nobody is asked, and the signature is
+checked in a second round only.
 """
 
 import ctypes
@@ -15,6 +16,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import Prehashed, encode_dss_signature
 
 from bench import load, rivals
 from bench.load import EC
@@ -36,27 +41,29 @@ def measure(scale: Scale) -> Part:
         token = rivals.hsm(folder / "hsm")
         token.generate("bench", "EC:prime256v1", "01", "ec")
         raw = _raw(token, scale)
+        lines = [("C_SignInit and C_Sign in a loop, P-256", f"{raw:.0f} µs")]
         with rivals.openssh(folder, token) as agent:
-            theirs, request = agent.path, load.request_for(agent.path, EC)
-            with _relay(folder / "relay.sock", token) as bare:
-                for path in (bare, theirs):
-                    load.load(path, request, 1, 0.1)
-                ours, other = [], []
-                for _ in range(scale.rounds):
-                    ours.append(load.load(bare, request, 1, scale.seconds))
-                    other.append(load.load(theirs, request, 1, scale.seconds))
-                many = [load.load(bare, request, 8, scale.seconds) for _ in range(scale.rounds)]
+            for what, checks in (("the bare relay", False), ("the same with a check", True)):
+                with _relay(folder / f"{checks}.sock", token, checks=checks) as bare:
+                    lines += _beside(what, bare, agent.path, scale)
+    return Part(lines=tuple(lines))
+
+
+def _beside(name: str, bare: Path, theirs: Path, scale: Scale) -> list[tuple[str, str]]:
+    request = load.request_for(theirs, EC)
+    for path in (bare, theirs):
+        load.load(path, request, 1, 0.1)
+    ours, other = [], []
+    for _ in range(scale.rounds):
+        ours.append(load.load(bare, request, 1, scale.seconds))
+        other.append(load.load(theirs, request, 1, scale.seconds))
+    many = [load.load(bare, request, 8, scale.seconds) for _ in range(scale.rounds)]
     ratio = statistics.median(a.p50 / b.p50 for a, b in zip(ours, other, strict=True))
-    return Part(
-        lines=(
-            ("C_SignInit and C_Sign in a loop, P-256", f"{raw:.0f} µs"),
-            (
-                "the bare relay: P-256, 1 client, p50",
-                f"{load.median(ours, 'p50'):.0f} µs, {shown(ratio)} of ssh-agent's",
-            ),
-            ("the bare relay: P-256, 8 clients", f"{load.median(many, 'rate'):.0f} a second"),
-        )
-    )
+    one = f"{load.median(ours, 'p50'):.0f} µs, {shown(ratio)} of ssh-agent's"
+    return [
+        (f"{name}: P-256, 1 client, p50", one),
+        (f"{name}: P-256, 8 clients", f"{load.median(many, 'rate'):.0f} a second"),
+    ]
 
 
 class _Attribute(ctypes.Structure):
@@ -149,7 +156,7 @@ def _raw(token: SoftHsm, scale: Scale) -> float:
 
 
 @contextmanager
-def _relay(path: Path, token: SoftHsm) -> Iterator[Path]:
+def _relay(path: Path, token: SoftHsm, *, checks: bool) -> Iterator[Path]:
     """Start both processes; the socket."""
     front, back = socket.socketpair()
 
@@ -159,12 +166,13 @@ def _relay(path: Path, token: SoftHsm) -> Iterator[Path]:
         while digest := back.recv(_DIGEST):
             back.sendall(key.sign(digest))
 
-    with front, back, forked(sign), forked(_serve, path, front):
+    with front, back, forked(sign), forked(_serve, path, front, checks):
         until(lambda: load.answers(path))
         yield path
 
 
-def _serve(path: Path, signer: socket.socket) -> None:
+def _serve(path: Path, signer: socket.socket, checks: bool) -> None:  # noqa: FBT001 - by `forked`
+    check = _Check() if checks else None
     listening = socket.socket(socket.AF_UNIX)
     listening.bind(str(path))
     listening.listen(64)
@@ -177,18 +185,35 @@ def _serve(path: Path, signer: socket.socket) -> None:
                 if sock is listening:
                     selector.register(sock.accept()[0], selectors.EVENT_READ)
                 elif request := sock.recv(4096):
-                    sock.sendall(_signed(request, signer))
+                    sock.sendall(_signed(request, signer, check))
                 else:
                     selector.unregister(sock)
                     sock.close()
 
 
-def _signed(request: bytes, signer: socket.socket) -> bytes:
+class _Check:
+    """Checks signatures of the key that the first request names, read once."""
+
+    _public: ec.EllipticCurvePublicKey | None = None
+    _scheme = ec.ECDSA(Prehashed(hashes.SHA256()))
+
+    def __call__(self, blob: bytes, digest: bytes, raw: bytes) -> None:
+        """Raise InvalidSignature for another key's signature."""
+        if self._public is None:
+            self._public = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), blob[-65:])
+        r, s = (int.from_bytes(raw[at : at + 32], "big") for at in (0, 32))
+        self._public.verify(encode_dss_signature(r, s), digest, self._scheme)
+
+
+def _signed(request: bytes, signer: socket.socket, check: _Check | None) -> bytes:
     """Return the reply to a sign request."""
     blob_end = 9 + int.from_bytes(request[5:9], "big")
     data = request[blob_end + 4 : blob_end + 4 + int.from_bytes(request[blob_end:][:4], "big")]
-    signer.sendall(hashlib.sha256(data).digest())
+    digest = hashlib.sha256(data).digest()
+    signer.sendall(digest)
     raw = signer.recv(_SIZE)
+    if check is not None:
+        check(request[9:blob_end], digest, raw)
     numbers = b"".join(load.packed(b"\0" + raw[at : at + 32]) for at in (0, 32))
     signature = load.packed(EC.encode()) + load.packed(numbers)
     return load.packed(b"\x0e" + load.packed(signature))
