@@ -96,13 +96,13 @@ def is_others(path: str, *, sticky_helps: bool = False) -> bool:
         status = os.lstat(path)
     except OSError:
         return False  # not there, or not for us to look at: nothing can be reached through it
-    if status.st_uid not in {os.getuid(), _root()}:
+    if status.st_uid != os.getuid() and status.st_uid != _root():
         return True
     if stat.S_ISLNK(status.st_mode) or (sticky_helps and status.st_mode & stat.S_ISVTX):
         return False
     writers = status.st_mode & OTHERS_MAY_WRITE
     # A group of the same number as the user's is the user's own (user private groups).
-    if status.st_gid in {os.getuid(), _root()}:
+    if writers and status.st_gid in {os.getuid(), _root()}:
         writers &= ~stat.S_IWGRP
     return bool(writers)
 
