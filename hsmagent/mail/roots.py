@@ -26,16 +26,16 @@ class Bundle:
     """The system's roots. Few of them are ever needed, and reading all takes time."""
 
     def __init__(self, files: Sequence[str] = SYSTEM) -> None:
-        self._blocks = tuple(_blocks(files))
+        self._files = files
 
     def named(self, names: Collection[bytes]) -> tuple[Certificate, ...]:
         """Return the roots that bear one of these Names (DER), as they are spelled."""
-        named = (data for data in self._blocks if any(name in data for name in names))
+        named = (data for data in _blocks(self._files) if any(name in data for name in names))
         return tuple(certificates.readable(named))
 
     def all(self) -> tuple[Certificate, ...]:
         """Return every root, unreadable ones left out."""
-        return tuple(certificates.readable(self._blocks))
+        return tuple(certificates.readable(_blocks(self._files)))
 
 
 def has_issuer(name: bytes, files: Sequence[str] = SYSTEM) -> bool:
@@ -45,9 +45,9 @@ def has_issuer(name: bytes, files: Sequence[str] = SYSTEM) -> bool:
 
 def _blocks(files: Sequence[str]) -> Iterator[bytes]:
     path = next((Path(name) for name in files if Path(name).is_file()), None)
-    for body in _BLOCK.findall(path.read_bytes()) if path else ():
+    for found in _BLOCK.finditer(path.read_bytes()) if path else ():
         try:
-            yield binascii.a2b_base64(body)
+            yield binascii.a2b_base64(found[1])
         except binascii.Error:
             continue
 
