@@ -1,9 +1,12 @@
 """A CRL that is at hand always counts, and without one the report says so."""
 
+import asyncio
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from pyhanko_certvalidator import validate
 
 from hsmagent.cli import openssl_smime
 from hsmagent.mail import intake, roots, sign, verify
@@ -47,6 +50,20 @@ def test_a_revoked_signer_is_refused_and_another_one_is_not() -> None:
     good = report(mail, root, root.crl(other))
     assert good.ok
     assert good.signatures[0].remarks == ()
+
+
+def test_a_library_that_waits_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None that we know does, so that no event loop is made for it."""
+    there = validate.async_validate_path
+
+    async def later(*given: Any) -> Any:
+        await asyncio.sleep(0)
+        return await there(*given)
+
+    monkeypatch.setattr(validate, "async_validate_path", later)
+    root = authority()
+    assert report(signed(root.issue()), root).ok
+    assert not report(signed(root.issue()), authority()).ok
 
 
 def test_a_revoked_authority_is_refused() -> None:
