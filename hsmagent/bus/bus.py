@@ -63,6 +63,7 @@ class Bus:
         self._appeared = appeared
         self._connection: Connection | None = None
         self._lost = asyncio.Event()
+        self._first_join: asyncio.Future[None] | None = None  # while it is under way
         self._calls = Calls(self._send)
         self._exports = Exports(self._send, self._calls.next_serial)
         self._signals = Signals(self.call_bus, lambda: self.connected, self._spawn)
@@ -89,9 +90,14 @@ class Bus:
     async def run(self) -> None:
         """Connect, and again whenever the connection was lost, until cancelled."""
         delay = _FIRST_DELAY
+        self._first_join = first = asyncio.get_running_loop().create_future()
         try:
             while True:
-                if await self._join():
+                joined = await self._join()
+                if self._first_join is not None:
+                    self._first_join = None
+                    first.set_result(None)
+                if joined:
                     delay = _FIRST_DELAY
                     await self._lost.wait()
                 if await self._absence_ended():
@@ -99,6 +105,8 @@ class Bus:
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_DELAY)
         finally:
+            self._first_join = None
+            first.cancel()
             self._leave("we are leaving")
             await self._exports.tasks.ended()
             await self._errands.ended()
@@ -113,7 +121,8 @@ class Bus:
     async def _join(self) -> bool:
         try:
             await self._connect()
-            self.unique_name = (await self.call_bus("Hello", "", [], "s"))[0]
+            hello = await self._call(DBUS, DBUS_PATH, DBUS, "Hello", "", [], "s", CALL_TIMEOUT)
+            self.unique_name = hello[0]
             await self._signals.renew()
             for name in self._names:
                 await self._own(name)
@@ -193,10 +202,29 @@ class Bus:
     ) -> list[Any]:
         """Call a method and return the reply's body. Raises BusError.
 
-        returns: the reply's signature; another one is an error. timeout: seconds.
+        Whoever calls while the bus is joined for the first time waits for that: a daemon may have
+        been started by a request. returns: the reply's signature; another one is an error. timeout:
+        seconds.
         """
-        if not self.connected and member != "Hello":
+        if self._first_join is not None and not self.connected:
+            await asyncio.wait([self._first_join], timeout=timeout)
+        if not self.connected:
             raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
+        return await self._call(
+            destination, path, interface, member, signature, body, returns, timeout
+        )
+
+    async def _call(  # noqa: PLR0917 - a call's own fields
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: Sequence[Any],
+        returns: str | None,
+        timeout: float,  # noqa: ASYNC109
+    ) -> list[Any]:
         message = Message(
             Kind.METHOD_CALL,
             self._calls.next_serial(),

@@ -3,11 +3,13 @@
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from hsmagent.bus import Bus, BusError, Match, Message, Variant, codec, connection, errors
+from hsmagent.bus.bus import CALL_TIMEOUT
 from tests.parts.desktop.bus import PrivateBus
 from tests.parts.until import async_until
 
@@ -180,6 +182,33 @@ async def test_the_bus_may_come_late(join: Join, private: PrivateBus) -> None:
     await async_until(lambda: signals)
     assert owners == ["", late.unique_name]
     assert not await late.request_name("org.hsmagent.Early")
+
+
+async def test_who_calls_while_the_bus_is_joined_for_the_first_time_waits(
+    private: PrivateBus,
+) -> None:
+    bus = Bus(lambda: private.address)
+    running = asyncio.create_task(bus.run())
+    await asyncio.sleep(0)
+    assert not bus.connected
+    assert await bus.call(DBUS, "/", DBUS, "GetId", returns="s")
+    running.cancel()
+    await asyncio.wait([running])
+    with pytest.raises(BusError) as caught:
+        await bus.call(DBUS, "/", DBUS, "GetId", returns="s")
+    assert caught.value.name == errors.DISCONNECTED
+
+
+async def test_who_calls_learns_at_once_that_there_is_no_bus(tmp_path: Path) -> None:
+    bus = Bus(lambda: f"unix:path={tmp_path}/none")
+    running = asyncio.create_task(bus.run())
+    await asyncio.sleep(0)
+    async with asyncio.timeout(CALL_TIMEOUT / 2):
+        with pytest.raises(BusError) as caught:
+            await bus.call(DBUS, "/", DBUS, "GetId", returns="s")
+    assert caught.value.name == errors.DISCONNECTED
+    running.cancel()
+    await asyncio.wait([running])
 
 
 async def test_owners_are_told_at_every_change(join: Join, private: PrivateBus) -> None:
