@@ -11,14 +11,9 @@ def family(pid: int) -> list[int]:
     """Return a process and those below it."""
     found = [pid]
     for parent in found:
-        found += children(parent)
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            found += map(int, task.read_text().split())
     return found
-
-
-def children(pid: int) -> list[int]:
-    """Return the processes right below one, those among them that ended and were not waited for."""
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def processor_microseconds(pid: int) -> float:

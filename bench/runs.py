@@ -1,7 +1,6 @@
 """Whole processes, run in turn, and what each of them took as the kernel accounts for it."""
 
 import os
-import signal
 import statistics
 import subprocess
 import time
@@ -9,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench.processes import children, processor_microseconds
-from hsmagent.worker.hardening import prctl
+from bench.processes import processor_microseconds
 
 ROOT = Path(__file__).parents[1]
-PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,14 +18,12 @@ class Program:
     """A command, the file that is its standard input, and what is added to the environment.
 
     servers: processes that run all the time, and of whose work meanwhile some is done for it.
-    stays: it leaves a process behind, which is ended then: its work is counted as well.
     """
 
     command: Sequence[str]
     stdin: Path = Path(os.devnull)
     environment: Mapping[str, str] | None = None
     servers: Sequence[int] = ()
-    stays: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +61,6 @@ def cost(program: Program, environment: Mapping[str, str]) -> Cost:
     """Run a program to its end. RuntimeError when it fails."""
     env = {**environment, **(program.environment or {})}
     before = _used(program.servers)
-    if program.stays:
-        prctl(PR_SET_CHILD_SUBREAPER, 1)  # what it leaves behind becomes our child
-    others = set(children(os.getpid()))
     with program.stdin.open("rb") as stdin:
         started = time.perf_counter()
         process = subprocess.Popen(
@@ -84,22 +76,7 @@ def cost(program: Program, environment: Mapping[str, str]) -> Cost:
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise RuntimeError(f"{' '.join(program.command)} left with {process.returncode}")
-    spent = used.ru_utime + used.ru_stime + _used(program.servers) - before
-    if program.stays:
-        spent += _left_behind(others)
-        prctl(PR_SET_CHILD_SUBREAPER, 0)
-    return Cost(wall, spent)
-
-
-def _left_behind(others: set[int]) -> float:
-    """End our children but these. Return what they have used of a processor."""
-    spent = 0.0
-    while left := set(children(os.getpid())) - others:
-        for pid in left:
-            os.kill(pid, signal.SIGTERM)
-            _, _, used = os.wait4(pid, 0)
-            spent += used.ru_utime + used.ru_stime
-    return spent
+    return Cost(wall, used.ru_utime + used.ru_stime + _used(program.servers) - before)
 
 
 def _used(pids: Sequence[int]) -> float:

@@ -9,14 +9,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import datetime
 from pathlib import Path
-from typing import IO
 
 from hsmagent.cli.gpgsm_args import Arguments
 from hsmagent.errors import UsageError
 from hsmagent.mail.armour import dearmoured
 from hsmagent.mail.report import Signature
 from hsmagent.mail.spool import Region, Source, Spool
-from hsmagent.mail.stdio import read, read_open, reported, warn
+from hsmagent.mail.stdio import read, warn
 from hsmagent.model import KeyType
 
 PROGRAM = "hsmagent-gpgsm"
@@ -50,22 +49,12 @@ def read_given(files: Sequence[str], *, sealed: bool = False) -> Spool:
     return read("".join(files), sealed=sealed)
 
 
-def verify_open(signature: IO[bytes], status: str) -> int:
-    """Do what `--status-fd=STATUS --verify FILE -` does, with FILE open already."""
-    detached = Arguments("verify", files=["", "-"])
-    return reported(PROGRAM, 1, lambda: verify(detached, Status(status), signature))
-
-
-def verify(arguments: Arguments, status: Status, signature: IO[bytes] | None = None) -> int:
-    """Check a signature, detached when there is a second file or -, else with its content.
-
-    signature: its file, where that is open already.
-    """
+def verify(arguments: Arguments, status: Status) -> int:
+    """Check a signature, detached when there is a second file or -, else with its content."""
     if len(arguments.files) > 2:  # noqa: PLR2004 - the signature, and perhaps the data
         raise UsageError("--verify takes the file with the signature, and - or the signed file")
     with ExitStack() as files:
-        given = read_open(signature) if signature else read_given(arguments.files[:1])
-        cms = dearmoured(files.enter_context(given))
+        cms = dearmoured(files.enter_context(read_given(arguments.files[:1])))
         data = None
         if beside := arguments.files[1:]:
             data = files.enter_context(read_given(beside))

@@ -115,15 +115,10 @@ def leave(status: int) -> "NoReturn":
     os._exit: at a usual exit Python would take all its modules apart, for a seventh of the time of
     a signature.
     """
-    os._exit(flushed(status))
-
-
-def flushed(status: int) -> int:
-    """Flush the output. Return the exit status: 1 in place of 0 where that failed."""
     if sys.stdout:
         try:
             sys.stdout.flush()
         except OSError:
             status = status or 1
     sys.stderr.flush()
-    return status
+    os._exit(status)

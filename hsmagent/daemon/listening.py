@@ -70,19 +70,19 @@ def make_folder(folder: Path) -> None:
         folder.chmod(0o700)
 
 
-def listen(path: Path, kind: int = socket.SOCK_STREAM) -> socket.socket:
-    """Bind a socket of this kind at `path`, 0600, in place of one that nobody answers on.
+def listen(path: Path) -> socket.socket:
+    """Bind a stream socket at `path`, 0600, in place of one that nobody answers on.
 
     Raises UsageError when somebody does answer there, or when the path cannot be bound.
     """
     with _alone_in(path.parent):
-        if answers(path, kind):
+        if answers(path):
             raise UsageError(f"another agent already answers at {path}; stop it first")
         with suppress(FileNotFoundError):
             if not stat.S_ISSOCK(path.lstat().st_mode):
                 raise UsageError(f"{path} is there and is not a socket; remove it")
             path.unlink()
-        listening = socket.socket(socket.AF_UNIX, kind)
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         # umask rather than chmod: the socket must not be open to others for a moment.
         before = os.umask(0o177)
         try:
@@ -125,9 +125,9 @@ def _try_to_lock(descriptor: int) -> None:
             return
 
 
-def answers(path: Path, kind: int = socket.SOCK_STREAM) -> bool:
+def answers(path: Path) -> bool:
     """Whether somebody accepts connections there."""
-    with socket.socket(socket.AF_UNIX, kind) as probe:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
         probe.settimeout(1.0)
         try:
             probe.connect(str(path))

@@ -19,16 +19,12 @@ def source() -> IO[bytes]:
 
 def read(path: str, *, sealed: bool = False) -> Spool:
     """Read a file whole; "-" and "" are standard input."""
-    if path in {"", "-"}:
-        return read_open(source(), sealed=sealed)
-    with Path(path).open("rb") as file:
-        return read_open(file, sealed=sealed)
-
-
-def read_open(file: IO[bytes], *, sealed: bool = False) -> Spool:
-    """Read a file that is open, from where it is to its end."""
     spool = Spool(sealed=sealed)
-    fill(spool, file)
+    if path in {"", "-"}:
+        fill(spool, source())
+    else:
+        with Path(path).open("rb") as file:
+            fill(spool, file)
     return spool
 
 

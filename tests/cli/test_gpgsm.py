@@ -2,7 +2,6 @@
 
 import re
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 from hashlib import sha1
 from pathlib import Path
@@ -15,7 +14,6 @@ from hsmagent.mail.cms.certificates import Certificate
 from hsmagent.mail.store import Store
 from tests.parts.mail.peers import Gpgsm
 from tests.parts.mail.people import ca_file, home, person, root, script
-from tests.parts.mail.standby import Place, place
 
 
 @dataclass
@@ -34,24 +32,12 @@ class Repository:
         )
 
 
-@pytest.fixture(params=["alone", "stood by"])
-def there(request: pytest.FixtureRequest) -> Iterator[Place]:
-    """Make a home of Alice's in which commits are verified by the one way or by the other."""
-    with place(["rsa", "p256", "ed25519"]) as made:
-        if request.param == "stood by":
-            made.stand_by()
-        else:
-            made.socket.parent.rmdir()
-        yield made
-        assert "None" not in made.ways()
-
-
 @pytest.fixture
-def repository(request: pytest.FixtureRequest, there: Place) -> Repository:
-    program = script(there.folder, "one-key", "gpgsm", getattr(request, "param", "p256"))
-    folder = there.folder / "work"
+def repository(request: pytest.FixtureRequest, tmp_path: Path) -> Repository:
+    program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", getattr(request, "param", "p256"))
+    folder = tmp_path / "work"
     folder.mkdir()
-    found = Repository(folder, there.environment)
+    found = Repository(folder, home(tmp_path, GIT_CONFIG_NOSYSTEM="1"))
     found.git("init", "-q")
     for name, value in {
         "user.name": "Alice (Example), Jr.",
@@ -94,17 +80,23 @@ def test_untrusted_signer_is_said(repository: Repository) -> None:
     assert "no chain" in repository.git("log", "--show-signature", "-1").stdout
 
 
-def test_a_signer_without_a_certificate_is_not_said_to_be_bad(there: Place) -> None:
+def test_a_signer_without_a_certificate_is_not_said_to_be_bad(tmp_path: Path) -> None:
+    program = script(tmp_path, "hsmagent-gpgsm", "gpgsm", "rsa")
     sign = ["openssl", "cms", "-sign", "-binary", "-nocerts", "-outform", "DER"]
-    sign += ["-signer", f"{there.folder}/rsa.crt", "-inkey", f"{there.folder}/rsa.key"]
-    signature = there.folder / "signature"
-    signature.write_bytes(
+    sign += ["-signer", f"{tmp_path}/rsa.crt", "-inkey", f"{tmp_path}/rsa.key"]
+    (tmp_path / "signature").write_bytes(
         subprocess.run(sign, input=b"data", capture_output=True, check=True).stdout
     )
-    status, out, err = there.verify(signature, b"data")
-    assert status == 1
-    assert out.startswith(b"[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG ")
-    assert b"the signer's certificate is not there" in err
+    done = subprocess.run(
+        [program, "--status-fd=1", "--verify", str(tmp_path / "signature"), "-"],
+        input=b"data",
+        env=home(tmp_path),
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith(b"[GNUPG:] NEWSIG\n[GNUPG:] ERRSIG ")
+    assert b"the signer's certificate is not there" in done.stderr
 
 
 def test_no_key_for_the_committer(repository: Repository) -> None:

@@ -3,16 +3,13 @@
 import json
 import os
 import pty
-import socket
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import pytest
 
 from hsmagent.cli import commands
-from hsmagent.cli.standby_client import BEGUN, DESCRIPTORS, READY
 from hsmagent.control.client import NONE_PRESENT
 
 ROOT = Path(__file__).parents[2]
@@ -131,53 +128,3 @@ def test_help_imports_no_command(words: list[str]) -> None:
         "hsmagent.frame",
     }
     assert not {"argparse", "asyncio", "subprocess", "importlib.metadata"} & set(modules)
-
-
-VERIFY = """
-import sys
-sys.path.insert(0, {root!r})
-sys.argv = ["hsmagent-gpgsm", "--status-fd=1", "--verify", {signature!r}, "-"]
-import os
-before = set(sys.modules)
-def leave(status):
-    print(status, *sorted(set(sys.modules) - before), flush=True)
-    leave_really(0)
-leave_really, os._exit = os._exit, leave
-from hsmagent.cli.mail_programs import gpgsm
-gpgsm()
-"""
-
-
-def test_who_has_a_commit_verified_imports_next_to_nothing() -> None:
-    """The program runs for each commit of a log."""
-    with (
-        tempfile.TemporaryDirectory(prefix="w", dir="/tmp") as name,
-        socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening,
-    ):
-        folder = Path(name) / "hsmagent"
-        folder.mkdir(mode=0o700)
-        (folder / "signature").touch()
-        listening.bind(str(folder / "verify.sock"))
-        listening.listen()
-        program = VERIFY.format(root=str(ROOT), signature=str(folder / "signature"))
-        asking = subprocess.Popen(
-            [sys.executable, "-I", "-S", "-c", program],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            env={**os.environ, "XDG_RUNTIME_DIR": name, "HOME": name, "TMPDIR": name},
-            text=True,
-        )
-        connection, _ = listening.accept()
-        with connection:
-            connection.recv(1 << 16)
-            connection.send(READY)
-            _, handed_over, _, _ = socket.recv_fds(connection, 1, 10)
-            for descriptor in handed_over:
-                os.close(descriptor)
-            connection.send(BEGUN)
-            connection.send(b"\3")
-        status, *modules = asking.communicate()[0].split()
-    assert (status, len(handed_over)) == ("3", DESCRIPTORS)
-    names = ("cli", "cli.mail_programs", "cli.standby_client", "errors", "folders")
-    ours = {"hsmagent", *(f"hsmagent.{name}" for name in names)}
-    assert set(modules) == {"_socket", *ours}

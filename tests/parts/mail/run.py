@@ -2,23 +2,19 @@
 
 `python mailrun.py FACE KEY,CERT[;KEY,CERT…] ARGUMENT…`: FACE names a module of hsmagent.cli with
 `main(argv, keys)`; "smime" stands for `hsmagent` itself.
-Written to HSMAGENT_TEST_PEAK, if set: the peak of resident memory, in KiB. Added to
-HSMAGENT_TEST_WAYS, if set, for each commit to be verified: the exit status if one who stands by
-verified it, else "None".
+Written to HSMAGENT_TEST_PEAK, if set: the peak of resident memory, in KiB.
 """
 
 import os
 import sys
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from hsmagent.cli import mail_programs
 from hsmagent.cli import main as hsmagent
-from hsmagent.cli.standby_client import Standby
 from hsmagent.config.mail import Settings, When
 from tests.parts.mail.pki import Person, SoftwareKeys
 
@@ -40,8 +36,6 @@ def main() -> int:
     if face == "smime":
         mail_programs.over_keys = lambda work: work(lambda: keys(files))
         return measured(hsmagent.run(arguments))
-    if face == "gpgsm":
-        gpgsm(files, arguments)
     run = import_module(f"hsmagent.cli.{face}").main
     if face == "sendmail":
         real = tuple(os.environ.get("HSMAGENT_TEST_SENDMAIL", "/bin/false").split())
@@ -53,23 +47,6 @@ def main() -> int:
     else:
         status = run(arguments, lambda: keys(files))
     return measured(status)
-
-
-def gpgsm(files: str, arguments: list[str]) -> NoReturn:
-    """Run the entry point of hsmagent-gpgsm."""
-    ask = Standby.verify
-
-    def noted(standby: Standby) -> int | None:
-        status = ask(standby)
-        if ways := os.environ.get("HSMAGENT_TEST_WAYS"):
-            with Path(ways).open("a") as file:
-                file.write(f"{status}\n")
-        return status
-
-    mail_programs._keys = lambda: keys(files)
-    Standby.verify = noted  # type: ignore[method-assign,assignment]
-    sys.argv[1:] = arguments
-    mail_programs.gpgsm()
 
 
 def measured(status: int) -> int:
