@@ -1,8 +1,9 @@
 """Whose frame is answered next: processes take turns, however many connections and frames each has.
 
-Frames are answered in turn, for SLICE at most; then the loop looks at everything else. So who asks
-while another process floods us waits for one frame of that other process, and for a slice: for a
-signature by an added RSA key at the longest.
+Frames are answered in turn, one at least and else for a SLICE; then the loop looks at everything
+else. So who asks while another process floods us waits, in each turn of the loop that his request
+takes, for a slice or for one frame of that other process: for a signature by an added RSA key at
+the longest.
 """
 
 import asyncio
@@ -11,7 +12,7 @@ from collections.abc import Callable
 
 from hsmagent.model import Clock
 
-SLICE = 0.0003  # seconds: a few frames
+SLICE = 0.0001  # seconds
 
 Turn = Callable[[], None]
 """Answers one frame."""
@@ -48,8 +49,10 @@ class Turns:
         """Answer those who wait, until the slice is over."""
         over = self._clock() + SLICE
         try:
-            while self._rows and self._clock() < over:
+            while self._rows:
                 self._pop()()
+                if self._clock() >= over:
+                    return
         finally:
             if self._rows:
                 asyncio.get_running_loop().call_soon(self._next)

@@ -154,7 +154,10 @@ class Activity:
         recorded, self._recorded = self._recorded, []
         for entry in recorded:
             self._note(entry)
-            self._tell(entry)
+            try:
+                self._tell(entry)
+            except Exception:
+                log.exception("nobody could be told of a use")
 
     def _note(self, entry: Entry) -> None:
         """Note an entry down. Never raises: a full disk must not stop a signature."""

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -234,6 +235,18 @@ async def test_a_process_with_many_connections_has_no_more_turns_than_one_with_o
     assert order.index(kind + b"101") <= 3
     for _, writer in peers:
         await hang_up(writer)
+
+
+async def test_a_frame_is_answered_in_each_turn_however_slow_the_machine_is() -> None:
+    clock = iter(range(1000))  # a slice is over at each look
+    turns, answered = Turns(lambda: float(next(clock))), list[int]()
+    turns.connections = 2
+    for number in range(10):
+        turns.take(number, partial(answered.append, number))
+    for count in range(1, 10):
+        assert answered == list(range(count))
+        await asyncio.sleep(0)
+    assert answered == list(range(10))
 
 
 async def test_a_lone_connection_waits_for_no_turn_and_may_send_any_number_of_frames(
