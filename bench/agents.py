@@ -49,7 +49,8 @@ next signature (C_SignInit) while one is checked would take a twelfth off; it is
 what was begun may outlive the key."""
 _LIST_MISSED = """\
 nearly all of it is the kernel's, for both: to wake a process on a processor that sleeps. Where one
-is busy anyway, a list takes 16 µs and ssh-agent's 41."""
+is busy anyway, a list takes 16 µs and ssh-agent's 41. A loop of Python's that waits, receives and
+sends a constant comes no nearer to the goal than the limits below tell."""
 LOADS = (
     Load(
         "a whole login: fork, connect, list, sign; p50",

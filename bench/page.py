@@ -18,7 +18,7 @@ ours is checked against its public key before it leaves, which the others do not
 _LIMITS = """\
 What no agent in front of this token can fall below; and what the barest one in two Python processes
 takes, which only passes a request on, hashes and signs: it asks nobody and knows no policy. It
-checks nothing at first, and then each signature, as ours does.
+checks nothing at first, and then each signature, as ours does. A list it answers with a constant.
 """
 _FOLDER = "plots"
 

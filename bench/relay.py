@@ -32,6 +32,7 @@ _CKM_ECDSA, _CKO_PRIVATE_KEY = 0x1041, 3
 _SERIAL_SESSION, _CKU_USER, _CKA_CLASS = 4, 1, 0
 _SIZE = 64  # of a P-256 signature
 _DIGEST = 32
+_NO_KEYS = load.packed(b"\x0c" + bytes(4))
 
 
 def measure(scale: Scale) -> Part:
@@ -46,24 +47,31 @@ def measure(scale: Scale) -> Part:
             for what, checks in (("the bare relay", False), ("the same with a check", True)):
                 with _relay(folder / f"{checks}.sock", token, checks=checks) as bare:
                     lines += _beside(what, bare, agent.path, scale)
+                    if checks:
+                        told = _in_turn(load.LIST, bare, agent.path, scale)
+                        lines.append(("a list without a key, 1 client, p50", told))
     return Part(lines=tuple(lines))
 
 
 def _beside(name: str, bare: Path, theirs: Path, scale: Scale) -> list[tuple[str, str]]:
     request = load.request_for(theirs, EC)
+    one = _in_turn(request, bare, theirs, scale)
+    many = [load.load(bare, request, 8, scale.seconds) for _ in range(scale.rounds)]
+    return [
+        (f"{name}: P-256, 1 client, p50", one),
+        (f"{name}: P-256, 8 clients", f"{load.median(many, 'rate'):.0f} a second"),
+    ]
+
+
+def _in_turn(request: bytes, bare: Path, theirs: Path, scale: Scale) -> str:
     for path in (bare, theirs):
         load.load(path, request, 1, 0.1)
     ours, other = [], []
     for _ in range(scale.rounds):
         ours.append(load.load(bare, request, 1, scale.seconds))
         other.append(load.load(theirs, request, 1, scale.seconds))
-    many = [load.load(bare, request, 8, scale.seconds) for _ in range(scale.rounds)]
     ratio = statistics.median(a.p50 / b.p50 for a, b in zip(ours, other, strict=True))
-    one = f"{load.median(ours, 'p50'):.0f} µs, {shown(ratio)} of ssh-agent's"
-    return [
-        (f"{name}: P-256, 1 client, p50", one),
-        (f"{name}: P-256, 8 clients", f"{load.median(many, 'rate'):.0f} a second"),
-    ]
+    return f"{load.median(ours, 'p50'):.0f} µs, {shown(ratio)} of ssh-agent's"
 
 
 class _Attribute(ctypes.Structure):
@@ -184,7 +192,9 @@ def _serve(path: Path, signer: socket.socket, checks: bool) -> None:  # noqa: FB
                 assert isinstance(sock, socket.socket)
                 if sock is listening:
                     selector.register(sock.accept()[0], selectors.EVENT_READ)
-                elif request := sock.recv(4096):
+                elif (request := sock.recv(4096)) == load.LIST:
+                    sock.sendall(_NO_KEYS)
+                elif request:
                     sock.sendall(_signed(request, signer, check))
                 else:
                     selector.unregister(sock)
