@@ -121,8 +121,15 @@ class Bus:
     async def _join(self) -> bool:
         try:
             await self._connect()
-            hello = await self._call(DBUS, DBUS_PATH, DBUS, "Hello", "", [], "s", CALL_TIMEOUT)
-            self.unique_name = hello[0]
+            hello = Message(
+                Kind.METHOD_CALL,
+                self._calls.next_serial(),
+                destination=DBUS,
+                path=DBUS_PATH,
+                interface=DBUS,
+                member="Hello",
+            )
+            self.unique_name = (await self._calls.call(hello, "s", CALL_TIMEOUT))[0]
             await self._signals.renew()
             for name in self._names:
                 await self._own(name)
@@ -210,21 +217,6 @@ class Bus:
             await asyncio.wait([self._first_join], timeout=timeout)
         if not self.connected:
             raise BusError(errors.DISCONNECTED, f"there is no {self._name} bus")
-        return await self._call(
-            destination, path, interface, member, signature, body, returns, timeout
-        )
-
-    async def _call(  # noqa: PLR0917 - a call's own fields
-        self,
-        destination: str,
-        path: str,
-        interface: str,
-        member: str,
-        signature: str,
-        body: Sequence[Any],
-        returns: str | None,
-        timeout: float,  # noqa: ASYNC109
-    ) -> list[Any]:
         message = Message(
             Kind.METHOD_CALL,
             self._calls.next_serial(),

@@ -316,7 +316,7 @@ class Daemon:
     def _note_asked(self, request: Request, where: str) -> None:
         """Write down that a person was asked in a terminal, where no window shows it."""
         reason = f"asked in the terminal {where}, by `hsmagent ask-here`"
-        self._activity.record(Entry(time.time(), request, ASKED, reason))
+        self._record(request, ASKED, reason)
 
     def _record(self, request: Request, outcome: str, reason: str) -> None:
         self._activity.record(Entry(time.time(), request, outcome, reason))
